@@ -1,0 +1,5 @@
+"""Loading and saving weights."""
+
+from .checkpointer import PixProCheckpointer
+
+__all__ = ["PixProCheckpointer"]

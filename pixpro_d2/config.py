@@ -1,0 +1,122 @@
+"""Every config key that pixpro_d2 adds to detectron2's."""
+
+from detectron2.config import CfgNode as CN
+
+
+def add_pixpro_config(cfg):
+    """Add the keys of pixpro_d2 to ``cfg``, with the defaults of the PixPro paper; no other key changes.
+
+    Args:
+        cfg (CfgNode): what ``detectron2.config.get_cfg()`` returns; changed in place.
+    """
+    _add_model_config(cfg)
+    _add_input_config(cfg)
+    _add_solver_config(cfg)
+
+
+def is_pretraining(cfg):
+    """Whether ``cfg`` describes self-supervised pre-training rather than a downstream task."""
+    return cfg.MODEL.META_ARCHITECTURE == "PixPro"
+
+
+def _add_model_config(cfg):
+    cfg.MODEL.PIXPRO = CN()
+    # The pixel loss: `pixpro` (consistency) or `pixcontrast` (contrast within the other view).
+    cfg.MODEL.PIXPRO.LOSS = "pixpro"
+    # Backbone features that carry a pixel loss: ["res5"] in the official code, ["p3", "p4", "p5", "p6"]
+    # for FPN pre-training. The losses are averaged over them.
+    cfg.MODEL.PIXPRO.IN_FEATURES = ["res5"]
+    # Threshold T on the distance of two bin centres, in units of the larger bin diagonal.
+    cfg.MODEL.PIXPRO.POS_RATIO = 0.7
+    # In which plane distances are taken: `normalized` (x by image width, y by image height, as the
+    # official code does) or `pixel` (isotropic).
+    cfg.MODEL.PIXPRO.DISTANCE_UNITS = "normalized"
+    # Crop corners as the official code has them: inclusive last pixel, divided by side - 1.
+    # Only with DISTANCE_UNITS `normalized`.
+    cfg.MODEL.PIXPRO.OFFICIAL_ROUNDING = False
+    # Images that the pixpro loss is averaged over: `all` (official code: an image without a positive
+    # pair counts as 0) or `matched` (only images with a positive pair, as the paper says).
+    cfg.MODEL.PIXPRO.MEAN_OVER = "all"
+    # Start value of the target's momentum; it rises to 1 by a cosine over the run.
+    cfg.MODEL.PIXPRO.MOMENTUM = 0.99
+    # tau of the contrastive losses (`pixcontrast`, INSTANCE.LOSS `infonce`).
+    cfg.MODEL.PIXPRO.TEMPERATURE = 0.3
+    # Normalisation in projector, PPM and instance heads; any name that detectron2's get_norm knows.
+    cfg.MODEL.PIXPRO.NORM = "SyncBN"
+    # Start every residual block as the identity (last norm's weight 0), as the official code does.
+    cfg.MODEL.PIXPRO.ZERO_INIT_RESIDUAL = True
+    # Whether one projector and one PPM serve all IN_FEATURES (they then need equal channels).
+    cfg.MODEL.PIXPRO.SHARE_HEADS = True
+
+    cfg.MODEL.PIXPRO.PROJECTOR = CN()
+    # Hidden and output channels of the projector (4096 and 256 in the official code).
+    cfg.MODEL.PIXPRO.PROJECTOR.HIDDEN_DIM = 4096
+    cfg.MODEL.PIXPRO.PROJECTOR.OUT_DIM = 256
+
+    cfg.MODEL.PIXPRO.PPM = CN()
+    # Whether the online branch ends in the pixel propagation module.
+    cfg.MODEL.PIXPRO.PPM.ENABLED = True
+    # Sharpness gamma of the similarity, > 0.
+    cfg.MODEL.PIXPRO.PPM.GAMMA = 2.0
+    # Layers of the value transform g: 0 (identity), 1 or 2.
+    cfg.MODEL.PIXPRO.PPM.NUM_LAYERS = 1
+
+    cfg.MODEL.PIXPRO.INSTANCE = CN()
+    # Weight alpha of the instance loss on the backbone's last feature; 0 builds no instance branch.
+    cfg.MODEL.PIXPRO.INSTANCE.WEIGHT = 0.0
+    # `byol` (official code: predictor, no negatives) or `infonce` (paper's SimCLR*, negatives from all
+    # processes).
+    cfg.MODEL.PIXPRO.INSTANCE.LOSS = "byol"
+
+    # Whether MODEL.WEIGHTS may cover only a part of the backbone; otherwise that is an error.
+    cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
+
+    # detectron2's RegNet as a config-built backbone (`build_regnet_backbone`,
+    # `build_regnet_fpn_backbone`); the defaults are RegNetX-400MF. Features: stem, s1 .. s4.
+    cfg.MODEL.REGNETS = CN()
+    cfg.MODEL.REGNETS.OUT_FEATURES = ["s4"]
+    cfg.MODEL.REGNETS.NORM = "SyncBN"
+    cfg.MODEL.REGNETS.STEM_WIDTH = 32
+    # Number of blocks d, and w_a, w_0, w_m, group width of the RegNet paper.
+    cfg.MODEL.REGNETS.DEPTH = 22
+    cfg.MODEL.REGNETS.W_A = 24.48
+    cfg.MODEL.REGNETS.W_0 = 24
+    cfg.MODEL.REGNETS.W_M = 2.54
+    cfg.MODEL.REGNETS.GROUP_WIDTH = 16
+    # Squeeze-excitation ratio: 0 for RegNetX, 0.25 for RegNetY.
+    cfg.MODEL.REGNETS.SE_RATIO = 0.0
+
+
+def _add_input_config(cfg):
+    cfg.INPUT.PIXPRO = CN()
+    # Side of the square views in pixels; a multiple of the stride of an FPN.
+    cfg.INPUT.PIXPRO.CROP_SIZE = 224
+    # Smallest area of a crop as a share of the image, in (0, 1].
+    cfg.INPUT.PIXPRO.MIN_SCALE = 0.08
+    # Photometric augmentation pair: `byol` (official), `mocov2`, `simclr` or `none`.
+    cfg.INPUT.PIXPRO.AUG = "byol"
+
+    # Share of a pre-training data set's images that may turn out unreadable before the run stops.
+    cfg.DATALOADER.MAX_UNREADABLE = 0.05
+
+
+def _add_solver_config(cfg):
+    # `SGD`, `LARS` (pre-training) or `AdamW`.
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # Length of a pre-training run in epochs; 0: SOLVER.MAX_ITER counts.
+    cfg.SOLVER.MAX_EPOCHS = 0
+    # Length of the warm-up in epochs; 0: SOLVER.WARMUP_ITERS counts.
+    cfg.SOLVER.WARMUP_EPOCHS = 0
+    # How BASE_LR follows IMS_PER_BATCH: `none`, `linear` or `sqrt`, relative to LR_REFERENCE_BATCH.
+    cfg.SOLVER.LR_SCALING = "none"
+    cfg.SOLVER.LR_REFERENCE_BATCH = 1024
+    # Precision under SOLVER.AMP.ENABLED on a GPU: `bfloat16`, or `float16` with a loss scaler.
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # Losses are read from the device every so many iterations; each reading waits for the device.
+    cfg.SOLVER.METRICS_PERIOD = 20
+    # detectron2 after v0.6 has the next two under the same names and meaning. Last learning rate of
+    # WarmupCosineLR, and whether its cosine starts where the warm-up ends (as the official code's does).
+    if "BASE_LR_END" not in cfg.SOLVER:
+        cfg.SOLVER.BASE_LR_END = 0.0
+    if "RESCALE_INTERVAL" not in cfg.SOLVER:
+        cfg.SOLVER.RESCALE_INTERVAL = False

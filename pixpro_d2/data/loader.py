@@ -1,0 +1,141 @@
+"""The pre-training data loader: any registered data set, two views of each image, damaged files skipped."""
+
+import functools
+import itertools
+import logging
+
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.data.build import worker_init_reset_seed
+from detectron2.data.common import DatasetFromList
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset
+
+from ..errors import UsageError
+from .catalog import ensure_registered
+from .collate import collate_views
+from .mapper import TwoViewMapper
+from .reader import UnreadableImage
+from .sampler import EpochBatchSampler
+
+logger = logging.getLogger(__name__)
+
+MAX_REPLACEMENTS = 20  # damaged files in a row before a sample is given up
+
+
+@functools.lru_cache(maxsize=1)
+def load_images(names):
+    """Dicts of all images of the data sets ``names`` (tuple of str), which need nothing but ``file_name``.
+
+    Cached, because the length of a run in epochs needs their number before the loader needs them.
+
+    Raises:
+        UsageError: for no data set, or one without images.
+    """
+    if not names:
+        raise UsageError("DATASETS.TRAIN is empty: name a data set, or a folder as ('images:DIR',).")
+    ensure_registered(names)
+    datasets = {name: DatasetCatalog.get(name) for name in names}
+    for name, dicts in datasets.items():
+        if not dicts:
+            raise UsageError(f"Data set '{name}' of DATASETS.TRAIN has no images.")
+        logger.info(f"Data set '{name}': {len(dicts)} images.")
+    return list(itertools.chain.from_iterable(datasets.values()))
+
+
+class ViewDataset(Dataset):
+    """Samples by (epoch, index). All randomness of a sample comes from (seed, epoch, index).
+
+    An unreadable image is replaced by the next readable one; what was skipped is reported in the sample.
+    """
+
+    def __init__(self, images, mapper, seed):
+        """
+        Args:
+            images (Sequence[dict]): detectron2 dataset dicts.
+            mapper (Callable[[dict, numpy.random.Generator], dict]): e.g. a TwoViewMapper.
+            seed (int): >= 0.
+        """
+        self.images = images
+        self.mapper = mapper
+        self.seed = seed
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, key):
+        epoch, index = key
+        skipped = []
+        for _ in range(min(MAX_REPLACEMENTS, len(self))):
+            rng = np.random.default_rng((self.seed, epoch, index))
+            try:
+                return dict(self.mapper(self.images[index], rng), skipped=skipped)
+            except UnreadableImage as error:
+                skipped.append(str(error))
+                index = (index + 1) % len(self)
+        raise UsageError(f"{len(skipped)} images in a row are unreadable; the last one is {skipped[-1]}.")
+
+
+def _collate(samples):
+    return dict(collate_views(samples), skipped=[message for sample in samples for message in sample["skipped"]])
+
+
+class ViewLoader:
+    """Endless iterable of batches (see :func:`collate_views`), which counts the images that had to be skipped."""
+
+    def __init__(self, loader, sampler, num_images, max_unreadable):
+        """
+        Args:
+            loader (Iterable[dict]): batches with a list ``skipped`` of messages.
+            sampler (EpochBatchSampler): the loader's.
+            num_images (int): size of the data set.
+            max_unreadable (float): share of it that may be unreadable before iterating raises a UsageError.
+        """
+        self.loader = loader
+        self.sampler = sampler
+        self.num_images = num_images
+        self.max_unreadable = max_unreadable
+        self.unreadable = set()
+
+    def start_at(self, iteration):
+        """Begin with the batch of ``iteration``; only before iterating."""
+        self.sampler.start_iter = iteration
+
+    def __iter__(self):
+        for batch in self.loader:
+            for message in batch.pop("skipped"):
+                self._count(message)
+            yield batch
+
+    def _count(self, message):
+        if message in self.unreadable:
+            return
+        self.unreadable.add(message)
+        logger.warning(f"Skipped an unreadable image ({len(self.unreadable)} so far): {message}")
+        if len(self.unreadable) > self.max_unreadable * self.num_images:
+            raise UsageError(
+                f"{len(self.unreadable)} of {self.num_images} images are unreadable, more than the share "
+                f"DATALOADER.MAX_UNREADABLE {self.max_unreadable} allows; the last one is {message}."
+            )
+
+
+def build_view_loader(cfg):
+    """Pre-training loader of ``DATASETS.TRAIN`` with ``SOLVER.IMS_PER_BATCH`` images over all processes."""
+    images = load_images(tuple(cfg.DATASETS.TRAIN))
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if len(images) < batch:
+        raise UsageError(
+            f"DATASETS.TRAIN has {len(images)} images, less than one batch of {batch}: lower SOLVER.IMS_PER_BATCH."
+        )
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    sampler = EpochBatchSampler(len(images), batch, seed, comm.get_rank(), comm.get_world_size())
+    loader = DataLoader(
+        ViewDataset(DatasetFromList(images, copy=False), TwoViewMapper(cfg), seed),
+        batch_sampler=sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=worker_init_reset_seed,
+    )
+    return ViewLoader(loader, sampler, len(images), cfg.DATALOADER.MAX_UNREADABLE)

@@ -1,0 +1,71 @@
+"""The geometric part of a view: which box of the image it shows, and whether it is mirrored.
+
+A view is described before any pixel is touched, so that its geometry is exact by construction:
+``box`` is in detectron2's continuous pixel coordinates of the original image.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+RATIO = (3 / 4, 4 / 3)  # of width to height, as in every ImageNet recipe
+ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop of ``width`` x ``height`` pixels at column ``left`` and row ``top``, mirrored if ``flip``."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    flip: bool
+
+    @property
+    def box(self):
+        """(4,) float32 (x0, y0, x1, y1) in pixels; x0 > x1 for a mirrored view."""
+        x0, x1 = self.left, self.left + self.width
+        if self.flip:
+            x0, x1 = x1, x0
+        return np.array([x0, self.top, x1, self.top + self.height], dtype=np.float32)
+
+    def render(self, image, size):
+        """Cut the view out of a PIL image and resize it to ``size`` x ``size`` pixels, bilinear."""
+        crop = image.crop((self.left, self.top, self.left + self.width, self.top + self.height))
+        crop = crop.resize((size, size), Image.Resampling.BILINEAR)
+        return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else crop
+
+
+def sample_view(rng, width, height, min_scale, max_scale=1.0):
+    """Draw a view as torchvision's RandomResizedCrop and RandomHorizontalFlip do.
+
+    Area uniform in [min_scale, max_scale] of the image, log-uniform aspect ratio in [3/4, 4/3]; after ten
+    draws that do not fit, the largest central crop whose ratio is within range.
+
+    Args:
+        rng (numpy.random.Generator): the only source of randomness.
+        width, height (int): of the image, in pixels.
+        min_scale, max_scale (float): in (0, 1].
+    """
+    crop = _central_crop(width, height)
+    for _ in range(ATTEMPTS):
+        area = width * height * rng.uniform(min_scale, max_scale)
+        ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            crop = (int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
+            break
+    return View(*crop, flip=bool(rng.random() < 0.5))
+
+
+def _central_crop(width, height):
+    ratio = width / height
+    w, h = width, height
+    if ratio < RATIO[0]:
+        h = round(width / RATIO[0])
+    elif ratio > RATIO[1]:
+        w = round(height * RATIO[1])
+    return (width - w) // 2, (height - h) // 2, w, h

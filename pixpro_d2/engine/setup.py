@@ -1,0 +1,142 @@
+"""From command-line arguments to a complete, checked and frozen config."""
+
+import difflib
+import logging
+import os
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..config import add_pixpro_config, is_pretraining
+from ..data.catalog import ensure_registered
+from ..data.loader import load_images
+from ..errors import UsageError
+from ..solver.schedule import epochs_to_iters, scaled_lr
+
+
+def setup(args):
+    """Build the config of ``args`` (detectron2's default argument parser), resolve it, set up logging and seeds.
+
+    The config that is returned, and written to OUTPUT_DIR/config.yaml, is explicit: epochs have become
+    iterations, the learning rate is the effective one, and SyncBN is what this machine can run.
+
+    Raises:
+        UsageError: for a mistake in the config.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
+    ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    resolve_device(cfg)
+    resolve_sync_bn(cfg)
+    check_batch(cfg)
+    schedule = "" if args.eval_only else resolve_schedule(cfg)
+    cfg.freeze()
+    default_setup(cfg, args)
+    if schedule:
+        logging.getLogger(__name__).info(schedule)
+    return cfg
+
+
+def load_config(config_file, opts):
+    """detectron2's config with pixpro_d2's keys, the file's values and then the ``opts`` (KEY VALUE ...)."""
+    cfg = get_cfg()
+    add_pixpro_config(cfg)
+    if config_file and not os.path.isfile(config_file):
+        raise UsageError(f"There is no config file {os.path.abspath(config_file)}.")
+    if len(opts) % 2:
+        raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file)
+        cfg.merge_from_list(opts)
+    except KeyError as error:
+        raise UsageError(_unknown_key(cfg, error)) from error
+    except AssertionError as error:
+        raise UsageError(_unknown_key(cfg, error)) from error
+    except ValueError as error:
+        raise UsageError(f"Config {config_file or 'options'}: {error}") from error
+    return cfg
+
+
+def _unknown_key(cfg, error):
+    """One sentence for yacs' error about an unknown key, with the most similar key there is."""
+    key = str(error.args[0]).rpartition(": ")[2]
+    known = list(_keys(cfg))
+    similar = difflib.get_close_matches(key, known, n=1)
+    # `merge_from_list` names the last part of the key only.
+    similar = similar or [name for name in known if difflib.get_close_matches(key, [name.split(".")[-1]])]
+    hint = f"; did you mean {similar[0]}?" if similar else "."
+    return f"There is no config key '{key}'{hint}"
+
+
+def _keys(node, prefix=""):
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def resolve_device(cfg):
+    """Check that MODEL.DEVICE exists."""
+    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("MODEL.DEVICE is 'cuda', but PyTorch sees no GPU: add `MODEL.DEVICE cpu` to the command.")
+
+
+def resolve_sync_bn(cfg):
+    """Replace SyncBN in every NORM key by what this run can execute, in place.
+
+    PyTorch's SyncBatchNorm needs CUDA: one process takes BN, several on the CPU take detectron2's NaiveSyncBN.
+    """
+    world_size = comm.get_world_size()
+    if world_size > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
+        return
+    replacement = "BN" if world_size == 1 else "naiveSyncBN"
+    for key in _keys(cfg):
+        if key.split(".")[-1] == "NORM":
+            node = cfg
+            for part in key.split(".")[:-1]:
+                node = node[part]
+            if node.NORM == "SyncBN":
+                node.NORM = replacement
+
+
+def check_batch(cfg):
+    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes."""
+    batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if batch < 1 or batch % world_size:
+        raise UsageError(
+            f"SOLVER.IMS_PER_BATCH is {batch}; it must be a positive multiple of the {world_size} processes."
+        )
+
+
+def resolve_schedule(cfg):
+    """Turn epochs into iterations and BASE_LR into the effective rate, in place.
+
+    Returns:
+        str: a sentence with the result, for the log.
+    """
+    solver = cfg.SOLVER
+    batch = solver.IMS_PER_BATCH
+    length = f"{solver.MAX_ITER} iterations"
+    if is_pretraining(cfg) and (solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0):
+        num_images = len(load_images(tuple(cfg.DATASETS.TRAIN)))
+        if solver.MAX_EPOCHS > 0:
+            solver.MAX_ITER = epochs_to_iters(solver.MAX_EPOCHS, num_images, batch)
+            length = f"{solver.MAX_ITER} iterations = {solver.MAX_EPOCHS} epochs of {num_images} images"
+        if solver.WARMUP_EPOCHS > 0:
+            solver.WARMUP_ITERS = min(epochs_to_iters(solver.WARMUP_EPOCHS, num_images, batch), solver.MAX_ITER)
+    elif solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0:
+        raise UsageError("SOLVER.MAX_EPOCHS and WARMUP_EPOCHS are for pre-training: set SOLVER.MAX_ITER here.")
+    base_lr = solver.BASE_LR
+    solver.BASE_LR = scaled_lr(base_lr, batch, solver.LR_REFERENCE_BATCH, solver.LR_SCALING)
+    scaling = solver.LR_SCALING
+    solver.MAX_EPOCHS, solver.WARMUP_EPOCHS, solver.LR_SCALING = 0, 0, "none"
+    rule = "" if scaling == "none" else f" ({base_lr:g} at batch {solver.LR_REFERENCE_BATCH}, {scaling} scaling)"
+    return (
+        f"Schedule: {length}, of which {solver.WARMUP_ITERS} warm-up; batch {batch}; "
+        f"effective learning rate {solver.BASE_LR:g}{rule}."
+    )

@@ -1,0 +1,133 @@
+"""The trainer of pre-training and of every downstream task."""
+
+import weakref
+
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer
+from detectron2.engine.defaults import create_ddp_model
+from detectron2.engine.hooks import PeriodicCheckpointer
+from detectron2.engine.train_loop import TrainerBase
+
+from ..checkpoint import PixProCheckpointer
+from ..config import is_pretraining
+from ..data.loader import build_view_loader
+from ..errors import UsageError
+from ..evaluation import build_evaluator
+from ..solver.build import build_lr_scheduler, build_optimizer
+from .hooks import EMAHook
+from .loop import AMP_DTYPES, TrainLoop
+
+
+class Trainer(DefaultTrainer):
+    """detectron2's DefaultTrainer with the parts of pixpro_d2; ``cfg`` must come from :func:`.setup.setup`."""
+
+    def __init__(self, cfg):
+        # Builds what DefaultTrainer builds, in its order; that class offers no place to choose the training
+        # loop, the checkpointer or the arguments of DDP.
+        TrainerBase.__init__(self)
+        self.cfg = cfg
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        self._trainer = TrainLoop(wrap_ddp(model), data_loader, optimizer, amp_dtype(cfg), self._reads_losses)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = self.build_checkpointer(cfg, model, trainer=weakref.proxy(self))
+        self.register_hooks(self.build_hooks())
+
+    def _reads_losses(self, iteration):
+        """Read the losses when they are written, and before a checkpoint."""
+        done = iteration + 1
+        periods = (self.cfg.SOLVER.METRICS_PERIOD, self.cfg.SOLVER.CHECKPOINT_PERIOD)
+        return done == self.max_iter or any(done % period == 0 for period in periods)
+
+    def resume_or_load(self, resume=True):
+        """As detectron2's; a resumed pre-training goes on with the next batch, a fresh one copies the loaded
+        weights to the target branch."""
+        super().resume_or_load(resume)
+        if not is_pretraining(self.cfg):
+            return
+        if self.start_iter > 0:
+            self.data_loader.start_at(self.start_iter)
+        else:
+            self.checkpointer.model.reset_target()
+
+    def build_hooks(self):
+        """detectron2's hooks; in pre-training with the update of the target before anything is saved."""
+        hooks = [hook for hook in super().build_hooks() if hook is not None]
+        if is_pretraining(self.cfg):
+            savers = [i for i, hook in enumerate(hooks) if isinstance(hook, PeriodicCheckpointer)]
+            hooks.insert(savers[0] if savers else len(hooks), EMAHook(self.checkpointer.model))
+        return hooks
+
+    @classmethod
+    def build_checkpointer(cls, cfg, model, **checkpointables):
+        """Checkpointer in OUTPUT_DIR."""
+        return PixProCheckpointer(
+            model, cfg.OUTPUT_DIR, allow_partial=cfg.MODEL.ALLOW_PARTIAL_WEIGHTS, **checkpointables
+        )
+
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(cls, cfg, optimizer):
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg):
+        """Two-view loader for pre-training, detectron2's own for everything else."""
+        if is_pretraining(cfg):
+            return build_view_loader(cfg)
+        loader = super().build_train_loader(cfg)
+        check_num_classes(cfg, cfg.DATASETS.TRAIN)
+        return loader
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name):
+        loader = super().build_test_loader(cfg, dataset_name)
+        check_num_classes(cfg, [dataset_name])
+        return loader
+
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name):
+        return build_evaluator(cfg, dataset_name)
+
+
+def amp_dtype(cfg):
+    """Type to autocast to, or None: half precision pays on GPUs only."""
+    name = cfg.SOLVER.AMP.DTYPE
+    if name not in AMP_DTYPES:
+        raise UsageError(f"SOLVER.AMP.DTYPE is '{name}'; it must be {' or '.join(AMP_DTYPES)}.")
+    on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
+    return AMP_DTYPES[name] if cfg.SOLVER.AMP.ENABLED and on_gpu else None
+
+
+def wrap_ddp(model):
+    """The model in DistributedDataParallel if there are several processes."""
+    options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+    if not torch.cuda.is_available():
+        options["device_ids"] = None
+    options["find_unused_parameters"] = getattr(model, "has_unused_parameters", False)
+    return create_ddp_model(model, **options)
+
+
+def check_num_classes(cfg, dataset_names):
+    """Check that a detector has as many classes as its data sets, which must be loaded already.
+
+    Raises:
+        UsageError: stating the right number.
+    """
+    key = {"GeneralizedRCNN": "ROI_HEADS", "RetinaNet": "RETINANET", "FCOS": "FCOS"}.get(cfg.MODEL.META_ARCHITECTURE)
+    if key is None or key not in cfg.MODEL:
+        return
+    for name in dataset_names:
+        classes = MetadataCatalog.get(name).get("thing_classes", None)
+        if classes is not None and len(classes) != cfg.MODEL[key].NUM_CLASSES:
+            raise UsageError(
+                f"MODEL.{key}.NUM_CLASSES is {cfg.MODEL[key].NUM_CLASSES}, but data set '{name}' has "
+                f"{len(classes)} classes: set it to {len(classes)}."
+            )

@@ -1,0 +1,105 @@
+"""Backbones that detectron2 has but cannot build from a yacs config, and PixPro's initialisation."""
+
+from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling.backbone import FPN
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, SimpleStem
+from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
+from torch import nn
+
+from ..errors import UsageError
+
+
+@BACKBONE_REGISTRY.register()
+def build_regnet_backbone(cfg, input_shape):
+    """RegNet (Radosavovic et al. 2020) from ``MODEL.REGNETS``; features named stem, s1 .. s4."""
+    if input_shape.channels != 3:
+        raise UsageError(
+            f"detectron2's RegNet takes 3 input channels, but MODEL.PIXEL_MEAN has {input_shape.channels} values."
+        )
+    regnets = cfg.MODEL.REGNETS
+    return RegNet(
+        stem_class=SimpleStem,
+        stem_width=regnets.STEM_WIDTH,
+        block_class=ResBottleneckBlock,
+        depth=regnets.DEPTH,
+        w_a=regnets.W_A,
+        w_0=regnets.W_0,
+        w_m=regnets.W_M,
+        group_width=regnets.GROUP_WIDTH,
+        se_ratio=regnets.SE_RATIO,
+        freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
+        norm=regnets.NORM,
+        out_features=list(regnets.OUT_FEATURES),
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_regnet_fpn_backbone(cfg, input_shape):
+    """FPN with ``MODEL.FPN``'s keys over :func:`build_regnet_backbone`."""
+    return FPN(
+        bottom_up=build_regnet_backbone(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
+
+
+def zero_init_residual(backbone):
+    """Set the last norm weight of every residual block of a ResNet to 0, so that it starts as the identity.
+
+    The official PixPro encoder starts so; detectron2's ResNet does not, its RegNet does by itself.
+    """
+    for block in backbone.modules():
+        if isinstance(block, BottleneckBlock):
+            last = block.conv3.norm
+        elif isinstance(block, BasicBlock):
+            last = block.conv2.norm
+        else:
+            continue
+        if getattr(last, "weight", None) is not None:
+            nn.init.zeros_(last.weight)
+
+
+def feature_channels(backbone, names):
+    """Channels of the features ``names`` of a backbone, dict[str, int].
+
+    Raises:
+        UsageError: for a feature that the backbone does not have.
+    """
+    shapes = backbone.output_shape()
+    for name in names:
+        if name not in shapes:
+            raise UsageError(
+                f"MODEL.PIXPRO.IN_FEATURES names '{name}', but the backbone has {', '.join(shapes)}: choose from "
+                "these, or add the feature to the backbone's OUT_FEATURES."
+            )
+    if not names:
+        raise UsageError(f"MODEL.PIXPRO.IN_FEATURES is empty: choose from {', '.join(shapes)}.")
+    return {name: shapes[name].channels for name in names}
+
+
+def bottom_up(backbone):
+    """The network below an FPN, or the backbone itself."""
+    return getattr(backbone, "bottom_up", backbone)
+
+
+def last_feature_channels(backbone):
+    """Channels of the bottom-up network's last feature (C5 of a ResNet)."""
+    return list(bottom_up(backbone).output_shape().values())[-1].channels
+
+
+def forward_with_last(backbone, images):
+    """Run a backbone on (N, C, H, W) images; returns its features and the bottom-up network's last one.
+
+    An FPN does not hand on what it is built on, hence the hook.
+    """
+    seen = {}
+    hook = bottom_up(backbone).register_forward_hook(lambda module, inputs, output: seen.update(output))
+    try:
+        features = backbone(images)
+    finally:
+        hook.remove()
+    return features, seen[list(bottom_up(backbone).output_shape())[-1]]

@@ -1,0 +1,103 @@
+"""Which pixels of two views are the same physical point.
+
+Shape shorthand: N images; a view's feature map is a grid of H x W bins, L = H * W, row-major.
+
+Coordinates: a view is an axis-aligned crop box (x0, y0, x1, y1) of the original image, in
+detectron2's continuous pixel coordinates (the left edge of the first pixel is 0, the right edge of
+the last is the width). A horizontally flipped view has x0 > x1: bin widths are signed, so that bin
+j of the feature map always is the j-th from x0 to x1.
+
+All of it is computed in float32 whatever the autocast: identical crops put 4-neighbours at
+1 / sqrt(2) = 0.7071 bin diagonals, just outside the threshold 0.7.
+"""
+
+import torch
+
+
+def normalize_boxes(boxes, image_sizes, units="normalized", official_rounding=False):
+    """Turn crop boxes in pixels into the coordinates that distances are taken in.
+
+    Args:
+        boxes (Tensor): (N, 4) signed boxes in pixels of the original images.
+        image_sizes (Tensor): (N, 2), (height, width) of the original images in pixels.
+        units (str): ``normalized`` divides x by the width and y by the height, as official PixPro
+            does (anisotropic for non-square images); ``pixel`` keeps pixels.
+        official_rounding (bool): use the official code's corners: the centres of the crop's first and
+            last pixel, divided by side - 1 (transform_coord.py). Only for ``normalized``.
+
+    Returns:
+        Tensor: (N, 4) float32 boxes.
+    """
+    boxes = boxes.float()
+    if units == "pixel":
+        return boxes
+    sides = image_sizes.float().flip(-1).repeat(1, 2)  # width, height, width, height
+    if not official_rounding:
+        return boxes / sides
+    far, near = boxes[:, [2, 3, 0, 1]], boxes
+    inclusive = near - (near > far).float()  # the larger edge moves to its last pixel
+    return inclusive / (sides - 1).clamp(min=1)
+
+
+def bin_centers(boxes, grid):
+    """Centres of the bins of a feature map in the coordinates of ``boxes``.
+
+    Args:
+        boxes (Tensor): (N, 4) signed boxes.
+        grid (tuple[int, int]): (H, W).
+
+    Returns:
+        Tensor: (N, L, 2) float32, as (x, y).
+    """
+    height, width = grid
+    boxes = boxes.float()
+    start, extent = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    steps_x = (torch.arange(width, device=boxes.device, dtype=torch.float32) + 0.5) / width
+    steps_y = (torch.arange(height, device=boxes.device, dtype=torch.float32) + 0.5) / height
+    x = start[:, :1] + extent[:, :1] * steps_x  # (N, W)
+    y = start[:, 1:] + extent[:, 1:] * steps_y  # (N, H)
+    x = x[:, None, :].expand(-1, height, -1)
+    y = y[:, :, None].expand(-1, -1, width)
+    return torch.stack((x, y), dim=-1).flatten(1, 2)
+
+
+def bin_diagonals(boxes, grid):
+    """Diagonal of one bin, (N,) float32, in the units of ``boxes`` (N, 4); ``grid`` is (H, W)."""
+    height, width = grid
+    boxes = boxes.float()
+    return torch.hypot((boxes[:, 2] - boxes[:, 0]) / width, (boxes[:, 3] - boxes[:, 1]) / height)
+
+
+def pairs_within(centers_q, centers_k, unit, pos_ratio):
+    """Pairs of points closer than ``pos_ratio`` units.
+
+    Args:
+        centers_q, centers_k (Tensor): (N, Lq, 2) and (N, Lk, 2) points in one coordinate system.
+        unit (Tensor): (N,) length that distances are measured in.
+        pos_ratio (float): threshold T; strict, as in the official code.
+
+    Returns:
+        Tensor: (N, Lq, Lk) bool.
+    """
+    # Differences rather than torch.cdist's expanded squares, which cancel near the threshold.
+    dx = centers_q[:, :, None, 0] - centers_k[:, None, :, 0]
+    dy = centers_q[:, :, None, 1] - centers_k[:, None, :, 1]
+    return torch.hypot(dx, dy) / unit[:, None, None] < pos_ratio
+
+
+def positive_pairs(boxes_q, boxes_k, grid_q, grid_k, pos_ratio):
+    """Positive pairs of two views by the distance of their bins in the original image (paper Eq. 1).
+
+    The unit of distance is the larger of the two bin diagonals, as in the official code.
+
+    Args:
+        boxes_q, boxes_k (Tensor): (N, 4) signed boxes of the two views, as from :func:`normalize_boxes`.
+        grid_q, grid_k (tuple[int, int]): (H, W) of the two feature maps.
+        pos_ratio (float): threshold T in bin diagonals (0.7 in the paper).
+
+    Returns:
+        Tensor: (N, Lq, Lk) bool; [n, i, j] is set if bin i of the first view and bin j of the second match.
+        Swapping the views gives the transposed mask.
+    """
+    unit = torch.maximum(bin_diagonals(boxes_q, grid_q), bin_diagonals(boxes_k, grid_k))
+    return pairs_within(bin_centers(boxes_q, grid_q), bin_centers(boxes_k, grid_k), unit, pos_ratio)

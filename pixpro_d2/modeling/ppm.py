@@ -1,0 +1,66 @@
+"""The pixel propagation module (PPM) of PixPro, paper section 3.2."""
+
+import torch.nn.functional as F
+from detectron2.layers import get_norm
+from torch import nn
+
+from ..errors import UsageError
+
+
+def propagate(x, values, gamma):
+    """Replace each pixel by a sum over all pixels of its image, weighted by similarity (paper Eq. 3, 4).
+
+    y_i = sum_j max(cos(x_i, x_j), 0)^gamma v_j. Follows the official code where it departs from the
+    paper: the values are L2-normalised, and the sum is not divided by the weights.
+
+    Args:
+        x (Tensor): (N, C, H, W) features.
+        values (Tensor): (N, D, H, W) transformed features g(x).
+        gamma (float): sharpness, > 0.
+
+    Returns:
+        Tensor: (N, D, H, W) float32, not normalised.
+    """
+    features = F.normalize(x.float(), dim=1).flatten(2)  # (N, C, L)
+    values = F.normalize(values.float(), dim=1)
+    similarity = (features.transpose(1, 2) @ features).clamp(min=0)  # (N, L, L), symmetric
+    if gamma < 1:
+        similarity = similarity + 1e-6  # keeps the gradient of the root finite at 0, as the official code
+    if gamma != 1:
+        similarity = similarity**gamma
+    return (values.flatten(2) @ similarity).view_as(values)
+
+
+class PixelPropagation(nn.Module):
+    """PPM with its value transform g; (N, C, H, W) in, (N, C, H, W) float32 out, not normalised."""
+
+    def __init__(self, channels, num_layers=1, gamma=2.0, norm="BN"):
+        """
+        Args:
+            channels (int): C.
+            num_layers (int): of the value transform: 0 is the identity, 1 a 1x1 convolution,
+                2 convolution, norm, ReLU, convolution.
+            gamma (float): sharpness of the similarity, > 0.
+            norm (str): detectron2 norm name, used with two layers.
+        """
+        super().__init__()
+        if gamma <= 0:
+            raise UsageError(f"MODEL.PIXPRO.PPM.GAMMA is {gamma}; it must be positive.")
+        self.gamma = gamma
+        if num_layers == 0:
+            layers = []
+        elif num_layers == 1:
+            layers = [nn.Conv2d(channels, channels, 1)]
+        elif num_layers == 2:
+            layers = [
+                nn.Conv2d(channels, channels, 1),
+                get_norm(norm, channels),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(channels, channels, 1),
+            ]
+        else:
+            raise UsageError(f"MODEL.PIXPRO.PPM.NUM_LAYERS is {num_layers}; it must be 0, 1 or 2.")
+        self.value_transform = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return propagate(x, self.value_transform(x), self.gamma)

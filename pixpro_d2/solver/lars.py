@@ -1,0 +1,72 @@
+"""LARS exactly as official PixPro has it, in a fixed number of multi-tensor calls."""
+
+import torch
+from torch.optim import Optimizer
+
+
+class LARS(Optimizer):
+    """SGD whose gradients are scaled, tensor by tensor, to a fixed share of the weights' norm.
+
+    For a group with ``adapt`` set: g += weight_decay * p, then g *= trust_coefficient * |p| / (|g| + eps)
+    where both norms are positive. Then SGD with momentum for every group. The ratio is taken after the
+    weight decay is added (official lars.py; most libraries add it to the denominator instead), and the
+    learning rate multiplies last, so the momentum buffer holds scaled gradients without it.
+
+    A group with ``adapt=False`` is plain SGD with its own weight decay: the official code puts all
+    1-D tensors (biases, norm weights) there, with weight decay 0.
+
+    No step waits for the device: norms and ratios stay there.
+    """
+
+    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8):
+        """
+        Args:
+            params: tensors or parameter groups; a group may set ``adapt`` (default True).
+            lr, momentum, weight_decay, trust_coefficient, eps (float): >= 0.
+        """
+        values = dict(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        values.update(trust_coefficient=trust_coefficient, eps=eps)
+        for name, value in values.items():
+            if value < 0:
+                raise ValueError(f"LARS: {name} is {value}; it must not be negative.")
+        super().__init__(params, dict(values, adapt=True))
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One update; returns the closure's loss, if a closure is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._update(params, group)
+        return loss
+
+    def _update(self, params, group):
+        grads = [p.grad for p in params]
+        if group["weight_decay"] != 0:
+            grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
+        if group["adapt"]:
+            grads = torch._foreach_mul(grads, self._trust_ratios(params, grads, group))
+        if group["momentum"] != 0:
+            grads = self._accumulate(params, grads, group["momentum"])
+        torch._foreach_add_(params, grads, alpha=-group["lr"])
+
+    @staticmethod
+    def _trust_ratios(params, grads, group):
+        weight_norms = torch.stack(torch._foreach_norm(params))
+        grad_norms = torch.stack(torch._foreach_norm(grads))
+        ratios = group["trust_coefficient"] * weight_norms / (grad_norms + group["eps"])
+        positive = (weight_norms > 0) & (grad_norms > 0)
+        return list(torch.where(positive, ratios, torch.ones_like(ratios)).unbind())
+
+    def _accumulate(self, params, grads, momentum):
+        for p in params:
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        buffers = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_add_(buffers, grads)
+        return buffers

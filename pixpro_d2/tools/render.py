@@ -1,0 +1,129 @@
+"""Render a small synthetic detection data set.
+
+``python -m pixpro_d2.tools.render OUT`` writes textured shapes on cluttered backgrounds, with boxes and
+masks, in the Pascal VOC and COCO layouts, in one folder where both share the images.
+"""
+
+import argparse
+import json
+import os
+import shutil
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..data.scene_writers import WRITERS, Sample
+from ..data.scenes import CLASSES, describe_scene, render_scene
+from ..errors import UsageError
+
+RECORD = "render.json"  # File with the options of a finished render, in its folder.
+
+
+def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "coco")):
+    """Render a data set into a new folder.
+
+    Images are ``JPEGImages/000000.jpg`` and so on, the train split first. Image ``i`` shows scene ``i`` of
+    the series ``seed``. A split of no images is left out.
+
+    Args:
+        out: folder to make; it may exist if it is empty or holds a finished render with these options.
+        train (int), test (int): numbers of images in the splits.
+        size (int): height and width of the images, pixels.
+        seed (int): seed of the series of scenes, not negative.
+        layouts: names of the layouts to write, out of ``WRITERS``.
+
+    Returns:
+        bool: whether anything was written, which it is not if ``out`` holds this render already.
+
+    Raises:
+        UsageError: for options that cannot be met, or an ``out`` with anything else in it.
+    """
+    out = Path(out).resolve()
+    options = {"train": train, "test": test, "size": size, "seed": seed, "layouts": sorted(set(layouts))}
+    _check(options)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if _recorded_options(out) == options:
+            return False
+        raise UsageError(f"{out} exists and holds something else: remove it or choose another folder")
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Rendered next to its final place and renamed when complete, the folder is never seen half-written.
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        with tqdm(total=train + test, desc="render", unit="image") as progress:
+            for split, numbers in (("train", range(train)), ("test", range(train, train + test))):
+                if not numbers:
+                    continue
+                samples = _samples(numbers, size, seed)
+                for layout in options["layouts"]:
+                    samples = WRITERS[layout](partial, split, samples)
+                for _ in samples:
+                    progress.update()
+        (partial / RECORD).write_text(json.dumps(options) + "\n")
+        os.rename(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return True
+
+
+def main(argv=None):
+    """Run the command line ``argv``, by default that of the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pixpro_d2.tools.render",
+        description="Render a small synthetic detection data set.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("out", metavar="OUT", help="folder to make")
+    parser.add_argument("--train", type=int, default=200, help="images to train on")
+    parser.add_argument("--test", type=int, default=50, help="images to test on")
+    parser.add_argument("--size", type=int, default=160, help="height and width of the images, pixels")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes")
+    parser.add_argument(
+        "--layout", nargs="+", choices=WRITERS, default=["voc", "coco"], help="annotation files to write"
+    )
+    args = parser.parse_args(argv)
+    try:
+        written = render_dataset(args.out, args.train, args.test, args.size, args.seed, args.layout)
+    except UsageError as error:
+        raise SystemExit(f"error: {error}") from None
+    did = "wrote" if written else "nothing to do, it already holds"
+    layouts = " and ".join(args.layout)
+    print(f"{args.out}: {did} {args.train} train and {args.test} test images ({layouts} layout)")
+    print("To use a split, train for one, in detectron2:")
+    if "voc" in args.layout:
+        print("  from detectron2.data.datasets import register_pascal_voc")
+        print(f"  register_pascal_voc('scenes_voc_train', {args.out!r}, 'train', 2007, {CLASSES})")
+    if "coco" in args.layout:
+        json_file, images = (str(Path(args.out, name)) for name in ("annotations/train.json", "JPEGImages"))
+        print("  from detectron2.data.datasets import register_coco_instances")
+        print(f"  register_coco_instances('scenes_coco_train', {{}}, {json_file!r}, {images!r})")
+
+
+def _check(options):
+    if not options["layouts"] or not set(options["layouts"]) <= set(WRITERS):
+        raise UsageError(f"layouts are one or more of {sorted(WRITERS)}, not {options['layouts']}")
+    counts = options["train"], options["test"]
+    if min(*counts, options["seed"]) < 0 or not any(counts):
+        raise UsageError("the seed and the numbers of images must not be negative, nor both numbers zero")
+    if "voc" in options["layouts"] and 1 in counts:
+        raise UsageError("detectron2 cannot read a VOC split of a single image: render two or more, or none")
+
+
+def _recorded_options(folder):
+    """Options of the finished render in a folder, None if it holds none."""
+    try:
+        return json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _samples(numbers, size, seed):
+    for number in numbers:
+        scene = describe_scene(seed, number, size, size)
+        image, masks = render_scene(scene)
+        yield Sample(number, scene, image, masks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""Packaging of pixpro_d2. Ranges only; constraints.txt pins the tested set."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="pixpro_d2",
+    version="0.1.0",
+    description="PixPro dense self-supervised pre-training as a detectron2 project",
+    long_description=Path(__file__).with_name("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["pixpro_d2", "pixpro_d2.*"]),
+    python_requires=">=3.10",
+    install_requires=[
+        "torch>=2.2",
+        "torchvision>=0.17",
+        "detectron2>=0.6",  # not on PyPI: tools/install_detectron2.py, or a build from its repository
+        "fvcore>=0.1.5",
+        "numpy>=1.23",
+        "Pillow>=9.1",
+        "pycocotools>=2.0.2",
+        "cityscapesscripts>=2.2",  # detectron2's Cityscapes data sets read their labels with it
+        "tqdm>=4.29",
+    ],
+    extras_require={"dev": ["pytest>=8", "pytest-timeout>=2", "ruff>=0.5"]},
+)

@@ -1,0 +1,183 @@
+import copy
+
+import oracle
+import pytest
+import torch
+
+from pixpro_d2.solver.lars import LARS
+
+SHAPES = [(4, 3), (4,), (2, 3, 1, 1), (5,), (2, 2, 3, 3)]
+
+
+def parameter(values):
+    return torch.nn.Parameter(torch.as_tensor(values, dtype=torch.float32).clone())
+
+
+def optimizer_of(params, lr, weight_decay=1e-5, momentum=0.9):
+    """LARS with 1-D parameters excluded from adaptation and weight decay."""
+    groups = [
+        {"params": [p for p in params if p.ndim != 1]},
+        {"params": [p for p in params if p.ndim == 1], "adapt": False, "weight_decay": 0.0},
+    ]
+    return LARS([g for g in groups if g["params"]], lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+
+def random_tensors(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) for shape in SHAPES]
+
+
+def set_gradients(params, grads):
+    for p, g in zip(params, grads, strict=True):
+        p.grad = None if g is None else g.clone()
+
+
+def close(actual, expected, tolerance=1e-5):
+    expected = torch.as_tensor(expected).double()
+    torch.testing.assert_close(actual.detach().double(), expected, atol=tolerance, rtol=0)
+
+
+def test_two_steps_T14():  # noqa: N802
+    w, b = parameter([[1, 2], [3, 4]]), parameter([0.5, -0.5])
+    grads = [torch.tensor([[0.1, 0.2], [0.3, 0.4]]), torch.tensor([0.01, 0.02])]
+    optimizer = optimizer_of([w, b], lr=4.0)
+    set_gradients([w, b], grads)
+    optimizer.step()
+    close(w, [[0.99599999, 1.99199998], [2.98799992, 3.98399997]])
+    close(b, [0.46, -0.58])
+    set_gradients([w, b], grads)
+    optimizer.step()
+    close(w, [[0.98841602, 1.97683203], [2.96524787, 3.95366406]])
+    close(b, [0.384, -0.732])
+
+
+def test_zero_parameter_takes_the_plain_step_T14b():  # noqa: N802
+    w = parameter(torch.zeros(2, 2))
+    optimizer = optimizer_of([w], lr=4.0)
+    set_gradients([w], [torch.tensor([[0.1, 0.2], [0.3, 0.4]])])
+    optimizer.step()
+    close(w, [[-0.4, -0.8], [-1.2, -1.6]])
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-5, 0.1], ids=["wd-0", "wd-1e-5", "wd-.1"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9], ids=["plain", "momentum"])
+def test_random_steps_against_slow(momentum, weight_decay):
+    params = [parameter(t) for t in random_tensors(0)]
+    slow, buffers = [p.detach().double() for p in params], [None] * len(params)
+    optimizer = optimizer_of(params, lr=1.0, weight_decay=weight_decay, momentum=momentum)
+    for step in range(8):
+        # The buffer must not contain the learning rate, which changes all the time.
+        lr = 0.1 * (step + 1)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        grads = random_tensors(10 + step)
+        set_gradients(params, grads)
+        optimizer.step()
+        oracle.lars_step_slow(slow, [g.double() for g in grads], buffers, lr, momentum, weight_decay)
+    for p, expected in zip(params, slow, strict=True):
+        close(p, expected)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-5], ids=["wd-0", "wd-1e-5"])
+def test_zero_gradient(weight_decay):
+    # Without weight decay nothing moves; with it, the decay is what gets scaled.
+    params = [parameter(t) for t in random_tensors(1)]
+    grads = [torch.zeros_like(p) for p in params]
+    slow, buffers = [p.detach().double() for p in params], [None] * len(params)
+    optimizer = optimizer_of(params, lr=0.5, weight_decay=weight_decay)
+    for _ in range(2):
+        set_gradients(params, grads)
+        optimizer.step()
+        oracle.lars_step_slow(slow, [g.double() for g in grads], buffers, 0.5, 0.9, weight_decay)
+    for p, expected in zip(params, slow, strict=True):
+        assert torch.isfinite(p).all()
+        close(p, expected)
+
+
+def test_parameters_without_gradient_are_skipped():
+    params = [parameter(t) for t in random_tensors(2)]
+    slow, buffers = [p.detach().double() for p in params], [None] * len(params)
+    optimizer = optimizer_of(params, lr=0.5)
+    for step, missing in enumerate([(0, 1), (0, 3), (2,), ()]):
+        grads = [None if i in missing else g for i, g in enumerate(random_tensors(20 + step))]
+        before = [p.detach().clone() for p in params]
+        set_gradients(params, grads)
+        optimizer.step()
+        grads = [None if g is None else g.double() for g in grads]
+        oracle.lars_step_slow(slow, grads, buffers, 0.5, 0.9, 1e-5)
+        for i in missing:
+            assert torch.equal(params[i], before[i])
+    for p, expected in zip(params, slow, strict=True):
+        close(p, expected)
+
+
+def test_step_without_any_gradient():
+    w = parameter(torch.ones(2, 2))
+    optimizer_of([w], lr=1.0).step()
+    assert torch.equal(w, torch.ones(2, 2))
+
+
+def test_group_without_adaptation_is_sgd():
+    ours, theirs = ([parameter(t) for t in random_tensors(3)] for _ in range(2))
+    optimizer = LARS([{"params": ours, "adapt": False, "weight_decay": 0.01}], lr=0.1, momentum=0.9)
+    reference = torch.optim.SGD(theirs, lr=0.1, momentum=0.9, weight_decay=0.01)
+    for step in range(4):
+        grads = random_tensors(30 + step)
+        for params, stepper in ((ours, optimizer), (theirs, reference)):
+            set_gradients(params, grads)
+            stepper.step()
+    for p, expected in zip(ours, theirs, strict=True):
+        close(p, expected.detach(), 1e-6)
+
+
+def test_groups_adapt_by_default():
+    optimizer = LARS([parameter(torch.ones(2, 2))], lr=1.0)
+    assert [group["adapt"] for group in optimizer.param_groups] == [True]
+
+
+def test_trust_coefficient_scales_the_step():
+    w, twice = parameter(torch.ones(2, 2)), parameter(torch.ones(2, 2))
+    for p, trust in ((w, 0.001), (twice, 0.002)):
+        optimizer = LARS([p], lr=1.0, trust_coefficient=trust)
+        p.grad = torch.full((2, 2), 3.0)
+        optimizer.step()
+    close(2 * (1 - w), 1 - twice.detach(), 1e-6)
+
+
+def test_weight_decay_of_the_groups_is_kept():
+    params = [parameter(t) for t in random_tensors(4)]
+    optimizer = optimizer_of(params, lr=1.0, weight_decay=0.02)
+    set_gradients(params, random_tensors(5))
+    optimizer.step()
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.02, 0.0]
+
+
+def test_step_runs_the_closure():
+    w = parameter(torch.ones(2, 2))
+
+    def closure():
+        loss = w.sum()
+        loss.backward()
+        return loss
+
+    optimizer = optimizer_of([w], lr=1.0)
+    assert optimizer.step(closure).item() == 4.0
+    assert (w < 1).all()
+
+
+def test_state_dict_round_trip_continues_identically():
+    params = [parameter(t) for t in random_tensors(6)]
+    optimizer = optimizer_of(params, lr=0.3)
+    for step in range(3):
+        set_gradients(params, random_tensors(40 + step))
+        optimizer.step()
+    copies = [parameter(p.detach()) for p in params]
+    resumed = optimizer_of(copies, lr=123.0)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for step in range(3):
+        grads = random_tensors(50 + step)
+        for group, stepper in ((params, optimizer), (copies, resumed)):
+            set_gradients(group, grads)
+            stepper.step()
+    for p, other in zip(params, copies, strict=True):
+        assert torch.equal(p, other)
