@@ -22,6 +22,7 @@ setup(
         "Pillow>=9.1",
         "pycocotools>=2.0.2",
         "cityscapesscripts>=2.2",  # detectron2's Cityscapes data sets read their labels with it
+        "tabulate",
         "tqdm>=4.29",
     ],
     extras_require={"dev": ["pytest>=8", "pytest-timeout>=2", "ruff>=0.5"]},

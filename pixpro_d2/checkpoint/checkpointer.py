@@ -37,6 +37,8 @@ class PixProCheckpointer(DetectionCheckpointer):
         Raises:
             UsageError: for a missing or damaged file, or weights that do not cover the backbone.
         """
+        if path and "://" not in path and not os.path.isfile(path):
+            raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
         self._initializing_from = path if checkpointables == [] else None
         return super().load(path, checkpointables)
 

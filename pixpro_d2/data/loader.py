@@ -47,7 +47,8 @@ def load_images(names):
 class ViewDataset(Dataset):
     """Samples by (epoch, index). All randomness of a sample comes from (seed, epoch, index).
 
-    An unreadable image is replaced by the next readable one; what was skipped is reported in the sample.
+    An unreadable image is replaced by the next readable one; what was skipped is reported in the sample as
+    (file name, message). A sample of nothing else says that MAX_REPLACEMENTS images in a row were unreadable.
     """
 
     def __init__(self, images, mapper, seed):
@@ -72,13 +73,15 @@ class ViewDataset(Dataset):
             try:
                 return dict(self.mapper(self.images[index], rng), skipped=skipped)
             except UnreadableImage as error:
-                skipped.append(str(error))
+                skipped.append((self.images[index]["file_name"], str(error)))
                 index = (index + 1) % len(self)
-        raise UsageError(f"{len(skipped)} images in a row are unreadable; the last one is {skipped[-1]}.")
+        return {"skipped": skipped}  # ViewLoader raises: an error out of a worker would carry a traceback
 
 
 def _collate(samples):
-    return dict(collate_views(samples), skipped=[message for sample in samples for message in sample["skipped"]])
+    skipped = [item for sample in samples for item in sample["skipped"]]
+    complete = all("views" in sample for sample in samples)
+    return dict(collate_views(samples) if complete else {}, skipped=skipped)
 
 
 class ViewLoader:
@@ -87,7 +90,7 @@ class ViewLoader:
     def __init__(self, loader, sampler, num_images, max_unreadable):
         """
         Args:
-            loader (Iterable[dict]): batches with a list ``skipped`` of messages.
+            loader (Iterable[dict]): batches with a list ``skipped`` of (file name, message).
             sampler (EpochBatchSampler): the loader's.
             num_images (int): size of the data set.
             max_unreadable (float): share of it that may be unreadable before iterating raises a UsageError.
@@ -104,14 +107,18 @@ class ViewLoader:
 
     def __iter__(self):
         for batch in self.loader:
-            for message in batch.pop("skipped"):
-                self._count(message)
+            skipped = batch.pop("skipped")
+            for file_name, message in skipped:
+                self._count(file_name, message)
+            if not batch:
+                in_a_row = min(MAX_REPLACEMENTS, self.num_images)
+                raise UsageError(f"{in_a_row} images in a row are unreadable, one is {skipped[-1][1]}.")
             yield batch
 
-    def _count(self, message):
-        if message in self.unreadable:
+    def _count(self, file_name, message):
+        if file_name in self.unreadable:
             return
-        self.unreadable.add(message)
+        self.unreadable.add(file_name)
         logger.warning(f"Skipped an unreadable image ({len(self.unreadable)} so far): {message}")
         if len(self.unreadable) > self.max_unreadable * self.num_images:
             raise UsageError(

@@ -6,7 +6,7 @@ import os
 import zipfile
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 ZIP_SEPARATOR = ".zip@/"
 
@@ -51,6 +51,8 @@ def read_image(file_name):
         image = Image.open(io.BytesIO(read_bytes(file_name)))
         image.load()
         image = _to_rgb(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError as error:  # its own message names a buffer in memory
+        raise UnreadableImage(f"{file_name}: not an image in a format that Pillow knows") from error
     except Exception as error:  # decoders raise almost anything on damaged bytes
         raise UnreadableImage(f"{file_name}: {type(error).__name__}: {error}") from error
     if min(image.size) < 2:

@@ -1,7 +1,7 @@
 """Set-up, launcher and training loop."""
 
+from .configure import setup
 from .launch import launch
-from .setup import setup
 from .trainer import Trainer
 
 __all__ = ["Trainer", "launch", "setup"]

@@ -54,6 +54,14 @@ class Trainer(DefaultTrainer):
         else:
             self.checkpointer.model.reset_target()
 
+    def state_dict(self):
+        """Iteration, hooks and optimiser; detectron2 v0.6's DefaultTrainer forgets the optimiser."""
+        return {**TrainerBase.state_dict(self), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict):
+        TrainerBase.load_state_dict(self, state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
+
     def build_hooks(self):
         """detectron2's hooks; in pre-training with the update of the target before anything is saved."""
         hooks = [hook for hook in super().build_hooks() if hook is not None]

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..data.scene_writers import WRITERS, Sample
-from ..data.scenes import CLASSES, describe_scene, render_scene
+from ..data.scenes import describe_scene, render_scene
 from ..errors import UsageError
 
 RECORD = "render.json"  # File with the options of a finished render, in its folder.
@@ -90,14 +90,12 @@ def main(argv=None):
     did = "wrote" if written else "nothing to do, it already holds"
     layouts = " and ".join(args.layout)
     print(f"{args.out}: {did} {args.train} train and {args.test} test images ({layouts} layout)")
-    print("To use a split, train for one, in detectron2:")
-    if "voc" in args.layout:
-        print("  from detectron2.data.datasets import register_pascal_voc")
-        print(f"  register_pascal_voc('scenes_voc_train', {args.out!r}, 'train', 2007, {CLASSES})")
-    if "coco" in args.layout:
-        json_file, images = (str(Path(args.out, name)) for name in ("annotations/train.json", "JPEGImages"))
-        print("  from detectron2.data.datasets import register_coco_instances")
-        print(f"  register_coco_instances('scenes_coco_train', {{}}, {json_file!r}, {images!r})")
+    print("Names of its splits for train_net.py:")
+    for split, count in (("train", args.train), ("test", args.test)):
+        if count and "voc" in args.layout:
+            print(f"  voc:{args.out}@{split}")
+        if count and "coco" in args.layout:
+            print(f"  coco:{Path(args.out, 'annotations', split)}.json@{Path(args.out, 'JPEGImages')}")
 
 
 def _check(options):

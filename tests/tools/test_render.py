@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
 from detectron2.data.datasets.coco import load_coco_json
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.structures import BoxMode
@@ -14,7 +15,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 import pixpro_d2
-from pixpro_d2.data import scene_writers
+from pixpro_d2.data import ensure_registered, scene_writers
 from pixpro_d2.data.scenes import CLASSES, describe_scene, render_scene
 from pixpro_d2.errors import UsageError
 from pixpro_d2.tools import render
@@ -172,23 +173,18 @@ def test_a_layout_is_one_function(tmp_path, monkeypatch):
     assert (tmp_path / "scenes" / "train.names").read_text() == expected
 
 
-def test_main_prints_calls_that_work(tmp_path, capsys):
-    from detectron2.data import DatasetCatalog, MetadataCatalog
-
+def test_main_prints_names_that_load(tmp_path, capsys):
     argv = [str(tmp_path / "scenes"), "--train", "2", "--test", "0", "--size", "32"]
     render.main(argv)
     printed = capsys.readouterr().out
     assert "wrote 2 train and 0 test images" in printed
-    exec("\n".join(line.strip() for line in printed.splitlines() if line.startswith("  ")), {})
-    try:
-        for name in ("scenes_voc_train", "scenes_coco_train"):
-            assert [len(record["annotations"]) for record in DatasetCatalog.get(name)] == [
-                len(describe_scene(0, number, 32, 32).objects) for number in range(2)
-            ]
-    finally:
-        for name in ("scenes_voc_train", "scenes_coco_train"):
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
+    names = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
+    assert [name.split(":")[0] for name in names] == ["voc", "coco"]
+    ensure_registered(names)
+    for name in names:
+        assert [len(record["annotations"]) for record in DatasetCatalog.get(name)] == [
+            len(describe_scene(0, number, 32, 32).objects) for number in range(2)
+        ]
     render.main(argv)
     assert "nothing to do" in capsys.readouterr().out
 

@@ -1,0 +1,186 @@
+"""The whole way in minutes, without any data: pre-train, fine-tune, evaluate, look.
+
+    python -m pixpro_d2.tools.demo [--output output/demo]
+
+Renders a small data set, pre-trains configs/pretrain/quickstart.yaml on its images without their labels,
+fine-tunes a Faster R-CNN from that checkpoint and from random initialisation on a few labelled images, and
+prints both results. Every step is a run of train_net.py, whose command is printed; a finished step is not
+repeated.
+"""
+
+import argparse
+import collections
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import DefaultPredictor
+from tabulate import tabulate
+
+import pixpro_d2
+from pixpro_d2.data import TwoViewMapper, ensure_registered
+from pixpro_d2.data.reader import read_image
+from pixpro_d2.data.scenes import CLASSES
+from pixpro_d2.engine.configure import load_config, resolve_sync_bn
+from pixpro_d2.errors import UsageError
+from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.tools.visualize import draw_sample
+from pixpro_d2.visualization.detections import contact_sheet, draw_detections
+
+CHECKOUT = Path(pixpro_d2.__file__).resolve().parents[1]
+PRETRAIN = CHECKOUT / "configs/pretrain/quickstart.yaml"
+DETECTOR = CHECKOUT / "configs/voc/faster_rcnn_R_18_FPN_small.yaml"
+
+Size = collections.namedtuple("Size", "images labelled test epochs finetune")
+# images: unlabelled ones; labelled: how many of them the detector learns from; finetune: its iterations
+SIZES = {
+    "demo": Size(images=400, labelled=100, test=60, epochs=8, finetune=120),
+    "smoke": Size(images=16, labelled=8, test=4, epochs=1, finetune=2),
+}
+
+
+def run_train_net(output, config, *opts):
+    """Run train_net.py into the folder ``output``, showing its progress; the full log stays in the folder.
+
+    Does nothing where the folder holds the final model of the same command.
+
+    Raises:
+        UsageError: if the run fails.
+    """
+    command = [sys.executable, "train_net.py", "--config-file", str(config.relative_to(CHECKOUT))]
+    command += [*map(str, opts), "OUTPUT_DIR", str(output)]
+    record = output / "command.json"
+    if record.is_file() and json.loads(record.read_text()) == command and (output / "model_final.pth").is_file():
+        print(f"  done before: {output}")
+        return
+    print("  $ python " + " ".join(f'"{part}"' if "(" in part else part for part in command[1:]))
+    output.mkdir(parents=True, exist_ok=True)
+    for stale in ("metrics.json", "model_final.pth"):
+        (output / stale).unlink(missing_ok=True)
+    start = time.time()
+    lines = collections.deque(maxlen=15)
+    with (
+        open(output / "stdout.txt", "w") as log,
+        subprocess.Popen(
+            command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=dict(os.environ, PYTHONUNBUFFERED="1"),
+        ) as process,
+    ):  # fmt: skip
+        for line in process.stdout:
+            log.write(line)
+            lines.append(line)
+            if " eta: " in line:
+                shown = [part for part in line.split("  ") if part.startswith(("eta", "iter", "total_loss"))]
+                print(
+                    "    " + "  ".join(part.strip() for part in [" ".join(line.split()[3:5]), *shown[1:]]), flush=True
+                )
+    if process.returncode:
+        raise UsageError(f"{''.join(lines)}The run failed; its whole log is {output / 'stdout.txt'}.")
+    record.write_text(json.dumps(command))
+    print(f"  took {time.time() - start:.0f} s")
+
+
+def results(output):
+    """AP, AP50, AP75 in per cent, of the last evaluation of a run."""
+    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+    last = [line for line in lines if "bbox/AP" in line][-1]
+    return [last[f"bbox/{name}"] for name in ("AP", "AP50", "AP75")]
+
+
+def take_labels(scenes, count):
+    """Write the VOC split ``few``: the first ``count`` images of ``train``."""
+    folder = scenes / "ImageSets" / "Main"
+    names = (folder / "train.txt").read_text().splitlines()
+    (folder / "few.txt").write_text("\n".join(names[:count]) + "\n")
+
+
+def draw_pairs(scenes, path, opts):
+    """Picture of the pixel correspondences of one image, as pre-training sees it."""
+    cfg = load_config(str(PRETRAIN), opts)
+    name = f"images:{scenes / 'JPEGImages'}"
+    ensure_registered([name])
+    sample = DatasetCatalog.get(name)[5]
+    grid = (cfg.INPUT.PIXPRO.CROP_SIZE // 16,) * 2  # P4
+    picture = draw_sample(sample, TwoViewMapper(cfg), grid, cfg.MODEL.PIXPRO.POS_RATIO, np.random.default_rng(7))
+    picture.save(path)
+
+
+def draw_results(scenes, runs, path, opts, count=4):
+    """Picture of ground truth and the detections of ``runs`` (title -> folder) on test images."""
+    name = f"voc:{scenes}@test"
+    ensure_registered([name])
+    samples = DatasetCatalog.get(name)[:count]
+    classes = MetadataCatalog.get(name).thing_classes
+    predictors = {}
+    for title, folder in runs.items():
+        cfg = load_config(str(DETECTOR), [*opts, "MODEL.WEIGHTS", str(folder / "model_final.pth")])
+        resolve_sync_bn(cfg)
+        predictors[title] = DefaultPredictor(cfg)
+    rows = []
+    for sample in samples:
+        image = read_image(sample["file_name"])
+        bgr = np.asarray(image)[:, :, ::-1]
+        found = {title: predict(bgr)["instances"].to("cpu") for title, predict in predictors.items()}
+        rows.append(draw_detections(image, sample["annotations"], found, classes))
+    contact_sheet(rows).save(path)
+
+
+def run(output, size, device):
+    """The demo into the folder ``output``."""
+    start = time.time()
+    scenes = output / "scenes"
+    print(f"1. Rendering {size.images} + {size.test} scenes")
+    render_dataset(scenes, train=size.images, test=size.test)
+    take_labels(scenes, size.labelled)
+
+    print(f"2. Pre-training PixPro on {size.images} images, without labels")
+    common = ["MODEL.DEVICE", device, "SEED", 0]
+    unlabelled = f"('images:{scenes / 'JPEGImages'}',)"
+    pretrained = output / "pretrain"
+    run_train_net(pretrained, PRETRAIN, "DATASETS.TRAIN", unlabelled, "SOLVER.MAX_EPOCHS", size.epochs, *common)
+
+    print(f"3. Fine-tuning a detector on {size.labelled} labelled images, from PixPro and from random weights")
+    detector = ["MODEL.ROI_HEADS.NUM_CLASSES", len(CLASSES), *common]
+    data = ["DATASETS.TRAIN", f"('voc:{scenes}@few',)", "DATASETS.TEST", f"('voc:{scenes}@test',)"]
+    steps = ["SOLVER.MAX_ITER", size.finetune, "SOLVER.STEPS", f"({size.finetune * 3 // 4},)"]
+    runs = {"PixPro": output / "finetune_pixpro", "random": output / "finetune_random"}
+    for title, folder in runs.items():
+        weights = ["MODEL.WEIGHTS", pretrained / "model_final.pth"] if title == "PixPro" else []
+        run_train_net(folder, DETECTOR, *data, *detector, *steps, *weights)
+
+    print("4. Pictures")
+    draw_pairs(scenes, output / "correspondences.png", common)
+    draw_results(scenes, runs, output / "detections.png", detector)
+    print(f"  {output / 'correspondences.png'}\n  {output / 'detections.png'}\n")
+    table = [[title, *results(folder)] for title, folder in runs.items()]
+    print(tabulate(table, ["initialisation", "AP", "AP50", "AP75"], tablefmt="github", floatfmt=".1f"))
+    print(
+        f"\nFaster R-CNN R18-FPN, {size.finetune} iterations on {size.labelled} images, {size.test} test images, one "
+        f"seed. {(time.time() - start) / 60:.1f} minutes in all."
+    )
+
+
+def main(argv=None):
+    """Run the command line ``argv``, by default that of the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pixpro_d2.tools.demo",
+        description="Pre-train, fine-tune and evaluate on rendered scenes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for everything it makes")
+    parser.add_argument("--size", choices=SIZES, default="demo", help="smoke: only to see that everything runs")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    args = parser.parse_args(argv)
+    try:
+        run(args.output.resolve(), SIZES[args.size], args.device)
+    except UsageError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

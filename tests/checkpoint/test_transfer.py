@@ -1,0 +1,72 @@
+"""Names of weights between pre-training and downstream models, built by detectron2 from this project's configs."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+import configs
+from pixpro_d2.checkpoint.transfer import candidate_names, fit, trunk_names
+
+R50 = ("MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.RES2_OUT_CHANNELS", 256)
+
+
+def state(config, *opts):
+    return build_model(configs.tiny(*opts, config=config)).state_dict()
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("backbone.res5.0.conv1.weight", "roi_heads.res5.0.conv1.weight"),
+        ("backbone.bottom_up.res5.0.conv1.weight", "roi_heads.res5.0.conv1.weight"),
+        ("backbone.res3.0.conv1.weight", "backbone.bottom_up.res3.0.conv1.weight"),
+        ("backbone.bottom_up.res3.0.conv1.weight", "backbone.res3.0.conv1.weight"),
+    ],
+)
+def test_candidate_names(name, expected):
+    names = list(candidate_names(name))
+    assert names[0] == name and expected in names
+
+
+def test_names_outside_the_backbone_have_no_other_place():
+    assert list(candidate_names("target_backbone.res5.0.conv1.weight")) == ["target_backbone.res5.0.conv1.weight"]
+
+
+@pytest.mark.slow
+def test_c5_checkpoint_fills_all_53_convolutions_of_a_c4_detector():
+    pretrained = state("pretrain/pixpro_c5_100ep.yaml")
+    detector = state("voc/faster_rcnn_R_50_C4_24k_pixpro.yaml")
+    transfer = fit(pretrained, detector)
+    trunk = trunk_names(detector)
+    convolutions = [name for name in trunk if detector[name].ndim == 4]
+    assert len(convolutions) == 53 and set(trunk) <= set(transfer.state) and not transfer.misshapen
+    assert not any("res5.norm" in name for name in trunk) and "roi_heads.res5.norm.weight" in detector
+    for name, value in transfer.state.items():
+        assert value is pretrained[name.replace("roi_heads.", "backbone.")]
+    left_out = {name.split(".")[0] for name in pretrained} - {"backbone"}
+    assert set(transfer.left_out) == left_out == {"projector", "ppm", "target_backbone", "target_projector"}
+    assert transfer.left_out["target_backbone"] == sum(name.startswith("target_backbone.") for name in pretrained)
+
+
+def test_fpn_checkpoint_fills_detector_and_its_pyramid_by_name():
+    pretrained = state("pretrain/quickstart.yaml")
+    detector = state("voc/faster_rcnn_R_18_FPN_small.yaml")
+    transfer = fit(pretrained, detector)
+    assert set(trunk_names(detector)) <= set(transfer.state)
+    pyramid = {name.split(".")[1] for name in transfer.state if "fpn_" in name}
+    assert pyramid == {f"fpn_{kind}{level}" for kind in ("lateral", "output") for level in (3, 4, 5)}
+
+
+def test_c5_checkpoint_fills_the_network_below_an_fpn():
+    opts = ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.PIXPRO.IN_FEATURES", ["res5"])
+    pretrained = state("pretrain/quickstart.yaml", *opts, "MODEL.RESNETS.OUT_FEATURES", ["res5"])
+    detector = state("voc/faster_rcnn_R_18_FPN_small.yaml")
+    trunk = trunk_names(detector)
+    assert trunk and set(trunk) <= set(fit(pretrained, detector).state)
+    assert all(name.startswith("backbone.bottom_up.") for name in trunk)
+
+
+def test_other_shapes_are_not_loaded():
+    model = {"backbone.stem.conv1.weight": torch.zeros(4, 3, 7, 7)}
+    transfer = fit({"backbone.stem.conv1.weight": torch.zeros(8, 3, 7, 7)}, model)
+    assert transfer.state == {} and transfer.misshapen == ["backbone.stem.conv1.weight"]

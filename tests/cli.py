@@ -1,0 +1,34 @@
+"""Running train_net.py as a user does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def train_net(*args, launcher=(sys.executable,)):
+    """Run train_net.py with ``args``; returns (exit code, output)."""
+    command = [*launcher, "train_net.py", *map(str, args)]
+    env = dict(os.environ, OMP_NUM_THREADS="2")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, env=env)
+    return done.returncode, done.stdout + done.stderr
+
+
+def run(*args, **kwargs):
+    """As :func:`train_net`, for a run that must succeed; returns its output."""
+    code, output = train_net(*args, **kwargs)
+    assert code == 0, output[-4000:]
+    return output
+
+
+def metrics(folder):
+    """The lines of metrics.json."""
+    return [json.loads(line) for line in (Path(folder) / "metrics.json").read_text().splitlines()]
+
+
+def option_list(opts):
+    """KEY, VALUE, ... as command-line words."""
+    return [str(opt) for opt in opts]

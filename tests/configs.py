@@ -1,0 +1,38 @@
+"""Small configs for the tests."""
+
+from pathlib import Path
+
+from pixpro_d2.engine.configure import load_config, resolve_sync_bn
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+TINY = [
+    "MODEL.DEVICE", "cpu",
+    "MODEL.PIXPRO.PROJECTOR.HIDDEN_DIM", 32,
+    "MODEL.PIXPRO.PROJECTOR.OUT_DIM", 16,
+    "MODEL.FPN.OUT_CHANNELS", 32,
+    "INPUT.PIXPRO.CROP_SIZE", 64,
+    "DATALOADER.NUM_WORKERS", 0,
+    "SOLVER.IMS_PER_BATCH", 4,
+    "SOLVER.MAX_EPOCHS", 0,
+    "SOLVER.WARMUP_EPOCHS", 0,
+    "SOLVER.WARMUP_ITERS", 1,
+    "SOLVER.MAX_ITER", 4,
+    "SEED", 1,
+]  # fmt: skip
+TINY_DETECTOR = [
+    "MODEL.DEVICE", "cpu",
+    "MODEL.FPN.OUT_CHANNELS", 32,
+    "DATALOADER.NUM_WORKERS", 0,
+    "SOLVER.IMS_PER_BATCH", 2,
+    "SOLVER.MAX_ITER", 2,
+    "SOLVER.STEPS", (),
+    "SEED", 1,
+]  # fmt: skip
+
+
+def tiny(*opts, config="pretrain/quickstart.yaml"):
+    """A config made small, with ``opts`` (KEY, VALUE, ...) on top and SyncBN resolved."""
+    base = TINY if config.startswith("pretrain") else TINY_DETECTOR
+    cfg = load_config(str(CONFIGS / config), [*base, *opts])
+    resolve_sync_bn(cfg)
+    return cfg

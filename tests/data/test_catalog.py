@@ -1,0 +1,139 @@
+"""Data sets addressed by path: every scheme, awkward paths, and mistakes."""
+
+import json
+
+import pytest
+from data_helpers import write_images
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from pixpro_d2.data.catalog import SCHEMES, ensure_registered
+from pixpro_d2.errors import UsageError
+from pixpro_d2.tools.render import render_dataset
+
+# Names of folders that an address must survive.
+AWKWARD = ["plain", "at@sign", "co:lon", "two words", "ünïcode 画像", "a@b:c d@e.json@f"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("catalog") / "scenes"
+    render_dataset(folder, train=2, test=2, size=32)
+    return folder
+
+
+def _get(name):
+    ensure_registered([name])
+    return DatasetCatalog.get(name)
+
+
+@pytest.mark.parametrize("folder", AWKWARD)
+def test_images(tmp_path, folder):
+    paths = write_images(tmp_path / folder / "deep", 2) + write_images(tmp_path / folder, 1)
+    dicts = _get(f"images:{tmp_path / folder}")
+    assert {record["file_name"] for record in dicts} == {str(path) for path in paths}
+    assert [record["image_id"] for record in dicts] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("folder", AWKWARD)
+def test_voc_and_coco(tmp_path, scenes, folder):
+    root = tmp_path / folder
+    root.parent.mkdir(exist_ok=True)
+    root.symlink_to(scenes)
+    for split, number in (("train", 0), ("test", 2)):
+        names = [f"{number:06d}.jpg", f"{number + 1:06d}.jpg"]
+        for address in (f"voc:{root}@{split}", f"coco:{root}/annotations/{split}.json@{root}/JPEGImages"):
+            dicts = _get(address)
+            files = [record["file_name"] for record in dicts]
+            assert files == [f"{root}/JPEGImages/{name}" for name in names]
+            assert all(record["annotations"] for record in dicts)
+    assert MetadataCatalog.get(f"voc:{root}@train").evaluator_type == "pascal_voc"
+    assert MetadataCatalog.get(address).evaluator_type == "coco"
+    classes = MetadataCatalog.get(f"voc:{root}@train").thing_classes
+    assert set(classes) <= set(MetadataCatalog.get(address).thing_classes)
+
+
+def test_relative_paths(tmp_path, monkeypatch):
+    write_images(tmp_path / tmp_path.name, 2)
+    monkeypatch.chdir(tmp_path)
+    assert [record["file_name"] for record in _get(f"images:{tmp_path.name}")] == [
+        f"{tmp_path.name}/000.png",
+        f"{tmp_path.name}/001.png",
+    ]
+
+
+def test_a_name_may_come_again(tmp_path, scenes):
+    write_images(tmp_path, 1)
+    names = [f"images:{tmp_path}", f"voc:{scenes}@train", f"images:{tmp_path}"]
+    ensure_registered(names)
+    ensure_registered(names)
+    assert len(DatasetCatalog.get(names[0])) == 1
+
+
+def test_registered_names_are_taken_as_they_are(tmp_path):
+    name = f"images:{tmp_path / 'none'}"
+    DatasetCatalog.register(name, lambda: [{"file_name": "x"}])
+    assert _get(name) == [{"file_name": "x"}]
+    ensure_registered(["coco_2017_train", "voc_2007_trainval", "imagenet_train"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_dataset", "my_dataset.*not registered.*images:DIR, voc:DIR@SPLIT, coco:JSON@IMAGE_DIR"),
+        ("images", "not registered"),
+        ("", "not registered"),
+        ("folder:/tmp", "folder:/tmp.*not registered"),
+        ("IMAGES:/tmp", "not registered"),
+        ("/data/images", "not registered"),
+        ("images:", "malformed.*images:DIR"),
+        ("voc:", "malformed"),
+        ("voc:/data/VOC2012", r"malformed.*voc:DIR@SPLIT"),
+        ("voc:@train", "malformed"),
+        ("voc:/data/VOC2012@", "malformed"),
+        ("coco:/data/a.json", "malformed.*coco:JSON@IMAGE_DIR"),
+        ("coco:@/data", "malformed"),
+        ("coco:/data/a.json@", "malformed"),
+    ],
+)
+def test_mistakes_in_a_name(name, message):
+    with pytest.raises(UsageError, match=message):
+        ensure_registered([name])
+    assert name not in DatasetCatalog.list()
+
+
+def test_missing_paths(tmp_path, scenes):
+    json_file, images = scenes / "annotations" / "train.json", scenes / "JPEGImages"
+    for name, missing in [
+        (f"images:{tmp_path}/none", f"{tmp_path}/none"),
+        (f"images:{json_file}", json_file),  # a file is no folder
+        (f"voc:{tmp_path}/none@train", f"{tmp_path}/none/ImageSets/Main/train.txt"),
+        (f"voc:{scenes}@val", f"{scenes}/ImageSets/Main/val.txt"),
+        (f"coco:{tmp_path}/none.json@{images}", f"{tmp_path}/none.json"),
+        (f"coco:{tmp_path}/a@b.json@{images}", f"{tmp_path}/a@b.json"),
+        (f"coco:{json_file}@{tmp_path}/none", f"{tmp_path}/none"),
+        (f"coco:{json_file}@{tmp_path}/no@ne", f"{tmp_path}/no@ne"),
+        (f"coco:{images}@{images}", images),  # a folder is no file
+    ]:
+        with pytest.raises(UsageError) as caught:
+            ensure_registered([name])
+        text = str(caught.value)
+        assert f"'{name}'" in text and text.endswith(f" {missing}."), text
+        assert name not in DatasetCatalog.list()
+
+
+def test_the_first_mistake_stops(tmp_path):
+    write_images(tmp_path, 1)
+    with pytest.raises(UsageError, match="nope"):
+        ensure_registered([f"images:{tmp_path}", "nope:x"])
+
+
+def test_an_at_sign_of_the_json_file_itself(tmp_path):
+    (tmp_path / "a@1.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    name = f"coco:{tmp_path / 'a@1.json'}@{tmp_path}"
+    ensure_registered([name])
+    assert MetadataCatalog.get(name).json_file == str(tmp_path / "a@1.json")
+    assert MetadataCatalog.get(name).image_root == str(tmp_path)
+
+
+def test_schemes():
+    assert list(SCHEMES) == ["images", "voc", "coco"]

@@ -1,0 +1,264 @@
+"""The pre-training loader: reproducible batches, damaged files, every way to have no data."""
+
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+import torch
+from data_helpers import logged, make_cfg, noise, save_batches, take, write_images
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import register_coco_instances
+from PIL import Image
+
+from pixpro_d2.data.loader import MAX_REPLACEMENTS, build_view_loader, load_images
+from pixpro_d2.errors import UsageError
+
+LOGGER = "pixpro_d2.data"
+
+
+def _cfg(folder, **keys):
+    return make_cfg(f"images:{folder}", **keys)
+
+
+def _damage(path, kind):
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:200])
+    else:
+        path.write_bytes(b"This is no picture." if kind == "text" else b"")
+
+
+def _assert_equal(batches, others):
+    assert len(batches) == len(others)
+    for batch, other in zip(batches, others):
+        assert batch.keys() == other.keys()
+        assert batch["file_names"] == other["file_names"]
+        for key in ("views", "boxes", "image_sizes"):
+            assert torch.equal(batch[key], other[key]), key
+
+
+def test_batches(tmp_path):
+    paths = write_images(tmp_path / "images", 10, size=(12, 16))
+    batches = take(build_view_loader(_cfg(tmp_path / "images")), 4)
+    for batch in batches:
+        assert set(batch) == {"views", "boxes", "image_sizes", "file_names"}
+        assert batch["views"].shape == (4, 2, 3, 8, 8) and batch["views"].dtype == torch.uint8
+        assert batch["boxes"].shape == (4, 2, 4) and batch["boxes"].dtype == torch.float32
+        assert batch["image_sizes"].tolist() == [[12, 16]] * 4
+        assert batch["image_sizes"].dtype == torch.float32
+        assert set(batch["file_names"]) <= {str(path) for path in paths}
+    for epoch in (batches[:2], batches[2:]):
+        assert len({name for batch in epoch for name in batch["file_names"]}) == 8
+
+
+def test_workers_do_not_change_the_batches(tmp_path):
+    paths = write_images(tmp_path / "images", 9)
+    _damage(paths[4], "text")
+    keys = {"DATALOADER__MAX_UNREADABLE": 0.5}
+    alone = take(build_view_loader(_cfg(tmp_path / "images", **keys)), 7)
+    torch.manual_seed(1234)  # the global state is not part of it
+    np.random.seed(1234)
+    helped = take(build_view_loader(_cfg(tmp_path / "images", DATALOADER__NUM_WORKERS=2, **keys)), 7)
+    _assert_equal(alone, helped)
+    other = take(build_view_loader(_cfg(tmp_path / "images", SEED=4, **keys)), 1)
+    assert other[0]["file_names"] != alone[0]["file_names"]
+    assert not torch.equal(other[0]["views"], alone[0]["views"])
+
+
+def test_epochs_show_an_image_in_new_views(tmp_path):
+    write_images(tmp_path / "images", 4)
+    one, two = take(build_view_loader(_cfg(tmp_path / "images")), 2)
+    first, second = (dict(zip(batch["file_names"], batch["boxes"])) for batch in (one, two))
+    assert first.keys() == second.keys()
+    assert not any(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_continues(tmp_path, workers):
+    write_images(tmp_path / "images", 9)
+    cfg = _cfg(tmp_path / "images", DATALOADER__NUM_WORKERS=workers)
+    whole = take(build_view_loader(cfg), 8)
+    resumed = build_view_loader(cfg)
+    resumed.start_at(5)
+    _assert_equal(take(resumed, 3), whole[5:])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_files_are_skipped_and_counted_once(tmp_path, workers):
+    paths = write_images(tmp_path / "images", 24)
+    damaged = [paths[3], paths[10], paths[11], paths[23]]
+    for path, kind in zip(damaged, ("text", "empty", "truncated", "text")):
+        _damage(path, kind)
+    cfg = _cfg(tmp_path / "images", DATALOADER__NUM_WORKERS=workers, DATALOADER__MAX_UNREADABLE=4 / 24)
+    loader = build_view_loader(cfg)
+    with logged(LOGGER) as messages:
+        batches = take(loader, 5 * 6)  # five epochs
+    assert loader.unreadable == {str(path) for path in damaged}
+    warnings = [message for message in messages if "unreadable" in message]
+    assert len(warnings) == 4
+    for i, warning in enumerate(warnings, start=1):
+        assert f"({i} so far)" in warning
+    for path in damaged:
+        assert sum(str(path) in warning for warning in warnings) == 1
+    for epoch in range(5):
+        names = [name for batch in batches[6 * epoch : 6 * epoch + 6] for name in batch["file_names"]]
+        # The next readable image stands in: after the last one comes the first.
+        expected = [path for path in paths if path not in damaged] + [paths[i] for i in (4, 12, 12, 0)]
+        assert sorted(names) == sorted(map(str, expected))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_unreadable_files(tmp_path, workers):
+    paths = write_images(tmp_path / "images", 20)
+    for path in paths[::4]:
+        _damage(path, "text")
+    cfg = _cfg(tmp_path / "images", DATALOADER__NUM_WORKERS=workers, DATALOADER__MAX_UNREADABLE=0.2)
+    with logged(LOGGER) as messages, pytest.raises(UsageError) as caught:
+        take(build_view_loader(cfg), 5)
+    text = str(caught.value)
+    assert "5 of 20" in text and "DATALOADER.MAX_UNREADABLE 0.2" in text and "\n" not in text
+    last = [message for message in messages if "unreadable" in message][-1]
+    assert [str(path) for path in paths[::4] if str(path) in text and str(path) in last]
+
+
+def test_the_share_itself_is_allowed(tmp_path):
+    paths = write_images(tmp_path / "images", 20)
+    for path in paths[::4]:
+        _damage(path, "text")
+    loader = build_view_loader(_cfg(tmp_path / "images", DATALOADER__MAX_UNREADABLE=0.25))
+    assert len(take(loader, 5)) == 5
+    assert len(loader.unreadable) == 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("max_unreadable", "message"),
+    [(0.05, r"^1 of 6 images.*DATALOADER\.MAX_UNREADABLE"), (1.0, "^6 images in a row are unreadable")],
+)
+def test_nothing_but_unreadable_files(tmp_path, workers, max_unreadable, message):
+    paths = write_images(tmp_path / "images", 6)
+    for path in paths:
+        _damage(path, "text")
+    keys = {"DATALOADER__NUM_WORKERS": workers, "DATALOADER__MAX_UNREADABLE": max_unreadable}
+    cfg = _cfg(tmp_path / "images", **keys)
+    with pytest.raises(UsageError, match=message) as caught:
+        take(build_view_loader(cfg), 1)
+    text = str(caught.value)
+    assert any(str(path) in text for path in paths)
+    assert "\n" not in text and "Traceback" not in text  # one sentence, from a worker too
+
+
+def test_a_long_run_of_unreadable_files(tmp_path):
+    paths = write_images(tmp_path / "images", MAX_REPLACEMENTS + 8)
+    for path in paths[: MAX_REPLACEMENTS - 1]:
+        _damage(path, "empty")
+    keys = {"DATALOADER__MAX_UNREADABLE": 1.0}
+    assert len(take(build_view_loader(_cfg(tmp_path / "images", **keys)), 7)) == 7
+    _damage(paths[MAX_REPLACEMENTS - 1], "empty")
+    with pytest.raises(UsageError, match=f"^{MAX_REPLACEMENTS} images in a row"):
+        take(build_view_loader(_cfg(tmp_path / "images", **keys)), 7)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [((), "DATASETS.TRAIN is empty"), (("images:{}",), "No image file"), (("nowhere:{}",), "not registered")],
+)
+def test_no_images(tmp_path, train, message):
+    with pytest.raises(UsageError, match=message):
+        build_view_loader(make_cfg(*(name.format(tmp_path) for name in train)))
+
+
+def test_a_registered_data_set_without_images(tmp_path):
+    name = f"nothing {tmp_path}"
+    DatasetCatalog.register(name, list)
+    with pytest.raises(UsageError, match="nothing .* has no images"):
+        build_view_loader(make_cfg(name))
+
+
+def test_fewer_images_than_a_batch(tmp_path):
+    write_images(tmp_path / "images", 3)
+    with pytest.raises(UsageError, match=r"3 images.*batch of 4.*SOLVER\.IMS_PER_BATCH"):
+        build_view_loader(_cfg(tmp_path / "images"))
+    assert len(take(build_view_loader(_cfg(tmp_path / "images", SOLVER__IMS_PER_BATCH=3)), 2)) == 2
+
+
+def test_any_registered_data_set_works(tmp_path):
+    paths = write_images(tmp_path / "images", 4)
+    bare, coco = f"bare {tmp_path}", f"coco {tmp_path}"
+    DatasetCatalog.register(bare, lambda: [{"file_name": str(path)} for path in paths[:2]])
+    images = [{"id": i, "file_name": path.name, "height": 12, "width": 16} for i, path in enumerate(paths)]
+    content = {"images": images[2:], "annotations": [], "categories": [{"id": 1, "name": "thing"}]}
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    register_coco_instances(coco, {}, str(tmp_path / "coco.json"), str(tmp_path / "images"))
+    by_path = f"coco:{tmp_path / 'coco.json'}@{tmp_path / 'images'}"
+    cfg = make_cfg(bare, coco, by_path, SOLVER__IMS_PER_BATCH=6)
+    (batch,) = take(build_view_loader(cfg), 1)
+    assert sorted(batch["file_names"]) == sorted(map(str, [*paths, *paths[2:]]))
+
+
+def test_names_do_not_share_the_cache(tmp_path):
+    names = []
+    for i, count in enumerate((4, 6)):
+        write_images(tmp_path / f"images{i}", count)
+        names.append(f"images:{tmp_path / f'images{i}'}")
+    for train, count in [(names[:1], 4), (names[1:], 6), (names, 10), (names[::-1], 10), (names[:1], 4)]:
+        images = load_images(tuple(train))
+        assert len(images) == count
+        folders = [name.removeprefix("images:") for name in train]
+        assert [image["file_name"].rsplit("/", 1)[0] for image in images] == [
+            folder for folder in folders for _ in range(4 if folder.endswith("0") else 6)
+        ]
+
+
+def test_the_images_are_listed_once(tmp_path):
+    name, calls = f"counted {tmp_path}", []
+    write_images(tmp_path / "images", 4)
+
+    def load():
+        calls.append(name)
+        return [{"file_name": str(path)} for path in sorted((tmp_path / "images").iterdir())]
+
+    DatasetCatalog.register(name, load)
+    assert len(load_images((name,))) == 4
+    take(build_view_loader(make_cfg(name)), 1)
+    assert calls == [name]
+
+
+def test_images_of_different_kinds_make_one_batch(tmp_path):
+    write_images(tmp_path / "images", 2)
+    Image.fromarray(noise(5, 40, 9, 0)).save(tmp_path / "images" / "grey.png")
+    Image.fromarray(noise(6, 9, 40)).convert("CMYK").save(tmp_path / "images" / "cmyk.jpg")
+    (batch,) = take(build_view_loader(_cfg(tmp_path / "images")), 1)
+    assert batch["views"].shape == (4, 2, 3, 8, 8)
+    sizes = dict(zip((name.rsplit("/", 1)[1] for name in batch["file_names"]), batch["image_sizes"].tolist()))
+    assert sizes == {"000.png": [12, 16], "001.png": [12, 16], "grey.png": [40, 9], "cmyk.jpg": [9, 40]}
+
+
+def test_two_processes_share_each_batch(tmp_path):
+    # Real processes of one group; with SEED -1 they have to agree on a seed.
+    write_images(tmp_path / "images", 9)
+    cfgs = [_cfg(tmp_path / "images", SEED=seed) for seed in (3, -1)]
+    spawn = multiprocessing.get_context("spawn")
+    processes = []
+    for rank in range(2):
+        args = (rank, 2, tmp_path / "meeting", cfgs, 5, tmp_path / f"{rank}.pt")
+        processes.append(spawn.Process(target=save_batches, args=args))
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+        assert process.exitcode == 0
+    runs = list(zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2))))
+    joined = []
+    for first, second in runs:
+        assert [len(batch["file_names"]) for batch in (*first, *second)] == [2] * 10
+        names = [batch["file_names"] + other["file_names"] for batch, other in zip(first, second)]
+        for epoch in (names[:2], names[2:4]):
+            assert len({name for batch in epoch for name in batch}) == 8
+        joined.append(names)
+    assert joined[0] != joined[1]
+    alone = take(build_view_loader(cfgs[0]), 5)
+    assert joined[0] == [batch["file_names"] for batch in alone]
+    for batch, *parts in zip(alone, *runs[0]):
+        assert torch.equal(batch["views"], torch.cat([part["views"] for part in parts]))
+        assert torch.equal(batch["boxes"], torch.cat([part["boxes"] for part in parts]))

@@ -1,0 +1,165 @@
+"""The geometry of a view: its box, its pixels, and how it is drawn."""
+
+import numpy as np
+import pytest
+import torch
+from data_helpers import assert_same_distribution, noise
+from PIL import Image
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
+from torchvision.transforms import functional as F
+
+from pixpro_d2.data.views import ATTEMPTS, RATIO, View, sample_view
+from pixpro_d2.modeling.correspondence import normalize_boxes
+
+DRAWS = 5000
+
+
+def test_box():
+    box = View(left=64, top=48, width=320, height=240, flip=False).box
+    assert box.dtype == np.float32 and box.tolist() == [64, 48, 384, 288]
+    box = View(left=64, top=48, width=320, height=240, flip=True).box
+    assert box.dtype == np.float32 and box.tolist() == [384, 48, 64, 288]
+
+
+@pytest.mark.parametrize("flip", [pytest.param(False, id="T16"), pytest.param(True, id="T16-flip")])
+def test_box_in_official_coordinates(flip):
+    view = View(left=64, top=48, width=320, height=240, flip=flip)
+    box, image_size = torch.from_numpy(view.box)[None], torch.tensor([[480.0, 640.0]])
+    boxes = normalize_boxes(box, image_size, official_rounding=True)
+    x0, y0, x1, y1 = 0.100156, 0.100209, 0.599374, 0.599165
+    expected = [x1, y0, x0, y1] if flip else [x0, y0, x1, y1]
+    assert boxes[0].tolist() == pytest.approx(expected, abs=1e-6)
+    official = [64 / 639, 48 / 479, (64 + 320 - 1) / 639, (48 + 240 - 1) / 479]
+    assert sorted(boxes[0].tolist()) == pytest.approx(sorted(official), abs=1e-6)
+
+
+# width, height
+SIZES = [(2, 2), (2, 300), (300, 2), (2, 3), (3, 2), (5, 4), (31, 97), (97, 31), (640, 480), (333, 500)]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (1e-6, 1e-6), (1.0, 1.0)])
+def test_a_view_is_inside_the_image(width, height, scale):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        view = sample_view(rng, width, height, *scale)
+        assert view.left >= 0 and view.top >= 0 and view.width >= 1 and view.height >= 1
+        assert view.left + view.width <= width and view.top + view.height <= height
+        assert all(type(value) is int for value in (view.left, view.top, view.width, view.height))
+
+
+@pytest.mark.parametrize(("width", "height"), [(2, 300), (300, 2), (7, 101), (101, 7), (3, 10), (10, 3)])
+def test_the_crop_that_is_left_when_none_fits(width, height):
+    # With the whole area and a ratio of at most 4/3, no draw fits an oblong image.
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        top, left, h, w = RandomResizedCrop.get_params(Image.new("L", (width, height)), (1.0, 1.0), RATIO)
+    for seed in range(20):
+        view = sample_view(np.random.default_rng(seed), width, height, 1.0)
+        assert (view.left, view.top, view.width, view.height) == (left, top, w, h)
+
+
+def test_ten_attempts():
+    # An image so oblong that few draws fit: the share of fallbacks tells the number of attempts.
+    width, height, scale = 200, 40, (0.08, 1.0)
+    fallback = sample_view(np.random.default_rng(0), width, height, 1.0)
+    rng = np.random.default_rng(1)
+    views = [sample_view(rng, width, height, *scale) for _ in range(3000)]
+    share = np.mean([view.width == fallback.width and view.left == fallback.left for view in views])
+    area = width * height * rng.uniform(*scale, 200_000)
+    ratio = np.exp(rng.uniform(*np.log(RATIO), 200_000))
+    fits = np.mean((np.round(np.sqrt(area * ratio)) <= width) & (np.round(np.sqrt(area / ratio)) <= height))
+    assert share == pytest.approx((1 - fits) ** ATTEMPTS, abs=0.03)
+    assert ATTEMPTS == 10
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "min_scale"), [(640, 480, 0.08), (500, 333, 0.2), (300, 90, 0.08), (90, 400, 0.08)]
+)
+def test_drawn_as_torchvision_draws(width, height, min_scale):
+    rng = np.random.default_rng(5)
+    views = [sample_view(rng, width, height, min_scale) for _ in range(DRAWS)]
+    ours = np.array([(view.top, view.left, view.height, view.width) for view in views])
+    image = Image.new("L", (width, height))
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        draw = RandomResizedCrop.get_params
+        theirs = np.array([draw(image, (min_scale, 1.0), RATIO) for _ in range(DRAWS)])
+    statistics = {
+        "top": lambda t, i, h, w: t,
+        "left": lambda t, i, h, w: i,
+        "area": lambda t, i, h, w: h * w / (width * height),
+        "log ratio": lambda t, i, h, w: np.log(w / h),
+        # Where it lies within the room it has, which the corner alone hides behind the size.
+        "share of the room above": lambda t, i, h, w: t / np.maximum(height - h, 1),
+        "share of the room left": lambda t, i, h, w: i / np.maximum(width - w, 1),
+        "centre": lambda t, i, h, w: (i + w / 2) / width + (t + h / 2) / height,
+    }
+    for what, statistic in statistics.items():
+        assert_same_distribution(statistic(*ours.T), statistic(*theirs.T), what)
+    flips = np.array([view.flip for view in views])
+    assert flips.mean() == pytest.approx(0.5, abs=0.025)
+    for column in ours.T:  # mirrored or not, the crops are the same
+        assert_same_distribution(column[flips], column[~flips], "flip")
+
+
+def test_the_same_generator_gives_the_same_views():
+    def draw(seed):
+        rng = np.random.default_rng(seed)
+        return [sample_view(rng, 640, 480, 0.08) for _ in range(20)]
+
+    assert draw(0) == draw(0)
+    assert draw(0) != draw(1)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(
+    ("left", "top", "width", "height", "size"),
+    [
+        (0, 0, 200, 160, 50),
+        (31, 17, 100, 120, 40),
+        (150, 99, 50, 61, 64),
+        (60, 20, 7, 9, 63),
+        (8, 9, 32, 32, 32),
+    ],
+)
+def test_pixels_show_what_the_box_says(left, top, width, height, size, flip):
+    image = np.zeros((160, 200, 3), np.uint8)  # value of a pixel: its column and row
+    image[..., 0], image[..., 1] = np.arange(200), np.arange(160)[:, None]
+    view = View(left, top, width, height, flip)
+    shown = np.asarray(view.render(Image.fromarray(image), size)).astype(float)
+    assert shown.shape == (size, size, 3)
+    x0, y0, x1, y1 = view.box.astype(float)
+    steps = (np.arange(size) + 0.5) / size
+    x, y = x0 + (x1 - x0) * steps, y0 + (y1 - y0) * steps
+    # Column i has its centre at i + 0.5. At the crop's border the filter has one side only.
+    margin_x, margin_y = max(1.0, width / size), max(1.0, height / size)
+    inside_x = (x > left + margin_x) & (x < left + width - margin_x)
+    inside_y = (y > top + margin_y) & (y < top + height - margin_y)
+    assert inside_x.sum() > size / 2 and inside_y.sum() > size / 2
+    assert np.abs(shown[..., 0] - (x - 0.5))[:, inside_x].max() < 0.51  # rounded to whole values
+    assert np.abs(shown[..., 1] - (y - 0.5)[:, None])[inside_y].max() < 0.51
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("crop", [(0, 0, 97, 61), (13, 7, 40, 50), (90, 3, 7, 5), (50, 60, 1, 1)])
+def test_pixels_are_torchvisions(crop, flip):
+    image = Image.fromarray(noise(0, 61, 97))
+    left, top, width, height = crop
+    expected = F.resized_crop(image, top, left, height, width, [32, 32], InterpolationMode.BILINEAR)
+    if flip:
+        expected = F.hflip(expected)
+    shown = View(*crop, flip).render(image, 32)
+    assert shown.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(expected))
+
+
+def test_ratio_is_of_width_to_height():
+    rng = np.random.default_rng(2)
+    views = [sample_view(rng, 1000, 1000, 0.3, 0.3) for _ in range(300)]
+    ratios = [view.width / view.height for view in views]
+    assert RATIO == (3 / 4, 4 / 3)
+    assert min(ratios) == pytest.approx(3 / 4, abs=0.02)
+    assert max(ratios) == pytest.approx(4 / 3, abs=0.02)
+    for view in views:
+        assert view.width * view.height == pytest.approx(0.3e6, rel=0.005)

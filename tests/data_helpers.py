@@ -1,0 +1,90 @@
+"""Images and configs for the tests of pixpro_d2.data, and a test of two samples' distributions."""
+
+import contextlib
+import itertools
+import logging
+
+import numpy as np
+import torch
+from detectron2.config import get_cfg
+from PIL import Image
+
+from pixpro_d2.config import add_pixpro_config
+from pixpro_d2.data.loader import build_view_loader
+
+
+def noise(seed, height, width, channels=3):
+    """Array (height, width, channels), or (height, width) for no channels, of uint8."""
+    shape = (height, width, channels) if channels else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def write_images(folder, count, size=(12, 16)):
+    """Write ``count`` different PNG images of ``size`` (height, width); returns their paths, sorted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{i:03d}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        Image.fromarray(noise(i, *size)).save(path)
+    return paths
+
+
+def make_cfg(*train, **keys):
+    """Small pre-training config on the data sets ``train``; ``keys`` are config keys with __ for the dot."""
+    cfg = get_cfg()
+    add_pixpro_config(cfg)
+    cfg.INPUT.FORMAT = "RGB"
+    cfg.INPUT.PIXPRO.CROP_SIZE = 8
+    cfg.MODEL.PIXEL_MEAN = [123.675, 116.28, 103.53]
+    cfg.DATASETS.TRAIN = train
+    cfg.SOLVER.IMS_PER_BATCH = 4
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.SEED = 3
+    for key, value in keys.items():
+        cfg.merge_from_list([key.replace("__", "."), value])
+    return cfg
+
+
+def take(loader, count):
+    """The first ``count`` batches."""
+    batches = iter(loader)
+    try:
+        return list(itertools.islice(batches, count))
+    finally:
+        batches.close()  # ends the workers
+
+
+@contextlib.contextmanager
+def logged(name):
+    """List that fills with what is logged below ``name``, whether or not its loggers pass it on."""
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def assert_same_distribution(a, b, what=""):
+    """Two-sample Kolmogorov-Smirnov test at the level 0.001."""
+    a, b = np.sort(np.asarray(a, dtype=float)), np.sort(np.asarray(b, dtype=float))
+    points = np.concatenate([a, b])
+    shares = [np.searchsorted(sample, points, "right") / len(sample) for sample in (a, b)]
+    distance = np.abs(shares[0] - shares[1]).max()
+    bound = 1.95 * np.sqrt(1 / len(a) + 1 / len(b))
+    assert distance < bound, f"{what}: Kolmogorov-Smirnov distance {distance:.4f}, expected below {bound:.4f}"
+
+
+def save_batches(rank, world_size, meeting, cfgs, count, path):
+    """Body of one of ``world_size`` processes: save to ``path`` the first batches it gets for each config."""
+    group = {"init_method": f"file://{meeting}", "rank": rank, "world_size": world_size}
+    torch.distributed.init_process_group("gloo", **group)
+    try:
+        torch.save([take(build_view_loader(cfg), count) for cfg in cfgs], path)
+    finally:
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,75 @@
+"""Resolving a config: epochs, learning rate, SyncBN, device, batch."""
+
+import pytest
+import torch
+from detectron2.utils import comm
+from PIL import Image
+
+import configs
+from pixpro_d2.engine.configure import check_batch, load_config, resolve_device, resolve_schedule, resolve_sync_bn
+from pixpro_d2.errors import UsageError
+
+QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(10):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+    return f"images:{tmp_path}"
+
+
+def test_epochs_and_rate_become_explicit(folder):
+    opts = ["DATASETS.TRAIN", (folder,), "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_EPOCHS", 5, "SOLVER.WARMUP_EPOCHS", 2]
+    opts += ["SOLVER.BASE_LR", 4.0, "SOLVER.LR_SCALING", "linear", "SOLVER.LR_REFERENCE_BATCH", 1024]
+    cfg = load_config(QUICKSTART, opts)
+    sentence = resolve_schedule(cfg)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (10, 4)  # 10 images // 4 = 2 iterations an epoch
+    assert pytest.approx(4.0 * 4 / 1024) == cfg.SOLVER.BASE_LR
+    assert "10 iterations = 5 epochs of 10 images" in sentence and "0.015625" in sentence and "linear" in sentence
+    # The saved config must give the same run again.
+    before = cfg.dump()
+    resolve_schedule(cfg)
+    assert cfg.dump() == before
+
+
+def test_iterations_count_without_epochs(folder):
+    opts = ["DATASETS.TRAIN", (folder,), "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_EPOCHS", 0, "SOLVER.MAX_ITER", 7]
+    cfg = load_config(QUICKSTART, [*opts, "SOLVER.WARMUP_EPOCHS", 20])
+    resolve_schedule(cfg)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (7, 7)  # a longer warm-up is cut at the run's end
+
+
+def test_epochs_are_for_pretraining():
+    cfg = load_config(str(configs.CONFIGS / "voc/faster_rcnn_R_18_FPN_small.yaml"), ["SOLVER.MAX_EPOCHS", 3])
+    with pytest.raises(UsageError, match="set SOLVER.MAX_ITER"):
+        resolve_schedule(cfg)
+
+
+def norms(cfg):
+    return {cfg.MODEL.RESNETS.NORM, cfg.MODEL.FPN.NORM, cfg.MODEL.PIXPRO.NORM}
+
+
+@pytest.mark.parametrize(
+    "processes, device, expected",
+    [(1, "cpu", "BN"), (1, "cuda", "BN"), (2, "cpu", "naiveSyncBN"), (2, "cuda", "SyncBN")],
+)
+def test_sync_bn_is_what_the_run_can_execute(monkeypatch, processes, device, expected):
+    monkeypatch.setattr(comm, "get_world_size", lambda: processes)
+    cfg = load_config(QUICKSTART, ["MODEL.DEVICE", device])
+    resolve_sync_bn(cfg)
+    assert norms(cfg) == {expected}
+    assert cfg.MODEL.ROI_BOX_HEAD.NORM == ""  # keys that do not ask for SyncBN stay
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_missing_gpu_is_one_sentence():
+    with pytest.raises(UsageError, match="add `MODEL.DEVICE cpu`"):
+        resolve_device(load_config(QUICKSTART, []))
+
+
+@pytest.mark.parametrize("batch", [3, 0])
+def test_batch_must_divide_among_the_processes(monkeypatch, batch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    with pytest.raises(UsageError, match=f"IMS_PER_BATCH is {batch}.*multiple of the 2 processes"):
+        check_batch(load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", batch]))

@@ -1,0 +1,92 @@
+"""The training step: same numbers as detectron2's own loop, losses read in batches, a NaN stops the run."""
+
+import itertools
+
+import pytest
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from pixpro_d2.engine.loop import TrainLoop
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, x):
+        y = self.layer(x)
+        return {"loss_a": y.pow(2).mean(), "loss_b": 0.1 * y.abs().mean()}
+
+
+def batches(count=1000):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(8, 4, generator=generator) for _ in range(count)]
+
+
+def run(trainer, steps):
+    with EventStorage() as storage:
+        for i in range(steps):
+            trainer.iter = storage.iter = i
+            trainer.run_step()
+    return storage
+
+
+def make(cls, data, **kwargs):
+    model = Model()
+    return cls(model, data, torch.optim.SGD(model.parameters(), lr=0.1), **kwargs)
+
+
+def test_same_weights_as_detectron2s_loop():
+    ours, theirs = make(TrainLoop, batches(5)), make(SimpleTrainer, batches(5))
+    run(ours, 5), run(theirs, 5)
+    assert torch.equal(ours.model.layer.weight, theirs.model.layer.weight)
+
+
+def test_records_the_mean_since_the_last_reading():
+    every = run(make(TrainLoop, batches(6)), 6)
+    thirds = run(make(TrainLoop, batches(6), read_at=lambda i: (i + 1) % 3 == 0), 6)
+    for name in ("loss_a", "loss_b", "total_loss"):
+        expected = [value for value, _ in every.history(name).values()]
+        got = thirds.history(name).values()
+        assert [i for _, i in got] == [2, 5]
+        assert [v for v, _ in got] == pytest.approx([sum(expected[:3]) / 3, sum(expected[3:]) / 3])
+
+
+@pytest.mark.parametrize("read_at", [lambda i: True, lambda i: i == 5], ids=["each", "at the end"])
+def test_nan_names_the_loss_and_the_iterations(read_at):
+    data = batches(6)
+    data[4][0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="loss_a, loss_b became infinite or NaN between iterations"):
+        run(make(TrainLoop, data, read_at=read_at), 6)
+
+
+def test_state_continues_the_run():
+    whole = make(TrainLoop, batches(6))
+    run(whole, 6)
+    first = make(TrainLoop, batches(6))
+    first.optimizer = torch.optim.SGD(first.model.parameters(), lr=0.1, momentum=0.9)
+    run(first, 3)
+    second = make(TrainLoop, batches(6))
+    second.optimizer = torch.optim.SGD(second.model.parameters(), lr=0.1, momentum=0.9)
+    second.load_state_dict(first.state_dict())
+    (buffer,) = [s["momentum_buffer"] for p, s in second.optimizer.state.items() if p.shape == (1, 4)]
+    (expected,) = [s["momentum_buffer"] for p, s in first.optimizer.state.items() if p.shape == (1, 4)]
+    assert torch.equal(buffer, expected) and second.iter == 2
+
+
+def test_bfloat16_autocast_reaches_the_model():
+    seen = []
+
+    class Probe(Model):
+        def forward(self, x):
+            seen.append(self.layer(x).dtype)
+            return super().forward(x)
+
+    model = Probe()
+    loop = TrainLoop(model, itertools.repeat(batches(1)[0]), torch.optim.SGD(model.parameters(), 0.1), torch.bfloat16)
+    run(loop, 1)
+    assert seen == [torch.bfloat16] and model.layer.weight.dtype == torch.float32

@@ -1,0 +1,94 @@
+"""Optimisers and schedules by config, on the real model."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+import configs
+from pixpro_d2.errors import UsageError
+from pixpro_d2.solver.build import build_lr_scheduler, build_optimizer
+from pixpro_d2.solver.lars import LARS
+from pixpro_d2.solver.schedule import epochs_to_iters, scaled_lr
+
+
+@pytest.fixture(scope="module")
+def model():
+    return build_model(configs.tiny())
+
+
+def test_lars_spares_one_dimensional_tensors_and_the_target(model):
+    optimizer = build_optimizer(configs.tiny("SOLVER.WEIGHT_DECAY", 1e-5), model)
+    assert type(optimizer) is LARS
+    adapted, plain = optimizer.param_groups
+    assert adapted["adapt"] and adapted["weight_decay"] == 1e-5 and all(p.ndim > 1 for p in adapted["params"])
+    assert not plain["adapt"] and plain["weight_decay"] == 0 and all(p.ndim == 1 for p in plain["params"])
+    trainable = [p for name, p in model.named_parameters() if not name.startswith("target_")]
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in trainable}
+
+
+@pytest.mark.parametrize("name, kind", [("SGD", torch.optim.SGD), ("AdamW", torch.optim.AdamW)])
+def test_other_optimizers(model, name, kind):
+    cfg = configs.tiny("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.5, "SOLVER.WEIGHT_DECAY", 0.1)
+    optimizer = build_optimizer(cfg, model)
+    assert isinstance(optimizer, kind)
+    decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decay[id(model.backbone.bottom_up.stem.conv1.weight)] == 0.1
+    assert decay[id(model.backbone.bottom_up.stem.conv1.norm.weight)] == 0.0
+    assert all(group["lr"] == 0.5 for group in optimizer.param_groups)
+
+
+def test_unknown_optimizer(model):
+    with pytest.raises(UsageError, match="SOLVER.OPTIMIZER is 'Adam'; it must be SGD, LARS or AdamW"):
+        build_optimizer(configs.tiny("SOLVER.OPTIMIZER", "Adam"), model)
+
+
+def test_gradient_clipping_applies_to_lars():
+    weight = torch.nn.Linear(3, 3, bias=False)
+    clip = ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.01)
+    optimizer = build_optimizer(configs.tiny(*clip), weight)
+    weight.weight.grad = torch.full((3, 3), 5.0)
+    optimizer.step()
+    assert weight.weight.grad.max() == pytest.approx(0.01)
+
+
+def test_schedule_follows_the_official_curve_through_the_real_scheduler():
+    opts = ("SOLVER.BASE_LR", 4.0, "SOLVER.MAX_ITER", 100, "SOLVER.WARMUP_ITERS", 20)
+    cfg = configs.tiny(*opts)
+    layer = torch.nn.Linear(2, 2)
+    optimizer = build_optimizer(cfg, layer)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    expected = {0: 0.04, 1: 0.238, 10: 2.02, 20: 4.0, 21: 3.99845807, 60: 2.0000005, 99: 0.00154293}
+    for iteration, rate in expected.items():
+        assert rates[iteration] == pytest.approx(rate, abs=1e-6)
+
+
+def test_detectron2s_schedules_stay_detectron2s():
+    cfg = configs.tiny("SOLVER.STEPS", (2,), "SOLVER.BASE_LR", 1.0, config="voc/faster_rcnn_R_18_FPN_small.yaml")
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 4, 0
+    optimizer = build_optimizer(cfg, torch.nn.Linear(2, 2))
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    rates = []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1.0, 1.0, 0.1, 0.1])
+
+
+def test_learning_rate_scaling():
+    assert scaled_lr(4.0, 512, 1024, "none") == 4.0
+    assert scaled_lr(4.0, 512, 1024, "linear") == 2.0
+    assert scaled_lr(4.0, 512, 1024, "sqrt") == pytest.approx(2.828427)  # the authors' advice for batch 512
+    with pytest.raises(UsageError, match="LR_SCALING is 'log'"):
+        scaled_lr(4.0, 512, 1024, "log")
+
+
+def test_epochs_to_iterations():
+    assert epochs_to_iters(100, 1281167, 1024) == 125100
+    with pytest.raises(UsageError, match="3 images, less than one batch of 4"):
+        epochs_to_iters(1, 3, 4)

@@ -1,0 +1,94 @@
+"""The config keys, and what the shipped configs resolve to."""
+
+import inspect
+import re
+
+import pytest
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+
+import configs
+import pixpro_d2.config
+from pixpro_d2 import add_pixpro_config
+from pixpro_d2.engine.configure import load_config
+from pixpro_d2.errors import UsageError
+
+PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("*.yaml"))
+VOC = sorted((configs.CONFIGS / "voc").glob("*.yaml"))
+
+
+def leaves(node, prefix=""):
+    for name, value in node.items():
+        if hasattr(value, "items"):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def test_only_new_keys_are_added():
+    before, after = get_cfg(), get_cfg()
+    add_pixpro_config(after)
+    old = dict(leaves(before))
+    assert all(dict(leaves(after))[key] == value for key, value in old.items())
+    assert len(dict(leaves(after))) > len(old) + 30
+
+
+def test_every_key_has_a_comment():
+    lines = inspect.getsource(pixpro_d2.config).splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"\s+cfg\.[A-Z_.]+ = ", line) and "CN()" not in line:
+            block = lines[max(0, number - 12) : number]
+            above = next(x for x in reversed(block) if not re.match(r"\s+(cfg\.|if )", x))
+            assert above.strip().startswith("#"), f"{line.strip()} has no comment"
+
+
+@pytest.mark.parametrize("path", PRETRAIN, ids=lambda path: path.stem)
+def test_pretraining_avoids_detectron2s_defaults_for_detectors(path):
+    cfg = load_config(str(path), [])
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
+    assert cfg.MODEL.RESNETS.NORM == cfg.MODEL.PIXPRO.NORM == "SyncBN"
+    assert not cfg.MODEL.RESNETS.STRIDE_IN_1X1
+    assert cfg.INPUT.FORMAT == "RGB" and cfg.MODEL.PIXEL_MEAN == [123.675, 116.28, 103.53]
+    assert cfg.SOLVER.OPTIMIZER == "LARS" and cfg.SOLVER.RESCALE_INTERVAL
+
+
+def test_official_recipe():
+    cfg = load_config(str(configs.CONFIGS / "pretrain/pixpro_c5_100ep.yaml"), [])
+    solver, pixpro = cfg.SOLVER, cfg.MODEL.PIXPRO
+    assert (solver.BASE_LR, solver.IMS_PER_BATCH, solver.LR_REFERENCE_BATCH) == (4.0, 1024, 1024)
+    assert (solver.MAX_EPOCHS, solver.WARMUP_EPOCHS, solver.WARMUP_FACTOR) == (100, 5, 0.01)
+    assert (solver.MOMENTUM, solver.WEIGHT_DECAY, solver.BASE_LR_END) == (0.9, 1e-5, 1e-6)
+    assert (pixpro.POS_RATIO, pixpro.MOMENTUM, pixpro.MEAN_OVER) == (0.7, 0.99, "all")
+    assert (pixpro.PROJECTOR.HIDDEN_DIM, pixpro.PROJECTOR.OUT_DIM) == (4096, 256)
+    assert (pixpro.PPM.GAMMA, pixpro.PPM.NUM_LAYERS, pixpro.IN_FEATURES) == (2.0, 1, ["res5"])
+    assert (cfg.INPUT.PIXPRO.CROP_SIZE, cfg.INPUT.PIXPRO.MIN_SCALE, cfg.INPUT.PIXPRO.AUG) == (224, 0.08, "byol")
+    assert load_config(str(configs.CONFIGS / "pretrain/pixpro_c5_400ep.yaml"), []).SOLVER.MAX_EPOCHS == 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [p for p in PRETRAIN + VOC if "Base" not in p.name], ids=lambda path: path.stem)
+def test_every_shipped_config_builds_its_model(path):
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""]
+    model = build_model(load_config(str(path), opts))
+    assert sum(p.numel() for p in model.parameters()) > 1e7
+
+
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (["MODEL.PIXPRO.POS_RATOI", "0.7"], "key 'MODEL.PIXPRO.POS_RATOI'; did you mean MODEL.PIXPRO.POS_RATIO"),
+        (["MODEL.PIXPRO.POS_RATIO"], "'MODEL.PIXPRO.POS_RATIO' has no value"),
+        (["MODEL.PIXPRO.PPM.GAMMA", "two"], "GAMMA"),
+    ],
+)  # fmt: skip
+def test_mistakes_on_the_command_line(opts, message):
+    with pytest.raises(UsageError, match=message):
+        load_config(str(configs.CONFIGS / "pretrain/quickstart.yaml"), opts)
+
+
+def test_mistakes_in_a_file(tmp_path):
+    with pytest.raises(UsageError, match="no config file .*none.yaml"):
+        load_config("none.yaml", [])
+    (tmp_path / "typo.yaml").write_text("MODEL:\n  PIXPROO:\n    LOSS: pixpro\nVERSION: 2\n")
+    with pytest.raises(UsageError, match="MODEL.PIXPROO"):
+        load_config(str(tmp_path / "typo.yaml"), [])

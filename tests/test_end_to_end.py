@@ -1,0 +1,100 @@
+"""Render, pre-train, resume, fine-tune, evaluate, evaluate again: real commands on the CPU."""
+
+import re
+
+import cli
+import configs
+import pytest
+import torch
+
+from pixpro_d2.tools.render import render_dataset
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("e2e") / "scenes"
+    render_dataset(out, train=8, test=4, size=96)
+    return out
+
+
+@pytest.fixture(scope="module")
+def pretrained(scenes):
+    """A pre-training run of 6 iterations, and its output."""
+    folder = scenes.parent / "pretrain"
+    output = cli.run(*pretrain_args(scenes, folder, "SOLVER.MAX_ITER", 6))
+    return folder, output
+
+
+def pretrain_args(scenes, folder, *opts):
+    args = ["--config-file", "configs/pretrain/quickstart.yaml", "DATASETS.TRAIN", f"('images:{scenes}',)"]
+    return [*args, *configs.TINY, "SOLVER.CHECKPOINT_PERIOD", 3, *opts, "OUTPUT_DIR", folder]
+
+
+def detector_args(scenes, folder, *opts):
+    args = ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml"]
+    data = ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "DATASETS.TEST", f"('voc:{scenes}@test',)"]
+    return [*args, *data, "MODEL.ROI_HEADS.NUM_CLASSES", 5, *configs.TINY_DETECTOR, *opts, "OUTPUT_DIR", folder]
+
+
+def test_pretraining_writes_what_detectron2_writes(pretrained):
+    folder, output = pretrained
+    names = {path.name for path in folder.iterdir()}
+    assert {"model_0000002.pth", "model_final.pth", "last_checkpoint", "metrics.json", "config.yaml"} <= names
+    assert not any(name.endswith(".tmp") for name in names)
+    last = cli.metrics(folder)[-1]
+    assert last["iteration"] == 5 and {f"loss_pix_p{i}" for i in (3, 4, 5, 6)} <= set(last)
+    assert last["ema_momentum"] == 1.0 and "lr" in last and "data_time" in last
+    assert "effective learning rate" in output and "eta:" in output
+    names = torch.load(folder / "model_final.pth", weights_only=True)["model"]
+    assert any(name.startswith("backbone.bottom_up.res5.") for name in names) and "backbone.fpn_output5.weight" in names
+
+
+def test_resumed_run_equals_the_straight_one(scenes, pretrained):
+    """Stops after 3 of 6 iterations, goes on: data order, schedules, momentum and weights are the same."""
+    folder, _ = pretrained
+    resumed = scenes.parent / "resumed"
+    resumed.mkdir()
+    (resumed / "model_0000002.pth").write_bytes((folder / "model_0000002.pth").read_bytes())
+    (resumed / "last_checkpoint").write_text("model_0000002.pth")
+    output = cli.run("--resume", *pretrain_args(scenes, resumed, "SOLVER.MAX_ITER", 6))
+    assert "Starting training from iteration 3" in output
+    straight, again = (torch.load(f / "model_final.pth", weights_only=True) for f in (folder, resumed))
+    for name, value in straight["model"].items():
+        assert torch.equal(value, again["model"][name]), name
+    assert cli.metrics(resumed)[-1]["lr"] == cli.metrics(folder)[-1]["lr"]
+
+
+def test_detector_from_the_checkpoint_and_eval_only_agree(scenes, pretrained):
+    folder, _ = pretrained
+    tuned, again = scenes.parent / "tuned", scenes.parent / "again"
+    output = cli.run(*detector_args(scenes, tuned, "MODEL.WEIGHTS", folder / "model_final.pth"))
+    assert re.search(r"Backbone: 20 of 20 convolutions, .* Tensors left out: .*target_backbone", output)
+    weights = tuned / "model_final.pth"
+    output = cli.run("--eval-only", *detector_args(scenes, again, "MODEL.WEIGHTS", weights))
+    copied = re.findall(r"copypaste: (.*)", output)[-1]
+    trained = cli.metrics(tuned)[-1]
+    assert copied == ",".join(f"{trained[f'bbox/{name}']:.4f}" for name in ("AP", "AP50", "AP75"))
+
+
+def test_coco_data_set_by_path(scenes, pretrained):
+    folder, _ = pretrained
+    images = scenes / "JPEGImages"
+    args = detector_args(scenes, scenes.parent / "coco", "MODEL.WEIGHTS", folder / "model_final.pth")
+    data = ["DATASETS.TRAIN", f"('coco:{scenes}/annotations/train.json@{images}',)"]
+    data += ["DATASETS.TEST", f"('coco:{scenes}/annotations/test.json@{images}',)"]
+    output = cli.run(*args, *data)
+    assert "copypaste: AP,AP50,AP75,APs,APm,APl" in output
+
+
+def test_c5_recipe_reaches_the_c4_detector(scenes):
+    """All 53 convolutions of ResNet-50, res5 in the ROI head."""
+    folder, tuned = scenes.parent / "c5", scenes.parent / "c4"
+    args = ["--config-file", "configs/pretrain/pixpro_c5_100ep.yaml", "DATASETS.TRAIN", f"('images:{scenes}',)"]
+    cli.run(*args, *configs.TINY, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", folder)
+    args = detector_args(scenes, tuned, "MODEL.WEIGHTS", folder / "model_final.pth", "TEST.PRECISE_BN.NUM_ITER", 2)
+    args[1] = "configs/voc/faster_rcnn_R_50_C4_24k_pixpro.yaml"
+    small = ["INPUT.MIN_SIZE_TRAIN", "(96,)", "INPUT.MIN_SIZE_TEST", 96, "SOLVER.MAX_ITER", 1]
+    output = cli.run(*args, *small, "MODEL.RPN.POST_NMS_TOPK_TEST", 10, "MODEL.RPN.POST_NMS_TOPK_TRAIN", 10)
+    assert "Backbone: 53 of 53 convolutions" in output and "copypaste: AP,AP50,AP75" in output
