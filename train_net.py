@@ -10,24 +10,8 @@ The arguments are detectron2's; KEY VALUE pairs at the end override the config. 
 
 import sys
 
-from detectron2.engine import default_argument_parser
-from detectron2.evaluation import verify_results
-from detectron2.utils import comm
-
-from pixpro_d2.engine import Trainer, launch, setup
+from pixpro_d2.engine import Trainer, argument_parser, launch, setup
 from pixpro_d2.errors import UsageError
-
-
-def evaluate(cfg, args):
-    """Evaluate MODEL.WEIGHTS (or, with --resume, the last checkpoint) on DATASETS.TEST."""
-    if not cfg.DATASETS.TEST:
-        raise UsageError("--eval-only needs data sets in DATASETS.TEST, which is empty.")
-    model = Trainer.build_model(cfg)
-    Trainer.build_checkpointer(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
-    results = Trainer.test(cfg, model)
-    if comm.is_main_process():
-        verify_results(cfg, results)
-    return results
 
 
 def main(args):
@@ -35,7 +19,7 @@ def main(args):
     try:
         cfg = setup(args)
         if args.eval_only:
-            return evaluate(cfg, args)
+            return Trainer.evaluate(cfg, resume=args.resume)
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
@@ -44,4 +28,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    launch(main, default_argument_parser().parse_args())
+    launch(main, argument_parser().parse_args())

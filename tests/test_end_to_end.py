@@ -3,10 +3,10 @@
 import re
 
 import cli
-import configs
 import pytest
 import torch
 
+import configs
 from pixpro_d2.tools.render import render_dataset
 
 pytestmark = pytest.mark.slow

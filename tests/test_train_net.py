@@ -4,10 +4,10 @@ import socket
 import sys
 
 import cli
-import configs
 import pytest
 import torch
 
+import configs
 from pixpro_d2.tools.render import render_dataset
 
 

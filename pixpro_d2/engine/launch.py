@@ -19,15 +19,16 @@ def launch(main, args):
     if "TORCHELASTIC_RUN_ID" in os.environ:
         _join(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]), "env://")
         main(args)
-    elif torch.cuda.is_available() or args.num_gpus * args.num_machines == 1:
-        detectron2_launch(
-            main, args.num_gpus, args.num_machines, args.machine_rank, dist_url=args.dist_url, args=(args,)
-        )
-    else:
-        try:
+        return
+    try:
+        if torch.cuda.is_available() or args.num_gpus * args.num_machines == 1:
+            detectron2_launch(
+                main, args.num_gpus, args.num_machines, args.machine_rank, dist_url=args.dist_url, args=(args,)
+            )
+        else:
             mp.spawn(_cpu_worker, nprocs=args.num_gpus, args=(main, args))
-        except mp.ProcessExitedException as error:  # it has printed its reason
-            sys.exit(error.exit_code)
+    except mp.ProcessExitedException as error:  # the process has printed its reason
+        sys.exit(error.exit_code)
 
 
 def _cpu_worker(local_rank, main, args):

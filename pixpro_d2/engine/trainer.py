@@ -8,6 +8,8 @@ from detectron2.engine import DefaultTrainer
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
 
 from ..checkpoint import PixProCheckpointer
 from ..config import is_pretraining
@@ -103,6 +105,22 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
         return build_evaluator(cfg, dataset_name)
+
+    @classmethod
+    def evaluate(cls, cfg, resume=False):
+        """Evaluate MODEL.WEIGHTS, or with ``resume`` the last checkpoint of OUTPUT_DIR, on DATASETS.TEST.
+
+        Returns:
+            dict: the results; checked against TEST.EXPECTED_RESULTS.
+        """
+        if not cfg.DATASETS.TEST:
+            raise UsageError("--eval-only needs data sets in DATASETS.TEST, which is empty.")
+        model = cls.build_model(cfg)
+        cls.build_checkpointer(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        results = cls.test(cfg, model)
+        if comm.is_main_process():
+            verify_results(cfg, results)
+        return results
 
 
 def amp_dtype(cfg):

@@ -1,0 +1,97 @@
+"""The installer of a Python-only detectron2: what it changes, and what it says when it cannot."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "tools" / "install_detectron2.py"
+
+
+@pytest.fixture
+def installer():
+    spec = importlib.util.spec_from_file_location("install_detectron2", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_source(root, installer):
+    """A source tree with every text that the installer expects."""
+    for name, old, _ in installer.REPLACEMENTS:
+        path = root / "detectron2" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text((path.read_text() if path.exists() else "") + f"{old}\n")
+    (root / "projects").mkdir()
+    (root / "detectron2" / "masks.py").write_text(
+        "a = np.bool\nb = x.astype(np.int)\nc = np.float32, np.bool_, np.int64, np.floating\nd = np.str, np.object\n"
+    )
+    (root / "setup.py").write_text("import torch.utils.cpp_extension\n")
+
+
+def test_patch_replaces_removed_names_and_nothing_else(installer, tmp_path):
+    write_source(tmp_path, installer)
+    installer.patch(tmp_path)
+    assert (tmp_path / "detectron2" / "masks.py").read_text() == (
+        "a = bool\nb = x.astype(int)\nc = np.float32, np.bool_, np.int64, np.floating\nd = str, object\n"
+    )
+    for name, old, new in installer.REPLACEMENTS:
+        text = (tmp_path / "detectron2" / name).read_text()
+        assert new in text and old not in text.replace(new, "")
+    assert "ext_modules" not in (tmp_path / "setup.py").read_text()
+    assert 'name="detectron2"' in (tmp_path / "setup.py").read_text()
+
+
+def test_patch_stops_at_a_source_it_does_not_know(installer, tmp_path):
+    write_source(tmp_path, installer)
+    (tmp_path / "detectron2" / installer.REPLACEMENTS[0][0]).write_text("something else\n")
+    with pytest.raises(SystemExit, match="this script is out of date"):
+        installer.patch(tmp_path)
+
+
+def test_extension_stub_answers_collect_env_and_refuses_the_rest(installer, tmp_path):
+    (tmp_path / "stub.py").write_text(installer.EXTENSION_STUB)
+    spec = importlib.util.spec_from_file_location("stub", tmp_path / "stub.py")
+    stub = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(stub)
+    assert "Python-only" in stub.get_compiler_version() and not stub.has_cuda()
+    with pytest.raises(AttributeError, match="nms_rotated is part of detectron2's compiled extension"):
+        stub.nms_rotated(1)
+
+
+def test_an_importable_detectron2_is_left_alone():
+    done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "installed already; left as it is" in done.stdout
+
+
+def test_no_network_is_one_sentence(installer, tmp_path):
+    code = (
+        "import importlib.util, pathlib; "
+        f"spec = importlib.util.spec_from_file_location('i', {str(SCRIPT)!r}); "
+        "i = importlib.util.module_from_spec(spec); spec.loader.exec_module(i); "
+        f"i.download(pathlib.Path({str(tmp_path)!r}))"
+    )
+    env = dict(os.environ, PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull)
+    env.pop("PIP_FIND_LINKS", None)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=env)
+    assert done.returncode == 1 and "check the network" in done.stderr.splitlines()[-1]
+
+
+def test_broken_torchvision_is_one_sentence(installer, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.ops", None)
+    with pytest.raises(SystemExit, match="torchvision cannot load its operators.*matching pair"):
+        installer.check_torch()
+
+
+def test_importing_the_package_without_detectron2_says_what_to_do():
+    code = (
+        "import importlib.util as u; find = u.find_spec; "
+        "u.find_spec = lambda name, *rest: None if name == 'detectron2' else find(name, *rest); import pixpro_d2"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ImportError: detectron2 is not installed: run `python tools/")
