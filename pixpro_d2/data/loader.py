@@ -1,7 +1,6 @@
 """The pre-training data loader: any registered data set, two views of each image, damaged files skipped."""
 
 import functools
-import itertools
 import logging
 
 import numpy as np
@@ -36,12 +35,14 @@ def load_images(names):
     if not names:
         raise UsageError("DATASETS.TRAIN is empty: name a data set, or a folder as ('images:DIR',).")
     ensure_registered(names)
-    datasets = {name: DatasetCatalog.get(name) for name in names}
-    for name, dicts in datasets.items():
+    images = []
+    for name in names:
+        dicts = DatasetCatalog.get(name)
         if not dicts:
             raise UsageError(f"Data set '{name}' of DATASETS.TRAIN has no images.")
         logger.info(f"Data set '{name}': {len(dicts)} images.")
-    return list(itertools.chain.from_iterable(datasets.values()))
+        images.extend(dicts)
+    return images
 
 
 class ViewDataset(Dataset):
@@ -130,13 +131,8 @@ class ViewLoader:
 def build_view_loader(cfg):
     """Pre-training loader of ``DATASETS.TRAIN`` with ``SOLVER.IMS_PER_BATCH`` images over all processes."""
     images = load_images(tuple(cfg.DATASETS.TRAIN))
-    batch = cfg.SOLVER.IMS_PER_BATCH
-    if len(images) < batch:
-        raise UsageError(
-            f"DATASETS.TRAIN has {len(images)} images, less than one batch of {batch}: lower SOLVER.IMS_PER_BATCH."
-        )
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-    sampler = EpochBatchSampler(len(images), batch, seed, comm.get_rank(), comm.get_world_size())
+    sampler = EpochBatchSampler(len(images), cfg.SOLVER.IMS_PER_BATCH, seed, comm.get_rank(), comm.get_world_size())
     loader = DataLoader(
         ViewDataset(DatasetFromList(images, copy=False), TwoViewMapper(cfg), seed),
         batch_sampler=sampler,

@@ -1,7 +1,22 @@
 """The order of samples: each image once per epoch, the same for any number of workers and processes."""
 
-import torch
+import numpy as np
 from torch.utils.data import Sampler
+
+from ..errors import UsageError
+
+
+def batches_per_epoch(num_images, batch_size):
+    """Batches in one pass over the data; the incomplete last one is dropped.
+
+    Raises:
+        UsageError: when there is not even one.
+    """
+    if num_images < batch_size:
+        raise UsageError(
+            f"DATASETS.TRAIN has {num_images} images, less than one batch of {batch_size}: lower SOLVER.IMS_PER_BATCH."
+        )
+    return num_images // batch_size
 
 
 class EpochBatchSampler(Sampler):
@@ -16,23 +31,22 @@ class EpochBatchSampler(Sampler):
     def __init__(self, size, batch_size, seed, rank=0, world_size=1):
         """
         Args:
-            size (int): number of images, at least ``batch_size``.
+            size (int): number of images; fewer than ``batch_size`` raise a UsageError.
             batch_size (int): of all processes together, divisible by ``world_size``.
             seed (int): the same in all processes.
         """
         self.size = size
         self.batch_size = batch_size
+        self.batches_per_epoch = batches_per_epoch(size, batch_size)
         self.seed = seed
         self.start_iter = 0
         self._part = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
 
     def __iter__(self):
-        batches_per_epoch = self.size // self.batch_size
-        epoch, first = divmod(self.start_iter, batches_per_epoch)
+        epoch, first = divmod(self.start_iter, self.batches_per_epoch)
         while True:
-            generator = torch.Generator().manual_seed(hash((self.seed, epoch)) % 2**63)
-            order = torch.randperm(self.size, generator=generator)
-            for batch in range(first, batches_per_epoch):
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
+            for batch in range(first, self.batches_per_epoch):
                 indices = order[batch * self.batch_size : (batch + 1) * self.batch_size][self._part]
                 yield [(epoch, index) for index in indices.tolist()]
             epoch, first = epoch + 1, 0

@@ -13,8 +13,9 @@ from detectron2.utils.logger import setup_logger
 from ..config import add_pixpro_config, is_pretraining
 from ..data.catalog import ensure_registered
 from ..data.loader import load_images
+from ..data.sampler import batches_per_epoch
 from ..errors import UsageError
-from ..solver.schedule import epochs_to_iters, scaled_lr
+from ..solver.schedule import scaled_lr
 
 
 def setup(args):
@@ -124,11 +125,12 @@ def resolve_schedule(cfg):
     length = f"{solver.MAX_ITER} iterations"
     if is_pretraining(cfg) and (solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0):
         num_images = len(load_images(tuple(cfg.DATASETS.TRAIN)))
+        per_epoch = batches_per_epoch(num_images, batch)
         if solver.MAX_EPOCHS > 0:
-            solver.MAX_ITER = epochs_to_iters(solver.MAX_EPOCHS, num_images, batch)
+            solver.MAX_ITER = solver.MAX_EPOCHS * per_epoch
             length = f"{solver.MAX_ITER} iterations = {solver.MAX_EPOCHS} epochs of {num_images} images"
         if solver.WARMUP_EPOCHS > 0:
-            solver.WARMUP_ITERS = min(epochs_to_iters(solver.WARMUP_EPOCHS, num_images, batch), solver.MAX_ITER)
+            solver.WARMUP_ITERS = min(solver.WARMUP_EPOCHS * per_epoch, solver.MAX_ITER)
     elif solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0:
         raise UsageError("SOLVER.MAX_EPOCHS and WARMUP_EPOCHS are for pre-training: set SOLVER.MAX_ITER here.")
     base_lr = solver.BASE_LR

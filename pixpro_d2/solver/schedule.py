@@ -1,4 +1,4 @@
-"""Learning-rate schedule of PixPro, and lengths given in epochs."""
+"""Learning-rate schedule of PixPro, and how the rate follows the batch."""
 
 import math
 
@@ -42,16 +42,3 @@ def scaled_lr(base_lr, batch, reference_batch, scaling):
     if scaling not in factors:
         raise UsageError(f"SOLVER.LR_SCALING is '{scaling}'; it must be one of {', '.join(factors)}.")
     return base_lr * factors[scaling]
-
-
-def epochs_to_iters(epochs, num_images, batch):
-    """Iterations of ``epochs`` epochs; the incomplete last batch of an epoch is dropped.
-
-    Raises:
-        UsageError: when an epoch has not even one full batch.
-    """
-    if num_images < batch:
-        raise UsageError(
-            f"DATASETS.TRAIN has {num_images} images, less than one batch of {batch}: lower SOLVER.IMS_PER_BATCH."
-        )
-    return int(epochs * (num_images // batch))

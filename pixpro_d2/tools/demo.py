@@ -12,6 +12,7 @@ import argparse
 import collections
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from detectron2.engine import DefaultPredictor
 from tabulate import tabulate
 
 import pixpro_d2
-from pixpro_d2.data import TwoViewMapper, ensure_registered
+from pixpro_d2.data import ensure_registered
 from pixpro_d2.data.reader import read_image
 from pixpro_d2.data.scenes import CLASSES
 from pixpro_d2.engine.configure import load_config, resolve_sync_bn
@@ -75,10 +76,8 @@ def run_train_net(output, config, *opts):
             log.write(line)
             lines.append(line)
             if " eta: " in line:
-                shown = [part for part in line.split("  ") if part.startswith(("eta", "iter", "total_loss"))]
-                print(
-                    "    " + "  ".join(part.strip() for part in [" ".join(line.split()[3:5]), *shown[1:]]), flush=True
-                )
+                shown = re.findall(r"(?:eta|iter|total_loss): *\S+", line)
+                print("    " + "  ".join(shown), flush=True)
     if process.returncode:
         raise UsageError(f"{''.join(lines)}The run failed; its whole log is {output / 'stdout.txt'}.")
     record.write_text(json.dumps(command))
@@ -104,10 +103,7 @@ def draw_pairs(scenes, path, opts):
     cfg = load_config(str(PRETRAIN), opts)
     name = f"images:{scenes / 'JPEGImages'}"
     ensure_registered([name])
-    sample = DatasetCatalog.get(name)[5]
-    grid = (cfg.INPUT.PIXPRO.CROP_SIZE // 16,) * 2  # P4
-    picture = draw_sample(sample, TwoViewMapper(cfg), grid, cfg.MODEL.PIXPRO.POS_RATIO, np.random.default_rng(7))
-    picture.save(path)
+    draw_sample(DatasetCatalog.get(name)[5], cfg, "p4", np.random.default_rng(7)).save(path)
 
 
 def draw_results(scenes, runs, path, opts, count=4):

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from pixpro_d2.data.sampler import EpochBatchSampler
+from pixpro_d2.data.sampler import EpochBatchSampler, batches_per_epoch
+from pixpro_d2.errors import UsageError
 
 
 def _batches(count, size=23, batch_size=4, seed=1, start_iter=0, **process):
@@ -66,3 +67,9 @@ def test_a_resumed_run_continues_the_order(start_iter):
     assert _batches(60 - start_iter, start_iter=start_iter) == whole[start_iter:]
     part = _batches(60 - start_iter, start_iter=start_iter, rank=1, world_size=2)
     assert part == [batch[2:] for batch in whole[start_iter:]]
+
+
+def test_batches_per_epoch():
+    assert batches_per_epoch(1281167, 1024) == 1251
+    with pytest.raises(UsageError, match="3 images, less than one batch of 4: lower SOLVER.IMS_PER_BATCH"):
+        batches_per_epoch(3, 4)

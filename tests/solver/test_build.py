@@ -8,7 +8,7 @@ import configs
 from pixpro_d2.errors import UsageError
 from pixpro_d2.solver.build import build_lr_scheduler, build_optimizer
 from pixpro_d2.solver.lars import LARS
-from pixpro_d2.solver.schedule import epochs_to_iters, scaled_lr
+from pixpro_d2.solver.schedule import scaled_lr
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +86,3 @@ def test_learning_rate_scaling():
     assert scaled_lr(4.0, 512, 1024, "sqrt") == pytest.approx(2.828427)  # the authors' advice for batch 512
     with pytest.raises(UsageError, match="LR_SCALING is 'log'"):
         scaled_lr(4.0, 512, 1024, "log")
-
-
-def test_epochs_to_iterations():
-    assert epochs_to_iters(100, 1281167, 1024) == 125100
-    with pytest.raises(UsageError, match="3 images, less than one batch of 4"):
-        epochs_to_iters(1, 3, 4)
