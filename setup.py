@@ -14,8 +14,8 @@ setup(
     packages=find_packages(include=["pixpro_d2", "pixpro_d2.*"]),
     python_requires=">=3.10",
     install_requires=[
-        "torch>=2.2",
-        "torchvision>=0.17",
+        "torch>=2.3",
+        "torchvision>=0.18",
         "detectron2>=0.6",  # not on PyPI: tools/install_detectron2.py, or a build from its repository
         "fvcore>=0.1.5",
         "numpy>=1.23",

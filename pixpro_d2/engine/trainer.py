@@ -15,7 +15,7 @@ from ..checkpoint import PixProCheckpointer
 from ..config import is_pretraining
 from ..data.loader import build_view_loader
 from ..errors import UsageError
-from ..evaluation import build_evaluator
+from ..evaluation.build import build_evaluator, check_test_sets
 from ..solver.build import build_lr_scheduler, build_optimizer
 from .hooks import EMAHook
 from .loop import AMP_DTYPES, TrainLoop
@@ -31,6 +31,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
+        check_test_sets(cfg.DATASETS.TEST)  # before hours of training
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
@@ -147,8 +148,8 @@ def check_num_classes(cfg, dataset_names):
     Raises:
         UsageError: stating the right number.
     """
-    key = {"GeneralizedRCNN": "ROI_HEADS", "RetinaNet": "RETINANET", "FCOS": "FCOS"}.get(cfg.MODEL.META_ARCHITECTURE)
-    if key is None or key not in cfg.MODEL:
+    key = {"GeneralizedRCNN": "ROI_HEADS", "RetinaNet": "RETINANET"}.get(cfg.MODEL.META_ARCHITECTURE)
+    if key is None:
         return
     for name in dataset_names:
         classes = MetadataCatalog.get(name).get("thing_classes", None)

@@ -1,11 +1,17 @@
 """The evaluator that goes with a data set."""
 
+import logging
 import os
+from xml.etree import ElementTree
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 
+from ..data.datasets.voc import image_ids
 from ..errors import UsageError
+
+logger = logging.getLogger(__name__)
 
 # evaluator_type of the data set's metadata -> function of (data set name, output folder)
 EVALUATORS = {
@@ -15,16 +21,44 @@ EVALUATORS = {
 }
 
 
-def build_evaluator(cfg, dataset_name):
-    """DatasetEvaluator of ``dataset_name``, writing below ``OUTPUT_DIR/inference``.
+def check_test_sets(names):
+    """Check before training that every data set of DATASETS.TEST can be evaluated after it.
 
     Raises:
-        UsageError: for a data set without annotations that an evaluator knows.
+        UsageError: for a data set without annotations that an evaluator knows, or a VOC annotation without
+            what detectron2's VOC evaluation reads.
     """
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type", None)
-    if kind not in EVALUATORS:
-        raise UsageError(
-            f"Data set '{dataset_name}' of DATASETS.TEST cannot be evaluated (evaluator type {kind}): "
-            f"its metadata must name one of {', '.join(EVALUATORS)}."
-        )
+    for name in names:
+        metadata = MetadataCatalog.get(name)
+        kind = metadata.get("evaluator_type", None)
+        if kind not in EVALUATORS:
+            raise UsageError(
+                f"Data set '{name}' of DATASETS.TEST cannot be evaluated (evaluator type {kind}): "
+                f"its metadata must name one of {', '.join(EVALUATORS)}."
+            )
+        if kind == "pascal_voc":
+            _check_voc_annotations(metadata)
+
+
+def _check_voc_annotations(metadata):
+    """Parse a split's XML files as detectron2's evaluator will; it reads more of them than training does."""
+    seen = set()
+    for image_id in image_ids(metadata.dirname, metadata.split):
+        path = os.path.join(metadata.dirname, "Annotations", f"{image_id}.xml")
+        try:
+            seen.update(x["name"] for x in parse_rec(path))
+        except (OSError, ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"{path} cannot be evaluated ({error}): VOC evaluation needs a name, pose, truncated, difficult and "
+                "whole-number bndbox for each object."
+            ) from error
+    absent = [name for name in metadata.thing_classes if name not in seen]
+    if absent:
+        logger.warning(f"Split '{metadata.split}' of {metadata.dirname} has no {', '.join(absent)}: AP will be NaN.")
+
+
+def build_evaluator(cfg, dataset_name):
+    """DatasetEvaluator of ``dataset_name``, writing below ``OUTPUT_DIR/inference``."""
+    check_test_sets([dataset_name])
+    kind = MetadataCatalog.get(dataset_name).evaluator_type
     return EVALUATORS[kind](dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference"))

@@ -51,15 +51,21 @@ def class_names(root):
     return sorted(names)
 
 
+def image_ids(root, split):
+    """Image names in ``ImageSets/Main/split.txt``; further words of a line are left out."""
+    with open(os.path.join(root, "ImageSets", "Main", f"{split}.txt")) as file:
+        names = [line.split()[0] for line in file if line.strip()]
+    if not names:
+        raise UsageError(f"{file.name} names no image.")
+    return names
+
+
 def load_voc(root, split):
     """Dataset dicts of ``root`` (Annotations/, ImageSets/Main/, JPEGImages/) for ``ImageSets/Main/split.txt``."""
-    with open(os.path.join(root, "ImageSets", "Main", f"{split}.txt")) as file:
-        image_ids = [line.split()[0] for line in file if line.strip()]
-    if not image_ids:
-        raise UsageError(f"{file.name} names no image.")
+    names = image_ids(root, split)
     classes = class_names(root)
     dicts = []
-    for image_id in image_ids:
+    for image_id in names:
         width, height, objects = read_annotation(os.path.join(root, "Annotations", f"{image_id}.xml"))
         dicts.append(
             {

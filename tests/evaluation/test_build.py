@@ -1,0 +1,80 @@
+"""Evaluators by data set, and test sets that cannot be evaluated."""
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.structures import Boxes, BoxMode, Instances
+
+import configs
+from pixpro_d2.data import ensure_registered
+from pixpro_d2.errors import UsageError
+from pixpro_d2.evaluation.build import build_evaluator, check_test_sets
+from pixpro_d2.tools.render import render_dataset
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluation") / "scenes"
+    render_dataset(out, train=2, test=12, size=96)
+    return out
+
+
+def names(scenes):
+    voc, coco = f"voc:{scenes}@test", f"coco:{scenes}/annotations/test.json@{scenes}/JPEGImages"
+    ensure_registered([voc, coco])
+    DatasetCatalog.get(coco)  # fills in its metadata, as a test loader does
+    return {"voc": voc, "coco": coco}
+
+
+def perfect_detections(dataset_dict):
+    boxes = [BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS) for x in dataset_dict["annotations"]]
+    found = Instances((dataset_dict["height"], dataset_dict["width"]))
+    found.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
+    found.pred_classes = torch.tensor([x["category_id"] for x in dataset_dict["annotations"]])
+    found.scores = torch.ones(len(boxes))
+    return {"instances": found}
+
+
+@pytest.mark.parametrize("layout, kind", [("voc", PascalVOCDetectionEvaluator), ("coco", COCOEvaluator)])
+def test_perfect_detections_score_100(scenes, tmp_path, layout, kind):
+    name = names(scenes)[layout]
+    evaluator = build_evaluator(configs.tiny("OUTPUT_DIR", str(tmp_path)), name)
+    assert isinstance(evaluator, kind)
+    evaluator.reset()
+    for dataset_dict in DatasetCatalog.get(name):
+        evaluator.process([dataset_dict], [perfect_detections(dataset_dict)])
+    assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100, abs=0.1)
+
+
+def test_a_data_set_without_annotations(scenes):
+    name = f"images:{scenes}"
+    ensure_registered([name])
+    with pytest.raises(UsageError, match="cannot be evaluated .evaluator type None.*coco, pascal_voc"):
+        check_test_sets([name])
+
+
+@pytest.mark.parametrize("cut", ["<difficult>0</difficult>", "<pose>Unspecified</pose>"])
+def test_voc_annotations_that_only_training_can_read(tmp_path, cut):
+    render_dataset(tmp_path / "scenes", train=2, test=2, size=64, layouts=("voc",))
+    path = tmp_path / "scenes" / "Annotations" / "000003.xml"
+    assert cut in path.read_text()
+    path.write_text(path.read_text().replace(cut, ""))
+    name = f"voc:{tmp_path / 'scenes'}@test"
+    ensure_registered([name])
+    assert len(DatasetCatalog.get(name)) == 2
+    with pytest.raises(UsageError, match="000003.xml cannot be evaluated .*pose, truncated, difficult"):
+        check_test_sets([name])
+
+
+def test_classes_absent_from_the_test_split_are_warned_of(tmp_path, monkeypatch):
+    render_dataset(tmp_path / "scenes", train=30, test=2, size=64, layouts=("voc",))
+    name = f"voc:{tmp_path / 'scenes'}@test"
+    ensure_registered([name])
+    warned = []
+    monkeypatch.setattr("pixpro_d2.evaluation.build.logger.warning", warned.append)
+    check_test_sets([name])
+    classes = MetadataCatalog.get(name).thing_classes
+    present = {classes[x["category_id"]] for image in DatasetCatalog.get(name) for x in image["annotations"]}
+    absent = set(classes) - present
+    assert absent and len(warned) == 1 and all(x in warned[0] for x in absent) and "AP will be NaN" in warned[0]
