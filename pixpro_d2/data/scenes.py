@@ -45,15 +45,17 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A frame, the objects in it from back to front, and the seed of background and light."""
+    """A frame, the objects in it from back to front, the seed of background and light, and whether the background is
+    cluttered with patches, lines and specks that look as textured as the objects."""
 
     height: int
     width: int
     objects: tuple
     background_seed: int
+    clutter: bool = True
 
 
-def describe_scene(seed, index, height=160, width=160):
+def describe_scene(seed, index, height=160, width=160, clutter=True):
     """Describe scene ``index`` of the series ``seed``, for a frame of at least 32 x 32 pixels.
 
     The description depends on the arguments only, so it is the same however many scenes are made.
@@ -83,7 +85,7 @@ def describe_scene(seed, index, height=160, width=160):
             objects, visible, areas = [*objects, candidate], left, whole
         elif rng.random() < 0.1:  # In a crowded frame, settle for fewer objects rather than search on.
             wanted = max(2, wanted - 1)
-    return Scene(height, width, tuple(objects), background_seed)
+    return Scene(height, width, tuple(objects), background_seed, clutter)
 
 
 def render_scene(scene, camera=((1, 0, 0), (0, 1, 0))):
@@ -106,7 +108,7 @@ def render_scene(scene, camera=((1, 0, 0), (0, 1, 0))):
     side = min(scene.height, scene.width)
 
     rng = np.random.default_rng(scene.background_seed)
-    image = _background(rng, x / side, y / side, pixel / side)
+    image = _background(rng, x / side, y / side, pixel / side, scene.clutter)
     light_angle = rng.uniform(0, 2 * np.pi)  # Where the light comes from: objects cast shadows the other way.
     light_x, light_y = float(np.cos(light_angle)), float(np.sin(light_angle))
     relief = rng.uniform(0.1, 0.4)
@@ -250,9 +252,11 @@ def _paint(texture, u, v, pixel):
     return (first + mix[..., None] * (second - first)) * (0.7 + 0.6 * grain)[..., None]
 
 
-def _background(rng, x, y, pixel):
+def _background(rng, x, y, pixel, clutter):
     """Colours ``(..., 3)`` of an unbounded ground; lengths in sides of the frame."""
     image = _paint(_random_texture(rng, rng.uniform(0.15, 0.4), ("noise",)), x, y, pixel)
+    if not clutter:
+        return image
     # Ragged patches, textured as finely as the objects are, so that texture does not give the objects away.
     for _ in range(2):
         scale = rng.uniform(1.5, 3)

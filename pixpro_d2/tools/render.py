@@ -19,7 +19,7 @@ from ..errors import UsageError
 RECORD = "render.json"  # File with the options of a finished render, in its folder.
 
 
-def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "coco")):
+def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "coco"), clutter=True):
     """Render a data set into a new folder.
 
     Images are ``JPEGImages/000000.jpg`` and so on, the train split first. Image ``i`` shows scene ``i`` of
@@ -31,6 +31,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
         size (int): height and width of the images, pixels.
         seed (int): seed of the series of scenes, not negative.
         layouts: names of the layouts to write, out of ``WRITERS``.
+        clutter (bool): whether the backgrounds are cluttered, which makes detection much harder.
 
     Returns:
         bool: whether anything was written, which it is not if ``out`` holds this render already.
@@ -40,6 +41,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
     """
     out = Path(out).resolve()
     options = {"train": train, "test": test, "size": size, "seed": seed, "layouts": sorted(set(layouts))}
+    options["clutter"] = bool(clutter)
     _check(options)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if _recorded_options(out) == options:
@@ -55,7 +57,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
             for split, numbers in (("train", range(train)), ("test", range(train, train + test))):
                 if not numbers:
                     continue
-                samples = _samples(numbers, size, seed)
+                samples = _samples(numbers, size, seed, clutter)
                 for layout in options["layouts"]:
                     samples = WRITERS[layout](partial, split, samples)
                 for _ in samples:
@@ -82,9 +84,12 @@ def main(argv=None):
     parser.add_argument(
         "--layout", nargs="+", choices=WRITERS, default=["voc", "coco"], help="annotation files to write"
     )
+    parser.add_argument("--plain", action="store_true", help="backgrounds without clutter: much easier to detect on")
     args = parser.parse_args(argv)
     try:
-        written = render_dataset(args.out, args.train, args.test, args.size, args.seed, args.layout)
+        written = render_dataset(
+            args.out, args.train, args.test, args.size, args.seed, args.layout, clutter=not args.plain
+        )
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
     did = "wrote" if written else "nothing to do, it already holds"
@@ -116,9 +121,9 @@ def _recorded_options(folder):
         return None
 
 
-def _samples(numbers, size, seed):
+def _samples(numbers, size, seed, clutter):
     for number in numbers:
-        scene = describe_scene(seed, number, size, size)
+        scene = describe_scene(seed, number, size, size, clutter)
         image, masks = render_scene(scene)
         yield Sample(number, scene, image, masks)
 

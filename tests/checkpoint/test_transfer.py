@@ -7,8 +7,6 @@ from detectron2.modeling import build_model
 import configs
 from pixpro_d2.checkpoint.transfer import candidate_names, fit, trunk_names
 
-R50 = ("MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.RES2_OUT_CHANNELS", 256)
-
 
 def state(config, *opts):
     return build_model(configs.tiny(*opts, config=config)).state_dict()
@@ -48,9 +46,16 @@ def test_c5_checkpoint_fills_all_53_convolutions_of_a_c4_detector():
     assert transfer.left_out["target_backbone"] == sum(name.startswith("target_backbone.") for name in pretrained)
 
 
-def test_fpn_checkpoint_fills_detector_and_its_pyramid_by_name():
-    pretrained = state("pretrain/quickstart.yaml")
-    detector = state("voc/faster_rcnn_R_18_FPN_small.yaml")
+@pytest.mark.parametrize(
+    "recipe, downstream",
+    [
+        ("pretrain/quickstart.yaml", "voc/faster_rcnn_R_18_FPN_small.yaml"),
+        ("pretrain/pixpro_fpn.yaml", "voc/faster_rcnn_R_50_FPN_24k_pixpro.yaml"),
+    ],
+)
+def test_fpn_checkpoint_fills_detector_and_its_pyramid_by_name(recipe, downstream):
+    pretrained = state(recipe)
+    detector = state(downstream)
     transfer = fit(pretrained, detector)
     assert set(trunk_names(detector)) <= set(transfer.state)
     pyramid = {name.split(".")[1] for name in transfer.state if "fpn_" in name}

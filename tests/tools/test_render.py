@@ -198,3 +198,14 @@ def test_the_command_refuses_in_one_line(tmp_path):
     lines = done.stderr.strip().splitlines()
     assert lines[-1].startswith("error: ") and str(tmp_path) in lines[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_plain_scenes_are_the_same_scenes_without_clutter(tmp_path):
+    render.main([str(tmp_path / "plain"), "--train", "2", "--test", "0", "--size", "64", "--seed", "3", "--plain"])
+    render.render_dataset(tmp_path / "cluttered", train=2, test=0, size=64, seed=3)
+    names = ("Annotations/000001.xml", "JPEGImages/000001.jpg")
+    same = [(tmp_path / "plain" / n).read_bytes() == (tmp_path / "cluttered" / n).read_bytes() for n in names]
+    assert same == [True, False]
+    plain, cluttered = (np.asarray(Image.open(tmp_path / k / names[1]), float) for k in ("plain", "cluttered"))
+    edges = [np.abs(np.diff(x, axis=0)).mean() for x in (plain, cluttered)]
+    assert edges[0] < edges[1]
