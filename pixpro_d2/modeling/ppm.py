@@ -1,5 +1,6 @@
 """The pixel propagation module (PPM) of PixPro, paper section 3.2."""
 
+import torch
 import torch.nn.functional as F
 from detectron2.layers import get_norm
 from torch import nn
@@ -19,16 +20,17 @@ def propagate(x, values, gamma):
         gamma (float): sharpness, > 0.
 
     Returns:
-        Tensor: (N, D, H, W) float32, not normalised.
+        Tensor: (N, D, H, W) float32 whatever the autocast, not normalised.
     """
-    features = F.normalize(x.float(), dim=1).flatten(2)  # (N, C, L)
-    values = F.normalize(values.float(), dim=1)
-    similarity = (features.transpose(1, 2) @ features).clamp(min=0)  # (N, L, L), symmetric
-    if gamma < 1:
-        similarity = similarity + 1e-6  # keeps the gradient of the root finite at 0, as the official code
-    if gamma != 1:
-        similarity = similarity**gamma
-    return (values.flatten(2) @ similarity).view_as(values)
+    with torch.autocast(x.device.type, enabled=False):
+        features = F.normalize(x.float(), dim=1).flatten(2)  # (N, C, L)
+        values = F.normalize(values.float(), dim=1)
+        similarity = (features.transpose(1, 2) @ features).clamp(min=0)  # (N, L, L), symmetric
+        if gamma < 1:
+            similarity = similarity + 1e-6  # keeps the root's gradient finite at 0, as in the official code
+        if gamma != 1:
+            similarity = similarity**gamma
+        return (values.flatten(2) @ similarity).view_as(values)
 
 
 class PixelPropagation(nn.Module):

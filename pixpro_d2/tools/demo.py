@@ -3,9 +3,8 @@
     python -m pixpro_d2.tools.demo [--output output/demo]
 
 Renders a small data set, pre-trains configs/pretrain/quickstart.yaml on its images without their labels,
-fine-tunes a Faster R-CNN from that checkpoint and from random initialisation on a few labelled images, and
-prints both results. Every step is a run of train_net.py, whose command is printed; a finished step is not
-repeated.
+fine-tunes a Faster R-CNN from that checkpoint and from random initialisation, and prints both results. Every
+step is a run of train_net.py, whose command is printed; a finished step is not repeated.
 """
 
 import argparse
@@ -37,12 +36,13 @@ CHECKOUT = Path(pixpro_d2.__file__).resolve().parents[1]
 PRETRAIN = CHECKOUT / "configs/pretrain/quickstart.yaml"
 DETECTOR = CHECKOUT / "configs/voc/faster_rcnn_R_18_FPN_small.yaml"
 
-Size = collections.namedtuple("Size", "images labelled test epochs finetune")
-# images: unlabelled ones; labelled: how many of them the detector learns from; finetune: its iterations
+Size = collections.namedtuple("Size", "images test epochs finetune")
+# images: rendered to train on; epochs: of pre-training; finetune: iterations of the detector
 SIZES = {
-    "demo": Size(images=400, labelled=100, test=60, epochs=8, finetune=120),
-    "smoke": Size(images=16, labelled=8, test=4, epochs=1, finetune=2),
+    "demo": Size(images=600, test=60, epochs=8, finetune=300),
+    "smoke": Size(images=16, test=4, epochs=1, finetune=2),
 }
+SIDE = 96  # of the scenes, pixels: small, so that two CPU cores see many of them in minutes
 
 
 def run_train_net(output, config, *opts):
@@ -91,19 +91,12 @@ def results(output):
     return [last[f"bbox/{name}"] for name in ("AP", "AP50", "AP75")]
 
 
-def take_labels(scenes, count):
-    """Write the VOC split ``few``: the first ``count`` images of ``train``."""
-    folder = scenes / "ImageSets" / "Main"
-    names = (folder / "train.txt").read_text().splitlines()
-    (folder / "few.txt").write_text("\n".join(names[:count]) + "\n")
-
-
 def draw_pairs(scenes, path, opts):
     """Picture of the pixel correspondences of one image, as pre-training sees it."""
     cfg = load_config(str(PRETRAIN), opts)
     name = f"images:{scenes / 'JPEGImages'}"
     ensure_registered([name])
-    draw_sample(DatasetCatalog.get(name)[5], cfg, "p4", np.random.default_rng(7)).save(path)
+    draw_sample(DatasetCatalog.get(name)[5], cfg, "p3", np.random.default_rng(7)).save(path)
 
 
 def draw_results(scenes, runs, path, opts, count=4):
@@ -131,32 +124,32 @@ def run(output, size, device):
     start = time.time()
     scenes = output / "scenes"
     print(f"1. Rendering {size.images} + {size.test} scenes")
-    render_dataset(scenes, train=size.images, test=size.test)
-    take_labels(scenes, size.labelled)
-
-    print(f"2. Pre-training PixPro on {size.images} images, without labels")
+    render_dataset(scenes, train=size.images, test=size.test, size=SIDE, clutter=False)
     common = ["MODEL.DEVICE", device, "SEED", 0]
-    unlabelled = f"('images:{scenes / 'JPEGImages'}',)"
-    pretrained = output / "pretrain"
-    run_train_net(pretrained, PRETRAIN, "DATASETS.TRAIN", unlabelled, "SOLVER.MAX_EPOCHS", size.epochs, *common)
 
-    print(f"3. Fine-tuning a detector on {size.labelled} labelled images, from PixPro and from random weights")
-    detector = ["MODEL.ROI_HEADS.NUM_CLASSES", len(CLASSES), *common]
-    data = ["DATASETS.TRAIN", f"('voc:{scenes}@few',)", "DATASETS.TEST", f"('voc:{scenes}@test',)"]
-    steps = ["SOLVER.MAX_ITER", size.finetune, "SOLVER.STEPS", f"({size.finetune * 3 // 4},)"]
+    print(f"2. Pre-training PixPro on {size.images + size.test} images, without labels")
+    pretrained = output / "pretrain"
+    views = ["INPUT.PIXPRO.CROP_SIZE", 64, *common]
+    unlabelled = ["DATASETS.TRAIN", f"('images:{scenes / 'JPEGImages'}',)", "SOLVER.MAX_EPOCHS", size.epochs]
+    run_train_net(pretrained, PRETRAIN, *unlabelled, *views)
+
+    print(f"3. Fine-tuning a detector on {size.images} labelled images, from PixPro and from random weights")
+    detector = ["MODEL.ROI_HEADS.NUM_CLASSES", len(CLASSES), "INPUT.MIN_SIZE_TEST", SIDE, *common]
+    data = ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "DATASETS.TEST", f"('voc:{scenes}@test',)"]
+    steps = ["SOLVER.MAX_ITER", size.finetune, "SOLVER.STEPS", f"({size.finetune * 4 // 5},)"]
     runs = {"PixPro": output / "finetune_pixpro", "random": output / "finetune_random"}
     for title, folder in runs.items():
         weights = ["MODEL.WEIGHTS", pretrained / "model_final.pth"] if title == "PixPro" else []
-        run_train_net(folder, DETECTOR, *data, *detector, *steps, *weights)
+        run_train_net(folder, DETECTOR, *data, "INPUT.MIN_SIZE_TRAIN", f"({SIDE},)", *detector, *steps, *weights)
 
     print("4. Pictures")
-    draw_pairs(scenes, output / "correspondences.png", common)
+    draw_pairs(scenes, output / "correspondences.png", views)
     draw_results(scenes, runs, output / "detections.png", detector)
     print(f"  {output / 'correspondences.png'}\n  {output / 'detections.png'}\n")
     table = [[title, *results(folder)] for title, folder in runs.items()]
     print(tabulate(table, ["initialisation", "AP", "AP50", "AP75"], tablefmt="github", floatfmt=".1f"))
     print(
-        f"\nFaster R-CNN R18-FPN, {size.finetune} iterations on {size.labelled} images, {size.test} test images, one "
+        f"\nFaster R-CNN R18-FPN, {size.finetune} iterations on {size.images} images, {size.test} test images, one "
         f"seed. {(time.time() - start) / 60:.1f} minutes in all."
     )
 

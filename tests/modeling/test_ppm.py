@@ -145,3 +145,10 @@ def test_all_parameters_get_a_gradient(num_layers):
     ppm(random_features((2, 6, 3, 3), seed=8)).square().sum().backward()
     for name, parameter in ppm.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+def test_autocast_leaves_the_similarities_in_float32():
+    x = torch.sin(torch.arange(48.0)).view(1, 4, 3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = propagate(x, x, 2.0)
+    assert mixed.dtype == torch.float32 and torch.equal(mixed, propagate(x, x, 2.0))
