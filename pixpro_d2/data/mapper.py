@@ -31,7 +31,8 @@ class TwoViewMapper:
     @classmethod
     def from_config(cls, cfg):
         pixpro = cfg.INPUT.PIXPRO
-        if pixpro.AUG not in POLICIES:
+        aug = pixpro.AUG.lower()
+        if aug not in POLICIES:
             raise UsageError(f"INPUT.PIXPRO.AUG is '{pixpro.AUG}'; it must be one of {', '.join(POLICIES)}.")
         if not 0 < pixpro.MIN_SCALE <= 1:
             raise UsageError(f"INPUT.PIXPRO.MIN_SCALE is {pixpro.MIN_SCALE}; it must be in (0, 1].")
@@ -41,7 +42,7 @@ class TwoViewMapper:
                 "MODEL.PIXEL_MEAN: use RGB or BGR with 3, L with 1."
             )
         return {
-            "policies": POLICIES[pixpro.AUG],
+            "policies": POLICIES[aug],
             "crop_size": pixpro.CROP_SIZE,
             "min_scale": pixpro.MIN_SCALE,
             "image_format": cfg.INPUT.FORMAT,

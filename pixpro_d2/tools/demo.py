@@ -39,7 +39,7 @@ DETECTOR = CHECKOUT / "configs/voc/faster_rcnn_R_18_FPN_small.yaml"
 Size = collections.namedtuple("Size", "images test epochs finetune")
 # images: rendered to train on; epochs: of pre-training; finetune: iterations of the detector
 SIZES = {
-    "demo": Size(images=600, test=60, epochs=8, finetune=300),
+    "demo": Size(images=600, test=200, epochs=8, finetune=300),
     "smoke": Size(images=16, test=4, epochs=1, finetune=2),
 }
 SIDE = 96  # of the scenes, pixels: small, so that two CPU cores see many of them in minutes
@@ -127,7 +127,7 @@ def run(output, size, device):
     render_dataset(scenes, train=size.images, test=size.test, size=SIDE, clutter=False)
     common = ["MODEL.DEVICE", device, "SEED", 0]
 
-    print(f"2. Pre-training PixPro on {size.images + size.test} images, without labels")
+    print(f"2. Pre-training PixPro on the same {size.images + size.test} images, without labels")
     pretrained = output / "pretrain"
     views = ["INPUT.PIXPRO.CROP_SIZE", 64, *common]
     unlabelled = ["DATASETS.TRAIN", f"('images:{scenes / 'JPEGImages'}',)", "SOLVER.MAX_EPOCHS", size.epochs]
