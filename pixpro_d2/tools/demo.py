@@ -94,7 +94,7 @@ def results(output):
 def draw_pairs(scenes, path, opts):
     """Picture of the pixel correspondences of one image, as pre-training sees it."""
     cfg = load_config(str(PRETRAIN), opts)
-    name = f"images:{scenes / 'JPEGImages'}"
+    name = f"voc:{scenes}@train"
     ensure_registered([name])
     draw_sample(DatasetCatalog.get(name)[5], cfg, "p3", np.random.default_rng(7)).save(path)
 
@@ -127,15 +127,15 @@ def run(output, size, device):
     render_dataset(scenes, train=size.images, test=size.test, size=SIDE, clutter=False)
     common = ["MODEL.DEVICE", device, "SEED", 0]
 
-    print(f"2. Pre-training PixPro on the same {size.images + size.test} images, without labels")
+    print(f"2. Pre-training PixPro on the {size.images} training images, without their labels")
     pretrained = output / "pretrain"
     views = ["INPUT.PIXPRO.CROP_SIZE", 64, *common]
-    unlabelled = ["DATASETS.TRAIN", f"('images:{scenes / 'JPEGImages'}',)", "SOLVER.MAX_EPOCHS", size.epochs]
-    run_train_net(pretrained, PRETRAIN, *unlabelled, *views)
+    train = ["DATASETS.TRAIN", f"('voc:{scenes}@train',)"]
+    run_train_net(pretrained, PRETRAIN, *train, "SOLVER.MAX_EPOCHS", size.epochs, *views)
 
     print(f"3. Fine-tuning a detector on {size.images} labelled images, from PixPro and from random weights")
     detector = ["MODEL.ROI_HEADS.NUM_CLASSES", len(CLASSES), "INPUT.MIN_SIZE_TEST", SIDE, *common]
-    data = ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "DATASETS.TEST", f"('voc:{scenes}@test',)"]
+    data = [*train, "DATASETS.TEST", f"('voc:{scenes}@test',)"]
     steps = ["SOLVER.MAX_ITER", size.finetune, "SOLVER.STEPS", f"({size.finetune * 4 // 5},)"]
     runs = {"PixPro": output / "finetune_pixpro", "random": output / "finetune_random"}
     for title, folder in runs.items():
