@@ -1,11 +1,20 @@
 """Picture of the positive pairs of two views: what the pixel loss is computed on."""
 
 import numpy as np
+import torch
 from PIL import Image
 
-from .canvas import Canvas, palette
+from ..modeling.correspondence import bin_centers
+from .canvas import GAP, HALO, LINE, MARGIN, Canvas, fit, palette, shorten, wrap
+from .labels import draw_labels
 
 VIEW_COLOURS = ((255, 196, 0), (0, 200, 255))
+ORIGINAL_SIDE = 320  # of the square that the original image is fitted into; below it, room for the legend
+VIEW_SIDE = 400
+WIDTH = ORIGINAL_SIDE + 2 * VIEW_SIDE + 4 * MARGIN  # of the whole picture
+TOP = MARGIN + LINE  # of the images, below their titles
+GRID_COLOUR = (255, 255, 255, 55)
+MANY = 16  # positives of a bin from which on its lines are thin
 
 
 def bin_pixels(grid, size):
@@ -20,76 +29,165 @@ def bin_pixels(grid, size):
     Returns:
         ndarray: (H * W, 2) of (x, y), row-major.
     """
-    height, width = grid
-    x, y = np.meshgrid((np.arange(width) + 0.5) * size / width, (np.arange(height) + 0.5) * size / height)
-    return np.stack((x, y), axis=-1).reshape(-1, 2)
+    return bin_centers(torch.tensor([[0, 0, size, size]]), grid)[0].numpy()
 
 
-def choose_queries(positives, count):
-    """Up to ``count`` bins of view 1 that have a positive, spread evenly over them; ``positives`` is (Lq, Lk) bool."""
+def choose_queries(positives, grid, count):
+    """Bins of view 1 that have a positive, spread evenly over them; no two share a positive.
+
+    Each comes from another row, as long as there are rows, so that lines between the views lie apart; the columns
+    follow the golden ratio, which keeps them away from each other too. As positives are not shared, every marked
+    bin of view 2 has one colour, at the price of fewer bins where each has many positives.
+
+    Args:
+        positives (ndarray): (H * W, Lk) bool.
+        grid (tuple[int, int]): (H, W) of view 1.
+        count (int): how many are wanted.
+
+    Returns:
+        ndarray: at most ``count`` indices of bins, ascending.
+    """
     matched = np.flatnonzero(positives.any(axis=1))
-    if len(matched) <= count:
-        return matched
-    return matched[np.linspace(0, len(matched) - 1, count).round().astype(int)]
+    rows = np.unique(matched // grid[1])
+    chosen, taken = [], np.zeros(positives.shape[1], dtype=bool)
+    for i in range(count if len(rows) else 0):
+        in_row = matched[matched // grid[1] == rows[i * len(rows) // count]]
+        free = in_row[~positives[in_row][:, taken].any(axis=1)]
+        if len(free):
+            chosen.append(free[int((0.5 + i * 0.6180339887) % 1 * len(free))])
+            taken |= positives[chosen[-1]]
+    return np.sort(np.array(chosen, dtype=int))
 
 
-def describe(positives, grid, pos_ratio):
-    """The counts of a mask (Lq, Lk) bool, as a sentence."""
-    matched = positives.any(axis=1).mean()
-    return (
-        f"{int(positives.sum())} positive pairs on a {grid[0]} x {grid[1]} grid at threshold {pos_ratio:g}; "
-        f"{matched:.0%} of view 1's bins have one."
-    )
+def count_pairs(positives):
+    """Number of positive pairs, and share in [0, 1] of the bins of view 1 that have one; ``positives`` (Lq, Lk)."""
+    return int(positives.sum()), float(positives.any(axis=1).mean())
 
 
-def draw_correspondences(image, views, boxes, positives, grid, pos_ratio, max_queries=12, side=400):
+def describe(positives, grids, pos_ratio=None):
+    """The counts of a mask as a sentence.
+
+    Args:
+        positives (ndarray): (Lq, Lk) bool.
+        grids (tuple): (H, W) of view 1 and of view 2.
+        pos_ratio (float): threshold in bin diagonals, named if given.
+    """
+    pairs, share = count_pairs(positives)
+    first, second = (f"{height} x {width}" for height, width in grids)
+    grid = f"a {first} grid" if first == second else f"grids of {first} and {second}"
+    threshold = "" if pos_ratio is None else f" at threshold {pos_ratio:g}"
+    noun = "pair" if pairs == 1 else "pairs"
+    return f"{pairs} positive {noun} on {grid}{threshold}; {share:.0%} of view 1's bins have one."
+
+
+def draw_correspondences(image, views, boxes, positives, grids, max_lines=12, caption=None):
     """The original with both crop boxes, both views with their grids, and lines between positive pairs.
+
+    Some bins of view 1 are marked by a dot and joined to every positive of theirs in view 2; a smaller dot of the
+    same colour marks the place in the original.
 
     Args:
         image (PIL.Image.Image): the original, RGB.
-        views (ndarray): (2, S, S, 3) uint8 RGB.
-        boxes (ndarray): (2, 4) signed crop boxes in pixels of the original.
-        positives (ndarray): (H * W, H * W) bool; rows are bins of view 1.
-        grid (tuple[int, int]): (H, W) of both feature maps.
-        pos_ratio (float): threshold, for the caption.
-        max_queries (int): bins of view 1 whose pairs are drawn.
-        side (int): of a panel in pixels.
+        views (Sequence[ndarray]): two square views, uint8 RGB, (3, S, S) or (S, S, 3); grey as (1, S, S).
+        boxes (ndarray): (2, 4) float32 signed crop boxes in pixels of the original.
+        positives (ndarray or Tensor): (Lq, Lk) bool, row-major; rows are bins of view 1.
+        grids (tuple): (H, W) of the feature maps of view 1 and of view 2.
+        max_lines (int): bins of view 1 whose lines are drawn.
+        caption (str): text below; by default :func:`describe`'s.
 
     Returns:
-        PIL.Image.Image: 3 * side + 80 pixels wide.
+        PIL.Image.Image: WIDTH pixels wide.
     """
-    canvas = Canvas(panels=3, side=side, caption_lines=2)
-    x0, y0, scale = canvas.paste(0, image)
-    canvas.title(0, f"image, {image.width} x {image.height}")
-    for box, colour in zip(boxes, VIEW_COLOURS):
-        left, right = sorted(box[[0, 2]])
-        corners = (x0 + left * scale, y0 + box[1] * scale, x0 + right * scale, y0 + box[3] * scale)
-        canvas.box(corners, colour, width=3)
-    for i, (box, colour) in enumerate(zip(boxes, VIEW_COLOURS)):
-        canvas.paste(i + 1, Image.fromarray(views[i]))
-        canvas.title(i + 1, f"view {i + 1}" + (", mirrored" if box[0] > box[2] else ""), colour)
-        _draw_grid(canvas, i + 1, grid, colour)
+    positives = np.asarray(positives)
+    queries = choose_queries(positives, grids[0], max_lines)
+    paragraphs = [describe(positives, grids) if caption is None else caption]
+    if len(queries):
+        bins = "1 bin" if len(queries) == 1 else f"{len(queries)} bins"
+        paragraphs.append(f"Shown: {bins} of view 1, with lines to all positives in view 2.")
+    lines = [line for paragraph in paragraphs for line in wrap(paragraph, WIDTH - 2 * MARGIN)]
+    canvas = Canvas(WIDTH, TOP + VIEW_SIDE + GAP + len(lines) * LINE + MARGIN)
+    for i, line in enumerate(lines):
+        canvas.text(MARGIN, TOP + VIEW_SIDE + GAP + i * LINE, line)
 
-    centres = bin_pixels(grid, side)
-    queries = choose_queries(positives, max_queries)
-    starts = centres + canvas.origin(1)
-    ends = centres + canvas.origin(2)
-    for query, colour in zip(queries, palette(len(queries))):
-        for key in np.flatnonzero(positives[query]):
-            canvas.line([tuple(starts[query]), tuple(ends[key])], (*colour, 200), width=1.5)
-            canvas.dot(ends[key], colour)
-        canvas.dot(starts[query], colour, radius=5)
-    canvas.caption(0, describe(positives, grid, pos_ratio))
-    canvas.caption(1, f"Lines: all positive pairs of {len(queries)} bins of view 1.")
+    colours = palette(len(queries))
+    _draw_original(canvas, image, boxes, bin_centers(torch.as_tensor(boxes[:1]), grids[0])[0].numpy()[queries], colours)
+    corners = [(ORIGINAL_SIDE + 2 * MARGIN + i * (VIEW_SIDE + MARGIN), TOP) for i in range(2)]
+    for i, corner in enumerate(corners):
+        canvas.text(corner[0], MARGIN, _name(i, boxes[i]), VIEW_COLOURS[i])
+        _draw_view(canvas, views[i], corner, grids[i], VIEW_COLOURS[i])
+    _draw_pairs(canvas, corners, positives, grids, queries, colours)
     return canvas.finish()
 
 
-def _draw_grid(canvas, panel, grid, colour):
-    x, y = canvas.origin(panel)
-    side = canvas.side
-    faint = (*colour, 70)
+def _name(number, box):
+    return f"view {number + 1}" + (", mirrored" if box[0] > box[2] else "")
+
+
+def _as_image(view):
+    """PIL image, RGB, of a view (3 or 1, S, S) or (S, S, 3)."""
+    view = np.asarray(view)
+    if view.shape[-1] != 3:
+        view = view.transpose(1, 2, 0)
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(view, (*view.shape[:2], 3))))
+
+
+def _draw_original(canvas, image, boxes, points, colours):
+    """The original with its crop boxes, ``points`` (n, 2) of (x, y) in its pixels, and the legend below."""
+    scale = fit(image, ORIGINAL_SIDE, ORIGINAL_SIDE)
+    x, y = MARGIN, TOP
+    bottom = y + image.height * scale
+    canvas.text(x, MARGIN, shorten(f"image, {image.width} x {image.height} pixels", ORIGINAL_SIDE))
+    canvas.paste(image, (x, y), scale)
+    labels = []
+    # The second outline is thinner, so that where both coincide the first one still shows.
+    for i, (box, colour, width) in enumerate(zip(boxes, VIEW_COLOURS, (4, 2))):
+        (left, right), (upper, lower) = sorted(box[[0, 2]]), box[[1, 3]]
+        corners = (x + left * scale, y + upper * scale, x + right * scale, y + lower * scale)
+        canvas.box(corners, colour, width)
+        labels.append((f"view {i + 1}", corners, colour))
+        text = f"{_name(i, box)}: {right - left:.0f} x {lower - upper:.0f} pixels"
+        line = bottom + GAP + i * LINE
+        canvas.fill((x, line + 3, x + 12, line + 15), colour)
+        canvas.text(x + 20, line, shorten(text, ORIGINAL_SIDE - 20), colour)
+    dots = [(x + point[0] * scale, y + point[1] * scale) for point in points]
+    for dot, colour in zip(dots, colours):
+        canvas.dot(dot, colour, radius=3)
+    draw_labels(canvas, labels, (x, y, x + image.width * scale, bottom), avoid=[_around(dot, (9, 9)) for dot in dots])
+
+
+def _draw_view(canvas, view, corner, grid, colour):
+    image = _as_image(view)
+    x, y = corner
+    canvas.paste(image, corner, fit(image, VIEW_SIDE, VIEW_SIDE))
     for i in range(1, grid[1]):
-        canvas.line([(x + i * side / grid[1], y), (x + i * side / grid[1], y + side)], faint, 0.5)
+        canvas.fill(_around((x + i * VIEW_SIDE / grid[1], y + VIEW_SIDE / 2), (1, VIEW_SIDE)), GRID_COLOUR)
     for i in range(1, grid[0]):
-        canvas.line([(x, y + i * side / grid[0]), (x + side, y + i * side / grid[0])], faint, 0.5)
-    canvas.box((x, y, x + side, y + side), colour, 2)
+        canvas.fill(_around((x + VIEW_SIDE / 2, y + i * VIEW_SIDE / grid[0]), (VIEW_SIDE, 1)), GRID_COLOUR)
+    canvas.box((x, y, x + VIEW_SIDE, y + VIEW_SIDE), colour, 2)
+
+
+def _draw_pairs(canvas, corners, positives, grids, queries, colours):
+    """Bins, lines and dots of ``queries``; dots come last, so that no line crosses them."""
+    starts, ends = (bin_pixels(grid, VIEW_SIDE) + corner for grid, corner in zip(grids, corners))
+    sizes = [(VIEW_SIDE / width, VIEW_SIDE / height) for height, width in grids]
+    pairs = [(query, np.flatnonzero(positives[query]), colour) for query, colour in zip(queries, colours)]
+    for query, keys, colour in pairs:
+        canvas.fill(_around(starts[query], sizes[0]), (*colour, 110))
+        for key in keys:
+            canvas.fill(_around(ends[key], sizes[1]), (*colour, 110))
+    for query, keys, colour in pairs:
+        # Many lines would close to a solid fan.
+        strokes = ((HALO, 3), (colour, 1.5)) if len(keys) <= MANY else (((*colour, 110), 0.5),)
+        for line_colour, width in strokes:
+            for key in keys:
+                canvas.line(starts[query], ends[key], line_colour, width)
+    for query, keys, colour in pairs:
+        for key in keys:
+            canvas.dot(ends[key], colour, radius=min(3.5, 0.3 * min(sizes[1])))
+        canvas.dot(starts[query], colour, radius=5)
+
+
+def _around(centre, size):
+    """Corners (x0, y0, x1, y1) of a rectangle of ``size`` (width, height)."""
+    (x, y), (width, height) = centre, size
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2

@@ -1,58 +1,103 @@
 """Picture of ground truth and detections, side by side."""
 
-import numpy as np
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from .canvas import BACKGROUND, Canvas, palette
+from .canvas import BACKGROUND, GAP, LINE, MARGIN, Canvas, fit, palette, shorten, text_width
+from .labels import draw_labels
+
+TOP = MARGIN + LINE  # of the images, below their titles
+SWATCH = 12  # side of the coloured square before a name in the legend, pixels
 
 
-def draw_detections(image, ground_truth, predictions, class_names, min_score=0.5, side=300):
-    """A row of panels: ground truth, then each model's detections.
+def draw_detections(image, ground_truth, predictions, class_names, min_score=0.5, side=300, legend=True):
+    """A row of panels: ground truth, then each model's detections; a class has the same colour in all of them.
 
     Args:
         image (PIL.Image.Image): RGB.
         ground_truth (list[dict]): detectron2 annotations with bbox, bbox_mode and category_id.
         predictions (dict[str, Instances]): title to detectron2 detections, boxes in pixels of ``image``.
         class_names (list[str]): by category id.
-        min_score (float): weaker detections are not shown.
-        side (int): of a panel in pixels.
+        min_score (float): detections with a lower score, in [0, 1], are not shown.
+        side (int): longer side of a panel in pixels.
+        legend (bool): name the classes below; in a sheet of several rows, once is enough.
 
     Returns:
-        PIL.Image.Image
+        PIL.Image.Image: (1 + number of predictions) * (side + MARGIN) + MARGIN pixels wide.
     """
-    canvas = Canvas(panels=1 + len(predictions), side=side, caption_lines=1)
+    panels = [_truth_panel(ground_truth, class_names)]
+    panels += [_prediction_panel(*item, class_names, min_score) for item in predictions.items()]
+    width = len(panels) * (side + MARGIN) + MARGIN
+    entries = lay_out_legend(class_names, width - 2 * MARGIN) if legend else []
+    legend_lines = 1 + entries[-1][2] if entries else 0
+    bottom = TOP + round(image.height * fit(image, side, side))
+    canvas = Canvas(width, bottom + (GAP + legend_lines * LINE if entries else 0) + MARGIN // 2)
     colours = palette(len(class_names))
-    truth = [
-        (BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS), x["category_id"], None) for x in ground_truth
-    ]
-    _draw_panel(canvas, 0, f"ground truth: {len(truth)}", image, truth, colours)
-    for panel, (title, instances) in enumerate(predictions.items(), start=1):
-        kept = instances[instances.scores >= min_score]
-        boxes = zip(kept.pred_boxes.tensor.tolist(), kept.pred_classes.tolist(), kept.scores.tolist())
-        _draw_panel(canvas, panel, f"{title}: {len(kept)} above {min_score:g}", image, list(boxes), colours)
-    x, y = canvas.origin(0)
-    for name, colour in zip(class_names, colours):
-        x = canvas.text(x, y + side + 10, name, colour) + 16
+    for i, (title, objects) in enumerate(panels):
+        x = MARGIN + i * (side + MARGIN)
+        canvas.text(x, MARGIN, shorten(title, side))
+        _draw_panel(canvas, (x, TOP), image, objects, colours, side)
+    for (name, x, line), colour in zip(entries, colours):
+        x, y = MARGIN + x, bottom + GAP + line * LINE
+        canvas.fill((x, y + 3, x + SWATCH, y + 3 + SWATCH), colour)
+        canvas.text(x + SWATCH + 6, y, name)
     return canvas.finish()
 
 
-def _draw_panel(canvas, panel, title, image, boxes, colours):
-    canvas.title(panel, title)
-    left, top, scale = canvas.paste(panel, image)
-    for box, category, score in boxes:
-        x0, y0, x1, y1 = np.asarray(box) * scale + [left, top, left, top]
-        canvas.box((x0, y0, x1, y1), colours[category])
-        if score is not None:
-            # Inside the box, so that no label leaves its panel.
-            canvas.text(x0 + 4, y0 + 2, f"{score:.2f}", colours[category])
-
-
 def contact_sheet(rows):
-    """Pictures of equal width below each other, as one PIL image."""
+    """Pictures below each other, as one PIL image as wide as the widest."""
     sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), BACKGROUND)
     y = 0
     for row in rows:
         sheet.paste(row, (0, y))
         y += row.height
     return sheet
+
+
+def lay_out_legend(names, width):
+    """Places of the names in a legend of ``width`` pixels: a list of (name, x in pixels, number of the line)."""
+    entries, x, line = [], 0, 0
+    for name in names:
+        name = shorten(name, width - SWATCH - 6)
+        step = SWATCH + 6 + text_width(name)
+        if x and x + step > width:
+            x, line = 0, line + 1
+        entries.append((name, x, line))
+        x += step + MARGIN
+    return entries
+
+
+def _truth_panel(annotations, class_names):
+    """Title and objects, (box XYXY, category, label), of the ground truth."""
+    objects = [
+        (BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS), x["category_id"], class_names[x["category_id"]])
+        for x in annotations
+    ]
+    return f"ground truth: {len(objects)}", objects
+
+
+def _prediction_panel(title, instances, class_names, min_score):
+    """Title and objects, (box XYXY, category, label), of the detections, the most certain first."""
+    kept = instances.to("cpu")
+    kept = kept[kept.scores >= min_score]
+    kept = kept[kept.scores.argsort(descending=True)]
+    objects = [
+        (box, category, f"{class_names[category]} {score:.2f}")
+        for box, category, score in zip(
+            kept.pred_boxes.tensor.tolist(), kept.pred_classes.tolist(), kept.scores.tolist()
+        )
+    ]
+    return f"{title}: {len(objects)} of score {min_score:g} or more", objects
+
+
+def _draw_panel(canvas, corner, image, objects, colours, side):
+    scale = fit(image, side, side)
+    x, y = corner
+    canvas.paste(image, corner, scale)
+    labels = [
+        (label, (x + x0 * scale, y + y0 * scale, x + x1 * scale, y + y1 * scale), colours[category])
+        for (x0, y0, x1, y1), category, label in objects
+    ]
+    for _, box, colour in reversed(labels):  # the most certain on top
+        canvas.box(box, colour)
+    draw_labels(canvas, labels, (x, y, x + image.width * scale, y + image.height * scale))

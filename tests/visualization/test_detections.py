@@ -6,48 +6,92 @@ import torch
 from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
-from pixpro_d2.visualization.canvas import palette
-from pixpro_d2.visualization.detections import contact_sheet, draw_detections
+from pixpro_d2.visualization import detections
+from pixpro_d2.visualization.canvas import MARGIN, palette, text_width
+from pixpro_d2.visualization.detections import TOP, contact_sheet, draw_detections, lay_out_legend
+
+TRUTH = [{"bbox": [10, 10, 30, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1}]
 
 
-def draw(scores, min_score=0.5, side=200):
-    image = Image.new("RGB", (100, 50), (90, 90, 90))
-    truth = [{"bbox": [10, 10, 30, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1}]
+def instances(scores, box=(20.0, 10.0, 60.0, 40.0)):
     found = Instances((50, 100))
-    found.pred_boxes = Boxes(torch.tensor([[20.0, 10.0, 60.0, 40.0]] * len(scores)))
+    found.pred_boxes = Boxes(torch.tensor([box] * len(scores)).reshape(-1, 4))
     found.scores, found.pred_classes = torch.tensor(scores), torch.zeros(len(scores), dtype=torch.long)
-    return draw_detections(image, truth, {"model": found}, ["disk", "star"], min_score, side)
+    return found
 
 
-def count(picture, colour):
-    return int((np.abs(np.asarray(picture).astype(int) - colour).max(axis=2) < 30).sum())
+def draw(scores, truth=TRUTH, side=200, box=(20.0, 10.0, 60.0, 40.0), **kwargs):
+    image = Image.new("RGB", (100, 50), (90, 90, 90))
+    return draw_detections(image, truth, {"model": instances(scores, box)}, ["disk", "star"], side=side, **kwargs)
+
+
+def labels_of(monkeypatch, *args, **kwargs):
+    """What :func:`draw` writes into the panels, and what above and below them."""
+    labels, texts = [], []
+    monkeypatch.setattr(detections, "draw_labels", lambda canvas, items, bounds: labels.append([x[0] for x in items]))
+    monkeypatch.setattr(detections.Canvas, "text", lambda canvas, x, y, text, *rest: texts.append(text))
+    draw(*args, **kwargs)
+    return labels, texts
+
+
+def mask(picture, colour):
+    return np.abs(np.asarray(picture).astype(int) - colour).max(axis=2) < 30
 
 
 def test_boxes_have_the_colour_of_their_class():
     with_box, without = draw([0.9]), draw([0.1])
     disk, star = palette(2)
-    assert count(with_box, disk) > count(without, disk) + 200  # 2 px wide, 240 px around
-    assert count(without, star) == count(with_box, star) > 200
-    assert with_box.size == without.size == (2 * 200 + 60, with_box.height)
+    assert mask(with_box, disk).sum() > mask(without, disk).sum() + 200  # 2 px wide, 280 px around
+    assert mask(without, star).sum() == mask(with_box, star).sum() > 200
+    assert with_box.size == without.size == (2 * 200 + 3 * MARGIN, with_box.height)
 
 
-def test_box_lies_where_the_object_is():
-    picture = np.asarray(draw([0.9])).astype(int)
-    disk = np.array(palette(2)[0])
-    rows, columns = np.nonzero(np.abs(picture[: 20 + 22 + 200] - disk).max(axis=2) < 30)
-    # Panel 1 starts at x = 240; the image is enlarged twice and centred: its top is 50 px below the panel's.
-    assert (columns.min(), columns.max()) == (pytest.approx(240 + 40, abs=2), pytest.approx(240 + 120, abs=2))
-    assert (rows.min(), rows.max()) == (pytest.approx(42 + 50 + 20, abs=2), pytest.approx(42 + 50 + 80, abs=2))
+@pytest.mark.parametrize("box", [(20.0, 10.0, 60.0, 40.0), (0.0, 0.0, 100.0, 50.0)])
+def test_box_lies_where_the_object_is(box):
+    picture = draw([0.9], legend=False, box=box)
+    rows, columns = np.nonzero(mask(picture, palette(2)[0]))
+    # The image is enlarged twice; a pixel of tolerance for the smoothing.
+    left, top = 200 + 2 * MARGIN, TOP
+    assert columns.min() == pytest.approx(left + 2 * box[0], abs=1)
+    assert columns.max() == pytest.approx(left + 2 * box[2] - 1, abs=1)
+    assert rows.max() == pytest.approx(top + 2 * box[3] - 1, abs=1)
+    assert top <= rows.min() <= top + 2 * box[1]  # the label stands above, if there is room
+
+
+def test_labels_say_class_and_score_from_the_threshold_on(monkeypatch):
+    labels, texts = labels_of(monkeypatch, [0.5, 0.93, 0.49])
+    assert labels == [["star"], ["disk 0.93", "disk 0.50"]]
+    assert texts[:2] == ["ground truth: 1", "model: 2 of score 0.5 or more"]
+    assert texts[2:] == ["disk", "star"]
+    labels, texts = labels_of(monkeypatch, [0.5, 0.93, 0.49], truth=[], min_score=0.6, legend=False)
+    assert labels == [[], ["disk 0.93"]]
+    assert texts == ["ground truth: 0", "model: 1 of score 0.6 or more"]
+
+
+def test_nothing_found_is_a_picture_of_the_image():
+    assert not mask(draw([], legend=False), palette(1)[0]).any()
+
+
+def test_panels_are_as_high_as_the_image():
+    wide, without_legend = draw([0.9]), draw([0.9], legend=False)
+    assert without_legend.height < wide.height < TOP + 200
+    tall = draw_detections(Image.new("RGB", (50, 100)), [], {"a": instances([]), "b": instances([])}, ["x"], side=200)
+    assert tall.size[0] == 3 * 200 + 4 * MARGIN and tall.size[1] > TOP + 200
+
+
+def test_legend_wraps_within_its_width():
+    names = [f"class number {i}" for i in range(20)] + ["w" * 200]
+    entries = lay_out_legend(names, 300)
+    assert len(entries) == 21
+    assert all(x + text_width(name) <= 300 for name, x, _ in entries)
+    assert [line for *_, line in entries] == sorted(line for *_, line in entries)
+    places = [(x, line) for _, x, line in entries]
+    assert len(set(places)) == 21
+    assert lay_out_legend([], 300) == []
 
 
 def test_contact_sheet_stacks_rows():
-    rows = [draw([0.9]), draw([])]
+    rows = [draw([0.9]), draw([], side=100)]
     sheet = contact_sheet(rows)
     assert sheet.size == (rows[0].width, rows[0].height + rows[1].height)
-    assert np.array_equal(np.asarray(sheet)[rows[0].height :], np.asarray(rows[1]))
-
-
-def test_colours_differ():
-    colours = np.array(palette(20))
-    distance = np.abs(colours[:, None] - colours[None]).sum(axis=2) + 1000 * np.eye(20)
-    assert distance.min() > 15
+    assert np.array_equal(np.asarray(sheet)[rows[0].height :, : rows[1].width], np.asarray(rows[1]))
