@@ -2,10 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import get_norm
 from torch import nn
 
 from ..errors import UsageError
+from .projector import norm_layer
 
 
 def propagate(x, values, gamma):
@@ -56,7 +56,7 @@ class PixelPropagation(nn.Module):
         elif num_layers == 2:
             layers = [
                 nn.Conv2d(channels, channels, 1),
-                get_norm(norm, channels),
+                norm_layer(norm, channels),
                 nn.ReLU(inplace=True),
                 nn.Conv2d(channels, channels, 1),
             ]

@@ -6,6 +6,11 @@ from torch import nn
 from ..errors import UsageError
 
 
+def norm_layer(norm, channels):
+    """detectron2's norm layer of that name, the identity for "" (no norm)."""
+    return get_norm(norm, channels) or nn.Identity()
+
+
 class Projector(nn.Sequential):
     """conv1x1 - norm - ReLU - conv1x1 (official ``Proj_Head``); (N, C, H, W) to (N, out_channels, H, W).
 
@@ -16,7 +21,7 @@ class Projector(nn.Sequential):
     def __init__(self, in_channels, hidden_channels=4096, out_channels=256, norm="BN"):
         super().__init__(
             nn.Conv2d(in_channels, hidden_channels, 1),
-            get_norm(norm, hidden_channels),
+            norm_layer(norm, hidden_channels),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden_channels, out_channels, 1),
         )
