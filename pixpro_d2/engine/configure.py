@@ -53,9 +53,7 @@ def load_config(config_file, opts):
         if config_file:
             cfg.merge_from_file(config_file)
         cfg.merge_from_list(opts)
-    except KeyError as error:
-        raise UsageError(_unknown_key(cfg, error)) from error
-    except AssertionError as error:
+    except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
         raise UsageError(_unknown_key(cfg, error)) from error
     except ValueError as error:
         raise UsageError(f"Config {config_file or 'options'}: {error}") from error

@@ -22,7 +22,7 @@ from .loop import AMP_DTYPES, TrainLoop
 
 
 class Trainer(DefaultTrainer):
-    """detectron2's DefaultTrainer with the parts of pixpro_d2; ``cfg`` must come from :func:`.setup.setup`."""
+    """detectron2's DefaultTrainer with the parts of pixpro_d2; ``cfg`` must come from :func:`.configure.setup`."""
 
     def __init__(self, cfg):
         # Builds what DefaultTrainer builds, in its order; that class offers no place to choose the training
@@ -116,6 +116,7 @@ class Trainer(DefaultTrainer):
         """
         if not cfg.DATASETS.TEST:
             raise UsageError("--eval-only needs data sets in DATASETS.TEST, which is empty.")
+        check_test_sets(cfg.DATASETS.TEST)
         model = cls.build_model(cfg)
         cls.build_checkpointer(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         results = cls.test(cfg, model)

@@ -22,7 +22,7 @@ EVALUATORS = {
 
 
 def check_test_sets(names):
-    """Check before training that every data set of DATASETS.TEST can be evaluated after it.
+    """Check before training, or loading a model, that every data set of DATASETS.TEST can be evaluated.
 
     Raises:
         UsageError: for a data set without annotations that an evaluator knows, or a VOC annotation without
@@ -58,7 +58,9 @@ def _check_voc_annotations(metadata):
 
 
 def build_evaluator(cfg, dataset_name):
-    """DatasetEvaluator of ``dataset_name``, writing below ``OUTPUT_DIR/inference``."""
-    check_test_sets([dataset_name])
+    """DatasetEvaluator of ``dataset_name``, a data set that passed :func:`check_test_sets`.
+
+    It writes below ``OUTPUT_DIR/inference``.
+    """
     kind = MetadataCatalog.get(dataset_name).evaluator_type
     return EVALUATORS[kind](dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference"))
