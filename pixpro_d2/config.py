@@ -10,6 +10,7 @@ def add_pixpro_config(cfg):
         cfg (CfgNode): what ``detectron2.config.get_cfg()`` returns; changed in place.
     """
     _add_model_config(cfg)
+    _add_downstream_config(cfg)
     _add_input_config(cfg)
     _add_solver_config(cfg)
 
@@ -87,6 +88,24 @@ def _add_model_config(cfg):
     cfg.MODEL.REGNETS.SE_RATIO = 0.0
 
 
+def _add_downstream_config(cfg):
+    # Train on top of a fixed feature extractor: no parameter of it is trained and its norms keep the running
+    # statistics of MODEL.WEIGHTS, which must cover it. An FPN above it is trained.
+    cfg.MODEL.BACKBONE.FROZEN = False
+
+    # The `FCNHead`: number of 3x3 convolutions (of CONVS_DIM channels) before the classifier, and their
+    # dilation.
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CONVS = 2
+    cfg.MODEL.SEM_SEG_HEAD.DILATION = 6
+
+    # The meta-architectures `LinearClassifier` and `KNNClassifier` on the globally pooled last feature.
+    cfg.MODEL.CLASSIFIER = CN()
+    cfg.MODEL.CLASSIFIER.NUM_CLASSES = 1000
+    # Numbers k of neighbours that vote, and temperature of their votes (Wu et al. 2018: 0.07).
+    cfg.MODEL.CLASSIFIER.NEIGHBORS = [20, 200]
+    cfg.MODEL.CLASSIFIER.TEMPERATURE = 0.07
+
+
 def _add_input_config(cfg):
     cfg.INPUT.PIXPRO = CN()
     # Side of the square views in pixels; a multiple of the stride of an FPN.
@@ -95,6 +114,13 @@ def _add_input_config(cfg):
     cfg.INPUT.PIXPRO.MIN_SCALE = 0.08
     # Photometric augmentation pair: `byol` (official), `mocov2`, `simclr` or `none`.
     cfg.INPUT.PIXPRO.AUG = "byol"
+
+    cfg.INPUT.CLASSIFICATION = CN()
+    # Side of the square inputs in pixels; in testing, the centre of an image whose shorter side is RESIZE.
+    cfg.INPUT.CLASSIFICATION.CROP_SIZE = 224
+    cfg.INPUT.CLASSIFICATION.RESIZE = 256
+    # Smallest area of a random training crop as a share of the image, in (0, 1].
+    cfg.INPUT.CLASSIFICATION.MIN_SCALE = 0.08
 
     # Share of a pre-training data set's images that may turn out unreadable before the run stops.
     cfg.DATALOADER.MAX_UNREADABLE = 0.05

@@ -1,4 +1,4 @@
-"""The one exception type for mistakes that a user can mend."""
+"""The one exception type for mistakes that a user can mend, and the most common check that raises it."""
 
 
 class UsageError(ValueError):
@@ -7,3 +7,14 @@ class UsageError(ValueError):
     Its message is one sentence that names the thing, where it is, and what to do; the launcher
     prints that sentence instead of a traceback.
     """
+
+
+def check_choice(key, value, choices):
+    """Raise a UsageError unless ``value`` of config key ``key`` is one of ``choices``."""
+    if value not in choices:
+        raise UsageError(f"{key} is '{value}'; it must be {_listed(choices)}.")
+
+
+def _listed(choices):
+    *first, last = map(str, choices)
+    return f"{', '.join(first)} or {last}" if first else last

@@ -3,7 +3,7 @@
 import numpy as np
 from detectron2.config import configurable
 
-from ..errors import UsageError
+from ..errors import UsageError, check_choice
 from .photometric import POLICIES, apply, to_array
 from .reader import read_image
 from .views import sample_view
@@ -32,8 +32,7 @@ class TwoViewMapper:
     def from_config(cls, cfg):
         pixpro = cfg.INPUT.PIXPRO
         aug = pixpro.AUG.lower()
-        if aug not in POLICIES:
-            raise UsageError(f"INPUT.PIXPRO.AUG is '{pixpro.AUG}'; it must be one of {', '.join(POLICIES)}.")
+        check_choice("INPUT.PIXPRO.AUG", aug, POLICIES)
         if not 0 < pixpro.MIN_SCALE <= 1:
             raise UsageError(f"INPUT.PIXPRO.MIN_SCALE is {pixpro.MIN_SCALE}; it must be in (0, 1].")
         if FORMATS.get(cfg.INPUT.FORMAT) != len(cfg.MODEL.PIXEL_MEAN):

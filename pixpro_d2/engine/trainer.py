@@ -14,7 +14,7 @@ from detectron2.utils import comm
 from ..checkpoint import PixProCheckpointer
 from ..config import is_pretraining
 from ..data.loader import build_view_loader
-from ..errors import UsageError
+from ..errors import UsageError, check_choice
 from ..evaluation.build import build_evaluator, check_test_sets
 from ..solver.build import build_lr_scheduler, build_optimizer
 from .hooks import EMAHook
@@ -128,8 +128,7 @@ class Trainer(DefaultTrainer):
 def amp_dtype(cfg):
     """Type to autocast to, or None: half precision pays on GPUs only."""
     name = cfg.SOLVER.AMP.DTYPE
-    if name not in AMP_DTYPES:
-        raise UsageError(f"SOLVER.AMP.DTYPE is '{name}'; it must be {' or '.join(AMP_DTYPES)}.")
+    check_choice("SOLVER.AMP.DTYPE", name, AMP_DTYPES)
     on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
     return AMP_DTYPES[name] if cfg.SOLVER.AMP.ENABLED and on_gpu else None
 

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from detectron2.utils import comm
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import check_choice
 from .losses import byol_loss, infonce_loss
 from .projector import Projector
 
@@ -26,8 +26,7 @@ class InstanceBranch(nn.Module):
             norm (str): detectron2 norm name.
         """
         super().__init__()
-        if loss not in ("byol", "infonce"):
-            raise UsageError(f"MODEL.PIXPRO.INSTANCE.LOSS is '{loss}'; it must be byol or infonce.")
+        check_choice("MODEL.PIXPRO.INSTANCE.LOSS", loss, ("byol", "infonce"))
         self.loss = loss
         self.temperature = temperature
         self.projector = Projector(in_channels, hidden_channels, out_channels, norm)

@@ -11,7 +11,7 @@ from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from ..data.collate import collate_views
-from ..errors import UsageError
+from ..errors import UsageError, check_choice
 from .backbone import feature_channels, forward_with_last, last_feature_channels, zero_init_residual
 from .correspondence import normalize_boxes, positive_pairs
 from .instance import InstanceBranch
@@ -259,12 +259,6 @@ class PixPro(nn.Module):
 def _unit(x):
     """L2-normalise (N, C, H, W) over C, in float32."""
     return F.normalize(x.float(), dim=1)
-
-
-def check_choice(key, value, choices):
-    """Raise a UsageError unless ``value`` of config key ``key`` is one of ``choices``."""
-    if value not in choices:
-        raise UsageError(f"{key} is '{value}'; it must be {' or '.join(choices)}.")
 
 
 def check_crop_size(backbone, crop_size):

@@ -1,12 +1,12 @@
 """Optimisers and schedules by config; whatever is not ours is detectron2's."""
 
 import torch
+from detectron2.projects.deeplab import build_lr_scheduler as build_d2_lr_scheduler
 from detectron2.solver import LRMultiplier, get_default_optimizer_params
-from detectron2.solver import build_lr_scheduler as build_d2_lr_scheduler
 from detectron2.solver import build_optimizer as build_d2_optimizer
 from detectron2.solver.build import maybe_add_gradient_clipping
 
-from ..errors import UsageError
+from ..errors import check_choice
 from .lars import LARS
 from .schedule import warmup_cosine
 
@@ -23,29 +23,27 @@ def lars_groups(model):
 def build_optimizer(cfg, model):
     """The optimiser named by ``SOLVER.OPTIMIZER``, with detectron2's gradient clipping if configured."""
     solver = cfg.SOLVER
+    check_choice("SOLVER.OPTIMIZER", solver.OPTIMIZER, ("SGD", "LARS", "AdamW"))
     if solver.OPTIMIZER == "SGD":
         return build_d2_optimizer(cfg, model)
     if solver.OPTIMIZER == "LARS":
-        optimizer = maybe_add_gradient_clipping(cfg, LARS)(
+        return maybe_add_gradient_clipping(cfg, LARS)(
             lars_groups(model), lr=solver.BASE_LR, momentum=solver.MOMENTUM, weight_decay=solver.WEIGHT_DECAY
         )
-        return optimizer
-    if solver.OPTIMIZER == "AdamW":
-        params = get_default_optimizer_params(
-            model,
-            weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-            bias_lr_factor=solver.BIAS_LR_FACTOR,
-            weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
-            base_lr=solver.BASE_LR,
-        )
-        return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(
-            params, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY
-        )
-    raise UsageError(f"SOLVER.OPTIMIZER is '{solver.OPTIMIZER}'; it must be SGD, LARS or AdamW.")
+    params = get_default_optimizer_params(
+        model,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        base_lr=solver.BASE_LR,
+    )
+    return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(
+        params, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY
+    )
 
 
 def build_lr_scheduler(cfg, optimizer):
-    """The schedule named by ``SOLVER.LR_SCHEDULER_NAME``.
+    """The schedule named by ``SOLVER.LR_SCHEDULER_NAME``: detectron2's, and ``WarmupPolyLR`` of its DeepLab project.
 
     ``WarmupCosineLR`` with ``RESCALE_INTERVAL`` is built here, because detectron2 v0.6 lacks that option.
     """

@@ -8,7 +8,7 @@ from fvcore.common.param_scheduler import (
     LinearParamScheduler,
 )
 
-from ..errors import UsageError
+from ..errors import check_choice
 
 
 def warmup_cosine(warmup_iters, max_iter, warmup_factor=0.01, end_factor=0.0):
@@ -39,6 +39,5 @@ def scaled_lr(base_lr, batch, reference_batch, scaling):
     """
     ratio = batch / reference_batch
     factors = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
-    if scaling not in factors:
-        raise UsageError(f"SOLVER.LR_SCALING is '{scaling}'; it must be one of {', '.join(factors)}.")
+    check_choice("SOLVER.LR_SCALING", scaling, factors)
     return base_lr * factors[scaling]

@@ -90,7 +90,7 @@ def test_size_and_boxes_are_of_the_upright_image(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"INPUT__PIXPRO__AUG": "randaug"}, "INPUT.PIXPRO.AUG is 'randaug'.*byol, mocov2, simclr, none"),
+        ({"INPUT__PIXPRO__AUG": "randaug"}, "INPUT.PIXPRO.AUG is 'randaug'.*byol, mocov2, simclr or none"),
         ({"INPUT__PIXPRO__MIN_SCALE": 0.0}, r"INPUT.PIXPRO.MIN_SCALE is 0.0.*\(0, 1\]"),
         ({"INPUT__PIXPRO__MIN_SCALE": 1.5}, r"INPUT.PIXPRO.MIN_SCALE is 1.5.*\(0, 1\]"),
         ({"INPUT__FORMAT": "L"}, "INPUT.FORMAT 'L'.*3 values of MODEL.PIXEL_MEAN"),
