@@ -8,6 +8,10 @@ class UsageError(ValueError):
     prints that sentence instead of a traceback.
     """
 
+    def __init__(self, message):
+        # A DataLoader hands a worker's exception on with the worker's traceback in front of the message.
+        super().__init__(message.rpartition("UsageError: ")[2].strip())
+
 
 def check_choice(key, value, choices):
     """Raise a UsageError unless ``value`` of config key ``key`` is one of ``choices``."""

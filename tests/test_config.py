@@ -4,6 +4,7 @@ import inspect
 import re
 
 import pytest
+import yaml
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
@@ -14,7 +15,10 @@ from pixpro_d2.engine.configure import load_config
 from pixpro_d2.errors import UsageError
 
 PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("*.yaml"))
-VOC = sorted((configs.CONFIGS / "voc").glob("*.yaml"))
+# A downstream leaf is a recipe and a start: `_BASE_: ["Base-X.yaml", "../init/Y.yaml"]`.
+TASKS = [path for path in sorted(configs.CONFIGS.glob("*/*.yaml")) if path.parent.name not in ("pretrain", "init")]
+LEAVES = [path for path in TASKS if "Base" not in path.name and "small" not in path.name]
+RECIPES = [path for path in TASKS if path.name.startswith("Base")]
 
 
 def leaves(node, prefix=""):
@@ -66,11 +70,47 @@ def test_official_recipe():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [p for p in PRETRAIN + VOC if "Base" not in p.name], ids=lambda path: path.stem)
-def test_every_shipped_config_builds_its_model(path):
-    opts = ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""]
-    model = build_model(load_config(str(path), opts))
+@pytest.mark.parametrize(
+    "path", [p for p in PRETRAIN if "Base" not in p.name] + RECIPES, ids=lambda path: f"{path.parent.stem}/{path.stem}"
+)
+def test_every_recipe_builds_its_model(path):
+    model = build_model(load_config(str(path), ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""]))
     assert sum(p.numel() for p in model.parameters()) > 1e7
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=lambda path: f"{path.parent.stem}/{path.stem}")
+def test_a_leaf_is_a_recipe_and_a_start(path):
+    content = yaml.safe_load(path.read_text())
+    assert set(content) == {"_BASE_", "OUTPUT_DIR"}
+    assert content["OUTPUT_DIR"] == f"output/{path.parent.name}_{path.stem}"
+    recipe, start, *frozen = content["_BASE_"]
+    assert recipe.startswith("Base-") and start.startswith("../init/") and frozen in ([], ["../init/frozen.yaml"])
+    cfg = load_config(str(path), [])
+    assert cfg.DATASETS.TRAIN and cfg.DATASETS.TEST and cfg.MODEL.BACKBONE.FREEZE_AT == 0
+    assert ("frozen" in path.stem or path.stem.startswith("linear")) == cfg.MODEL.BACKBONE.FROZEN
+    assert (cfg.MODEL.WEIGHTS == "") == path.stem.endswith("_random")
+    assert ("BGR" if path.stem.endswith("_msra") else "RGB") == cfg.INPUT.FORMAT
+    assert (cfg.INPUT.FORMAT == "BGR") == cfg.MODEL.RESNETS.STRIDE_IN_1X1
+
+
+def test_every_recipe_has_every_start():
+    """Random, both supervised ResNets, PixPro and PixContrast; a frozen backbone needs weights."""
+    starts = {"random", "msra", "torchvision", "pixpro", "pixcontrast"}
+    found = {}
+    for path in LEAVES:
+        recipe, _, *frozen = yaml.safe_load(path.read_text())["_BASE_"]
+        found.setdefault((path.parent.name, recipe, bool(frozen)), set()).add(path.stem.rpartition("_")[2])
+    assert {(folder, recipe) for folder, recipe, _ in found} == {(p.parent.name, p.name) for p in RECIPES}
+    for (_, recipe, frozen), names in found.items():
+        needed = starts - {"random"} if frozen or "Linear" in recipe else starts
+        assert names - {"c5"} == needed, recipe
+
+
+def test_weights_of_the_starts_are_made_by_pretraining_configs():
+    made = {load_config(str(path), []).OUTPUT_DIR for path in PRETRAIN}
+    for path in sorted((configs.CONFIGS / "init").glob("pix*.yaml")):
+        weights = load_config(str(path), []).MODEL.WEIGHTS
+        assert weights.removesuffix("/model_final.pth") in made and weights.endswith("/model_final.pth")
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,6 @@ from .photometric import POLICIES, apply, to_array
 from .reader import read_image
 from .views import sample_view
 
-FORMATS = {"RGB": 3, "BGR": 3, "L": 1}
-
 
 class TwoViewMapper:
     """Decode an image once and cut two views out of it, each with its own crop, flip and colours."""
@@ -35,11 +33,6 @@ class TwoViewMapper:
         check_choice("INPUT.PIXPRO.AUG", aug, POLICIES)
         if not 0 < pixpro.MIN_SCALE <= 1:
             raise UsageError(f"INPUT.PIXPRO.MIN_SCALE is {pixpro.MIN_SCALE}; it must be in (0, 1].")
-        if FORMATS.get(cfg.INPUT.FORMAT) != len(cfg.MODEL.PIXEL_MEAN):
-            raise UsageError(
-                f"INPUT.FORMAT '{cfg.INPUT.FORMAT}' does not go with the {len(cfg.MODEL.PIXEL_MEAN)} values of "
-                "MODEL.PIXEL_MEAN: use RGB or BGR with 3, L with 1."
-            )
         return {
             "policies": POLICIES[aug],
             "crop_size": pixpro.CROP_SIZE,

@@ -7,6 +7,7 @@ import os
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup
+from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
@@ -32,7 +33,9 @@ def setup(args):
     ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     resolve_device(cfg)
     resolve_sync_bn(cfg)
+    check_image_format(cfg)
     check_batch(cfg)
+    check_task(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()
     default_setup(cfg, args)
@@ -42,8 +45,9 @@ def setup(args):
 
 
 def load_config(config_file, opts):
-    """detectron2's config with pixpro_d2's keys, the file's values and then the ``opts`` (KEY VALUE ...)."""
+    """detectron2's config, the keys of its DeepLab project and pixpro_d2's, the file's values, then the ``opts``."""
     cfg = get_cfg()
+    add_deeplab_config(cfg)
     add_pixpro_config(cfg)
     if config_file and not os.path.isfile(config_file):
         raise UsageError(f"There is no config file {os.path.abspath(config_file)}.")
@@ -103,12 +107,37 @@ def resolve_sync_bn(cfg):
                 node.NORM = replacement
 
 
+def check_image_format(cfg):
+    """Check that the channels of INPUT.FORMAT are as many as MODEL.PIXEL_MEAN has values."""
+    channels = {"RGB": 3, "BGR": 3, "L": 1}
+    if channels.get(cfg.INPUT.FORMAT) != len(cfg.MODEL.PIXEL_MEAN):
+        raise UsageError(
+            f"INPUT.FORMAT '{cfg.INPUT.FORMAT}' does not go with the {len(cfg.MODEL.PIXEL_MEAN)} values of "
+            "MODEL.PIXEL_MEAN: use RGB or BGR with 3, L with 1."
+        )
+
+
 def check_batch(cfg):
     """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes."""
     batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     if batch < 1 or batch % world_size:
         raise UsageError(
             f"SOLVER.IMS_PER_BATCH is {batch}; it must be a positive multiple of the {world_size} processes."
+        )
+
+
+def check_task(cfg, args):
+    """Check that the task can be trained, and that a frozen backbone has weights to be frozen with."""
+    if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" and not args.eval_only:
+        raise UsageError("A kNN classifier is not trained: add --eval-only to the command.")
+    if not cfg.MODEL.BACKBONE.FROZEN:
+        return
+    if is_pretraining(cfg):
+        raise UsageError("MODEL.BACKBONE.FROZEN is for downstream tasks: pre-training would have nothing to train.")
+    resumed = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
+    if not cfg.MODEL.WEIGHTS and not resumed:
+        raise UsageError(
+            "MODEL.BACKBONE.FROZEN would keep a random backbone: set MODEL.WEIGHTS to the checkpoint to evaluate."
         )
 
 
@@ -121,7 +150,8 @@ def resolve_schedule(cfg):
     solver = cfg.SOLVER
     batch = solver.IMS_PER_BATCH
     length = f"{solver.MAX_ITER} iterations"
-    if is_pretraining(cfg) and (solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0):
+    counts_images = is_pretraining(cfg) or cfg.MODEL.META_ARCHITECTURE == "LinearClassifier"
+    if counts_images and (solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0):
         num_images = len(load_images(tuple(cfg.DATASETS.TRAIN)))
         per_epoch = batches_per_epoch(num_images, batch)
         if solver.MAX_EPOCHS > 0:
@@ -130,7 +160,9 @@ def resolve_schedule(cfg):
         if solver.WARMUP_EPOCHS > 0:
             solver.WARMUP_ITERS = min(solver.WARMUP_EPOCHS * per_epoch, solver.MAX_ITER)
     elif solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0:
-        raise UsageError("SOLVER.MAX_EPOCHS and WARMUP_EPOCHS are for pre-training: set SOLVER.MAX_ITER here.")
+        raise UsageError(
+            "SOLVER.MAX_EPOCHS and WARMUP_EPOCHS are for pre-training and classification: set SOLVER.MAX_ITER here."
+        )
     base_lr = solver.BASE_LR
     solver.BASE_LR = scaled_lr(base_lr, batch, solver.LR_REFERENCE_BATCH, solver.LR_SCALING)
     scaling = solver.LR_SCALING

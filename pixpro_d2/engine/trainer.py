@@ -1,5 +1,6 @@
 """The trainer of pre-training and of every downstream task."""
 
+import itertools
 import weakref
 
 import torch
@@ -13,9 +14,11 @@ from detectron2.utils import comm
 
 from ..checkpoint import PixProCheckpointer
 from ..config import is_pretraining
+from ..data.build import build_test_loader, build_train_loader
 from ..data.loader import build_view_loader
 from ..errors import UsageError, check_choice
 from ..evaluation.build import build_evaluator, check_test_sets
+from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
 from .hooks import EMAHook
 from .loop import AMP_DTYPES, TrainLoop
@@ -89,17 +92,24 @@ class Trainer(DefaultTrainer):
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
+    def build_model(cls, cfg):
+        model = super().build_model(cfg)
+        if cfg.MODEL.BACKBONE.FROZEN:
+            freeze_trunk(model)
+        return model
+
+    @classmethod
     def build_train_loader(cls, cfg):
         """Two-view loader for pre-training, detectron2's own for everything else."""
         if is_pretraining(cfg):
             return build_view_loader(cfg)
-        loader = super().build_train_loader(cfg)
+        loader = build_train_loader(cfg)
         check_num_classes(cfg, cfg.DATASETS.TRAIN)
         return loader
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
-        loader = super().build_test_loader(cfg, dataset_name)
+        loader = build_test_loader(cfg, dataset_name)
         check_num_classes(cfg, [dataset_name])
         return loader
 
@@ -119,6 +129,8 @@ class Trainer(DefaultTrainer):
         check_test_sets(cfg.DATASETS.TEST)
         model = cls.build_model(cfg)
         cls.build_checkpointer(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier":
+            model.fit(itertools.chain.from_iterable(cls.build_test_loader(cfg, name) for name in cfg.DATASETS.TRAIN))
         results = cls.test(cfg, model)
         if comm.is_main_process():
             verify_results(cfg, results)
@@ -142,17 +154,27 @@ def wrap_ddp(model):
     return create_ddp_model(model, **options)
 
 
+# meta-architecture -> (node below MODEL with its NUM_CLASSES, where the data set's metadata list the classes)
+CLASSES = {
+    "GeneralizedRCNN": ("ROI_HEADS", "thing_classes"),
+    "RetinaNet": ("RETINANET", "thing_classes"),
+    "SemanticSegmentor": ("SEM_SEG_HEAD", "stuff_classes"),
+    "LinearClassifier": ("CLASSIFIER", "classes"),
+    "KNNClassifier": ("CLASSIFIER", "classes"),
+}
+
+
 def check_num_classes(cfg, dataset_names):
-    """Check that a detector has as many classes as its data sets, which must be loaded already.
+    """Check that a model has as many classes as its data sets, which must be loaded already.
 
     Raises:
         UsageError: stating the right number.
     """
-    key = {"GeneralizedRCNN": "ROI_HEADS", "RetinaNet": "RETINANET"}.get(cfg.MODEL.META_ARCHITECTURE)
-    if key is None:
+    if cfg.MODEL.META_ARCHITECTURE not in CLASSES:
         return
+    key, listed = CLASSES[cfg.MODEL.META_ARCHITECTURE]
     for name in dataset_names:
-        classes = MetadataCatalog.get(name).get("thing_classes", None)
+        classes = MetadataCatalog.get(name).get(listed, None)
         if classes is not None and len(classes) != cfg.MODEL[key].NUM_CLASSES:
             raise UsageError(
                 f"MODEL.{key}.NUM_CLASSES is {cfg.MODEL[key].NUM_CLASSES}, but data set '{name}' has "

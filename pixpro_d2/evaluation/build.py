@@ -5,11 +5,18 @@ import os
 from xml.etree import ElementTree
 
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
+    CityscapesSemSegEvaluator,
+    COCOEvaluator,
+    PascalVOCDetectionEvaluator,
+    SemSegEvaluator,
+)
 from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 
 from ..data.datasets.voc import image_ids
 from ..errors import UsageError
+from .classification import ClassificationEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +25,10 @@ EVALUATORS = {
     # The fast implementation needs detectron2's compiled extension; the results are the same.
     "coco": lambda name, folder: COCOEvaluator(name, output_dir=folder, use_fast_impl=False),
     "pascal_voc": lambda name, folder: PascalVOCDetectionEvaluator(name),
+    "sem_seg": lambda name, folder: SemSegEvaluator(name, output_dir=folder),
+    "cityscapes_sem_seg": lambda name, folder: CityscapesSemSegEvaluator(name),
+    "cityscapes_instance": lambda name, folder: CityscapesInstanceEvaluator(name),
+    "classification": lambda name, folder: ClassificationEvaluator(),
 }
 
 

@@ -1,7 +1,18 @@
-"""Networks and losses; importing it registers the meta-architecture, backbones and ROI heads."""
+"""Networks and losses; importing it registers the meta-architectures, backbones and heads."""
 
 from .backbone import build_regnet_backbone, build_regnet_fpn_backbone
+from .classifier import LinearClassifier
+from .fcn_head import FCNHead
+from .knn import KNNClassifier
 from .pixpro import PixPro
 from .roi_heads import Res5ROIHeadsExtraNorm
 
-__all__ = ["PixPro", "Res5ROIHeadsExtraNorm", "build_regnet_backbone", "build_regnet_fpn_backbone"]
+__all__ = [
+    "FCNHead",
+    "KNNClassifier",
+    "LinearClassifier",
+    "PixPro",
+    "Res5ROIHeadsExtraNorm",
+    "build_regnet_backbone",
+    "build_regnet_fpn_backbone",
+]

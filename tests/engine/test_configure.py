@@ -1,12 +1,22 @@
 """Resolving a config: epochs, learning rate, SyncBN, device, batch."""
 
+import argparse
+
 import pytest
 import torch
 from detectron2.utils import comm
 from PIL import Image
 
 import configs
-from pixpro_d2.engine.configure import check_batch, load_config, resolve_device, resolve_schedule, resolve_sync_bn
+from pixpro_d2.engine.configure import (
+    check_batch,
+    check_image_format,
+    check_task,
+    load_config,
+    resolve_device,
+    resolve_schedule,
+    resolve_sync_bn,
+)
 from pixpro_d2.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
@@ -66,6 +76,39 @@ def test_sync_bn_is_what_the_run_can_execute(monkeypatch, processes, device, exp
 def test_missing_gpu_is_one_sentence():
     with pytest.raises(UsageError, match="add `MODEL.DEVICE cpu`"):
         resolve_device(load_config(QUICKSTART, []))
+
+
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (["INPUT.FORMAT", "L"], "INPUT.FORMAT 'L'.*3 values of MODEL.PIXEL_MEAN"),
+        (["MODEL.PIXEL_MEAN", [0.5]], "INPUT.FORMAT 'RGB'.*1 values of MODEL.PIXEL_MEAN"),
+        (["INPUT.FORMAT", "YUV-BT.601"], "INPUT.FORMAT 'YUV-BT.601'"),
+    ],
+)
+def test_channels_must_agree(opts, message):
+    check_image_format(load_config(QUICKSTART, ["INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", [0.5]]))
+    with pytest.raises(UsageError, match=message):
+        check_image_format(load_config(QUICKSTART, opts))
+
+
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (["MODEL.META_ARCHITECTURE", "KNNClassifier"], "add --eval-only"),
+        (["MODEL.BACKBONE.FROZEN", True], "pre-training would have nothing to train"),
+        (["MODEL.BACKBONE.FROZEN", True, "MODEL.META_ARCHITECTURE", "RetinaNet"], "keep a random backbone"),
+    ],
+)
+def test_tasks_that_cannot_be_trained(opts, message, tmp_path):
+    args = argparse.Namespace(eval_only=False, resume=False)
+    with pytest.raises(UsageError, match=message):
+        check_task(load_config(QUICKSTART, opts), args)
+    # A run of its own to resume makes the last one right.
+    (tmp_path / "last_checkpoint").write_text("model_final.pth")
+    if "RetinaNet" in opts:
+        args.resume = True
+        check_task(load_config(QUICKSTART, [*opts, "OUTPUT_DIR", str(tmp_path)]), args)
 
 
 @pytest.mark.parametrize("batch", [3, 0])

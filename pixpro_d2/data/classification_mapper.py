@@ -1,0 +1,85 @@
+"""Images and labels of classification."""
+
+import torch
+from detectron2.config import configurable
+from torchvision.transforms import v2
+
+from ..errors import UsageError
+from .photometric import to_array
+from .reader import UnreadableImage, read_image
+
+
+class ClassificationMapper:
+    """Reads one image and cuts out the square that the classifier sees, as in every ImageNet recipe.
+
+    In training a random crop, resized, and a random flip; in testing the centre of the resized image. The
+    randomness is PyTorch's global generator, which detectron2 seeds differently in each worker of each process
+    and which runs on from epoch to epoch.
+    """
+
+    @configurable
+    def __init__(self, *, transform, image_format, num_classes):
+        """
+        Args:
+            transform (Callable[[PIL.Image.Image], PIL.Image.Image]):
+            image_format (str): RGB, BGR or L.
+            num_classes (int): categories are 0 to ``num_classes`` - 1.
+        """
+        self.transform = transform
+        self.image_format = image_format
+        self.num_classes = num_classes
+
+    @classmethod
+    def from_config(cls, cfg, is_train):
+        keys = cfg.INPUT.CLASSIFICATION
+        if not 0 < keys.MIN_SCALE <= 1:
+            raise UsageError(f"INPUT.CLASSIFICATION.MIN_SCALE is {keys.MIN_SCALE}; it must be in (0, 1].")
+        if not 0 < keys.CROP_SIZE <= keys.RESIZE:
+            raise UsageError(
+                f"INPUT.CLASSIFICATION.CROP_SIZE is {keys.CROP_SIZE}; it must be positive and at most RESIZE, "
+                f"{keys.RESIZE}, out of which it is cut in testing."
+            )
+        if is_train:
+            crop = v2.RandomResizedCrop(keys.CROP_SIZE, scale=(keys.MIN_SCALE, 1.0))
+            transform = v2.Compose([crop, v2.RandomHorizontalFlip()])
+        else:
+            transform = v2.Compose([v2.Resize(keys.RESIZE), v2.CenterCrop(keys.CROP_SIZE)])
+        return {
+            "transform": transform,
+            "image_format": cfg.INPUT.FORMAT,
+            "num_classes": cfg.MODEL.CLASSIFIER.NUM_CLASSES,
+        }
+
+    def __call__(self, dataset_dict):
+        """
+        Args:
+            dataset_dict (dict): ``file_name`` and ``category_id``.
+
+        Returns:
+            dict: the input, with ``image``, a uint8 tensor (C, CROP_SIZE, CROP_SIZE), and the ``height`` and
+            ``width`` of the upright original.
+
+        Raises:
+            UsageError: for an unreadable file, and a category that is missing or out of range.
+        """
+        sample = dict(dataset_dict)
+        self._check_category(sample)
+        try:
+            image = read_image(sample["file_name"])
+        except UnreadableImage as error:
+            raise UsageError(f"{error}.") from error
+        sample["width"], sample["height"] = image.size
+        sample["image"] = torch.from_numpy(to_array(self.transform(image), self.image_format))
+        return sample
+
+    def _check_category(self, sample):
+        if "category_id" not in sample:
+            raise UsageError(
+                f"{sample['file_name']} has no category_id: classification needs a data set with a class for each "
+                "image, such as classes:DIR."
+            )
+        if not 0 <= sample["category_id"] < self.num_classes:
+            raise UsageError(
+                f"{sample['file_name']} has category_id {sample['category_id']}, but classes are 0 to "
+                f"{self.num_classes - 1}: set MODEL.CLASSIFIER.NUM_CLASSES to the number of classes."
+            )
