@@ -22,8 +22,8 @@ def is_pretraining(cfg):
 
 def _add_model_config(cfg):
     cfg.MODEL.PIXPRO = CN()
-    # The pixel loss: `pixpro` (consistency) or `pixcontrast` (contrast within the other view).
-    cfg.MODEL.PIXPRO.LOSS = "pixpro"
+    # The pixel-level pretext task: `pixpro` (consistency) or `pixcontrast` (contrast within the other view).
+    cfg.MODEL.PIXPRO.METHOD = "pixpro"
     # Backbone features that carry a pixel loss: ["res5"] in the official code, ["p3", "p4", "p5", "p6"]
     # for FPN pre-training. The losses are averaged over them.
     cfg.MODEL.PIXPRO.IN_FEATURES = ["res5"]

@@ -114,7 +114,7 @@ def test_eval_returns_the_features_of_each_image():
         (("MODEL.PIXPRO.IN_FEATURES", ["p7"]), "p7.*p3, p4, p5, p6"),
         (("MODEL.PIXPRO.IN_FEATURES", []), "IN_FEATURES is empty"),
         (("INPUT.PIXPRO.CROP_SIZE", 100), "CROP_SIZE is 100.*multiple of 32"),
-        (("MODEL.PIXPRO.LOSS", "pixpr"), "LOSS is 'pixpr'.*pixpro or pixcontrast"),
+        (("MODEL.PIXPRO.METHOD", "pixpr"), "METHOD is 'pixpr'.*pixpro or pixcontrast"),
         (("MODEL.PIXPRO.MEAN_OVER", "some"), "MEAN_OVER"),
         (("MODEL.PIXPRO.DISTANCE_UNITS", "feet"), "DISTANCE_UNITS"),
         (("MODEL.PIXPRO.PPM.GAMMA", 0.0), "GAMMA"),
@@ -165,7 +165,7 @@ def test_instance_branch_on_c5_of_an_fpn(kind):
 
 
 def test_pixcontrast_is_the_mean_of_both_directions():
-    model = build(*C5, "MODEL.PIXPRO.LOSS", "pixcontrast", "MODEL.PIXPRO.PPM.ENABLED", False)
+    model = build(*C5, "MODEL.PIXPRO.METHOD", "pixcontrast", "MODEL.PIXPRO.PPM.ENABLED", False)
     batch = make_batch(size=96)
     reference = copy.deepcopy(model)
     loss = losses_of(model, batch)[0]["loss_pix_res5"]

@@ -1,0 +1,13 @@
+"""Pixel-level pretext tasks: what is compared with what, and by which loss.
+
+A further one is a file beside these with one class, and a line in METHODS.
+"""
+
+from .base import LevelView, PixelMethod
+from .pixcontrast import PixContrastMethod
+from .pixpro import PixProMethod
+
+# MODEL.PIXPRO.METHOD -> class; each has `from_config(cfg)`
+METHODS = {"pixpro": PixProMethod, "pixcontrast": PixContrastMethod}
+
+__all__ = ["METHODS", "LevelView", "PixContrastMethod", "PixProMethod", "PixelMethod"]

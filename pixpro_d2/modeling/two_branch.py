@@ -1,0 +1,163 @@
+"""Online and target branch, and the losses between two views; independent of detectron2's configs and loaders."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import forward_with_last
+from .correspondence import positive_pairs
+from .methods import LevelView
+from .monitors import unit
+
+
+@dataclass(frozen=True)
+class LevelComparison:
+    """What a level was compared by: both ``views`` (LevelView), the first one's ``projection`` (N, C, H, W) and the
+    ``positives`` (N, Lq, Lk)."""
+
+    views: tuple
+    projection: Tensor
+    positives: Tensor
+
+
+class TwoBranch(nn.Module):
+    """Two views through two branches.
+
+    Online branch: backbone - dense head (optional) - projector - PPM (optional) - L2. Target branch: momentum copies
+    of the first three - L2; without gradient, in train mode, with running statistics of their own. The two
+    views go through each branch one after the other, so that a batch norm sees one view at a time (official code).
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone,
+        in_features,
+        projector,
+        method,
+        pos_ratio,
+        head=None,
+        ppm=None,
+        instance=None,
+        instance_weight=1.0,
+    ):
+        """
+        Args:
+            backbone (nn.Module): images (N, C, H, W) to dict[str, Tensor] of feature maps, with detectron2's
+                ``output_shape()``.
+            in_features (list[str]): features that carry a pixel loss; none with an instance branch only.
+            projector (LevelHeads or None): a projector for each of them.
+            method (PixelMethod): the pixel loss.
+            pos_ratio (float): threshold T of :func:`pixpro_d2.modeling.correspondence.positive_pairs`.
+            head (nn.Module or None): dict of features to dict of features, between backbone and projector.
+            ppm (LevelHeads or None): a pixel propagation module for each feature.
+            instance (InstanceBranch or None): on the last of the bottom-up network's features.
+            instance_weight (float): alpha.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.in_features = list(in_features)
+        self.head = head
+        self.projector = projector
+        self.ppm = ppm
+        self.method = method
+        self.pos_ratio = pos_ratio
+        self.instance = instance
+        self.instance_weight = instance_weight
+
+        self.target_backbone = copy.deepcopy(backbone)
+        self.target_head = copy.deepcopy(head)
+        self.target_projector = copy.deepcopy(projector)
+        self.target_instance_projector = copy.deepcopy(instance.projector) if instance else None
+        for _, target in self.momentum_pairs():
+            target.requires_grad_(False)
+
+    def momentum_pairs(self):
+        """(online, target) modules; each target follows its twin (:mod:`pixpro_d2.modeling.momentum`)."""
+        pairs = [
+            (self.backbone, self.target_backbone),
+            (self.head, self.target_head),
+            (self.projector, self.target_projector),
+            (self.instance and self.instance.projector, self.target_instance_projector),
+            *self.method.momentum_pairs(),
+        ]
+        return [(online, target) for online, target in pairs if online is not None]
+
+    def reset_target(self):
+        """Make the target an exact copy of the online branch, for a run that starts from loaded weights."""
+        for online, target in self.momentum_pairs():
+            target.load_state_dict(online.state_dict())
+
+    def compare(self, views, boxes):
+        """Losses between two views.
+
+        Args:
+            views (Sequence[Tensor]): two of (N, C, H, W), normalised as the backbone expects.
+            boxes (Sequence[Tensor]): two of (N, 4), as from :func:`pixpro_d2.modeling.correspondence.normalize_boxes`.
+
+        Returns:
+            tuple: (dict[str, Tensor], dict[str, LevelComparison]). The first has ``loss_pix_<feature>`` for each
+            feature, weighted so that their sum is the mean over the features, and ``loss_ins``; the second
+            what was compared, by feature.
+        """
+        online = [self._online(view) for view in views]
+        with torch.no_grad():
+            target = [self._target(view) for view in views]
+
+        losses, comparisons = {}, {}
+        for level in self.in_features:
+            comparison = self._compare_level(level, online, target, boxes)
+            with torch.autocast(views[0].device.type, enabled=False):
+                loss = self.method(level, comparison.views, comparison.positives)
+            losses[f"loss_pix_{level}"] = loss / len(self.in_features)
+            comparisons[level] = comparison
+        if self.instance is not None:
+            (q0, q1), (k0, k1) = ([branch.instance for branch in side] for side in (online, target))
+            loss = self.instance.direction_loss(q0, k1) + self.instance.direction_loss(q1, k0)
+            losses["loss_ins"] = self.instance_weight * loss
+        return losses, comparisons
+
+    def _compare_level(self, level, online, target, boxes):
+        views = tuple(
+            LevelView(
+                queries=unit(self.ppm[level](o.projections[level]) if self.ppm is not None else o.projections[level]),
+                keys=unit(t.projections[level]),
+                features=o.features[level],
+                target_features=t.features[level],
+            )
+            for o, t in zip(online, target)
+        )
+        grids = [view.queries.shape[-2:] for view in views]
+        with torch.autocast(boxes[0].device.type, enabled=False):
+            positives = positive_pairs(*boxes, *grids, self.pos_ratio)
+        return LevelComparison(views, online[0].projections[level], positives)
+
+    def _online(self, images):
+        features, last = self._features(self.backbone, self.head, images)
+        vectors = self.instance.queries(last) if self.instance is not None else None
+        return _Branch(features, self.projector(features) if features else {}, vectors)
+
+    def _target(self, images):
+        features, last = self._features(self.target_backbone, self.target_head, images)
+        vectors = self.instance.keys(self.target_instance_projector, last) if self.instance is not None else None
+        return _Branch(features, self.target_projector(features) if features else {}, vectors)
+
+    def _features(self, backbone, head, images):
+        """Features with a pixel loss, and the one of the instance branch (None without it)."""
+        if self.instance is None:
+            features, last = backbone(images), None
+        else:
+            features, last = forward_with_last(backbone, images)
+        features = {level: features[level] for level in self.in_features}
+        return (features if head is None else head(features)), last
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """One view in one branch: dicts of features and projections by level, and the instance branch's vectors (N, C)."""
+
+    features: dict
+    projections: dict
+    instance: Tensor
