@@ -25,8 +25,11 @@ def _add_model_config(cfg):
     # The pixel-level pretext task: `pixpro` (consistency) or `pixcontrast` (contrast within the other view).
     cfg.MODEL.PIXPRO.METHOD = "pixpro"
     # Backbone features that carry a pixel loss: ["res5"] in the official code, ["p3", "p4", "p5", "p6"]
-    # for FPN pre-training. The losses are averaged over them.
+    # for FPN pre-training; [] for the instance branch alone. The losses are averaged over them.
     cfg.MODEL.PIXPRO.IN_FEATURES = ["res5"]
+    # Dense head between a pyramid and the projector, pre-trained with it: `none`, `retinanet` (MODEL.RETINANET)
+    # or `fcos` (MODEL.FCOS).
+    cfg.MODEL.PIXPRO.HEAD = "none"
     # Threshold T on the distance of two bin centres, in units of the larger bin diagonal.
     cfg.MODEL.PIXPRO.POS_RATIO = 0.7
     # In which plane distances are taken: `normalized` (x by image width, y by image height, as the
@@ -40,7 +43,7 @@ def _add_model_config(cfg):
     cfg.MODEL.PIXPRO.MEAN_OVER = "all"
     # Start value of the target's momentum; it rises to 1 by a cosine over the run.
     cfg.MODEL.PIXPRO.MOMENTUM = 0.99
-    # tau of the contrastive losses (`pixcontrast`, INSTANCE.LOSS `infonce`).
+    # tau of `pixcontrast`.
     cfg.MODEL.PIXPRO.TEMPERATURE = 0.3
     # Normalisation in projector, PPM and instance heads; any name that detectron2's get_norm knows.
     cfg.MODEL.PIXPRO.NORM = "SyncBN"
@@ -68,6 +71,8 @@ def _add_model_config(cfg):
     # `byol` (official code: predictor, no negatives) or `infonce` (paper's SimCLR*, negatives from all
     # processes).
     cfg.MODEL.PIXPRO.INSTANCE.LOSS = "byol"
+    # tau of `infonce` (0.2 in MoCo v2; the PixPro paper does not say).
+    cfg.MODEL.PIXPRO.INSTANCE.TEMPERATURE = 0.2
 
     # Whether MODEL.WEIGHTS may cover only a part of the backbone; otherwise that is an error.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
@@ -97,6 +102,16 @@ def _add_downstream_config(cfg):
     # dilation.
     cfg.MODEL.SEM_SEG_HEAD.NUM_CONVS = 2
     cfg.MODEL.SEM_SEG_HEAD.DILATION = 6
+
+    # detectron2's FCOS as the meta-architecture `FCOSDetector`: its features, convolutions in each tower of the
+    # head and their norm, and the score and overlap that detections are selected by.
+    cfg.MODEL.FCOS = CN()
+    cfg.MODEL.FCOS.NUM_CLASSES = 80
+    cfg.MODEL.FCOS.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    cfg.MODEL.FCOS.NUM_CONVS = 4
+    cfg.MODEL.FCOS.NORM = "GN"
+    cfg.MODEL.FCOS.SCORE_THRESH_TEST = 0.2
+    cfg.MODEL.FCOS.NMS_THRESH_TEST = 0.6
 
     # The meta-architectures `LinearClassifier` and `KNNClassifier` on the globally pooled last feature.
     cfg.MODEL.CLASSIFIER = CN()

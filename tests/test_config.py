@@ -14,7 +14,7 @@ from pixpro_d2 import add_pixpro_config
 from pixpro_d2.engine.configure import load_config
 from pixpro_d2.errors import UsageError
 
-PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("*.yaml"))
+PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("**/*.yaml"))
 # A downstream leaf is a recipe and a start: `_BASE_: ["Base-X.yaml", "../init/Y.yaml"]`.
 TASKS = [path for path in sorted(configs.CONFIGS.glob("*/*.yaml")) if path.parent.name not in ("pretrain", "init")]
 LEAVES = [path for path in TASKS if "Base" not in path.name and "small" not in path.name]
@@ -75,7 +75,7 @@ def test_official_recipe():
 )
 def test_every_recipe_builds_its_model(path):
     model = build_model(load_config(str(path), ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", ""]))
-    assert sum(p.numel() for p in model.parameters()) > 1e7
+    assert sum(p.numel() for p in model.parameters()) > 1e6
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=lambda path: f"{path.parent.stem}/{path.stem}")
@@ -103,7 +103,7 @@ def test_every_recipe_has_every_start():
     assert {(folder, recipe) for folder, recipe, _ in found} == {(p.parent.name, p.name) for p in RECIPES}
     for (_, recipe, frozen), names in found.items():
         needed = starts - {"random"} if frozen or "Linear" in recipe else starts
-        assert names - {"c5"} == needed, recipe
+        assert names - {"c5", "head"} == needed, recipe
 
 
 def test_weights_of_the_starts_are_made_by_pretraining_configs():

@@ -10,6 +10,7 @@ from ..data.collate import collate_views
 from ..errors import UsageError, check_choice
 from .backbone import bottom_up, feature_channels, last_feature_channels, zero_init_residual
 from .correspondence import normalize_boxes
+from .dense_head import HEADS, build_dense_head
 from .instance import InstanceBranch
 from .methods import METHODS
 from .monitors import feature_std, pair_counts
@@ -50,6 +51,7 @@ class PixPro(TwoBranch):
     def from_config(cls, cfg):
         pixpro = cfg.MODEL.PIXPRO
         check_choice("MODEL.PIXPRO.METHOD", pixpro.METHOD, METHODS)
+        check_choice("MODEL.PIXPRO.HEAD", pixpro.HEAD, ("none", *HEADS))
         check_choice("MODEL.PIXPRO.DISTANCE_UNITS", pixpro.DISTANCE_UNITS, ("normalized", "pixel"))
         backbone = build_backbone(cfg)
         if pixpro.ZERO_INIT_RESIDUAL:
@@ -133,21 +135,25 @@ class PixPro(TwoBranch):
 
 
 def build_pixel_heads(cfg, backbone):
-    """Projector and PPM for ``MODEL.PIXPRO.IN_FEATURES`` of a backbone, as TwoBranch's arguments."""
+    """Dense head, projector and PPM for ``MODEL.PIXPRO.IN_FEATURES`` of a backbone, as TwoBranch's arguments."""
     pixpro = cfg.MODEL.PIXPRO
     if not pixpro.IN_FEATURES and pixpro.INSTANCE.WEIGHT > 0:  # the instance branch alone
-        return {"projector": None, "ppm": None}
+        return {"head": None, "projector": None, "ppm": None}
     channels = feature_channels(backbone, pixpro.IN_FEATURES)
+    head = None
+    if pixpro.HEAD != "none":
+        head = build_dense_head(cfg, backbone)
+        channels = dict.fromkeys(channels, head.out_channels)
     hidden, out = pixpro.PROJECTOR.HIDDEN_DIM, pixpro.PROJECTOR.OUT_DIM
     projector = LevelHeads(lambda width: Projector(width, hidden, out, pixpro.NORM), channels, pixpro.SHARE_HEADS)
     if not pixpro.PPM.ENABLED:
-        return {"projector": projector, "ppm": None}
+        return {"head": head, "projector": projector, "ppm": None}
     ppm = LevelHeads(
         lambda width: PixelPropagation(width, pixpro.PPM.NUM_LAYERS, pixpro.PPM.GAMMA, pixpro.NORM),
         dict.fromkeys(channels, out),
         pixpro.SHARE_HEADS,
     )
-    return {"projector": projector, "ppm": ppm}
+    return {"head": head, "projector": projector, "ppm": ppm}
 
 
 def build_instance_branch(cfg, backbone):
@@ -157,7 +163,7 @@ def build_instance_branch(cfg, backbone):
         return None
     return InstanceBranch(
         last_feature_channels(backbone), pixpro.PROJECTOR.HIDDEN_DIM, pixpro.PROJECTOR.OUT_DIM,
-        pixpro.INSTANCE.LOSS, pixpro.TEMPERATURE, pixpro.NORM,
+        pixpro.INSTANCE.LOSS, pixpro.INSTANCE.TEMPERATURE, pixpro.NORM,
     )  # fmt: skip
 
 

@@ -1,0 +1,97 @@
+"""Pre-training through a one-stage detector's head, and the detectors that take its weights."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+import configs
+from pixpro_d2.checkpoint import PixProCheckpointer
+from pixpro_d2.errors import UsageError
+
+SMALL = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.FPN.OUT_CHANNELS", 64)
+KINDS = ("retinanet", "fcos")
+LEVELS = ["p3", "p4", "p5", "p6", "p7"]
+
+
+def pretraining(kind, *opts):
+    return build_model(configs.tiny(*SMALL, *opts, config=f"pretrain/pixpro_fpn_{kind}_head.yaml"))
+
+
+def views(side=64):
+    generator = torch.Generator().manual_seed(0)
+    boxes = torch.tensor([[10.0, 20, 200, 180], [60, 40, 220, 190]]).expand(2, 2, 4)
+    images = torch.randint(0, 256, (2, 2, 3, side, side), generator=generator, dtype=torch.uint8)
+    return {"views": images, "boxes": boxes, "image_sizes": torch.tensor([[200, 240]] * 2)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_towers_are_trained_on_every_level(kind):
+    torch.manual_seed(0)
+    model = pretraining(kind)
+    with EventStorage(0):
+        losses = model(views())
+    assert list(losses) == [f"loss_pix_{level}" for level in LEVELS]
+    sum(losses.values()).backward()
+    without = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without and not model.has_unused_parameters
+    towers = [p for name, p in model.head.named_parameters() if name.endswith("subnet.0.weight")]
+    assert len(towers) == 2 and all(p.grad.abs().sum() > 0 for p in towers)
+    names = {id(online): id(target) for online, target in model.momentum_pairs()}
+    assert names[id(model.head)] == id(model.target_head) and not any(
+        p.requires_grad for p in model.target_head.parameters()
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_projector_sees_both_towers_side_by_side(kind):
+    model = pretraining(kind).eval()
+    images = torch.rand(1, 3, 64, 64)
+    pyramid = model.backbone(images)
+    features = model.head({level: pyramid[level] for level in LEVELS})
+    for level in LEVELS:
+        expected = torch.cat([model.head.cls_subnet(pyramid[level]), model.head.bbox_subnet(pyramid[level])], 1)
+        torch.testing.assert_close(features[level], expected)
+    assert model.projector["p3"][0].in_channels == model.head.out_channels == 128
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_detector_takes_every_tensor_of_the_towers(kind, tmp_path):
+    torch.manual_seed(1)
+    model = pretraining(kind)
+    PixProCheckpointer(model, str(tmp_path)).save("model_final")
+    torch.manual_seed(2)
+    config = f"coco/{kind}_R_50_FPN_1x_pixpro_head.yaml"
+    detector = build_model(configs.tiny(*SMALL, config=config))
+    PixProCheckpointer(detector).resume_or_load(str(tmp_path / "model_final.pth"), resume=False)
+    own, theirs = detector.state_dict(), model.state_dict()
+    towers = [name for name in own if name.startswith(("head.cls_subnet.", "head.bbox_subnet."))]
+    # Four convolutions a tower, with weight and bias, and for FCOS a group norm behind each.
+    assert len(towers) == 2 * 4 * 2 * (2 if kind == "fcos" else 1)
+    extra = [name for name in own if name.startswith("backbone.top_block.")]
+    assert len(extra) == 4
+    assert all(torch.equal(own[name], theirs[name]) for name in towers + extra)
+
+
+def test_fcos_learns_a_box():
+    """detectron2's losses and inference through the yacs builder: one image is learned by heart."""
+    torch.manual_seed(0)
+    opts = ("MODEL.FCOS.NUM_CLASSES", 2, "MODEL.FCOS.NUM_CONVS", 1, "MODEL.FCOS.SCORE_THRESH_TEST", 0.05)
+    detector = build_model(configs.tiny(*SMALL, *opts, config="coco/fcos_R_50_FPN_1x_random.yaml"))
+    truth = Instances((64, 64), gt_boxes=Boxes([[8.0, 16, 40, 56]]), gt_classes=torch.tensor([1]))
+    image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
+    optimizer = torch.optim.Adam(detector.parameters(), lr=1e-3)
+    with EventStorage(0):
+        for _ in range(60):
+            optimizer.zero_grad()
+            sum(detector([{"image": image, "instances": truth}] * 2).values()).backward()
+            optimizer.step()
+    found = detector.eval()([{"image": image}])[0]["instances"]
+    assert found.pred_classes[0] == 1
+    assert (found.pred_boxes.tensor[0] - truth.gt_boxes.tensor[0]).abs().max() < 12
+
+
+def test_unknown_heads_are_named():
+    with pytest.raises(UsageError, match="HEAD is 'atss'; it must be none, retinanet or fcos"):
+        pretraining("fcos", "MODEL.PIXPRO.HEAD", "atss")
