@@ -22,6 +22,7 @@ setup(
         "Pillow>=9.1",
         "pycocotools>=2.0.2",
         "cityscapesscripts>=2.2",  # detectron2's Cityscapes data sets read their labels with it
+        "shapely>=2",  # detectron2 reads Cityscapes' polygons with it
         "tabulate",
         "tqdm>=4.29",
     ],

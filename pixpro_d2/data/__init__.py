@@ -1,12 +1,12 @@
-"""Data sets, views and loaders; importing it registers the ImageNet data sets."""
+"""Data sets, views and loaders; importing it registers further data sets below $DETECTRON2_DATASETS."""
 
 import os
 
 from .catalog import ensure_registered
-from .datasets.imagenet import register_imagenet
+from .datasets.builtin import register_builtin
 from .loader import build_view_loader
 from .mapper import TwoViewMapper
 
-register_imagenet(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+register_builtin(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
 
 __all__ = ["TwoViewMapper", "build_view_loader", "ensure_registered"]

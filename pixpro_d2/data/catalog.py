@@ -1,21 +1,33 @@
 """Data sets addressed by path, wherever detectron2 takes the name of a data set.
 
-``images:DIR`` any folder tree of images; ``voc:DIR@SPLIT`` Pascal VOC layout; ``coco:JSON@IMAGE_DIR`` COCO
-annotations. Several names in DATASETS.TRAIN are joined by detectron2, as in VOC 07+12.
+Object boxes: ``voc:DIR@SPLIT`` Pascal VOC layout, ``coco:JSON@IMAGE_DIR`` COCO annotations and masks,
+``cityscapes_instance:DIR@SPLIT`` Cityscapes layout. Semantic segmentation: ``semseg:IMAGE_DIR@LABEL_DIR`` PNG files
+of class ids, ``voc_seg:DIR@SPLIT``, ``cityscapes:DIR@SPLIT``. Classification: ``classes:DIR`` one folder a class. Any
+of them, and ``images:DIR``, any folder tree of images, can be pre-trained on. Several names in DATASETS.TRAIN are
+joined by detectron2, as in VOC 07+12.
 """
 
 from detectron2.data import DatasetCatalog
 
 from ..errors import UsageError
+from .datasets.cityscapes import register_cityscapes, register_cityscapes_instance
+from .datasets.class_folders import register_classes
 from .datasets.coco import register_coco
 from .datasets.images import register_images
+from .datasets.semseg import register_sem_seg
 from .datasets.voc import register_voc
+from .datasets.voc_seg import register_voc_seg
 
 # scheme -> (form of the name, function that registers `name` for what follows the colon)
 SCHEMES = {
     "images": ("images:DIR", register_images),
     "voc": ("voc:DIR@SPLIT", register_voc),
     "coco": ("coco:JSON@IMAGE_DIR", register_coco),
+    "semseg": ("semseg:IMAGE_DIR@LABEL_DIR", register_sem_seg),
+    "voc_seg": ("voc_seg:DIR@SPLIT", register_voc_seg),
+    "cityscapes": ("cityscapes:DIR@SPLIT", register_cityscapes),
+    "cityscapes_instance": ("cityscapes_instance:DIR@SPLIT", register_cityscapes_instance),
+    "classes": ("classes:DIR", register_classes),
 }
 
 

@@ -5,9 +5,9 @@ import torch
 from detectron2.config import configurable
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
-from PIL import Image
 
 from ..errors import UsageError
+from .datasets.semseg import read_label
 from .reader import UnreadableImage, read_image
 
 
@@ -80,15 +80,11 @@ class SemSegMapper:
         return sample
 
     def _read_labels(self, path, size):
-        try:
-            with Image.open(path) as file:
-                found, labels = file.size, np.array(file)
-        except OSError as error:
-            raise UsageError(f"The label map {path} cannot be read: {error}.") from error
-        if labels.ndim != 2 or found != size:
+        labels = read_label(path)
+        if labels.shape != size[::-1]:
             raise UsageError(
-                f"The label map {path} must have one channel of class numbers and its image's size {size[0]} x "
-                f"{size[1]}, but it is {found[0]} x {found[1]} with shape {labels.shape}."
+                f"The label map {path} must have its image's size {size[0]} x {size[1]}, but it is "
+                f"{labels.shape[1]} x {labels.shape[0]}."
             )
         present = np.unique(labels)
         wrong = [int(x) for x in present if x != self.ignore_value and not 0 <= x < self.num_classes]
@@ -97,5 +93,4 @@ class SemSegMapper:
                 f"The label map {path} holds {wrong[0]}, but labels are 0 to {self.num_classes - 1} or "
                 f"{self.ignore_value} (ignored): set MODEL.SEM_SEG_HEAD.NUM_CLASSES or convert the labels."
             )
-        # detectron2 resizes bytes and floats only.
-        return labels if labels.dtype == np.uint8 else labels.astype(np.float32)
+        return labels

@@ -5,17 +5,12 @@ import os
 from xml.etree import ElementTree
 
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import (
-    CityscapesInstanceEvaluator,
-    CityscapesSemSegEvaluator,
-    COCOEvaluator,
-    PascalVOCDetectionEvaluator,
-    SemSegEvaluator,
-)
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator, SemSegEvaluator
 from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 
 from ..data.datasets.voc import image_ids
 from ..errors import UsageError
+from .cityscapes import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .classification import ClassificationEvaluator
 
 logger = logging.getLogger(__name__)

@@ -3,27 +3,36 @@
 import contextlib
 
 import numpy as np
+from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as instance_evaluation
 from detectron2 import evaluation
 
 
 @contextlib.contextmanager
-def _in1d():
-    """Provide np.in1d, which cityscapesscripts 2.3 calls and NumPy 2.4 removed."""
-    if hasattr(np, "in1d"):
-        yield
-        return
-    np.in1d = np.isin  # the same but for the shape, which cityscapesscripts restores itself
+def _attribute(owner, name, value):
+    """Set an attribute of a module for the time being."""
+    missing = object()
+    before = getattr(owner, name, missing)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        del np.in1d
+        if before is missing:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+def _numpy():
+    """Context with np.in1d, which cityscapesscripts 2.3 calls and NumPy 2.4 removed."""
+    # They differ in the shape of the result, which cityscapesscripts sets itself.
+    return _attribute(np, "in1d", getattr(np, "in1d", np.isin))
 
 
 class CityscapesSemSegEvaluator(evaluation.CityscapesSemSegEvaluator):
     """As detectron2's: IoU over classes and over categories, in per cent, by cityscapesscripts."""
 
     def evaluate(self):
-        with _in1d():
+        with _numpy():
             return super().evaluate()
 
 
@@ -31,5 +40,7 @@ class CityscapesInstanceEvaluator(evaluation.CityscapesInstanceEvaluator):
     """As detectron2's: AP and AP50 of masks, in per cent, by cityscapesscripts."""
 
     def evaluate(self):
-        with _in1d():
+        # cityscapesscripts saves its matches to the current folder, where nobody looks for them, and fails on counts
+        # that are NumPy's integers, which they are from NumPy 2.4 on.
+        with _numpy(), _attribute(instance_evaluation, "writeDict2JSON", lambda content, path: None):
             return super().evaluate()

@@ -29,6 +29,13 @@ def pair_counts(positives):
 
 
 @torch.no_grad()
+def nearest_pixels(features_q, features_k):
+    """Pixel of ``features_k`` (N, C, H, W) most similar to each of ``features_q``, by cosine; (N, Lq) int64."""
+    similarity = unit(features_q).flatten(2).transpose(1, 2) @ unit(features_k).flatten(2)  # (N, Lq, Lk)
+    return similarity.argmax(dim=2)
+
+
+@torch.no_grad()
 def match_accuracy(features_q, features_k, positives):
     """Share of pixels whose nearest neighbour in the other view, by cosine, is a true positive, in [0, 1].
 
@@ -37,9 +44,18 @@ def match_accuracy(features_q, features_k, positives):
     Args:
         features_q, features_k (Tensor): (N, C, H, W) of the two views.
         positives (Tensor): (N, Lq, Lk) bool.
+
+    Returns:
+        Tensor: 0-d.
     """
-    similarity = unit(features_q).flatten(2).transpose(1, 2) @ unit(features_k).flatten(2)
-    nearest = similarity.argmax(dim=2, keepdim=True)  # (N, Lq, 1)
-    hit = positives.gather(2, nearest).squeeze(2)
+    hits, matched = matches(features_q, features_k, positives)
+    return hits / matched
+
+
+@torch.no_grad()
+def matches(features_q, features_k, positives):
+    """(hits, pixels) that :func:`match_accuracy` is the share of, for sums over batches."""
+    nearest = nearest_pixels(features_q, features_k)
+    hit = positives.gather(2, nearest[:, :, None]).squeeze(2)
     matched = positives.any(dim=2)
-    return (hit & matched).sum() / matched.sum()
+    return (hit & matched).sum(), matched.sum()

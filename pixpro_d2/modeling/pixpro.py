@@ -101,15 +101,19 @@ class PixPro(TwoBranch):
         if not self.training:
             return self.inference(batched_inputs)
         batch = collate_views(batched_inputs) if isinstance(batched_inputs, list) else batched_inputs
+        losses, comparisons = self.compare_batch(batch)
+        self._record(comparisons)
+        return losses
+
+    def compare_batch(self, batch):
+        """:meth:`compare` the views of a batch of :func:`pixpro_d2.data.collate.collate_views`."""
         views = [self._normalize(view) for view in batch["views"].unbind(1)]
         sizes = batch["image_sizes"].to(self.device, non_blocking=True)
         boxes = [
             normalize_boxes(view_boxes, sizes, self.distance_units, self.official_rounding)
             for view_boxes in batch["boxes"].to(self.device, non_blocking=True).unbind(1)
         ]
-        losses, comparisons = self.compare(views, boxes)
-        self._record(comparisons)
-        return losses
+        return self.compare(views, boxes)
 
     def _normalize(self, images):
         return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std

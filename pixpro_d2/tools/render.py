@@ -1,7 +1,8 @@
-"""Render a small synthetic detection data set.
+"""Render a small synthetic data set.
 
 ``python -m pixpro_d2.tools.render OUT`` writes textured shapes on cluttered backgrounds, with boxes and
-masks, in the Pascal VOC and COCO layouts, in one folder where both share the images.
+masks, in the Pascal VOC and COCO layouts, in one folder where both share the images. ``--layout`` adds those of
+Cityscapes, and of ImageNet: one folder a class.
 """
 
 import argparse
@@ -17,6 +18,15 @@ from ..data.scenes import describe_scene, render_scene
 from ..errors import UsageError
 
 RECORD = "render.json"  # File with the options of a finished render, in its folder.
+FORMAT = 2  # Raised with every change of what a layout holds, so that an older render is not taken for a current one.
+
+# layout -> names of the data sets of a split, for DATASETS.TRAIN and TEST
+NAMES = {
+    "voc": ("voc:{out}@{split}", "voc_seg:{out}@{split}"),
+    "coco": ("coco:{out}/annotations/{split}.json@{out}/JPEGImages",),
+    "cityscapes": ("cityscapes:{out}@{split}", "cityscapes_instance:{out}@{split}"),
+    "classes": ("classes:{out}/{split}",),
+}
 
 
 def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "coco"), clutter=True):
@@ -41,7 +51,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
     """
     out = Path(out).resolve()
     options = {"train": train, "test": test, "size": size, "seed": seed, "layouts": sorted(set(layouts))}
-    options["clutter"] = bool(clutter)
+    options |= {"clutter": bool(clutter), "format": FORMAT}
     _check(options)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if _recorded_options(out) == options:
@@ -73,7 +83,7 @@ def main(argv=None):
     """Run the command line ``argv``, by default that of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.render",
-        description="Render a small synthetic detection data set.",
+        description="Render a small synthetic data set.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("out", metavar="OUT", help="folder to make")
@@ -97,10 +107,18 @@ def main(argv=None):
     print(f"{args.out}: {did} {args.train} train and {args.test} test images ({layouts} layout)")
     print("Names of its splits for train_net.py:")
     for split, count in (("train", args.train), ("test", args.test)):
-        if count and "voc" in args.layout:
-            print(f"  voc:{args.out}@{split}")
-        if count and "coco" in args.layout:
-            print(f"  coco:{Path(args.out, 'annotations', split)}.json@{Path(args.out, 'JPEGImages')}")
+        if count:
+            print("".join(f"  {name}\n" for name in dataset_names(args.out, split, args.layout)), end="")
+
+
+def dataset_names(out, split, layouts):
+    """Names of the data sets of a split ("train" or "test") of a render, one or two a layout."""
+    names = []
+    for layout in layouts:
+        # Cityscapes' split with public labels beside train is val.
+        name = "val" if layout == "cityscapes" and split == "test" else split
+        names += [form.format(out=Path(out), split=name) for form in NAMES[layout]]
+    return names
 
 
 def _check(options):

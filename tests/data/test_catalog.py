@@ -21,6 +21,13 @@ def scenes(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("layouts") / "scenes"
+    render_dataset(folder, train=2, test=2, size=64, layouts=["voc", "cityscapes", "classes"])
+    return folder
+
+
 def _get(name):
     ensure_registered([name])
     return DatasetCatalog.get(name)
@@ -136,4 +143,33 @@ def test_an_at_sign_of_the_json_file_itself(tmp_path):
 
 
 def test_schemes():
-    assert list(SCHEMES) == ["images", "voc", "coco"]
+    assert list(SCHEMES) == [
+        "images", "voc", "coco", "semseg", "voc_seg", "cityscapes", "cityscapes_instance", "classes",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", AWKWARD)
+def test_segmentation_cityscapes_and_classes(tmp_path, layouts, folder):
+    root = tmp_path / folder
+    root.parent.mkdir(exist_ok=True)
+    root.symlink_to(layouts)
+    for scheme, split in (("voc_seg", "train"), ("cityscapes", "train"), ("cityscapes_instance", "val")):
+        assert len(_get(f"{scheme}:{root}@{split}")) == 2
+    assert len(_get(f"semseg:{root}/JPEGImages@{root}/SegmentationClass")) == 4
+    assert {record["category_id"] for record in _get(f"classes:{root}/train")} <= set(range(5))
+
+
+def test_builtin_names():
+    names = [f"voc_2012_sem_seg_{split}" for split in ("train", "val", "train_aug")]
+    names += [f"bdd100k_sem_seg_{split}" for split in ("train", "val")]
+    names += [f"coco_2017_train_{percent}pct" for percent in (1, 10)]
+    ensure_registered(names)
+    counts = [len(MetadataCatalog.get(name).get("stuff_classes", [])) for name in names[:5]]
+    assert counts == [21, 21, 21, 19, 19]
+    for name in names[5:]:
+        metadata = MetadataCatalog.get(name)
+        assert metadata.thing_classes == MetadataCatalog.get("coco_2017_train").thing_classes
+        assert metadata.json_file.endswith(f"coco/annotations/instances_train2017_{name.split('_')[-1]}.json")
+    for name in names:
+        with pytest.raises(UsageError, match="There is no|there is no"):
+            DatasetCatalog.get(name)

@@ -220,7 +220,8 @@ def imagenet(tmp_path):
 
 
 def test_imagenet_folders(imagenet):
-    dicts = load_imagenet(str(imagenet), "train")
+    dicts, classes = load_imagenet(str(imagenet), "train")
+    assert classes == ["n01", "n02"]
     files = ["n01/2.JPEG", "n01/3.JPEG", "n02/0.JPEG", "n02/1.JPEG"]
     assert [record["file_name"] for record in dicts] == [str(imagenet / "train" / name) for name in files]
     assert [record["category_id"] for record in dicts] == [0, 0, 1, 1]
@@ -228,7 +229,8 @@ def test_imagenet_folders(imagenet):
 
 
 def test_imagenet_zip(imagenet):
-    dicts = load_imagenet(str(imagenet), "val")
+    dicts, classes = load_imagenet(str(imagenet), "val")
+    assert classes == [str(i) for i in range(8)]
     assert [record["category_id"] for record in dicts] == [7, 7, 3, 3]
     assert [record["image_id"] for record in dicts] == [0, 1, 2, 3]
     for i, record in enumerate(dicts):

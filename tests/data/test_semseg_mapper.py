@@ -51,14 +51,6 @@ def test_palette_labels_are_class_numbers(pair):
     assert (sample["image"][0] == sample["sem_seg"]).all()
 
 
-def test_wide_integers_work(pair):
-    Image.fromarray(np.array(Image.open(pair["sem_seg_file_name"])).astype(np.int32)).save(
-        pair["sem_seg_file_name"].replace(".png", ".tif")
-    )
-    sample = mapper(True)(dict(pair, sem_seg_file_name=pair["sem_seg_file_name"].replace(".png", ".tif")))
-    assert (sample["image"][0] == sample["sem_seg"]).all()
-
-
 def test_small_images_are_not_padded(pair):
     assert mapper(True, "INPUT.CROP.SIZE", [100, 100])(pair)["image"].shape == (3, 60, 80)
 
@@ -73,12 +65,12 @@ def test_mistakes_name_the_file(pair, tmp_path):
     with pytest.raises(UsageError, match=r"labels\.png holds 18, but labels are 0 to 17 or 255"):
         mapper(True, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 18)(pair)
     Image.fromarray(noise(0, 6, 8, 0)).save(tmp_path / "small.png")
-    with pytest.raises(UsageError, match=r"small\.png must have.*size 80 x 60, but it is 8 x 6"):
+    with pytest.raises(UsageError, match=r"small\.png must have its image's size 80 x 60, but it is 8 x 6"):
         mapper(True)(dict(pair, sem_seg_file_name=str(tmp_path / "small.png")))
     Image.fromarray(noise(0, 60, 80)).save(tmp_path / "colour.png")
-    with pytest.raises(UsageError, match=r"colour\.png must have one channel"):
+    with pytest.raises(UsageError, match=r"colour\.png .*must be a PNG with one class id"):
         mapper(True)(dict(pair, sem_seg_file_name=str(tmp_path / "colour.png")))
-    with pytest.raises(UsageError, match=r"none\.png cannot be read"):
+    with pytest.raises(UsageError, match=r"none\.png is not a readable label file"):
         mapper(True)(dict(pair, sem_seg_file_name=str(tmp_path / "none.png")))
     with pytest.raises(UsageError, match=r"none\.jpg"):
         mapper(True)(dict(pair, file_name=str(tmp_path / "none.jpg")))

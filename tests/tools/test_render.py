@@ -46,8 +46,9 @@ def _xyxy(annotation):
 def test_the_folder_holds_these_files(dataset):
     stems = [f"{number:06d}" for number in range(6)]
     expected = {f"JPEGImages/{stem}.jpg" for stem in stems} | {f"Annotations/{stem}.xml" for stem in stems}
-    expected |= {f"ImageSets/Main/{split}.txt" for split in ("train", "test")}
-    expected |= {f"annotations/{split}.json" for split in ("train", "test")} | {"render.json"}
+    expected |= {f"ImageSets/{task}/{split}.txt" for task in ("Main", "Segmentation") for split in ("train", "test")}
+    expected |= {f"SegmentationClass/{stem}.png" for stem in stems}
+    expected |= {f"annotations/{split}.json" for split in ("train", "test")} | {"classes.txt", "render.json"}
     assert set(_files(dataset)) == expected
     assert [path.name for path in dataset.parent.iterdir()] == [dataset.name]
 
@@ -179,14 +180,47 @@ def test_main_prints_names_that_load(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "wrote 2 train and 0 test images" in printed
     names = [line.strip() for line in printed.splitlines() if line.startswith("  ")]
-    assert [name.split(":")[0] for name in names] == ["voc", "coco"]
+    assert [name.split(":")[0] for name in names] == ["voc", "voc_seg", "coco"]
     ensure_registered(names)
+    assert len(DatasetCatalog.get(names.pop(1))) == 2
     for name in names:
         assert [len(record["annotations"]) for record in DatasetCatalog.get(name)] == [
             len(describe_scene(0, number, 32, 32).objects) for number in range(2)
         ]
     render.main(argv)
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_main_prints_names_of_all_layouts(tmp_path, capsys):
+    argv = [
+        str(tmp_path / "scenes"),
+        "--train",
+        "0",
+        "--test",
+        "2",
+        "--size",
+        "64",
+        "--layout",
+        "cityscapes",
+        "classes",
+    ]
+    render.main(argv)
+    names = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    scenes = tmp_path / "scenes"
+    assert names == [f"cityscapes:{scenes}@val", f"cityscapes_instance:{scenes}@val", f"classes:{scenes}/test"]
+    ensure_registered(names)
+    assert [len(DatasetCatalog.get(name)) for name in names[:2]] == [2, 2]
+    assert not (scenes / "JPEGImages").exists()
+
+
+def test_an_older_render_is_not_taken_for_a_current_one(tmp_path):
+    render.render_dataset(tmp_path / "scenes", train=2, test=0, size=32)
+    record = tmp_path / "scenes" / render.RECORD
+    options = json.loads(record.read_text())
+    del options["format"]  # as written before the layouts had semantic labels
+    record.write_text(json.dumps(options))
+    with pytest.raises(UsageError, match="exists"):
+        render.render_dataset(tmp_path / "scenes", train=2, test=0, size=32)
 
 
 def test_the_command_refuses_in_one_line(tmp_path):

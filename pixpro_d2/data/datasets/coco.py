@@ -1,23 +1,68 @@
 """``coco:JSON@IMAGE_DIR``: annotations in COCO's format."""
 
+import json
 import os
 
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 
 from ...errors import UsageError
+from .paths import check_exists, split_where
+
+# Lists that an annotation file of objects has.
+LISTS = ("images", "annotations", "categories")
+
+
+def load_coco(name, json_file, image_root):
+    """Dataset dicts of a COCO annotation file; sets the classes in the metadata of data set ``name``.
+
+    Raises:
+        UsageError: naming the file and what is wrong with it.
+    """
+    check_exists(name, json_file, "annotation file")
+    try:
+        dicts = load_coco_json(json_file, image_root, name)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        message = " ".join(str(error).split())  # detectron2's may have several lines
+        reason = _missing_lists(json_file) or f"{type(error).__name__}: {message}"
+        raise UsageError(f"{json_file} is not a usable COCO annotation file ({reason}).") from error
+    if not any(record["annotations"] for record in dicts):  # rare enough to parse the file once more
+        reason = _missing_lists(json_file)
+        if reason:
+            raise UsageError(f"{json_file} is not a usable COCO annotation file ({reason}).")
+    return dicts
+
+
+def _missing_lists(json_file):
+    """What a file lacks of ``LISTS``, in words; empty if it is no JSON file or has them."""
+    try:
+        with open(json_file, encoding="utf-8") as file:
+            content = json.load(file)
+    except ValueError:
+        return ""
+    found = content if isinstance(content, dict) else {}
+    missing = [key for key in LISTS if not isinstance(found.get(key), list)]
+    missing += [key for key in ("images", "categories") if found.get(key) == []]
+    return f"it has no {', no '.join(missing)}" if missing else ""
 
 
 def register_coco(name, json_file, image_root):
     """Register a COCO annotation file and its image folder as data set ``name``."""
-    # Either path may hold an '@' of its own: the first one ends where there is a file.
-    head, tail = json_file, image_root
-    while "@" in head and not os.path.isfile(head):
-        head, _, middle = head.rpartition("@")
-        tail = f"{middle}@{tail}"
-    if os.path.isfile(head):
-        json_file, image_root = head, tail
-    if not os.path.isfile(json_file):
-        raise UsageError(f"Data set '{name}': there is no annotation file {os.path.abspath(json_file)}.")
-    if not os.path.isdir(image_root):
-        raise UsageError(f"Data set '{name}': there is no image folder {os.path.abspath(image_root)}.")
-    register_coco_instances(name, {}, json_file, image_root)
+    json_file, image_root = split_where(os.path.isfile, json_file, image_root)
+    check_exists(name, json_file, "annotation file")
+    check_exists(name, image_root, "image folder")
+    _register(name, json_file, image_root)
+
+
+def register_coco_subsets(root):
+    """Register ``coco_2017_train_1pct`` and ``_10pct``, as pixpro_d2.tools.label_subset writes them below ``root``."""
+    for percent in (1, 10):
+        json_file = os.path.join(root, f"coco/annotations/instances_train2017_{percent}pct.json")
+        metadata = _get_builtin_metadata("coco")
+        _register(f"coco_2017_train_{percent}pct", json_file, os.path.join(root, "coco/train2017"), **metadata)
+
+
+def _register(name, json_file, image_root, **metadata):
+    DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root))
+    MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="coco", **metadata)

@@ -6,14 +6,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import UsageError
 from ..reader import zip_member
-from .images import list_images
+from .class_folders import load_class_folders
 
 
 def load_imagenet(root, split):
-    """Dataset dicts of one split, with ``category_id``.
+    """Dataset dicts of one split, with ``category_id``, and the names of the classes.
 
     Either ``root/split/<wnid>/*.JPEG`` (classes numbered in the order of their sorted folder names), or
-    ``root/split.zip`` with ``root/split_map.txt``, whose lines are a path in the archive, a tab and a class number.
+    ``root/split.zip`` with ``root/split_map.txt``, whose lines are a path in the archive, a tab and a class number
+    (there, the classes' names are their numbers).
 
     Raises:
         UsageError: where neither is there, or the map is malformed.
@@ -21,18 +22,17 @@ def load_imagenet(root, split):
     folder = os.path.join(root, split)
     archive, map_file = f"{folder}.zip", f"{folder}_map.txt"
     if os.path.isdir(folder):
-        paths = list_images(folder)
-        wnids = [os.path.relpath(path, folder).split(os.sep)[0] for path in paths]
-        number = {wnid: i for i, wnid in enumerate(sorted(set(wnids)))}
-        items = [(path, number[wnid]) for path, wnid in zip(paths, wnids)]
-    elif os.path.isfile(archive) and os.path.isfile(map_file):
-        items = [(zip_member(archive, member), label) for member, label in _read_map(map_file)]
-    else:
-        raise UsageError(
-            f"ImageNet is not in {os.path.abspath(root)}: put {split}/<wnid>/*.JPEG or {split}.zip with "
-            f"{split}_map.txt there, or set DETECTRON2_DATASETS to the folder that holds imagenet/."
-        )
-    return [{"file_name": path, "image_id": i, "category_id": label} for i, (path, label) in enumerate(items)]
+        return load_class_folders(folder)
+    if os.path.isfile(archive) and os.path.isfile(map_file):
+        dicts = [
+            {"file_name": zip_member(archive, member), "image_id": i, "category_id": label}
+            for i, (member, label) in enumerate(_read_map(map_file))
+        ]
+        return dicts, [str(i) for i in range(1 + max((x["category_id"] for x in dicts), default=-1))]
+    raise UsageError(
+        f"ImageNet is not in {os.path.abspath(root)}: put {split}/<wnid>/*.JPEG or {split}.zip with "
+        f"{split}_map.txt there, or set DETECTRON2_DATASETS to the folder that holds imagenet/."
+    )
 
 
 def _read_map(map_file):
@@ -48,5 +48,11 @@ def register_imagenet(root):
     """Register both splits; ``root`` is the folder that holds ``imagenet/``."""
     for split in ("train", "val"):
         name = f"imagenet_{split}"
-        DatasetCatalog.register(name, lambda split=split: load_imagenet(os.path.join(root, "imagenet"), split))
+        DatasetCatalog.register(name, lambda name=name, split=split: _load(name, os.path.join(root, "imagenet"), split))
         MetadataCatalog.get(name).set(evaluator_type="classification")
+
+
+def _load(name, root, split):
+    dicts, classes = load_imagenet(root, split)
+    MetadataCatalog.get(name).classes = classes  # known only now, as nothing is read before a data set is used
+    return dicts

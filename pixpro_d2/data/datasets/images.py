@@ -5,6 +5,7 @@ import os
 from detectron2.data import DatasetCatalog
 
 from ...errors import UsageError
+from .paths import check_exists
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 
@@ -31,8 +32,7 @@ def list_images(root):
 
 def register_images(name, root):
     """Register the folder tree ``root`` as data set ``name``."""
-    if not os.path.isdir(root):
-        raise UsageError(f"Data set '{name}': there is no folder {os.path.abspath(root)}.")
+    check_exists(name, root)
     DatasetCatalog.register(
         name, lambda: [{"file_name": path, "image_id": i} for i, path in enumerate(list_images(root))]
     )

@@ -9,6 +9,7 @@ from detectron2.structures import BoxMode
 
 from ...errors import UsageError
 from .images import EXTENSIONS
+from .paths import check_exists, read_image_ids
 
 
 def read_annotation(path):
@@ -53,11 +54,7 @@ def class_names(root):
 
 def image_ids(root, split):
     """Image names in ``ImageSets/Main/split.txt``; further words of a line are left out."""
-    with open(os.path.join(root, "ImageSets", "Main", f"{split}.txt")) as file:
-        names = [line.split()[0] for line in file if line.strip()]
-    if not names:
-        raise UsageError(f"{file.name} names no image.")
-    return names
+    return read_image_ids(os.path.join(root, "ImageSets", "Main", f"{split}.txt"))
 
 
 def load_voc(root, split):
@@ -69,7 +66,7 @@ def load_voc(root, split):
         width, height, objects = read_annotation(os.path.join(root, "Annotations", f"{image_id}.xml"))
         dicts.append(
             {
-                "file_name": _image_file(root, image_id),
+                "file_name": image_file(root, image_id),
                 "image_id": image_id,
                 "width": width,
                 "height": height,
@@ -82,7 +79,8 @@ def load_voc(root, split):
     return dicts
 
 
-def _image_file(root, image_id):
+def image_file(root, image_id):
+    """Path of an image in ``JPEGImages``, whatever its extension; a UsageError if there is none."""
     for extension in EXTENSIONS:
         for suffix in (extension, extension.upper()):
             path = os.path.join(root, "JPEGImages", image_id + suffix)
@@ -93,9 +91,7 @@ def _image_file(root, image_id):
 
 def register_voc(name, root, split):
     """Register a VOC folder and split as data set ``name``, for training and for detectron2's VOC evaluator."""
-    split_file = os.path.join(root, "ImageSets", "Main", f"{split}.txt")
-    if not os.path.isfile(split_file):
-        raise UsageError(f"Data set '{name}': there is no file {os.path.abspath(split_file)}.")
+    check_exists(name, os.path.join(root, "ImageSets", "Main", f"{split}.txt"), "file")
     classes = class_names(root)  # first, so that a name whose annotations are broken is not registered
     DatasetCatalog.register(name, lambda: load_voc(root, split))
     MetadataCatalog.get(name).set(

@@ -1,0 +1,14 @@
+"""The names registered below ``$DETECTRON2_DATASETS`` in addition to detectron2's own."""
+
+from .coco import register_coco_subsets
+from .imagenet import register_imagenet
+from .semseg import register_bdd100k
+from .voc_seg import register_voc_2012_sem_seg
+
+
+def register_builtin(root):
+    """Register them all; nothing below the folder ``root`` is read before a data set is used."""
+    register_imagenet(root)
+    register_coco_subsets(root)
+    register_bdd100k(root)
+    register_voc_2012_sem_seg(root)

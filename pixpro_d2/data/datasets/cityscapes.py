@@ -1,0 +1,66 @@
+"""``cityscapes:DIR@SPLIT`` and ``cityscapes_instance:DIR@SPLIT``: Cityscapes layout, in any folder.
+
+Loaders and metadata are those of detectron2's ``cityscapes_fine_{sem_seg,instance_seg}_*``.
+"""
+
+import os
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
+from detectron2.data.datasets.cityscapes import load_cityscapes_instances, load_cityscapes_semantic
+
+from ...errors import UsageError
+from .paths import check_exists
+
+IMAGE = "_leftImg8bit.png"
+LABELS = ("polygons.json", "labelIds.png", "instanceIds.png")  # what detectron2 and the evaluation read
+TRAIN_IDS = "labelTrainIds.png"  # not in the download
+
+
+def register_cityscapes(name, root, split):
+    """Register semantic segmentation with Cityscapes' 19 classes as data set ``name``."""
+    image_dir, gt_dir = _folders(name, root, split)
+    _check_files(name, root, image_dir, gt_dir, (*LABELS, TRAIN_IDS))
+    DatasetCatalog.register(name, lambda: load_cityscapes_semantic(image_dir, gt_dir))
+    _set_metadata(name, image_dir, gt_dir, evaluator_type="cityscapes_sem_seg", ignore_label=255)
+
+
+def register_cityscapes_instance(name, root, split):
+    """Register instance segmentation with Cityscapes' 8 classes of things as data set ``name``."""
+    image_dir, gt_dir = _folders(name, root, split)
+    _check_files(name, root, image_dir, gt_dir, LABELS)
+    DatasetCatalog.register(name, lambda: load_cityscapes_instances(image_dir, gt_dir))
+    _set_metadata(name, image_dir, gt_dir, evaluator_type="cityscapes_instance")
+
+
+def _folders(name, root, split):
+    folders = [os.path.join(root, part, split) for part in ("leftImg8bit", "gtFine")]
+    for folder in folders:
+        check_exists(name, folder)
+    return folders
+
+
+def _check_files(name, root, image_dir, gt_dir, suffixes):
+    """Raise a UsageError unless every image is named as Cityscapes does and has its label files."""
+    images = [(city, file) for city in sorted(os.listdir(image_dir)) for file in _files(name, image_dir, city)]
+    if not images:
+        raise UsageError(f"Data set '{name}': no image <city>/*{IMAGE} in {os.path.abspath(image_dir)}.")
+    for city, file in images:
+        if not file.endswith(IMAGE):
+            raise UsageError(f"{os.path.join(image_dir, city, file)} is not an image *{IMAGE}: move it elsewhere.")
+        for suffix in suffixes:
+            label = os.path.join(gt_dir, city, f"{file.removesuffix(IMAGE)}_gtFine_{suffix}")
+            if not os.path.isfile(label):
+                hint = f": run `CITYSCAPES_DATASET={os.path.abspath(root)} csCreateTrainIdLabelImgs`"
+                raise UsageError(f"There is no label file {label}{hint if suffix == TRAIN_IDS else ''}.")
+
+
+def _files(name, image_dir, city):
+    folder = os.path.join(image_dir, city)
+    check_exists(name, folder)
+    return sorted(os.listdir(folder))
+
+
+def _set_metadata(name, image_dir, gt_dir, **further):
+    metadata = _get_builtin_metadata("cityscapes")
+    MetadataCatalog.get(name).set(image_dir=image_dir, gt_dir=gt_dir, **metadata, **further)

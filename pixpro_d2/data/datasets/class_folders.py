@@ -1,0 +1,45 @@
+"""``classes:DIR``: one sub-folder of images a class, as ImageNet has them."""
+
+import os
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ...errors import UsageError
+from .images import list_images
+from .paths import check_exists
+
+
+def folder_classes(root):
+    """Names of the sub-folders, sorted: the classes. A folder without images counts, so that splits agree.
+
+    Raises:
+        UsageError: when there are none.
+    """
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    if not names:
+        raise UsageError(f"{os.path.abspath(root)} has no sub-folders, one for each class.")
+    return names
+
+
+def load_class_folders(root):
+    """Dataset dicts of all images in the sub-folders, with the ``category_id`` of their class.
+
+    Returns:
+        tuple: the dicts and the names of the classes.
+    """
+    classes = folder_classes(root)
+    number = {name: i for i, name in enumerate(classes)}
+    dicts = []
+    for path in list_images(root):
+        category = number.get(os.path.relpath(path, root).split(os.sep)[0])
+        if category is not None:  # an image that lies beside the folders has no class
+            dicts.append({"file_name": path, "image_id": len(dicts), "category_id": category})
+    return dicts, classes
+
+
+def register_classes(name, root):
+    """Register the folder ``root`` as data set ``name``."""
+    check_exists(name, root)
+    classes = folder_classes(root)
+    DatasetCatalog.register(name, lambda: load_class_folders(root)[0])
+    MetadataCatalog.get(name).set(classes=classes, evaluator_type="classification")

@@ -1,0 +1,60 @@
+"""Checks of the folders and files that a data set's name addresses, and lists of words in text files."""
+
+import os
+
+from ...errors import UsageError
+
+
+def check_exists(name, path, kind="folder"):
+    """Raise a UsageError unless ``path`` is what data set ``name`` needs: ``kind`` ends in "folder" or "file"."""
+    if not (os.path.isdir if kind.endswith("folder") else os.path.isfile)(path):
+        raise UsageError(f"Data set '{name}': there is no {kind} {os.path.abspath(path)}.")
+
+
+def split_where(exists, head, tail):
+    """Where to cut ``head@tail``, as either path may hold an '@' of its own.
+
+    Args:
+        exists (Callable[[str], bool]): tells a path that is there, e.g. os.path.isfile.
+        head, tail (str): the address, cut at its last '@'.
+
+    Returns:
+        tuple: the longest first path that ``exists`` and what follows it; ``head`` and ``tail`` if none does.
+    """
+    first, second = head, tail
+    while "@" in first and not exists(first):
+        first, _, middle = first.rpartition("@")
+        second = f"{middle}@{second}"
+    return (first, second) if exists(first) else (head, tail)
+
+
+def read_class_names(folder):
+    """Names in ``folder/classes.txt``, line i being class i counted from 0; None where there is no such file.
+
+    Raises:
+        UsageError: for an empty file, an empty line or a name that comes twice.
+    """
+    path = os.path.join(folder, "classes.txt")
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        names = [line.strip() for line in file.read().rstrip().split("\n")]
+    wrong = [i for i, name in enumerate(names) if not name or name in names[:i]]
+    if wrong:
+        raise UsageError(f"{path}, line {wrong[0] + 1}: expected the name of a class that no other line has.")
+    return names
+
+
+def read_image_ids(path):
+    """First words of the lines of an image set file.
+
+    Raises:
+        UsageError: where there is no such file, or nothing in it.
+    """
+    if not os.path.isfile(path):
+        raise UsageError(f"There is no file {os.path.abspath(path)}.")
+    with open(path, encoding="utf-8") as file:
+        names = [line.split()[0] for line in file if line.strip()]
+    if not names:
+        raise UsageError(f"{path} names no image.")
+    return names

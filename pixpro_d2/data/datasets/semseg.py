@@ -1,0 +1,141 @@
+"""``semseg:IMAGE_DIR@LABEL_DIR``: semantic segmentation with PNG files of class ids, and BDD100K."""
+
+import logging
+import os
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from ...errors import UsageError
+from .images import list_images
+from .paths import check_exists, read_class_names, split_where
+
+logger = logging.getLogger(__name__)
+
+IGNORE_LABEL = 255  # pixels that are neither trained on nor evaluated
+
+
+def read_label(path):
+    """Class ids of a label file as a uint8 array (height, width).
+
+    The numbers are taken as they are stored: in a palette PNG, such as Pascal VOC's, they are the ids, and the
+    colours are only for people to look at.
+
+    Raises:
+        UsageError: for a file that cannot be read, or that does not hold one id of 0 to 255 a pixel.
+    """
+    try:
+        with Image.open(path) as image:
+            mode, label = image.mode, np.asarray(image)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UsageError(f"{path} is not a readable label file: {error}.") from error
+    if label.ndim != 2 or mode == "F" or label.min() < 0 or label.max() > 255:
+        raise UsageError(f"{path} (mode {mode}) must be a PNG with one class id of 0 to 255 a pixel.")
+    return label.astype(np.uint8)
+
+
+def match_files(image_dir, label_dir):
+    """Pair images with labels by their paths below the two folders, less the extension.
+
+    Returns:
+        dict: path below the folders to (image file, label file), sorted. Files without a partner are left out;
+        their number is logged.
+
+    Raises:
+        UsageError: where there is no pair, or two files of a folder differ by their extension only.
+    """
+    images = _by_stem(image_dir, list_images(image_dir))
+    labels = _by_stem(label_dir, [path for path in list_images(label_dir) if path.lower().endswith(".png")])
+    pairs = {stem: (images[stem], labels[stem]) for stem in sorted(images.keys() & labels.keys())}
+    if not pairs:
+        raise UsageError(f"No image below {image_dir} has a PNG file of the same name below {label_dir}.")
+    if len(images) > len(pairs) or len(labels) > len(pairs):
+        logger.warning(
+            f"{len(images) - len(pairs)} images below {image_dir} have no label in {label_dir} and "
+            f"{len(labels) - len(pairs)} labels have no image: they are left out."
+        )
+    return pairs
+
+
+def _by_stem(folder, paths):
+    found = {}
+    for path in paths:
+        stem = os.path.splitext(os.path.relpath(path, folder))[0]
+        if stem in found:
+            raise UsageError(f"{found[stem]} and {path} differ by their extension only: remove one of them.")
+        found[stem] = path
+    return found
+
+
+def load_sem_seg(name, pairs):
+    """Dataset dicts of ``pairs`` (see :func:`match_files`).
+
+    Where the metadata of data set ``name`` has no classes, they are numbers, as many as the labels need.
+    """
+    dicts = []
+    for stem, (image_file, label_file) in pairs.items():
+        try:
+            with Image.open(label_file) as image:  # reads the header only
+                width, height = image.size
+        except OSError as error:
+            raise UsageError(f"{label_file} is not a readable label file: {error}.") from error
+        dicts.append(
+            {
+                "file_name": image_file,
+                "image_id": stem,
+                "height": height,
+                "width": width,
+                "sem_seg_file_name": label_file,
+            }
+        )
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("stuff_classes", None) is None:  # kept from the first load on: scanning takes long
+        metadata.stuff_classes = [str(i) for i in range(_count_classes(name, pairs))]
+    return dicts
+
+
+def _count_classes(name, pairs):
+    logger.info(f"Data set '{name}' has no classes.txt: looking for the largest id in {len(pairs)} label files ...")
+    largest = -1
+    for _, label_file in pairs.values():
+        ids = np.unique(read_label(label_file))
+        largest = max(largest, *(int(i) for i in ids if i != IGNORE_LABEL), -1)
+    if largest < 0:
+        raise UsageError(f"Data set '{name}': all pixels of all labels are {IGNORE_LABEL}, which is ignored.")
+    logger.info(
+        f"Data set '{name}': {largest + 1} classes. A classes.txt beside the labels, one name a line, spares this "
+        "scan and gives all splits the same classes."
+    )
+    return largest + 1
+
+
+def set_metadata(name, **further):
+    """Set what detectron2's SemSegEvaluator needs in the metadata of data set ``name``, except for the classes."""
+    MetadataCatalog.get(name).set(evaluator_type="sem_seg", ignore_label=IGNORE_LABEL, **further)
+
+
+def register_sem_seg(name, image_dir, label_dir):
+    """Register a folder of images and a folder of labels as data set ``name``."""
+    image_dir, label_dir = split_where(os.path.isdir, image_dir, label_dir)
+    check_exists(name, image_dir, "image folder")
+    check_exists(name, label_dir, "label folder")
+    classes = read_class_names(label_dir)
+    DatasetCatalog.register(name, lambda: load_sem_seg(name, match_files(image_dir, label_dir)))
+    set_metadata(name, image_dir=image_dir, label_dir=label_dir, **({"stuff_classes": classes} if classes else {}))
+
+
+def register_bdd100k(root):
+    """Register ``bdd100k_sem_seg_train`` and ``_val``, with Cityscapes' 19 classes, below the folder ``root``."""
+    classes = MetadataCatalog.get("cityscapes_fine_sem_seg_train").stuff_classes
+    for split in ("train", "val"):
+        name = f"bdd100k_sem_seg_{split}"
+        folders = [os.path.join(root, "bdd100k", part, split) for part in ("images/10k", "labels/sem_seg/masks")]
+        DatasetCatalog.register(name, lambda name=name, folders=folders: _load_folders(name, *folders))
+        set_metadata(name, image_dir=folders[0], label_dir=folders[1], stuff_classes=list(classes))
+
+
+def _load_folders(name, image_dir, label_dir):
+    check_exists(name, image_dir, "image folder")
+    check_exists(name, label_dir, "label folder")
+    return load_sem_seg(name, match_files(image_dir, label_dir))

@@ -1,0 +1,56 @@
+"""``voc_seg:DIR@SPLIT``: semantic segmentation in Pascal VOC layout."""
+
+import os
+
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets.pascal_voc import CLASS_NAMES
+
+from ...errors import UsageError
+from .paths import check_exists, read_class_names, read_image_ids
+from .semseg import load_sem_seg, set_metadata
+from .voc import image_file
+
+VOC_CLASSES = ("background", *CLASS_NAMES)  # alphabetical, as the ids in VOC's labels are
+
+
+def match_voc_files(root, split):
+    """Image and label files of the images in ``ImageSets/Segmentation/split.txt``.
+
+    The split ``train_aug``, the list of 10,582 images that is usual with the further annotations of SBD (Hariharan
+    et al. 2011), takes its labels from ``SegmentationClassAug`` if there is one; the others always take them from
+    ``SegmentationClass``.
+
+    Returns:
+        dict: image name to (image file, label file).
+    """
+    folder = os.path.join(root, "SegmentationClassAug")
+    if split != "train_aug" or not os.path.isdir(folder):
+        folder = os.path.join(root, "SegmentationClass")
+    pairs = {}
+    for image_id in read_image_ids(_split_file(root, split)):
+        label = os.path.join(folder, f"{image_id}.png")
+        if not os.path.isfile(label):
+            raise UsageError(f"There is no label {os.path.abspath(label)}, which split '{split}' names.")
+        pairs[image_id] = image_file(root, image_id), label
+    return pairs
+
+
+def register_voc_seg(name, root, split):
+    """Register a VOC folder and split as data set ``name``; its classes are VOC's, or those in root/classes.txt."""
+    check_exists(name, _split_file(root, split), "file")
+    _register(name, root, split, read_class_names(root) or list(VOC_CLASSES))
+
+
+def register_voc_2012_sem_seg(root):
+    """Register ``voc_2012_sem_seg_{train,val,train_aug}`` below the folder ``root``."""
+    for split in ("train", "val", "train_aug"):
+        _register(f"voc_2012_sem_seg_{split}", os.path.join(root, "VOC2012"), split, list(VOC_CLASSES))
+
+
+def _register(name, root, split, classes):
+    DatasetCatalog.register(name, lambda: load_sem_seg(name, match_voc_files(root, split)))
+    set_metadata(name, dirname=root, split=split, stuff_classes=classes)
+
+
+def _split_file(root, split):
+    return os.path.join(root, "ImageSets", "Segmentation", f"{split}.txt")

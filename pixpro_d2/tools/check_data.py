@@ -1,0 +1,143 @@
+"""Check a data set before training on it.
+
+python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR]
+
+NAME is what stands in DATASETS.TRAIN or TEST: a registered name, or an address such as voc:DIR@SPLIT. Prints the
+number and sizes of the images, how often each class occurs, the NUM_CLASSES to set and what is wrong: files that are
+missing or unreadable, sizes that differ, classes out of range, boxes outside their image. Exits with 1 if anything is.
+"""
+
+import argparse
+import functools
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.logger import setup_logger
+from pycocotools import mask as rle
+from tabulate import tabulate
+from tqdm import tqdm
+
+from ..data import ensure_registered
+from ..data.datasets.semseg import read_label
+from ..data.inspection import TASKS, inspect, task_of
+from ..data.reader import UnreadableImage, read_image
+from ..errors import UsageError
+from ..visualization.canvas import LINE, MARGIN, Canvas, palette, text_width
+from ..visualization.detections import draw_detections
+from ..visualization.segmentation import blend, draw_segmentation
+
+SAMPLE = 200  # images whose files are opened, unless all are
+SHOWN = 10  # problems that are printed
+EXTREMES = 10  # classes of a long list that are printed from either end
+
+
+def load(name):
+    """Dataset dicts of the data set ``name``.
+
+    Raises:
+        UsageError: for an unknown name, or a data set that cannot be loaded or is empty.
+    """
+    ensure_registered([name])
+    try:
+        dicts = DatasetCatalog.get(name)
+    except (OSError, AssertionError) as error:  # how detectron2's own loaders say that files are missing
+        raise UsageError(f"Data set '{name}' cannot be loaded: {error}.") from error
+    if not dicts:
+        raise UsageError(f"Data set '{name}' has no images.")
+    return dicts
+
+
+def describe(name, report):
+    """Lines of text about a data set, without its problems."""
+    lines = [f"{name}: {report.images} images, {report.opened} of them opened"]
+    for side, values in zip(("width", "height"), zip(*report.sizes)):
+        lines.append(f"  {side}: {min(values)} / {statistics.median(values):g} / {max(values)} pixels (min/median/max)")
+    if report.task is None:
+        return [*lines, "  no labels: for pre-training only"]
+    _, key, unit = TASKS[report.task]
+    lines.append(f"  {report.task}, {len(report.classes)} classes: set {key} to {len(report.classes)}")
+    total = max(1, report.counts.total())
+    rows = [(i, x, report.counts[i], f"{100 * report.counts[i] / total:.1f} %") for i, x in enumerate(report.classes)]
+    if len(rows) > 2 * EXTREMES + 80:  # COCO's 80 classes are shown
+        rows.sort(key=lambda row: -row[2])
+        lines.append(f"  the {EXTREMES} most frequent classes and the {EXTREMES} rarest:")
+        rows = rows[:EXTREMES] + rows[-EXTREMES:]
+    where = " (opened files)" if report.task == "segmentation" else ""
+    return lines + tabulate(rows, headers=("class", "name", unit + where, "share")).splitlines()
+
+
+def draw(record, metadata):
+    """Picture, PIL, of an image with its labels."""
+    image = read_image(record["file_name"])
+    task = task_of(record)
+    if task == "segmentation":
+        return draw_segmentation(image, read_label(record["sem_seg_file_name"]), metadata.stuff_classes)
+    if task == "detection":
+        names, annotations = metadata.thing_classes, record["annotations"]
+        masked = blend(image, _category_map(annotations, image.height, image.width), palette(len(names)))
+        return draw_detections(masked, annotations, {}, names, side=max(300, *image.size), legend=False)
+    caption = metadata.classes[record["category_id"]] if task == "classification" else "no labels"
+    width = max(image.width, round(text_width(caption)))
+    canvas = Canvas(width + 2 * MARGIN, image.height + LINE + 2 * MARGIN)
+    canvas.text(MARGIN, MARGIN, caption)
+    canvas.paste(image, (MARGIN, MARGIN + LINE), 1)
+    return canvas.finish()
+
+
+def _category_map(annotations, height, width):
+    """Category of the mask on each pixel, int (height, width); -1 where there is none."""
+    ids = np.full((height, width), -1)
+    for annotation in annotations:
+        shape = annotation.get("segmentation")
+        if isinstance(shape, list):  # polygons
+            shape = rle.merge(rle.frPyObjects(shape, height, width))
+        if shape is not None:
+            ids[rle.decode(shape).astype(bool)] = annotation["category_id"]
+    return ids
+
+
+def save_pictures(dicts, metadata, folder, count=4):
+    """Write the first ``count`` images with their labels to ``folder`` as PNG; returns the paths."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i, record in enumerate(dicts[:count]):
+        path = Path(folder, f"{i}_{Path(record['file_name']).stem}.png")
+        draw(record, metadata).save(path)
+        paths.append(path)
+    return paths
+
+
+def main(argv=None):
+    """Run the command line ``argv``, by default that of the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pixpro_d2.tools.check_data", description="Check a data set before training on it."
+    )
+    parser.add_argument("name", metavar="NAME", help="registered name or address, as in DATASETS.TRAIN")
+    parser.add_argument("--all", action="store_true", help=f"open every file, not only {SAMPLE} evenly spaced ones")
+    parser.add_argument("--pictures", metavar="DIR", help="write the first images with their labels to this folder")
+    args = parser.parse_args(argv)
+    setup_logger(name="pixpro_d2")
+    try:
+        dicts = load(args.name)
+        metadata = MetadataCatalog.get(args.name)
+        progress = functools.partial(tqdm, desc="check", unit="image", leave=False)
+        report = inspect(dicts, metadata, None if args.all else SAMPLE, progress)
+        print("\n".join(describe(args.name, report)))
+        for problem in report.problems[:SHOWN]:
+            print(f"problem: {problem}")
+        if len(report.problems) > SHOWN:
+            print(f"... and {len(report.problems) - SHOWN} more problems")
+        if args.pictures:
+            for path in save_pictures(dicts, metadata, args.pictures):
+                print(f"wrote {path}")
+    except (UsageError, UnreadableImage) as error:
+        raise SystemExit(f"error: {error}") from None
+    print(f"{len(report.problems)} problems" if report.problems else "no problems found")
+    sys.exit(1 if report.problems else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""COCO annotation files that are broken in one way or another."""
+
+import json
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.errors import UsageError
+
+IMAGE = {"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}
+BOX = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}
+GOOD = {"images": [IMAGE], "annotations": [BOX], "categories": [{"id": 1, "name": "x"}]}
+
+
+def _load(folder, text):
+    (folder / "a.json").write_text(text)
+    name = f"coco:{folder}/a.json@{folder}"
+    ensure_registered([name])
+    return name, DatasetCatalog.get(name)
+
+
+def test_a_good_file(tmp_path):
+    name, (record,) = _load(tmp_path, json.dumps(GOOD))
+    assert record["file_name"] == f"{tmp_path}/a.jpg" and record["annotations"][0]["category_id"] == 0
+    assert MetadataCatalog.get(name).thing_classes == ["x"]
+
+
+def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path):
+    assert _load(tmp_path, json.dumps({**GOOD, "annotations": []}))[1][0]["annotations"] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "JSONDecodeError"),
+        ('{"images": [', "JSONDecodeError"),
+        ("[]", "no images, no annotations, no categories"),
+        ("3", "no images, no annotations, no categories"),
+        *((json.dumps({k: v for k, v in GOOD.items() if k != key}), f"no {key}") for key in GOOD),
+        *((json.dumps({**GOOD, key: []}), f"no {key}") for key in ("images", "categories")),
+        (json.dumps({**GOOD, "annotations": [{**BOX, "category_id": 9}]}), "category_id=9"),
+        (json.dumps({**GOOD, "annotations": [BOX, BOX]}), "not unique"),
+        (json.dumps({**GOOD, "images": [{"id": 1}]}), "file_name"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, text, reason):
+    with pytest.raises(UsageError, match=reason) as caught:
+        _load(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path}/a.json is not a usable COCO annotation file")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_went_away(tmp_path):
+    name, _ = _load(tmp_path, json.dumps(GOOD))
+    (tmp_path / "a.json").unlink()
+    with pytest.raises(UsageError, match="no annotation file"):
+        DatasetCatalog.get(name)

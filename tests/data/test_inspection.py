@@ -1,0 +1,110 @@
+"""What the inspection of a data set finds, and what it lets pass."""
+
+import numpy as np
+import pytest
+from data_helpers import write_images
+from detectron2.data.catalog import Metadata
+from detectron2.structures import BoxMode
+from PIL import Image
+
+from pixpro_d2.data.inspection import inspect
+
+
+@pytest.fixture
+def images(tmp_path):
+    return write_images(tmp_path / "images", 4, (12, 16))
+
+
+def _boxes(path, *boxes, category=0):
+    annotations = [{"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": category} for box in boxes]
+    return {"file_name": str(path), "width": 16, "height": 12, "annotations": annotations}
+
+
+def _detection(*dicts, sample=None):
+    return inspect(list(dicts), Metadata(thing_classes=["a", "b"]), sample)
+
+
+def test_good_boxes(images):
+    report = _detection(_boxes(images[0], [0, 0, 16, 12], [1, 2, 3, 4]), _boxes(images[1], [0, 0, 9, 9], category=1))
+    assert (report.task, report.classes, report.images, report.opened) == ("detection", ["a", "b"], 2, 2)
+    assert report.problems == [] and dict(report.counts) == {0: 2, 1: 1} and report.sizes == [(16, 12)] * 2
+
+
+@pytest.mark.parametrize("box", [[-0.5, 0, 4, 4], [3, 3, 17, 13]])
+def test_a_pixel_out_of_the_image_passes(images, box):
+    assert _detection(_boxes(images[0], box)).problems == []
+
+
+@pytest.mark.parametrize(
+    ("box", "problem"),
+    [
+        ([-2, 0, 4, 4], "reaches out of the image, which is 16 x 12"),
+        ([0, 0, 4, 14], "reaches out"),
+        ([4, 0, 4, 4], "empty"),
+        ([4, 6, 8, 5], "empty"),
+    ],
+)
+def test_bad_boxes(images, box, problem):
+    (found,) = _detection(_boxes(images[0], [0, 0, 4, 4], box)).problems
+    assert problem in found and str(images[0]) in found and str([float(c) for c in box]) in found
+
+
+def test_other_box_modes(images):
+    record = _boxes(images[0], [10, 4, 6, 8])
+    record["annotations"][0]["bbox_mode"] = BoxMode.XYWH_ABS
+    assert _detection(record).problems == []
+
+
+def test_class_out_of_range(images):
+    (found,) = _detection(_boxes(images[0], [0, 0, 4, 4], category=2)).problems
+    assert found == f"{images[0]} has class 2, but the classes are 0 to 1"
+
+
+def test_files(images, tmp_path):
+    images[1].write_bytes(images[1].read_bytes()[:50])
+    wrong_size = {**_boxes(images[2]), "width": 12, "height": 16}
+    report = _detection(_boxes(images[0]), _boxes(images[1]), wrong_size, _boxes(tmp_path / "none.png"))
+    assert len(report.problems) == 3
+    assert f"unreadable image {images[1]}" in report.problems[0]
+    assert report.problems[1] == f"{images[2]} is 16 x 12 pixels, its annotation says 12 x 16"
+    assert report.problems[2] == f"missing file {tmp_path}/none.png"
+
+
+def test_a_sample_opens_some_files_but_looks_for_all(images, tmp_path):
+    images[1].write_bytes(b"")
+    dicts = [_boxes(path, [0, 0, 4, 4]) for path in images]
+    report = _detection(*dicts, _boxes(tmp_path / "none.png"), sample=3)  # every second one
+    assert report.opened == 3 and report.sizes == [(16, 12)] * 2 and report.counts[0] == 4
+    assert report.problems == [f"missing file {tmp_path}/none.png"]
+
+
+def test_segmentation(images, tmp_path):
+    dicts = []
+    for path, label in zip(images, (np.zeros((12, 16)), np.full((12, 16), 255), np.ones((16, 12)), None)):
+        file = tmp_path / f"{path.stem}_label.png"
+        if label is not None:
+            Image.fromarray(label.astype(np.uint8)).save(file)
+        dicts.append({"file_name": str(path), "sem_seg_file_name": str(file)})
+    Image.fromarray(np.full((12, 16), 7, dtype=np.uint8)).save(dicts[0]["sem_seg_file_name"])
+    report = inspect(dicts, Metadata(stuff_classes=["a", "b"], ignore_label=255))
+    assert report.task == "segmentation" and dict(report.counts) == {7: 192, 1: 192}
+    assert report.problems == [
+        f"{dicts[0]['sem_seg_file_name']} has class 7, but the classes are 0 to 1",
+        f"{dicts[2]['sem_seg_file_name']} is 12 x 16 pixels, its image 16 x 12",
+        f"missing file {dicts[3]['sem_seg_file_name']}",
+    ]
+
+
+def test_a_colour_picture_is_no_label(images):
+    dicts = [{"file_name": str(images[0]), "sem_seg_file_name": str(images[0])}]
+    (found,) = inspect(dicts, Metadata(stuff_classes=["a"], ignore_label=255)).problems
+    assert "mode RGB" in found
+
+
+def test_classification_and_images_without_labels(images):
+    dicts = [{"file_name": str(path), "category_id": i} for i, path in enumerate(images)]
+    report = inspect(dicts, Metadata(classes=["a", "b", "c"]))
+    assert report.task == "classification" and report.counts == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert report.problems == [f"{images[3]} has class 3, but the classes are 0 to 2"]
+    report = inspect([{"file_name": str(path)} for path in images], Metadata())
+    assert (report.task, report.problems, len(report.sizes)) == (None, [], 4)

@@ -1,0 +1,119 @@
+"""check_data on every kind of data set."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_helpers import write_images
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from pixpro_d2.data.datasets.imagenet import load_imagenet
+from pixpro_d2.tools import check_data
+from pixpro_d2.tools.render import dataset_names, render_dataset
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+LAYOUTS = ["voc", "coco", "cityscapes", "classes"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("check") / "scenes"
+    render_dataset(out, train=3, test=2, size=64, seed=2, layouts=LAYOUTS)
+    return out
+
+
+def _check(capsys, *argv):
+    """Exit code and what was printed."""
+    with pytest.raises(SystemExit) as caught:
+        check_data.main([str(arg) for arg in argv])
+    return caught.value.code, capsys.readouterr().out
+
+
+# scheme -> its line about the classes
+EXPECTED = {
+    "voc": "detection, 5 classes: set MODEL.ROI_HEADS.NUM_CLASSES",
+    "voc_seg": "segmentation, 6 classes: set MODEL.SEM_SEG_HEAD.NUM_CLASSES to 6",
+    "coco": "detection, 5 classes: set MODEL.ROI_HEADS.NUM_CLASSES",
+    "cityscapes": "segmentation, 19 classes: set MODEL.SEM_SEG_HEAD.NUM_CLASSES to 19",
+    "cityscapes_instance": "detection, 8 classes: set MODEL.ROI_HEADS.NUM_CLASSES",
+    "classes": "classification, 5 classes: set MODEL.CLASSIFIER.NUM_CLASSES to 5",
+}
+
+
+@pytest.mark.parametrize("number", range(len(EXPECTED)))
+def test_rendered_data_have_no_problems(scenes, tmp_path, capsys, number):
+    name = dataset_names(scenes, "train", LAYOUTS)[number]
+    code, printed = _check(capsys, name, "--pictures", tmp_path / "pictures")
+    assert code == 0 and printed.endswith("no problems found\n")
+    assert EXPECTED[name.partition(":")[0]] in printed
+    pictures = sorted((tmp_path / "pictures").iterdir())
+    assert len(pictures) == (3 if number < 5 else min(4, len(list((scenes / "train").rglob("*.jpg")))))
+    for path in pictures:
+        assert f"wrote {path}" in printed
+        assert len(np.unique(np.asarray(Image.open(path)).reshape(-1, 3), axis=0)) > 100  # a picture of something
+
+
+def test_counts_are_those_of_the_annotations(scenes, capsys):
+    _, printed = _check(capsys, f"voc:{scenes}@train")
+    rows = {words[1]: int(words[2]) for words in map(str.split, printed.splitlines()) if words[-1:] == ["%"]}
+    xml = "".join((scenes / "Annotations" / f"{i:06d}.xml").read_text() for i in range(3))
+    assert rows == {name: xml.count(f"<name>{name}</name>") for name in rows} and sum(rows.values()) > 5
+
+
+def test_problems_are_listed_and_fail(tmp_path, capsys):
+    paths = write_images(tmp_path / "a", 15)
+    for path in paths[:12]:
+        path.write_bytes(b"no image")
+    code, printed = _check(capsys, f"classes:{tmp_path}")
+    assert code == 1
+    lines = printed.splitlines()
+    assert [line.startswith(f"problem: unreadable image {tmp_path}/a/0") for line in lines].count(True) == 10
+    assert lines[-2:] == ["... and 2 more problems", "12 problems"]
+
+
+def test_only_all_opens_every_file(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(check_data, "SAMPLE", 3)
+    paths = write_images(tmp_path / "a", 6)
+    paths[1].write_bytes(b"no image")
+    code, printed = _check(capsys, f"images:{tmp_path}")
+    assert code == 0 and "6 images, 3 of them opened" in printed and "pre-training only" in printed
+    code, printed = _check(capsys, f"images:{tmp_path}", "--all")
+    assert code == 1 and "6 images, 6 of them opened" in printed
+    assert "  width: 16 / 16 / 16 pixels" in printed and "  height: 12 / 12 / 12 pixels" in printed
+
+
+def test_a_long_list_of_classes_is_cut(tmp_path, capsys):
+    for i in range(120):
+        write_images(tmp_path / f"c{i:03d}", 2 if i == 60 else 1)
+    _, printed = _check(capsys, f"classes:{tmp_path}")
+    assert "120 classes" in printed and "the 10 most frequent classes and the 10 rarest" in printed
+    rows = [line.split() for line in printed.splitlines() if line.endswith("%")]
+    assert len(rows) == 20 and rows[0][:3] == ["60", "c060", "2"]
+
+
+def test_images_in_an_archive(tmp_path, capsys):
+    (path,) = write_images(tmp_path, 1)
+    with zipfile.ZipFile(tmp_path / "val.zip", "w") as archive:
+        archive.write(path, "x/000.png")
+    (tmp_path / "val_map.txt").write_text("x/000.png\t0\n")
+    DatasetCatalog.register(str(tmp_path), lambda: load_imagenet(str(tmp_path), "val")[0])
+    MetadataCatalog.get(str(tmp_path)).classes = ["0"]
+    assert _check(capsys, tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("name", ["nope", "voc:/none@train", "coco_2017_val", "imagenet_val"])
+def test_a_data_set_that_cannot_be_loaded(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="^error: .*\\.$"):
+        check_data.main([name])
+
+
+@pytest.mark.shared_data
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared/data beside the checkout")
+@pytest.mark.parametrize("name", [f"voc:{SHARED}/bccd@trainval", f"classes:{SHARED}/imagenet_samples/train"])
+def test_real_data(name, tmp_path, capsys):
+    code, printed = _check(capsys, name, "--pictures", tmp_path)
+    assert code == 0 and len(list(tmp_path.iterdir())) == 4
+    assert "RBC" in printed or "1000 classes" in printed

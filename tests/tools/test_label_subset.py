@@ -1,0 +1,104 @@
+"""Subsets of COCO annotation files: nested, seeded, complete."""
+
+import json
+import random
+
+import pytest
+
+from pixpro_d2.errors import UsageError
+from pixpro_d2.tools import label_subset
+from pixpro_d2.tools.label_subset import draw_images, write_subsets
+
+
+@pytest.fixture
+def instances(tmp_path):
+    content = {
+        "info": {"year": 2017},
+        "licenses": [],
+        "categories": [{"id": 1, "name": "x"}, {"id": 5, "name": "y"}],
+        "images": [{"id": 3 * i, "file_name": f"{i}.jpg", "width": 8, "height": 8} for i in range(200)],
+        "annotations": [{"id": i, "image_id": 3 * (i % 150), "category_id": 1} for i in range(300)],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    return path, content
+
+
+def test_subsets_are_parts_of_the_file(instances, tmp_path):
+    path, content = instances
+    written = write_subsets(path, tmp_path / "deep" / "out", [1, 10, 2.5])
+    assert [item[:2] for item in written] == [
+        (tmp_path / "deep" / "out" / f"instances_{percent}pct.json", count)
+        for percent, count in [("1", 2), ("10", 20), ("2.5", 5)]
+    ]
+    assert len(list((tmp_path / "deep" / "out").iterdir())) == 3
+    for out, images, annotations in written:
+        subset = json.loads(out.read_text())
+        assert {key: subset[key] for key in ("info", "licenses", "categories")} == {
+            key: content[key] for key in ("info", "licenses", "categories")
+        }
+        ids = {image["id"] for image in subset["images"]}
+        assert len(ids) == images and all(image in content["images"] for image in subset["images"])
+        assert subset["annotations"] == [x for x in content["annotations"] if x["image_id"] in ids]
+        assert len(subset["annotations"]) == annotations
+
+
+def test_smaller_subsets_lie_within_larger_ones():
+    sizes = [0.5, 1, 2, 5, 10, 50, 100]
+    drawn = [draw_images(range(1000), percent, seed=3) for percent in sizes]
+    assert [len(ids) for ids in drawn] == [5, 10, 20, 50, 100, 500, 1000]
+    assert all(small < large for small, large in zip(drawn, drawn[1:]))
+
+
+def test_only_ids_and_seed_decide():
+    ids = list(range(0, 3000, 7))
+    shuffled = random.Random(1).sample(ids, len(ids))
+    assert draw_images(ids, 10, 0) == draw_images(shuffled, 10, 0)
+    assert draw_images(ids, 10, 0) != draw_images(ids, 10, 1)
+    assert set(ids[:43]) != draw_images(ids, 10, 0)  # at random, not the first ones
+
+
+def test_at_least_one_image():
+    assert len(draw_images([4, 9], 1, 0)) == 1
+
+
+@pytest.mark.parametrize(
+    ("percents", "seed", "message"),
+    [([0], 0, "percentage 0"), ([1, 101], 0, "percentage 101"), ([-1], 0, "percentage -1"), ([1], -2, "seed -2")],
+)
+def test_numbers_out_of_range(instances, tmp_path, percents, seed, message):
+    with pytest.raises(UsageError, match=message):
+        write_subsets(instances[0], tmp_path / "out", percents, seed)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"images": [], "annotations": []}', '{"images": [{"id": 1}]}'])
+def test_files_that_are_not_coco(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        write_subsets(path, tmp_path / "out", [1])
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_failed_write_leaves_the_old_file(instances, tmp_path, monkeypatch):
+    ((out, *_),) = write_subsets(instances[0], tmp_path, [1])
+    before = out.read_text()
+
+    def fail(source, target):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(label_subset.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_subsets(instances[0], tmp_path, [1], seed=9)
+    assert out.read_text() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"instances.json", "instances_1pct.json"}
+
+
+def test_the_command(instances, tmp_path, capsys):
+    label_subset.main([str(instances[0]), str(tmp_path / "out"), "--percent", "1", "10", "--seed", "4"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{tmp_path}/out/instances_1pct.json: 2 images, ")
+    assert lines[1].startswith(f"{tmp_path}/out/instances_10pct.json: 20 images, ")
+    with pytest.raises(SystemExit, match="error: .*none.json"):
+        label_subset.main([str(tmp_path / "none.json"), str(tmp_path), "--percent", "1"])
