@@ -14,14 +14,15 @@ setup(
     packages=find_packages(include=["pixpro_d2", "pixpro_d2.*"]),
     python_requires=">=3.10",
     install_requires=[
-        "torch>=2.3",
-        "torchvision>=0.18",
+        "torch>=2.6",
+        "torchvision>=0.21",
         "detectron2>=0.6",  # not on PyPI: tools/install_detectron2.py, or a build from its repository
         "fvcore>=0.1.5",
         "numpy>=1.23",
         "Pillow>=9.1",
         "pycocotools>=2.0.2",
         "cityscapesscripts>=2.2",  # detectron2's Cityscapes data sets read their labels with it
+        "safetensors>=0.4",
         "shapely>=2",  # detectron2 reads Cityscapes' polygons with it
         "tabulate",
         "tqdm>=4.29",

@@ -1,10 +1,13 @@
 """Running train_net.py as a user does."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from pixpro_d2.engine import argument_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +25,16 @@ def run(*args, **kwargs):
     code, output = train_net(*args, **kwargs)
     assert code == 0, output[-4000:]
     return output
+
+
+def run_here(*args):
+    """As :func:`run`, but in this process; returns what its main function returns and raises what it raises."""
+    spec = importlib.util.spec_from_file_location("train_net", ROOT / "train_net.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    words = list(map(str, args))
+    words[words.index("--config-file") + 1] = str(ROOT / words[words.index("--config-file") + 1])
+    return module.main(argument_parser().parse_args(words))
 
 
 def metrics(folder):

@@ -1,5 +1,6 @@
 """Loading and saving weights."""
 
 from .checkpointer import PixProCheckpointer
+from .convention import InputConvention
 
-__all__ = ["PixProCheckpointer"]
+__all__ = ["InputConvention", "PixProCheckpointer"]

@@ -1,41 +1,48 @@
 """The checkpointer of pre-training and of every downstream task."""
 
 import os
-import pickle
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 
 from ..errors import UsageError
-from .transfer import fit, trunk_names
-
-TARGET_PREFIX = "target_"
+from .convention import as_options
+from .formats import recognise
+from .reading import read_checkpoint
+from .transfer import STATISTICS, WEIGHTS, fit, match_suffixes, trunk_names
+from .writing import write_file
 
 
 class PixProCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer, which also
 
+    * reads files without running code from them, in any format of :mod:`.formats`;
     * loads the checkpoint of a pre-training run into any detector, and says in one line what was loaded;
-    * makes MODEL.WEIGHTS that do not cover the backbone an error instead of a warning;
+    * makes MODEL.WEIGHTS that do not cover the backbone, or expect another input, an error instead of a warning;
     * writes a file under a temporary name first, so that a crash leaves the previous one.
     """
 
-    def __init__(self, model, save_dir="", *, allow_partial=False, **kwargs):
+    def __init__(self, model, save_dir="", *, allow_partial=False, require_trunk=False, convention=None, **kwargs):
         """
         Args:
             model, save_dir, kwargs: as for detectron2's DetectionCheckpointer.
             allow_partial (bool): accept MODEL.WEIGHTS that cover only a part of the backbone.
+            require_trunk (bool): for a frozen feature extractor: accept nothing but MODEL.WEIGHTS that cover it
+                with its norms' statistics, whatever ``allow_partial``.
+            convention (InputConvention or None): of the model; stored in what is saved, and MODEL.WEIGHTS of
+                another one are an error.
         """
         super().__init__(model, save_dir, **kwargs)
         self.allow_partial = allow_partial
+        self.require_trunk = require_trunk
+        self.convention = convention
         self._initializing_from = None
 
     def load(self, path, checkpointables=None):
         """As detectron2's; with ``checkpointables=[]`` (MODEL.WEIGHTS) the weights may be another model's.
 
         Raises:
-            UsageError: for a missing or damaged file, or weights that do not cover the backbone.
+            UsageError: for a file that is missing, damaged or unsafe, or weights that do not suit the model.
         """
         if path and "://" not in path and not os.path.isfile(path):
             raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
@@ -48,57 +55,84 @@ class PixProCheckpointer(DetectionCheckpointer):
             return
         data = {"model": self.model.state_dict(), **kwargs}
         data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
+        if self.convention is not None:
+            data["input"] = self.convention.to_dict()
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        torch.save(data, f"{path}.tmp")
-        os.replace(f"{path}.tmp", path)
+        write_file(path, lambda partial: torch.save(data, partial))
         self.tag_last_checkpoint(f"{name}.pth")
 
     def _load_file(self, filename):
-        try:
-            return super()._load_file(filename)
-        except (EOFError, RuntimeError, pickle.UnpicklingError, UnicodeDecodeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UsageError(f"{filename} is not a readable checkpoint ({reason}).") from error
-
-    def _load_model(self, checkpoint):
+        checkpoint = read_checkpoint(filename)
         if self._initializing_from is not None:
-            checkpoint["model"] = self._fit(checkpoint, self._initializing_from)
-            checkpoint["matching_heuristics"] = False
-        return super()._load_model(checkpoint)
+            return {"model": self._fit(recognise(checkpoint, filename))}
+        if "model" not in checkpoint:
+            raise UsageError(f"{filename} is no checkpoint of a run: give such weights as MODEL.WEIGHTS.")
+        return checkpoint
 
-    def _fit(self, checkpoint, path):
-        """The checkpoint's weights under this model's names; checks and logs how much of the backbone they cover."""
+    def _fit(self, source):
+        """The weights of a file under this model's names; checks and logs how much of the backbone they cover."""
         own = self.model.state_dict()
-        state = checkpoint["model"]
-        self._convert_ndarray_to_tensor(state)
-        if checkpoint.get("matching_heuristics", False):
-            # Suffix matching must not see the target branch: it refuses names that fit twice.
-            online = {name: value for name, value in own.items() if not name.startswith(TARGET_PREFIX)}
-            c2 = checkpoint.get("__author__") == "Caffe2"
-            state = align_and_update_state_dicts(online, state, c2_conversion=c2)
-        transfer = fit({name.removeprefix("module."): value for name, value in state.items()}, own)
-        self._report(path, own, transfer, list(state))
+        state = match_suffixes(source.state, own) if source.match_suffixes else source.state
+        transfer = fit(state, own)
+        self._check_coverage(source, own, transfer)
+        self._check_convention(source)
+        self._report(source, own, transfer)
         return transfer.state
 
-    def _report(self, path, own, transfer, names):
+    def _check_coverage(self, source, own, transfer):
+        path, frozen = self._initializing_from, self.require_trunk
+        trunk = trunk_names(own)
+        expected = trunk_names(own, WEIGHTS + STATISTICS) if frozen and not source.folded_norms else trunk
+        missing = [name for name in expected if name not in transfer.state]
+        if trunk and not any(name in transfer.state for name in trunk):
+            kind = f"recognised as {source.format}" if source.format else "of no known format"
+            raise UsageError(
+                f"MODEL.WEIGHTS {path}, {kind}, holds no weight of this model's backbone: its first names are "
+                f"{', '.join(list(source.state)[:3])}, the model expects {', '.join(trunk[:3])}."
+            )
+        if not missing or (self.allow_partial and not frozen):
+            return
+        why = "has another shape there" if missing[0] in transfer.misshapen else "is not in it"
+        advice = " (the backbone is frozen and must be covered)"
+        advice = advice if frozen else ", or set MODEL.ALLOW_PARTIAL_WEIGHTS True"
+        raise UsageError(
+            f"MODEL.WEIGHTS {path} covers only {len(expected) - len(missing)} of the backbone's {len(expected)} "
+            f"weights ({missing[0]} {why}): use the depth and options it was trained with{advice}."
+        )
+
+    def _check_convention(self, source):
+        theirs, ours = source.convention, self.convention
+        keys = theirs.keys_to_set(ours) if theirs and ours else {}
+        if keys:
+            raise UsageError(
+                f"MODEL.WEIGHTS {self._initializing_from} was trained with {theirs}, unlike this config: set "
+                f"{as_options(keys)}."
+            )
+
+    def _report(self, source, own, transfer):
         trunk = trunk_names(own)
         loaded = [name for name in trunk if name in transfer.state]
-        if not loaded and trunk:
-            raise UsageError(
-                f"MODEL.WEIGHTS {path} holds no weight of this model's backbone: its first names are "
-                f"{', '.join(names[:3])}, the model expects {', '.join(trunk[:3])}."
-            )
-        if len(loaded) < len(trunk) and not self.allow_partial:
-            missing = [name for name in trunk if name not in transfer.state]
-            why = "has another shape there" if missing[0] in transfer.misshapen else "is not in it"
-            raise UsageError(
-                f"MODEL.WEIGHTS {path} covers only {len(loaded)} of the backbone's {len(trunk)} weights ({missing[0]} "
-                f"{why}): use the depth and options it was trained with, or set MODEL.ALLOW_PARTIAL_WEIGHTS True."
-            )
         convolutions = [name for name in trunk if own[name].ndim == 4]
+        beyond = _counts_beyond_trunk(own, trunk, transfer.state)
+        also = ", ".join(f"{part} {have} of {total}" for part, (have, total) in beyond.items() if have)
         left_out = ", ".join(f"{module} ({count})" for module, count in transfer.left_out.items()) or "nothing"
+        misshapen = f", of another shape: {', '.join(transfer.misshapen)}" if transfer.misshapen else ""
+        known = "" if source.convention else "; what input it expects is unknown and not checked"
         self.logger.info(
             f"Backbone: {len([name for name in convolutions if name in transfer.state])} of {len(convolutions)} "
-            f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {path}. Tensors left out: {left_out}."
+            f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {self._initializing_from} "
+            f"({source.format or 'names of the model'}{known}){f'; also {also}' if also else ''}. "
+            f"Tensors left out: {left_out}{misshapen}."
         )
+
+
+def _counts_beyond_trunk(own, trunk, loaded):
+    """Tensors (loaded, in the model) outside trunk and target branch, by part; running statistics do not count."""
+    counts, trunk = {}, set(trunk)
+    for name in own:
+        if name.endswith(WEIGHTS) and name not in trunk and not name.startswith("target_"):
+            part = "pyramid" if name.startswith("backbone.") else name.split(".")[0]
+            have, total = counts.get(part, (0, 0))
+            counts[part] = (have + (name in loaded), total + 1)
+    return counts

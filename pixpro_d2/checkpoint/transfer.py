@@ -6,6 +6,11 @@ keeps it, and heads that only pre-training has are left out.
 
 from dataclasses import dataclass, field
 
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+
+WEIGHTS = (".weight", ".bias")
+STATISTICS = (".running_mean", ".running_var")
+
 
 @dataclass
 class Transfer:
@@ -57,18 +62,34 @@ def fit(checkpoint, model):
     return result
 
 
-def trunk_names(model):
+def match_suffixes(checkpoint, model):
+    """Rename the weights outside the backbone whose names are ends of the names of ``model``, as detectron2 does.
+
+    Args:
+        checkpoint, model (dict[str, Tensor]): state dicts. The target branch of ``model`` gets nothing.
+    """
+    # detectron2 refuses a name that fits twice, as it would online and target branch.
+    online = {name: value for name, value in model.items() if not name.startswith("target_")}
+    ends = {name for name in checkpoint if any(f".{own}".endswith(f".{name}") for own in online)}
+    ends = {name: checkpoint[name] for name in ends if not name.startswith("backbone.")}
+    if not ends:
+        return checkpoint
+    rest = {name: value for name, value in checkpoint.items() if name not in ends}
+    return {**rest, **align_and_update_state_dicts(online, ends, c2_conversion=False)}
+
+
+def trunk_names(model, endings=WEIGHTS):
     """Weights of the feature extractor proper in the state dict ``model``: what any checkpoint for it must cover.
 
     Convolution and linear weights and norms' scale and shift, of the backbone below an FPN and of a C4
     detector's res5. Not the FPN, whose levels differ between pre-training and detection, not running
-    statistics, and not the norm that PixPro's C4 recipe adds behind res5.
+    statistics (they are the ``endings`` STATISTICS), and not the norm that PixPro's C4 recipe adds behind res5.
     """
     prefix = "backbone.bottom_up." if any(name.startswith("backbone.bottom_up.") for name in model) else "backbone."
     return [
         name
         for name in model
-        if name.endswith((".weight", ".bias"))
+        if name.endswith(endings)
         and (
             name.startswith(prefix)
             or (name.startswith("roi_heads.res5.") and not name.startswith("roi_heads.res5.norm."))

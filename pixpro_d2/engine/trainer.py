@@ -12,7 +12,7 @@ from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from ..checkpoint import PixProCheckpointer
+from ..checkpoint import InputConvention, PixProCheckpointer
 from ..config import is_pretraining
 from ..data.build import build_test_loader, build_train_loader
 from ..data.loader import build_view_loader
@@ -80,7 +80,12 @@ class Trainer(DefaultTrainer):
     def build_checkpointer(cls, cfg, model, **checkpointables):
         """Checkpointer in OUTPUT_DIR."""
         return PixProCheckpointer(
-            model, cfg.OUTPUT_DIR, allow_partial=cfg.MODEL.ALLOW_PARTIAL_WEIGHTS, **checkpointables
+            model,
+            cfg.OUTPUT_DIR,
+            allow_partial=cfg.MODEL.ALLOW_PARTIAL_WEIGHTS,
+            require_trunk=cfg.MODEL.BACKBONE.FROZEN,
+            convention=InputConvention.from_config(cfg),
+            **checkpointables,
         )
 
     @classmethod
@@ -158,6 +163,7 @@ def wrap_ddp(model):
 CLASSES = {
     "GeneralizedRCNN": ("ROI_HEADS", "thing_classes"),
     "RetinaNet": ("RETINANET", "thing_classes"),
+    "FCOSDetector": ("FCOS", "thing_classes"),
     "SemanticSegmentor": ("SEM_SEG_HEAD", "stuff_classes"),
     "LinearClassifier": ("CLASSIFIER", "classes"),
     "KNNClassifier": ("CLASSIFIER", "classes"),

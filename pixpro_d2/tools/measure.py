@@ -1,6 +1,6 @@
 """How good dense features are, without labels.
 
-python -m pixpro_d2.tools.measure --config-file configs/pretrain/pixpro_fpn.yaml --weights model_final.pth --input my_photos
+python -m pixpro_d2.tools.measure --config-file configs/pretrain/pixpro_fpn.yaml --weights model.pth --input my_photos
 
 Cuts two augmented views out of each image, as pre-training does, and asks for every pixel of one view whether the most
 similar pixel of the other is a true match. The first --count images, always the same views: two checkpoints compare.
@@ -40,8 +40,8 @@ def measure(model, mapper, images, seed=0):
         dict[str, dict[str, float]]: for each feature of the model
 
         * loss: both directions, before weighting;
-        * match_accuracy, match_accuracy_projected: of the backbone's features, or the dense head's, and of the projector's,
-          in [0, 1]; see :func:`pixpro_d2.modeling.monitors.match_accuracy`;
+        * match_accuracy, match_accuracy_projected: of the backbone's (or dense head's) features and the projector's, in
+          [0, 1]; see :func:`pixpro_d2.modeling.monitors.match_accuracy`;
         * chance: what a random choice of pixel would score;
         * feature_std, feature_std_projected: see :func:`pixpro_d2.modeling.monitors.feature_std`;
         * healthy_std, healthy_std_projected: 1 / sqrt(C), the scale of the two;

@@ -5,7 +5,7 @@ import torch
 from detectron2.modeling import build_model
 
 import configs
-from pixpro_d2.checkpoint.transfer import candidate_names, fit, trunk_names
+from pixpro_d2.checkpoint.transfer import STATISTICS, candidate_names, fit, match_suffixes, trunk_names
 
 
 def state(config, *opts):
@@ -75,3 +75,16 @@ def test_other_shapes_are_not_loaded():
     model = {"backbone.stem.conv1.weight": torch.zeros(4, 3, 7, 7)}
     transfer = fit({"backbone.stem.conv1.weight": torch.zeros(8, 3, 7, 7)}, model)
     assert transfer.state == {} and transfer.misshapen == ["backbone.stem.conv1.weight"]
+
+
+def test_suffixes_find_the_heads_but_neither_backbone_nor_target():
+    names = ["backbone.res2.w", "roi_heads.box_head.fc1.w", "head.w", "target_head.fc2.w"]
+    model = {name: torch.zeros(1) for name in names}
+    checkpoint = {name: torch.ones(1) for name in ("backbone.res2.w", "box_head.fc1.w", "ead.w", "fc2.w", "fc1000.w")}
+    matched = match_suffixes(checkpoint, model)
+    assert set(matched) == {"backbone.res2.w", "roi_heads.box_head.fc1.w", "ead.w", "fc2.w", "fc1000.w"}
+
+
+def test_statistics_of_the_trunk():
+    model = [f"{part}.norm.running_var" for part in ("backbone.bottom_up.res2", "backbone.fpn_output2", "roi_heads")]
+    assert trunk_names(model, STATISTICS) == model[:1]

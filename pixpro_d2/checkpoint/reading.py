@@ -1,0 +1,122 @@
+"""Reading the files that weights come in, without running code that a file brings along."""
+
+import argparse
+import codecs
+import json
+import os
+import pickle
+import re
+from collections import OrderedDict
+
+import numpy as np
+import safetensors
+import torch
+
+from ..errors import UsageError
+
+_ZIP = b"PK\x03\x04"
+_LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)  # how torch.save began before version 1.6
+
+
+def read_checkpoint(path):
+    """The contents of a ``.pth``, ``.pt``, ``.pth.tar``, ``.pkl`` or ``.safetensors`` file, tensors on the CPU.
+
+    What kind of file it is follows from its contents, except for ``.safetensors``. Of that the tensors are
+    ``model``, and the metadata ``input`` (JSON) that this project writes becomes an entry of its own.
+
+    Returns:
+        dict: as the file has it.
+
+    Raises:
+        UsageError: for a file that is missing, damaged, no dictionary, or asks for anything but weights.
+    """
+    if not os.path.isfile(path):
+        raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
+    try:
+        checkpoint = _read(path)
+    except OSError:
+        raise
+    except _Refused as error:
+        raise UsageError(
+            f"{path} was refused: it asks for {error}, which weights do not need and which could run code; save its "
+            "tensors alone (a state dict), where you trust it."
+        ) from None
+    except Exception as error:  # bytes that are no checkpoint make the decoders raise anything
+        raise UsageError(f"{path} is not a readable checkpoint ({_reason(error)}).") from error
+    if not isinstance(checkpoint, dict):
+        raise UsageError(f"{path} holds a {type(checkpoint).__name__} instead of a dictionary of weights.")
+    return checkpoint
+
+
+def _read(path):
+    if path.endswith(".safetensors"):
+        return _read_safetensors(path)
+    with open(path, "rb") as file:
+        start = file.read(len(_LEGACY))
+    if start.startswith(_ZIP) or start == _LEGACY:
+        return _read_torch(path)
+    with open(path, "rb") as file:
+        return _PlainUnpickler(file, encoding="latin1").load()  # latin1: arrays pickled by Python 2
+
+
+def _read_safetensors(path):
+    with safetensors.safe_open(path, "pt") as file:
+        checkpoint = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118 not a dict
+        metadata = file.metadata() or {}
+    if "input" in metadata:
+        checkpoint["input"] = json.loads(metadata["input"])
+    return checkpoint
+
+
+def _read_torch(path):
+    allowed = [(value, name) for name, value in _ALLOWED.items()] + _NUMERIC_DTYPES
+    try:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused:
+            raise _Refused(refused[1]) from error
+        raise
+
+
+class _Refused(pickle.UnpicklingError):
+    """Names the type or function that a file may not use."""
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds numbers, strings, containers and NumPy arrays, and nothing else."""
+
+    def find_class(self, module, name):
+        full_name = f"{module}.{name}"
+        if full_name not in _ALLOWED:
+            raise _Refused(full_name)
+        return _ALLOWED[full_name]
+
+
+def _plain_dtype(*args):
+    """np.dtype, of plain values only: arrays of objects can be forged into arbitrary pointers."""
+    dtype = np.dtype(*args)
+    if dtype.hasobject or dtype.fields:
+        raise _Refused(f"arrays of type {dtype}")
+    return dtype
+
+
+_ALLOWED = {
+    "argparse.Namespace": argparse.Namespace,  # official PixPro checkpoints hold their options
+    "collections.OrderedDict": OrderedDict,
+    "_codecs.encode": codecs.encode,  # how Python 3 writes bytes for Python 2
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": _plain_dtype,
+}
+for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
+    _ALLOWED[f"{_core}.multiarray._reconstruct"] = np.empty(0).__reduce__()[0]
+    _ALLOWED[f"{_core}.multiarray.scalar"] = np.float64(0).__reduce__()[0]
+    _ALLOWED[f"{_core}.numeric._frombuffer"] = np.empty(1).__reduce_ex__(5)[0]
+_NUMERIC_DTYPES = [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
+
+
+def _reason(error):
+    """The telling line of an error; PyTorch's safe loader first gives advice on how to load unsafely."""
+    text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,97 @@
+"""Prepare a checkpoint of a run for others.
+
+``python -m pixpro_d2.tools.publish CKPT`` keeps the weights, leaves optimiser and progress out, and adds where
+they come from.
+"""
+
+import argparse
+import os
+import subprocess
+from pathlib import Path
+
+import torch
+
+from ..checkpoint.convention import InputConvention
+from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.writing import write_file
+from ..engine.configure import load_config
+from ..errors import UsageError
+
+
+def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", commit=None):
+    """Write the weights of a checkpoint with their metadata.
+
+    The file has the entries ``model`` (both branches and heads, as trained), ``input`` (the convention that
+    downstream configs are checked against) and ``metadata``: ``config`` (YAML), ``iterations``, ``datasets``
+    (list), ``git_commit`` and ``licence``. Nothing in it needs more than ``torch.load(weights_only=True)``.
+
+    Args:
+        checkpoint_path (str): of a run of train_net.py.
+        out (str or None): file to write, into whose name a hash is put; by default beside the checkpoint.
+        config_file (str or None): of the run; by default ``config.yaml`` beside the checkpoint.
+        licence (str): of the weights.
+        commit (str or None): of the code that trained them; by default that of this checkout.
+
+    Returns:
+        tuple[str, dict]: path of the file and its metadata.
+
+    Raises:
+        UsageError: for a checkpoint that is not a run's, or metadata that cannot be found.
+    """
+    checkpoint = read_checkpoint(checkpoint_path)
+    if "model" not in checkpoint or "iteration" not in checkpoint:
+        raise UsageError(f"{checkpoint_path} is no checkpoint of a run: it needs entries 'model' and 'iteration'.")
+    out = out or str(Path(checkpoint_path).with_suffix(".pth"))
+    if not out.endswith((".pth", ".pt")):
+        raise UsageError(f"{out} must end in .pth or .pt.")
+    config_file = config_file or os.path.join(os.path.dirname(checkpoint_path), "config.yaml")
+    if not os.path.isfile(config_file):
+        raise UsageError(f"There is no config {config_file}: name the run's with --config-file.")
+    cfg = load_config(config_file, [])
+    metadata = {
+        "config": cfg.dump(),
+        "iterations": int(checkpoint["iteration"]) + 1,  # `iteration` is the last that was done, from 0
+        "datasets": list(cfg.DATASETS.TRAIN),
+        "git_commit": commit or _git_commit(),
+        "licence": licence,
+    }
+    convention = InputConvention.from_dict(checkpoint.get("input")) or InputConvention.from_config(cfg)
+    contents = {"model": checkpoint["model"], "input": convention.to_dict(), "metadata": metadata}
+    return write_file(out, lambda partial: torch.save(contents, partial), with_hash=True), metadata
+
+
+def _git_commit():
+    """Hash of the commit that this package is checked out at."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    try:
+        return subprocess.check_output(
+            ["git", "-C", folder, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
+        ).strip()
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        raise UsageError(
+            f"{folder} is in no git checkout: name the commit that trained the weights with --commit."
+        ) from error
+
+
+def main(argv=None):
+    """Run the command line ``argv``, by default that of the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pixpro_d2.tools.publish",
+        description="Strip a run's checkpoint to its weights, add metadata, and put a hash into its name.",
+    )
+    parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of a run of train_net.py")
+    parser.add_argument("out", metavar="OUT", nargs="?", help="file to write, its name gets a hash (default: CKPT)")
+    parser.add_argument("--config-file", help="config of the run (default: config.yaml beside CKPT)")
+    parser.add_argument("--licence", default="Apache-2.0", help="licence of the weights (default: %(default)s)")
+    parser.add_argument("--commit", help="git commit that trained them (default: that of this checkout)")
+    args = parser.parse_args(argv)
+    try:
+        path, metadata = publish(args.checkpoint, args.out, args.config_file, args.licence, args.commit)
+    except UsageError as error:
+        raise SystemExit(f"error: {error}") from None
+    names = "iterations", "datasets", "git_commit", "licence"
+    print(f"{path}: {', '.join(f'{name} {metadata[name]}' for name in names)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""What input weights expect, and the config keys that say so."""
+
+import json
+
+import pytest
+
+import configs
+from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION, InputConvention, as_options
+
+NO_STRIDE = InputConvention("RGB", TORCHVISION.pixel_mean, TORCHVISION.pixel_std, None)
+
+
+def test_from_config():
+    assert InputConvention.from_config(configs.tiny(config="pretrain/pixpro_c5_100ep.yaml")) == TORCHVISION
+    assert InputConvention.from_config(configs.tiny(config="pretrain/quickstart.yaml")) == NO_STRIDE  # basic blocks
+    opts = ("MODEL.BACKBONE.NAME", "build_regnet_backbone")
+    assert InputConvention.from_config(configs.tiny(*opts, config="pretrain/pixpro_c5_100ep.yaml")) == NO_STRIDE
+
+
+def test_dict_survives_json():
+    for convention in (MSRA, TORCHVISION, NO_STRIDE):
+        assert InputConvention.from_dict(json.loads(json.dumps(convention.to_dict()))) == convention
+
+
+@pytest.mark.parametrize("foreign", [None, [1, 2], {}, {"format": "RGB"}, {**MSRA.to_dict(), "more": 1}])
+def test_other_entries_of_the_same_name_are_not_taken(foreign):
+    assert InputConvention.from_dict(foreign) is None
+
+
+def test_all_keys_that_differ_are_named():
+    assert TORCHVISION.keys_to_set(MSRA) == {
+        "INPUT.FORMAT": "RGB",
+        "MODEL.PIXEL_MEAN": [123.675, 116.28, 103.53],
+        "MODEL.PIXEL_STD": [58.395, 57.12, 57.375],
+        "MODEL.RESNETS.STRIDE_IN_1X1": False,
+    }
+    assert MSRA.keys_to_set(MSRA) == {} and TORCHVISION.keys_to_set(NO_STRIDE) == {}
+
+
+@pytest.mark.parametrize("mean, differs", [((124.5, 116.28, 103.53), False), ((125.0, 116.28, 103.53), True)])
+def test_rounding_of_the_mean_is_no_difference(mean, differs):
+    other = InputConvention("RGB", mean, TORCHVISION.pixel_std, False)
+    assert list(TORCHVISION.keys_to_set(other)) == (["MODEL.PIXEL_MEAN"] if differs else [])
+
+
+def test_grey_images_differ():
+    grey = InputConvention("L", (116.0,), (57.0,), False)
+    assert set(TORCHVISION.keys_to_set(grey)) == {"INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"}
+
+
+def test_options_can_be_put_on_a_command_line():
+    keys = {"INPUT.FORMAT": "RGB", "MODEL.PIXEL_STD": [1.0, 1.0]}
+    assert as_options(keys) == 'INPUT.FORMAT RGB MODEL.PIXEL_STD "[1.0, 1.0]"'

@@ -1,0 +1,222 @@
+"""Recognising checkpoints by names of the shapes that the various code bases write."""
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION, InputConvention
+from pixpro_d2.checkpoint.formats import recognise
+from pixpro_d2.checkpoint.resnet_names import to_detectron2
+from pixpro_d2.errors import UsageError
+
+RESNET = torchvision.models.resnet18().state_dict()
+RESNET = {name: value for name, value in RESNET.items() if not name.startswith("fc.")}
+EXPECTED = {f"backbone.{to_detectron2(name)}" for name in RESNET}
+HEAD = {"0.weight": torch.zeros(2, 2), "0.bias": torch.zeros(2)}
+
+
+def under(prefix, tensors=RESNET):
+    return {f"{prefix}{name}": value for name, value in tensors.items()}
+
+
+def sequential():
+    """``nn.Sequential(*list(resnet.children())[:-1])``"""
+    return torch.nn.Sequential(*list(torchvision.models.resnet18().children())[:-1]).state_dict()
+
+
+OFFICIAL_HEADS = {
+    name: torch.zeros(1)
+    for name in ("projector.linear1.weight", "projector_k.bn1.bias", "value_transform.weight", "value_transform.bias")
+}
+RESEARCH = {
+    "official PixPro": (
+        {**under("module.encoder."), **under("module.encoder_k."), **under("module.", OFFICIAL_HEADS)},
+        {
+            "projector.heads.shared.0.weight",
+            "target_projector.heads.shared.1.bias",
+            "ppm.heads.shared.value_transform.0.weight",
+            "ppm.heads.shared.value_transform.0.bias",
+        },
+    ),
+    "PixPro re-implementation": ({**under("module.base_encoder."), **under("module.moment_encoder.")}, set()),
+    "MoCo v3": (
+        {**under("module.base_encoder."), **under("module.momentum_encoder."), **under("module.predictor.", HEAD)},
+        {"predictor.0.weight", "predictor.0.bias"},
+    ),
+    "MoCo": (
+        {
+            **under("module.encoder_q."),
+            **under("module.encoder_q.fc.", HEAD),
+            **under("module.encoder_k."),
+            "module.queue": torch.zeros(1),
+        },
+        {"encoder_q.fc.0.weight", "encoder_q.fc.0.bias", "queue"},
+    ),
+    "OpenSelfSup (MoCo, DenseCL)": (
+        {**under("encoder_q.0."), **under("encoder_q.1.", HEAD), **under("encoder_k.0.")},
+        {"encoder_q.1.0.weight", "encoder_q.1.0.bias"},
+    ),
+    "PixelCL learner": ({**under("online_encoder.net."), **under("target_encoder.net.")}, set()),
+    "SimSiam-style": (
+        {**under("module.encoder."), **under("module.encoder.fc.", HEAD), **under("module.predictor.", HEAD)},
+        {f"{module}.{name}" for module in ("encoder.fc", "predictor") for name in HEAD},
+    ),
+    "BYOL-style": (
+        {**under("backbone."), **under("momentum_backbone."), **under("classifier.", HEAD)},
+        {"classifier.0.weight", "classifier.0.bias"},
+    ),
+    "torchvision or timm ResNet": ({**RESNET, **under("fc.", HEAD)}, {"fc.0.weight", "fc.0.bias"}),
+}
+
+
+@pytest.mark.parametrize("name", RESEARCH)
+@pytest.mark.parametrize("container", ["model", "state_dict", None])
+def test_research_formats(name, container):
+    tensors, others = RESEARCH[name]
+    source = recognise({container: tensors, "epoch": 3} if container else tensors, "w.pth")
+    assert source.format == name and source.convention == TORCHVISION and not source.match_suffixes
+    names = set(source.state)
+    assert {n for n in names if n.startswith("backbone.")} == EXPECTED
+    has_target = any(part in " ".join(tensors) for part in ("encoder_k", "moment", "target_encoder"))
+    target = {n for n in names if n.startswith("target_backbone.")}
+    assert target == ({f"target_{n}" for n in EXPECTED} if has_target else set())
+    assert names - EXPECTED - target == others
+
+
+def test_values_come_along_unchanged_and_from_the_online_branch():
+    tensors = {"module.encoder_q.bn1.weight": torch.full((64,), 2.0), **under("module.encoder_k.")}
+    tensors = {**under("module.encoder_q."), **tensors}
+    state = recognise({"state_dict": tensors}, "w.pth").state
+    assert state["backbone.stem.conv1.norm.weight"] is tensors["module.encoder_q.bn1.weight"]
+    assert state["target_backbone.stem.conv1.norm.weight"] is tensors["module.encoder_k.bn1.weight"]
+
+
+def test_openselfsup_prefers_its_backbone_and_keeps_the_copy_apart():
+    tensors = {**under("backbone."), **under("encoder_q.0."), **under("encoder_k.0.")}
+    source = recognise(tensors, "w.pth")
+    assert source.format.startswith("OpenSelfSup")
+    assert set(source.state) == EXPECTED | {f"target_{n}" for n in EXPECTED} | set(under("encoder_q.0."))
+
+
+@pytest.mark.parametrize("prefix, name", [("backbone.", "BYOL-style"), ("encoder.", "SimSiam-style")])
+def test_sequences_of_a_resnets_children(prefix, name):
+    source = recognise({"state_dict": under(prefix, sequential())}, "w.pth")
+    assert source.format == name and set(source.state) == EXPECTED
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_torchvision_fpn(prefix):
+    model = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, norm_layer=torch.nn.BatchNorm2d, trainable_layers=5
+    )
+    source = recognise({**under(prefix, model.state_dict()), "rpn.head.conv.weight": torch.zeros(1)}, "w.pth")
+    pyramid = {
+        f"backbone.fpn_{k}{n}.{p}" for k in ("lateral", "output") for n in (2, 3, 4, 5) for p in ("weight", "bias")
+    }
+    trunk = {n.replace("backbone.", "backbone.bottom_up.") for n in EXPECTED}
+    assert source.format == "torchvision FPN" and set(source.state) == trunk | pyramid | {"rpn.head.conv.weight"}
+
+
+def bare():
+    return {name.removeprefix("backbone."): np.zeros(1, "float32") for name in EXPECTED}
+
+
+@pytest.mark.parametrize(
+    "author, convention", [("PixPro", TORCHVISION), ("MOCO", TORCHVISION), ("torchvision", TORCHVISION), ("me", None)]
+)
+def test_converted_pickles(author, convention):
+    model = {**bare(), "stem.fc.weight": np.zeros(1, "float32")}
+    source = recognise({"model": model, "__author__": author, "matching_heuristics": True}, "w.pkl")
+    assert source.format == f"detectron2 weights by {author}" and source.convention == convention
+    assert set(source.state) == EXPECTED | {"stem.fc.weight"} and source.match_suffixes
+    assert all(isinstance(value, torch.Tensor) for value in source.state.values())
+
+
+def test_bare_names_with_a_pyramid():
+    model = {**bare(), "fpn_lateral3.weight": np.zeros(1), "top_block.p6.weight": np.zeros(1)}
+    names = set(recognise({"model": model, "__author__": "x"}, "w.pkl").state)
+    trunk = {n.replace("backbone.", "backbone.bottom_up.") for n in EXPECTED}
+    assert names == trunk | {"backbone.fpn_lateral3.weight", "backbone.top_block.p6.weight"}
+
+
+def test_model_zoo_detectors_keep_their_names_and_tell_no_convention():
+    model = {n.replace("backbone.", "backbone.bottom_up."): torch.zeros(1) for n in EXPECTED}
+    model["roi_heads.box_predictor.cls_score.weight"] = torch.zeros(1)
+    source = recognise({"model": model, "__author__": "Detectron2 Model Zoo"}, "w.pkl")
+    assert source.format == "detectron2 checkpoint by Detectron2 Model Zoo" and set(source.state) == set(model)
+    assert source.convention is None and not source.match_suffixes
+
+
+def test_c4_detectors_give_res5_back_without_the_norm_behind_it():
+    names = {n.replace("backbone.res5", "roi_heads.res5") for n in EXPECTED} | {"roi_heads.res5.norm.weight"}
+    source = recognise({"model": dict.fromkeys(names, torch.zeros(1))}, "w.pth")
+    assert set(source.state) == EXPECTED | {"roi_heads.res5.norm.weight"}
+
+
+def test_own_checkpoints_keep_their_names_and_tell_their_convention():
+    own = dict.fromkeys([*EXPECTED, "target_backbone.res2.0.conv1.weight", "ppm.heads.shared.x"], torch.zeros(1))
+    source = recognise({"model": own, "input": MSRA.to_dict()}, "w.pth")
+    assert source == type(source)("pixpro_d2 checkpoint", own, MSRA)
+
+
+def test_own_checkpoints_of_other_networks():
+    own = {"backbone.s1.b1.a.weight": torch.zeros(1), "roi_heads.x": torch.zeros(1)}
+    grey = InputConvention("L", (1.0,), (1.0,))
+    source = recognise({"model": own, "input": grey.to_dict()}, "w.pth")
+    assert (source.format, source.state, source.convention) == ("pixpro_d2 checkpoint", own, grey)
+
+
+def caffe2(group=1, norm="bn"):
+    tensors = {"conv1_w": np.zeros((4, 3, 7, 7)), f"res_conv1_{norm}_s": np.zeros(4), "fc1000_w": np.zeros((2, 2))}
+    tensors.update({f"res2_0_branch2b_{norm}_s": np.zeros(4), "res2_0_branch2a_w_momentum": np.zeros(4)})
+    tensors["res2_0_branch2b_w"] = np.zeros((4, 4 // group, 3, 3))
+    return {**tensors, "cfg": "text"}
+
+
+@pytest.mark.parametrize(
+    "checkpoint, convention",
+    [
+        (caffe2(), MSRA),
+        (caffe2(group=2), None),
+        (caffe2(norm="gn"), None),
+        ({"blobs": caffe2(), "cfg": "text"}, None),
+    ],
+    ids=["MSRA", "ResNeXt", "group norm", "detector"],
+)
+def test_caffe2_names(checkpoint, convention):
+    source = recognise(checkpoint, "R-50.pkl")
+    assert source.format.startswith("Caffe2") and source.convention == convention
+    assert source.match_suffixes and source.folded_norms
+    expected = {"stem.conv1.weight", "stem.conv1.norm.weight", "res2.0.conv2.weight", "res2.0.conv2.norm.weight"}
+    assert set(source.state) == {f"backbone.{name}" for name in expected} | {"fc1000.weight"}
+
+
+def test_unknown_names_are_kept_for_the_caller_to_judge():
+    source = recognise({"model": {"module.a.b": torch.zeros(1)}}, "w.pth")
+    assert source.format is None and list(source.state) == ["a.b"]
+
+
+def test_pycls_names_are_matched_by_suffix():
+    source = recognise({"model_state": {"s1.b1.proj.weight": torch.zeros(1)}}, "w.pyth")
+    assert source.format is None and source.match_suffixes
+
+
+@pytest.mark.parametrize(
+    "odd, value",
+    [
+        ("conv1.0.weight", torch.zeros(1)),
+        ("layer1.0.se.fc1.weight", torch.zeros(1)),
+        ("layer1.0.downsample.1.weight", torch.zeros(4, 4, 1, 1)),
+    ],
+    ids=["deep stem", "squeeze-excitation", "pooling shortcut"],
+)
+def test_variants_of_resnet_are_refused(odd, value):
+    with pytest.raises(UsageError, match=rf"w.pth holds a variant of ResNet.*\(encoder\.{odd} is in no plain ResNet"):
+        recognise(under("module.encoder.", {**RESNET, odd: value}), "w.pth")
+
+
+def test_files_without_tensors_are_refused():
+    with pytest.raises(UsageError, match="w.pth holds no weights: its entries are epoch, arch"):
+        recognise({"epoch": 3, "arch": "resnet50"}, "w.pth")

@@ -1,0 +1,160 @@
+"""Every downstream recipe, from a pre-training checkpoint, on rendered data: train, evaluate, evaluate again.
+
+In one process, through the same functions as train_net.py, because importing PyTorch for each would take longer than
+the runs.
+"""
+
+import cli
+import pytest
+from data_helpers import logged
+
+import configs
+from pixpro_d2.tools.render import render_dataset
+
+pytestmark = pytest.mark.slow
+
+SMALL = [
+    "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2,
+    "SOLVER.BASE_LR", 0.001, "SOLVER.MAX_EPOCHS", 0, "SOLVER.WARMUP_EPOCHS", 0, "SOLVER.WARMUP_ITERS", 0,
+    "SOLVER.STEPS", "()",
+    "INPUT.MIN_SIZE_TRAIN", "(64, 64)", "INPUT.MIN_SIZE_TEST", 64, "TEST.PRECISE_BN.NUM_ITER", 2, "SEED", 1,
+]  # fmt: skip
+# Every proposal counts as a detection, so that the few iterations give numbers to compare.
+RCNN = [
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN",
+    20,
+    "MODEL.RPN.POST_NMS_TOPK_TEST",
+    20,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    0.0,
+]
+RETINANET = ["MODEL.RETINANET.NUM_CLASSES", 5, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.0]
+FCOS = ["MODEL.FCOS.NUM_CLASSES", 5, "MODEL.FCOS.SCORE_THRESH_TEST", 0.0]
+VOC = [("voc:{}@train", "voc:{}@test"), "MODEL.ROI_HEADS.NUM_CLASSES", 5, *RCNN]
+COCO = [("coco:{0}/annotations/train.json@{0}/JPEGImages", "coco:{0}/annotations/test.json@{0}/JPEGImages")]
+COCO += ["INPUT.MASK_FORMAT", "bitmask"]  # rendered masks are run-length encoded
+CROP = ["INPUT.CROP.SIZE", "[64, 64]"]
+CITYSCAPES = [("cityscapes:{}@train", "cityscapes:{}@val"), *CROP]
+VOC_SEG = [("voc_seg:{}@train", "voc_seg:{}@test"), *CROP, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 6]
+PNG = [("semseg:{0}/JPEGImages@{0}/SegmentationClass",) * 2, *CROP, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 6]
+CLASSES = [
+    ("classes:{}/train", "classes:{}/test"),
+    "MODEL.CLASSIFIER.NUM_CLASSES",
+    5,
+    "INPUT.CLASSIFICATION.RESIZE",
+    64,
+]
+CLASSES += ["INPUT.CLASSIFICATION.CROP_SIZE", 64]
+
+# leaf -> (pre-training config, task and metric of its results, (train, test), options)
+LEAVES = {
+    "voc/faster_rcnn_R_50_C4_24k_pixpro": ("c5", "bbox/AP50", *VOC),
+    "voc/faster_rcnn_R_50_FPN_24k_pixpro": ("fpn", "bbox/AP50", *VOC),
+    "voc/fcn_R_50_30k_pixpro": ("c5", "sem_seg/mIoU", *VOC_SEG),
+    "coco/mask_rcnn_R_50_FPN_1x_pixpro": ("fpn", "segm/AP", *COCO, *VOC[1:]),
+    "coco/mask_rcnn_R_50_FPN_1x_pixpro_c5": ("c5", "segm/AP", *COCO, *VOC[1:]),
+    "coco/mask_rcnn_R_50_C4_1x_pixpro": ("c5", "segm/AP", *COCO, *VOC[1:]),
+    "coco/retinanet_R_50_FPN_1x_pixpro": ("fpn", "bbox/AP", *COCO, *RETINANET),
+    "coco/retinanet_R_50_FPN_1x_pixpro_head": ("retinanet", "bbox/AP", *COCO, *RETINANET),
+    "coco/fcos_R_50_FPN_1x_pixpro_head": ("fcos", "bbox/AP", *COCO, *FCOS),
+    "coco/mask_rcnn_R_50_FPN_1pct_pixpro": ("fpn", "segm/AP", *COCO, *VOC[1:]),
+    "coco/mask_rcnn_R_50_FPN_10pct_pixpro": ("fpn", "segm/AP", *COCO, *VOC[1:]),
+    "cityscapes/fcn_R_50_90k_pixpro": ("c5", "sem_seg/IoU", *CITYSCAPES),
+    "cityscapes/fcn_R_50_90k_frozen_pixpro": ("c5", "sem_seg/IoU", *CITYSCAPES),
+    "cityscapes/deeplab_v3_R_50_40k_pixpro": ("c5", "sem_seg/IoU", *CITYSCAPES),
+    "cityscapes/deeplab_v3_R_50_40k_frozen_pixpro": ("c5", "sem_seg/IoU", *CITYSCAPES),
+    "cityscapes/mask_rcnn_R_50_FPN_24k_pixpro": (
+        "fpn", "segm/AP", ("cityscapes_instance:{}@train", "cityscapes_instance:{}@val"), *RCNN,
+    ),
+    "bdd100k/deeplab_v3_R_50_40k_pixpro": ("c5", "sem_seg/mIoU", *PNG),
+    "imagenet/linear_R_50_100ep_pixpro": ("c5", "classification/linear_top1", *CLASSES),
+}  # fmt: skip
+
+
+PRETRAINING = {
+    "c5": "pixpro_c5_100ep",
+    "fpn": "pixpro_fpn",
+    "retinanet": "pixpro_fpn_retinanet_head",
+    "fcos": "pixpro_fpn_fcos_head",
+    "pixcontrast": "pixcontrast_c5_100ep",
+}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("downstream") / "scenes"
+    render_dataset(out, train=4, test=2, size=96, layouts=("voc", "coco", "cityscapes", "classes"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def weights(scenes):
+    """Pre-trained checkpoints by the name of what was pre-trained, each after one iteration."""
+    made = {}
+    for name, config in PRETRAINING.items():
+        folder = scenes.parent / name
+        args = [
+            "--config-file",
+            f"configs/pretrain/{config}.yaml",
+            "DATASETS.TRAIN",
+            f"('images:{scenes}/JPEGImages',)",
+        ]
+        small = [*configs.TINY, "MODEL.FPN.OUT_CHANNELS", 256, "SOLVER.MAX_ITER", 1]
+        cli.run_here(*args, *small, "OUTPUT_DIR", folder)
+        made[name] = folder / "model_final.pth"
+    return made
+
+
+def options(scenes, names, *opts):
+    train, test = (name.format(scenes) for name in names)
+    return ["DATASETS.TRAIN", f"('{train}',)", "DATASETS.TEST", f"('{test}',)", *SMALL, *opts]
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_train_evaluate_and_evaluate_again(leaf, scenes, weights, tmp_path):
+    start, metric, names, *opts = LEAVES[leaf]
+    args = ["--config-file", f"configs/{leaf}.yaml", *options(scenes, names, *opts)]
+    with logged("fvcore.common.checkpoint") as lines:
+        cli.run_here(*args, "MODEL.WEIGHTS", weights[start], "OUTPUT_DIR", tmp_path)
+    assert any("53 of 53 convolutions" in line for line in lines)
+    trained = cli.metrics(tmp_path)[-1]
+    results = cli.run_here("--eval-only", *args, "MODEL.WEIGHTS", tmp_path / "model_final.pth", "OUTPUT_DIR", tmp_path)
+    task, name = metric.split("/")
+    again = results[task][name]
+    assert again == pytest.approx(trained[metric], abs=1e-9, nan_ok=False), (again, trained)
+
+
+def test_knn_needs_no_training(scenes, weights, tmp_path):
+    args = ["--config-file", "configs/imagenet/knn_R_50_pixpro.yaml", *options(scenes, *CLASSES)]
+    args += ["MODEL.CLASSIFIER.NEIGHBORS", "[1, 3]", "MODEL.WEIGHTS", weights["c5"], "OUTPUT_DIR", tmp_path]
+    results = cli.run_here("--eval-only", *args)
+    assert set(results["classification"]) == {"knn1_top1", "knn1_top5", "knn3_top1", "knn3_top5"}
+    with pytest.raises(SystemExit, match="not trained: add --eval-only"):
+        cli.run_here(*args)
+
+
+def test_pixcontrast_reaches_a_detector(scenes, weights, tmp_path):
+    args = ["--config-file", "configs/voc/faster_rcnn_R_50_C4_24k_pixcontrast.yaml", *options(scenes, *VOC)]
+    with logged("fvcore.common.checkpoint") as lines:
+        cli.run_here(*args, "SOLVER.MAX_ITER", 1, "MODEL.WEIGHTS", weights["pixcontrast"], "OUTPUT_DIR", tmp_path)
+    assert any("53 of 53 convolutions" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "leaf, names, opts, message",
+    [
+        ("cityscapes/fcn_R_50_90k_pixpro", CITYSCAPES, ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 20),
+         "SEM_SEG_HEAD.NUM_CLASSES is 20, but data set .* has 19 classes: set it to 19"),
+        ("imagenet/linear_R_50_100ep_pixpro", CLASSES, ("MODEL.CLASSIFIER.NUM_CLASSES", 4),
+         "CLASSIFIER.NUM_CLASSES is 4, .* has 5 classes: set it to 5"),
+        ("coco/retinanet_R_50_FPN_1x_pixpro", COCO, (), "RETINANET.NUM_CLASSES is 80, .* has 5 classes: set it to 5"),
+        ("cityscapes/fcn_R_50_90k_frozen_pixpro", CITYSCAPES, ("MODEL.WEIGHTS", ""), "keep a random backbone"),
+        ("cityscapes/fcn_R_50_90k_pixpro", CITYSCAPES, ("INPUT.FORMAT", "BGR"), "INPUT.FORMAT RGB"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_found_before_training(leaf, names, opts, message, scenes, weights, tmp_path):
+    names, *rest = names
+    args = ["--config-file", f"configs/{leaf}.yaml", *options(scenes, names, *rest)]
+    with pytest.raises(SystemExit, match=message):
+        cli.run_here(*args, "MODEL.WEIGHTS", weights["c5"], *opts, "OUTPUT_DIR", tmp_path)
+    assert not list(tmp_path.glob("*.pth"))

@@ -1,0 +1,97 @@
+"""Publishing: weights and where they come from, nothing else."""
+
+import hashlib
+import subprocess
+
+import pytest
+import torch
+import yaml
+from detectron2.modeling import build_model
+
+import configs
+from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
+from pixpro_d2.errors import UsageError
+from pixpro_d2.tools.publish import main, publish
+
+
+@pytest.fixture(scope="module")
+def cfg():
+    return configs.tiny("DATASETS.TRAIN", ("images:a", "images:b"))
+
+
+@pytest.fixture(scope="module")
+def run(cfg, tmp_path_factory):
+    """(model, checkpoint) of a run as train_net.py leaves it."""
+    folder = tmp_path_factory.mktemp("run")
+    model = build_model(cfg)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    PixProCheckpointer(model, str(folder), optimizer=optimizer).save("model_final", iteration=99)
+    (folder / "config.yaml").write_text(cfg.dump())
+    return model, folder / "model_final.pth"
+
+
+def test_weights_and_metadata(run, cfg, tmp_path):
+    model, checkpoint = run
+    path, metadata = publish(str(checkpoint), str(tmp_path / "pixpro.pth"), licence="CC0-1.0", commit="abc")
+    loaded = torch.load(path, weights_only=True)
+    assert set(loaded) == {"model", "input", "metadata"} and loaded["metadata"] == metadata
+    expected = model.state_dict()
+    assert set(loaded["model"]) == set(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in loaded["model"].items())
+    assert loaded["input"] == InputConvention.from_config(cfg).to_dict()
+    assert yaml.safe_load(metadata.pop("config")) == yaml.safe_load(cfg.dump())
+    assert metadata == {
+        "iterations": 100,
+        "datasets": ["images:a", "images:b"],
+        "git_commit": "abc",
+        "licence": "CC0-1.0",
+    }
+
+
+def test_the_name_has_the_files_hash_and_downstream_takes_it(run, tmp_path):
+    model, checkpoint = run
+    path, _ = publish(str(checkpoint), str(tmp_path / "pixpro.pth"), commit="abc")
+    (file,) = tmp_path.iterdir()
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert str(file) == path and file.name == f"pixpro-{digest[:8]}.pth"
+    detector_cfg = configs.tiny(config="voc/faster_rcnn_R_18_FPN_small.yaml")
+    detector = build_model(detector_cfg)
+    convention = InputConvention.from_config(detector_cfg)
+    PixProCheckpointer(detector, convention=convention, require_trunk=True).resume_or_load(path, resume=False)
+    assert torch.equal(detector.backbone.bottom_up.stem.conv1.weight, model.backbone.bottom_up.stem.conv1.weight)
+
+
+def test_command_line_publishes_beside_the_checkpoint(run, capsys):
+    _, checkpoint = run
+    main([str(checkpoint), "--commit", "abc"])
+    (published,) = checkpoint.parent.glob("model_final-*.pth")
+    output = capsys.readouterr().out
+    assert output.startswith(f"{published}: iterations 100, datasets ['images:a', 'images:b'], git_commit abc")
+    assert "licence Apache-2.0" in output
+
+
+def test_commit_is_that_of_the_checkout(run, tmp_path, monkeypatch):
+    _, checkpoint = run
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    head = subprocess.check_output(["git", "-C", str(tmp_path), "rev-parse", "HEAD"], text=True).strip()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    assert publish(str(checkpoint), str(tmp_path / "a.pth"))[1]["git_commit"] == head
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="is in no git checkout: name the commit .* with --commit"):
+        publish(str(checkpoint), str(tmp_path / "b.pth"))
+
+
+def test_mistakes(run, tmp_path):
+    _, checkpoint = run
+    torch.save({"model": {"w": torch.zeros(1)}}, tmp_path / "weights.pth")
+    with pytest.raises(UsageError, match="weights.pth is no checkpoint of a run: it needs entries 'model' and 'iter"):
+        publish(str(tmp_path / "weights.pth"))
+    torch.save({"model": {}, "iteration": 1}, tmp_path / "moved.pth")
+    with pytest.raises(UsageError, match="There is no config .*config.yaml: name the run's with --config-file"):
+        publish(str(tmp_path / "moved.pth"))
+    with pytest.raises(UsageError, match="out.pkl must end in .pth or .pt"):
+        publish(str(checkpoint), "out.pkl")
+    with pytest.raises(SystemExit, match="^error: There is no checkpoint"):
+        main(["none.pth"])
