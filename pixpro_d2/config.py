@@ -22,7 +22,8 @@ def is_pretraining(cfg):
 
 def _add_model_config(cfg):
     cfg.MODEL.PIXPRO = CN()
-    # The pixel-level pretext task: `pixpro` (consistency) or `pixcontrast` (contrast within the other view).
+    # The pixel-level pretext task: `pixpro` (consistency), `pixcontrast` (contrast within the other view) or
+    # `densecl` (contrast with other images).
     cfg.MODEL.PIXPRO.METHOD = "pixpro"
     # Backbone features that carry a pixel loss: ["res5"] in the official code, ["p3", "p4", "p5", "p6"]
     # for FPN pre-training; [] for the instance branch alone. The losses are averaged over them.
@@ -43,7 +44,7 @@ def _add_model_config(cfg):
     cfg.MODEL.PIXPRO.MEAN_OVER = "all"
     # Start value of the target's momentum; it rises to 1 by a cosine over the run.
     cfg.MODEL.PIXPRO.MOMENTUM = 0.99
-    # tau of `pixcontrast`.
+    # tau of `pixcontrast` (paper: 0.3) and `densecl` (paper: 0.2).
     cfg.MODEL.PIXPRO.TEMPERATURE = 0.3
     # Normalisation in projector, PPM and instance heads; any name that detectron2's get_norm knows.
     cfg.MODEL.PIXPRO.NORM = "SyncBN"
@@ -73,6 +74,13 @@ def _add_model_config(cfg):
     cfg.MODEL.PIXPRO.INSTANCE.LOSS = "byol"
     # tau of `infonce` (0.2 in MoCo v2; the PixPro paper does not say).
     cfg.MODEL.PIXPRO.INSTANCE.TEMPERATURE = 0.2
+
+    cfg.MODEL.PIXPRO.DENSECL = CN()
+    # Number of pooled keys of other images that METHOD `densecl` contrasts with, for each of IN_FEATURES.
+    cfg.MODEL.PIXPRO.DENSECL.QUEUE_SIZE = 65536
+    # Weight lambda of the mean of both directions. The paper's 1 - lambda on the image-level loss is
+    # INSTANCE.WEIGHT = (1 - lambda) / 2, because that weighs the sum of both directions.
+    cfg.MODEL.PIXPRO.DENSECL.WEIGHT = 0.5
 
     # Whether MODEL.WEIGHTS may cover only a part of the backbone; otherwise that is an error.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False

@@ -1,11 +1,10 @@
 """The instance branch: one vector per image, compared between the views."""
 
-import torch
 import torch.nn.functional as F
-from detectron2.utils import comm
 from torch import nn
 
 from ..errors import check_choice
+from .distributed import gather_keys
 from .losses import byol_loss, infonce_loss
 from .projector import Projector
 
@@ -50,15 +49,5 @@ class InstanceBranch(nn.Module):
         """Loss of one direction, 0-d."""
         if self.loss == "byol":
             return byol_loss(q, k)
-        keys, offset = _gather_keys(k)
+        keys, offset = gather_keys(k)
         return infonce_loss(q, keys, offset, self.temperature)
-
-
-def _gather_keys(k):
-    """Keys of all processes, (M, C), and the row at which this process's own begin."""
-    world_size = comm.get_world_size()
-    if world_size == 1:
-        return k, 0
-    gathered = [torch.empty_like(k) for _ in range(world_size)]
-    torch.distributed.all_gather(gathered, k.contiguous())
-    return torch.cat(gathered), comm.get_rank() * len(k)

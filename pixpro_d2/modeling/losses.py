@@ -8,12 +8,19 @@ keys ``k`` are (N, C, H, W) and L2-normalised over C; ``positives`` is the (N, L
 import torch
 import torch.nn.functional as F
 
+from .distributed import mean_over_processes
+
 
 def mean_over_images(values, counted, mean_over):
-    """Mean of per-image ``values`` (N,) over ``all`` images or those ``counted`` (N,) bool (``matched``)."""
+    """Mean of per-image ``values`` (N,) over ``all`` images or those ``counted`` (N,) bool (``matched``).
+
+    ``matched`` divides by the mean number of counted images over the processes: the mean of the results over
+    the processes, and of their gradients, is that of one process with all images, however unequally they match.
+    """
     if mean_over == "all":
         return values.mean()
-    return (values * counted).sum() / counted.sum().clamp(min=1)
+    count = mean_over_processes(counted.sum())
+    return (values * counted).sum() / count.masked_fill(count == 0, 1)
 
 
 def pixpro_loss(q, k, positives, mean_over="all"):

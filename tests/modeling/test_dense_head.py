@@ -67,7 +67,8 @@ def test_the_detector_takes_every_tensor_of_the_towers(kind, tmp_path):
     detector = build_model(configs.tiny(*SMALL, config=config))
     with logged("fvcore.common.checkpoint") as lines:
         PixProCheckpointer(detector).resume_or_load(str(tmp_path / "model_final.pth"), resume=False)
-    # Pyramid: six convolutions with weight and norm, P6 and P7 with weight and bias. Of the head, all but the layers that predict classes and boxes (and FCOS' centerness), with weight and bias.
+    # Pyramid: six convolutions with weight and norm, P6 and P7 with weight and bias. Head: all but the layers that
+    # predict classes and boxes (and FCOS' centerness), with weight and bias.
     counts = "head 32 of 38" if kind == "fcos" else "head 16 of 20"
     assert any(f"pyramid 22 of 22, {counts}" in line for line in lines)
     own, theirs = detector.state_dict(), model.state_dict()

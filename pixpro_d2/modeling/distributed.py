@@ -1,0 +1,31 @@
+"""What the processes of a run tell each other within a loss; a single process neither sends nor waits."""
+
+import torch
+from detectron2.utils import comm
+
+
+def gather_keys(keys):
+    """Join the keys of all processes, in the order of the processes; without gradient.
+
+    Args:
+        keys (Tensor): (N, ...), of the same shape in every process.
+
+    Returns:
+        tuple: (Tensor (M, ...), int), the joint keys and the row at which this process's own begin.
+    """
+    world_size = comm.get_world_size()
+    if world_size == 1:
+        return keys, 0
+    gathered = [torch.empty_like(keys) for _ in range(world_size)]
+    torch.distributed.all_gather(gathered, keys.contiguous())
+    return torch.cat(gathered), comm.get_rank() * len(keys)
+
+
+def mean_over_processes(value):
+    """Mean of a tensor over the processes, float32, without gradient; all processes must call it."""
+    value = value.detach().float()
+    world_size = comm.get_world_size()
+    if world_size > 1:
+        value = value.clone()
+        torch.distributed.all_reduce(value)
+    return value / world_size
