@@ -14,6 +14,7 @@ if find_spec("detectron2") is None:
 
 from . import data, modeling  # noqa: E402  only registration
 from .config import add_pixpro_config  # noqa: E402
+from .learner import PixelLearner  # noqa: E402
 
-__all__ = ["add_pixpro_config", "data", "modeling"]
+__all__ = ["PixelLearner", "add_pixpro_config", "data", "modeling"]
 __version__ = "0.1.0"

@@ -133,3 +133,13 @@ def test_mistakes_in_a_file(tmp_path):
     (tmp_path / "typo.yaml").write_text("MODEL:\n  PIXPROO:\n    LOSS: pixpro\nVERSION: 2\n")
     with pytest.raises(UsageError, match="MODEL.PIXPROO"):
         load_config(str(tmp_path / "typo.yaml"), [])
+
+
+def test_the_model_zoo_lists_every_config():
+    text = (configs.CONFIGS.parent / "MODEL_ZOO.md").read_text()
+    listed = set(re.findall(r"\]\((configs/[^)]+\.yaml)\)", text))
+    files = {str(path.relative_to(configs.CONFIGS.parent)) for path in configs.CONFIGS.glob("**/*.yaml")}
+    assert listed <= files
+    needed = {str(path.relative_to(configs.CONFIGS.parent)) for path in LEAVES + RECIPES}
+    needed |= {f"configs/pretrain/{p.name}" for p in PRETRAIN if p.parent.name == "pretrain" and "Base" not in p.name}
+    assert needed - listed == {"configs/pretrain/quickstart.yaml"}  # for trying things out

@@ -39,33 +39,35 @@ class View:
         return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else crop
 
 
-def sample_view(rng, width, height, min_scale, max_scale=1.0):
+def sample_view(rng, width, height, min_scale, max_scale=1.0, ratio_range=RATIO, flip_p=0.5):
     """Draw a view as torchvision's RandomResizedCrop and RandomHorizontalFlip do.
 
-    Area uniform in [min_scale, max_scale] of the image, log-uniform aspect ratio in [3/4, 4/3]; after ten
+    Area uniform in [min_scale, max_scale] of the image, log-uniform aspect ratio in ``ratio_range``; after ten
     draws that do not fit, the largest central crop whose ratio is within range.
 
     Args:
         rng (numpy.random.Generator): the only source of randomness.
         width, height (int): of the image, in pixels.
         min_scale, max_scale (float): in (0, 1].
+        ratio_range (tuple[float, float]): of width to height.
+        flip_p (float): probability of a mirrored view.
     """
-    crop = _central_crop(width, height)
+    crop = _central_crop(width, height, ratio_range)
     for _ in range(ATTEMPTS):
         area = width * height * rng.uniform(min_scale, max_scale)
-        ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        ratio = math.exp(rng.uniform(math.log(ratio_range[0]), math.log(ratio_range[1])))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
             crop = (int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
             break
-    return View(*crop, flip=bool(rng.random() < 0.5))
+    return View(*crop, flip=bool(rng.random() < flip_p))
 
 
-def _central_crop(width, height):
+def _central_crop(width, height, ratio_range):
     ratio = width / height
     w, h = width, height
-    if ratio < RATIO[0]:
-        h = round(width / RATIO[0])
-    elif ratio > RATIO[1]:
-        w = round(height * RATIO[1])
+    if ratio < ratio_range[0]:
+        h = round(width / ratio_range[0])
+    elif ratio > ratio_range[1]:
+        w = round(height * ratio_range[1])
     return (width - w) // 2, (height - h) // 2, w, h

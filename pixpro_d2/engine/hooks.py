@@ -2,7 +2,7 @@
 
 from detectron2.engine import HookBase
 
-from ..modeling.momentum import momentum_at, update_target
+from ..modeling.momentum import momentum_at
 
 
 class EMAHook(HookBase):
@@ -16,16 +16,11 @@ class EMAHook(HookBase):
     def __init__(self, model):
         """
         Args:
-            model (PixPro): with ``momentum`` and ``momentum_pairs()``; not wrapped in DDP.
+            model (PixPro): with ``momentum`` and ``move_target()``; not wrapped in DDP.
         """
         self.model = model
 
-    def before_train(self):
-        pairs = self.model.momentum_pairs()
-        self._online = [p.detach() for online, _ in pairs for p in online.parameters()]
-        self._target = [p for _, target in pairs for p in target.parameters()]
-
     def after_step(self):
         momentum = momentum_at(self.trainer.iter + 1, self.trainer.max_iter, self.model.momentum)
-        update_target(self._online, self._target, momentum)
+        self.model.move_target(momentum)
         self.trainer.storage.put_scalar("ema_momentum", momentum, smoothing_hint=False)

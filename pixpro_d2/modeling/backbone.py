@@ -96,10 +96,15 @@ def forward_with_last(backbone, images):
 
     An FPN does not hand on what it is built on, hence the hook.
     """
+    below = bottom_up(backbone)
+    last = list(below.output_shape())[-1]
+    if below is backbone:
+        features = backbone(images)
+        return features, features[last]
     seen = {}
-    hook = bottom_up(backbone).register_forward_hook(lambda module, inputs, output: seen.update(output))
+    hook = below.register_forward_hook(lambda module, inputs, output: seen.update(output))
     try:
         features = backbone(images)
     finally:
         hook.remove()
-    return features, seen[list(bottom_up(backbone).output_shape())[-1]]
+    return features, seen[last]

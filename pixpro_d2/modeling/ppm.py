@@ -8,7 +8,7 @@ from ..errors import UsageError
 from .projector import norm_layer
 
 
-def propagate(x, values, gamma):
+def propagate(x, values, gamma, normalize_values=True):
     """Replace each pixel by a sum over all pixels of its image, weighted by similarity (paper Eq. 3, 4).
 
     y_i = sum_j max(cos(x_i, x_j), 0)^gamma v_j. Follows the official code where it departs from the
@@ -18,13 +18,14 @@ def propagate(x, values, gamma):
         x (Tensor): (N, C, H, W) features.
         values (Tensor): (N, D, H, W) transformed features g(x).
         gamma (float): sharpness, > 0.
+        normalize_values (bool): L2-normalise the values; the paper's Eq. 3 does not.
 
     Returns:
         Tensor: (N, D, H, W) float32 whatever the autocast, not normalised.
     """
     with torch.autocast(x.device.type, enabled=False):
         features = F.normalize(x.float(), dim=1).flatten(2)  # (N, C, L)
-        values = F.normalize(values.float(), dim=1)
+        values = F.normalize(values.float(), dim=1) if normalize_values else values.float()
         similarity = (features.transpose(1, 2) @ features).clamp(min=0)  # (N, L, L), symmetric
         if gamma < 1:
             similarity = similarity + 1e-6  # keeps the root's gradient finite at 0, as in the official code
@@ -36,7 +37,7 @@ def propagate(x, values, gamma):
 class PixelPropagation(nn.Module):
     """PPM with its value transform g; (N, C, H, W) in, (N, C, H, W) float32 out, not normalised."""
 
-    def __init__(self, channels, num_layers=1, gamma=2.0, norm="BN"):
+    def __init__(self, channels, num_layers=1, gamma=2.0, norm="BN", normalize_values=True):
         """
         Args:
             channels (int): C.
@@ -44,11 +45,13 @@ class PixelPropagation(nn.Module):
                 2 convolution, norm, ReLU, convolution.
             gamma (float): sharpness of the similarity, > 0.
             norm (str): detectron2 norm name, used with two layers.
+            normalize_values (bool): as in :func:`propagate`.
         """
         super().__init__()
         if gamma <= 0:
             raise UsageError(f"MODEL.PIXPRO.PPM.GAMMA is {gamma}; it must be positive.")
         self.gamma = gamma
+        self.normalize_values = normalize_values
         if num_layers == 0:
             layers = []
         elif num_layers == 1:
@@ -65,4 +68,4 @@ class PixelPropagation(nn.Module):
         self.value_transform = nn.Sequential(*layers)
 
     def forward(self, x):
-        return propagate(x, self.value_transform(x), self.gamma)
+        return propagate(x, self.value_transform(x), self.gamma, self.normalize_values)

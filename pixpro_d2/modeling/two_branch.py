@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .backbone import forward_with_last
 from .correspondence import positive_pairs
 from .methods import LevelView
+from .momentum import update_target
 from .monitors import unit
 
 
@@ -90,6 +91,13 @@ class TwoBranch(nn.Module):
         for online, target in self.momentum_pairs():
             target.load_state_dict(online.state_dict())
 
+    def move_target(self, momentum):
+        """target = momentum * target + (1 - momentum) * online, for all parameters; buffers stay."""
+        pairs = self.momentum_pairs()
+        online = [parameter.detach() for module, _ in pairs for parameter in module.parameters()]
+        target = [parameter for _, module in pairs for parameter in module.parameters()]
+        update_target(online, target, momentum)
+
     def compare(self, views, boxes):
         """Losses between two views.
 
@@ -131,8 +139,12 @@ class TwoBranch(nn.Module):
         )
         grids = [view.queries.shape[-2:] for view in views]
         with torch.autocast(boxes[0].device.type, enabled=False):
-            positives = positive_pairs(*boxes, *grids, self.pos_ratio)
+            positives = self.positives(boxes, grids)
         return LevelComparison(views, online[0].projections[level], positives)
+
+    def positives(self, boxes, grids):
+        """Pairs (N, Lq, Lk) bool that count as the same point, from both views' ``boxes`` and ``grids`` (H, W)."""
+        return positive_pairs(*boxes, *grids, self.pos_ratio)
 
     def _online(self, images):
         features, last = self._features(self.backbone, self.head, images)

@@ -1,0 +1,138 @@
+"""Feature maps from inside any network, in the form of a detectron2 backbone."""
+
+import torch
+from detectron2.layers import ShapeSpec
+from torch import nn
+
+from ..errors import UsageError
+from .probe import check_map, layer_label, probe
+
+
+class LayerFeatures(nn.Module):
+    """A network and the outputs of some of its layers: (N, C, H, W) images to dict[str, Tensor].
+
+    Copies of it read the layers of their own network, whose parameters keep their names below ``net``.
+    """
+
+    def __init__(self, net, layers, in_channels, image_size, instance_layer=None):
+        """
+        Args:
+            net (nn.Module): takes (N, in_channels, H, W) float images.
+            layers (list): layers whose output is a feature map (N, C, h, w): paths of modules in ``net``
+                (``layer4``, ``features.7.2``), or positions in ``list(net.children())``; None is the network itself.
+            in_channels (int):
+            image_size (tuple[int, int]): (height, width) of the images.
+            instance_layer: one more, or one of them, which may give vectors (N, C); they come out as (N, C, 1, 1).
+                Its entry is the last of the dict.
+
+        Attributes:
+            in_features (list[str]): names of ``layers`` in the dict.
+
+        Raises:
+            UsageError: for a layer that the network does not have or run, or with an output of another shape.
+        """
+        super().__init__()
+        self.net = net
+        paths = [layer_path(net, layer) for layer in layers]
+        self.in_features = [level_name(path) for path in paths]
+        if instance_layer is not None:
+            path = layer_path(net, instance_layer)
+            paths = [x for x in paths if x != path] + [path]
+        self._taps = {level_name(path): _Tap(path) for path in paths}
+        if len(self._taps) < len(paths):
+            raise UsageError(f"The layers {', '.join(paths)} have a name twice: name each layer once.")
+        # A network that torch.compile wraps and has not run yet gets its taps below the wrapper.
+        inner = uncompiled(net)
+        hooks = [inner.get_submodule(tap.path).register_forward_hook(tap) for tap in self._taps.values()]
+        try:
+            shapes = probe(self, in_channels, image_size)
+            for name in self.in_features:
+                check_map(layer_label(self._taps[name].path), shapes[name], image_size)
+        except Exception:
+            for hook in hooks:
+                hook.remove()
+            raise
+        self._output_shape = {name: ShapeSpec(channels=shape[1]) for name, shape in shapes.items()}
+
+    def output_shape(self):
+        """Channels of the features, dict[str, ShapeSpec]."""
+        return self._output_shape
+
+    def forward(self, images):
+        for tap in self._taps.values():
+            tap.open()
+        try:
+            self.net(images)
+            return {name: _as_map(tap, images) for name, tap in self._taps.items()}
+        finally:
+            for tap in self._taps.values():
+                tap.close()
+
+
+class _Tap:
+    """Forward hook that holds the output of the layer at ``path`` while it is open.
+
+    An object rather than a function, because a deep copy of a network copies its hooks: the copied network and
+    the copied LayerFeatures then share the copied tap.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self.close()
+
+    def open(self):
+        self.is_open = True
+
+    def close(self):
+        self.is_open, self.output = False, None
+
+    def __call__(self, module, inputs, output):
+        if self.is_open:
+            self.output = output
+
+
+def _as_map(tap, images):
+    output = tap.output
+    if output is None:
+        raise UsageError(
+            f"{layer_label(tap.path)} was not run on {tuple(images.shape)} images: name one that the network's forward "
+            "calls, and give a network that torch.compile has already run without the compilation."
+        )
+    if not torch.is_tensor(output):
+        raise UsageError(
+            f"{layer_label(tap.path)} gives a {type(output).__name__}, not a tensor (N, C, H, W): name a layer "
+            "inside it."
+        )
+    return output[:, :, None, None] if output.dim() == 2 else output
+
+
+def uncompiled(net):
+    """The network inside a torch.compile wrapper, or ``net`` itself."""
+    return getattr(net, "_orig_mod", net)
+
+
+def layer_path(net, layer):
+    """Path of the module that ``layer`` (path, position or None) names in ``net``; "" is ``net`` itself."""
+    net = uncompiled(net)
+    if layer is None:
+        return ""
+    children = [name for name, _ in net.named_children()]
+    if isinstance(layer, int):
+        if not -len(children) <= layer < len(children):
+            raise UsageError(f"The network has no layer {layer}: it has {len(children)} children, {_list(children)}.")
+        return children[layer]
+    if not layer or layer not in dict(net.named_modules()):
+        raise UsageError(
+            f"The network has no layer '{layer}': name one of its children {_list(children)}, or a module below one "
+            "by its path."
+        )
+    return layer
+
+
+def level_name(path):
+    """Name of a layer in losses and heads, where a module's name may have no dot."""
+    return path.replace(".", "_") or "output"
+
+
+def _list(names):
+    return ", ".join(names) or "(none)"

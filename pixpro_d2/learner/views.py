@@ -1,0 +1,110 @@
+"""Two views of each image of a batch, cut and augmented on the images' device."""
+
+import torch
+from torch import nn
+
+from ..data.device_photometric import DevicePhotometric
+from ..data.device_views import numpy_rng, render_views, sample_boxes
+from ..data.photometric import POLICIES
+from ..errors import UsageError, check_choice
+from ..modeling.correspondence import normalize_boxes
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GRAY_MEAN, GRAY_STD = 0.449, 0.226
+
+
+class Normalize(nn.Module):
+    """(images - mean) / std, per channel."""
+
+    def __init__(self, channels, mean=None, std=None):
+        """
+        Args:
+            channels (int): of the images.
+            mean, std (Sequence[float] or None): of images in [0, 1]; None is ImageNet's, with other than 3 channels
+                the means of its three values.
+        """
+        super().__init__()
+        if mean is None:
+            mean = IMAGENET_MEAN if channels == 3 else (GRAY_MEAN,) * channels
+        if std is None:
+            std = IMAGENET_STD if channels == 3 else (GRAY_STD,) * channels
+        if not len(mean) == len(std) == channels:
+            raise UsageError(
+                f"mean and std have {len(mean)} and {len(std)} values for images of {channels} channels: give one "
+                "for each channel."
+            )
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), False)
+
+    def forward(self, images):
+        return (images - self.mean) / self.std
+
+
+class TwoViews(nn.Module):
+    """Images (N, C, H, W) in [0, 1] to two normalised views of each, with their boxes."""
+
+    def __init__(self, in_channels, size, augment, mean, std, crop, distance_units):
+        """
+        Args:
+            in_channels (int): C.
+            size (tuple[int, int]): (height, width) of the views in pixels.
+            augment: photometric augmentation; name of a pair in :data:`pixpro_d2.data.photometric.POLICIES`, or two
+                callables, images (N, C, *size) in [0, 1] to the same, that move no pixel.
+            mean, std: of :class:`Normalize`.
+            crop (dict): of :func:`pixpro_d2.data.views.sample_view`.
+            distance_units (str): ``normalized`` or ``pixel``, of the boxes.
+        """
+        super().__init__()
+        check_choice("distance_units", distance_units, ("normalized", "pixel"))
+        if not 0 < crop["min_scale"] <= crop["max_scale"] <= 1:
+            raise UsageError(
+                f"min_scale is {crop['min_scale']} and max_scale {crop['max_scale']}; they must be in (0, 1], the "
+                "second at least the first."
+            )
+        self.in_channels = in_channels
+        self.size = size
+        self.crop = crop
+        self.distance_units = distance_units
+        self.augment1, self.augment2 = _augmentations(augment)
+        self.normalize = Normalize(in_channels, mean, std)
+
+    # A different subset of the images is augmented each time; a compiled graph would be of no use.
+    @torch.compiler.disable
+    @torch.no_grad()
+    def forward(self, images, generator=None):
+        """
+        Args:
+            images (Tensor): (N, C, H, W) float in [0, 1].
+            generator (torch.Generator): on the CPU, source of all randomness; torch's global one by default.
+
+        Returns:
+            tuple: two views (N, C, *size), and their two boxes (N, 4), as from
+            :func:`pixpro_d2.modeling.correspondence.normalize_boxes`.
+        """
+        self._check(images)
+        rng = numpy_rng(generator)
+        image_sizes = torch.tensor([images.shape[-2:]])
+        views, boxes = [], []
+        for augment in (self.augment1, self.augment2):
+            box = sample_boxes(rng, len(images), images.shape[-2:], **self.crop)
+            view = render_views(images, box.to(images.device, non_blocking=True), self.size)
+            view = augment(view, rng) if isinstance(augment, DevicePhotometric) else augment(view)
+            views.append(self.normalize(view))
+            boxes.append(normalize_boxes(box, image_sizes, self.distance_units).to(images.device, non_blocking=True))
+        return views, boxes
+
+    def _check(self, images):
+        if images.dim() != 4 or images.shape[1] != self.in_channels or not images.is_floating_point():
+            raise UsageError(
+                f"The learner was given images of shape {tuple(images.shape)} and type {images.dtype}: it takes float "
+                f"images (N, {self.in_channels}, H, W) with values in [0, 1]."
+            )
+
+
+def _augmentations(augment):
+    if isinstance(augment, str):
+        check_choice("augment", augment, POLICIES)
+        return [DevicePhotometric(policy) for policy in POLICIES[augment]]
+    if not isinstance(augment, (tuple, list)) or len(augment) != 2 or not all(map(callable, augment)):
+        raise UsageError(f"augment is {augment}; it must be a pair of callables or one of {', '.join(POLICIES)}.")
+    return augment
