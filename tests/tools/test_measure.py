@@ -1,0 +1,59 @@
+"""The measure of dense features, as a user runs it."""
+
+import json
+
+import pytest
+import torch
+from data_helpers import write_images
+from detectron2.modeling import build_model
+
+import configs
+from pixpro_d2.checkpoint import PixProCheckpointer
+from pixpro_d2.tools import measure
+
+CONFIG = ["--config-file", str(configs.CONFIGS / "pretrain/quickstart.yaml")]
+TINY = list(map(str, configs.TINY))
+
+
+@pytest.fixture
+def images(tmp_path):
+    write_images(tmp_path / "images", 3, size=(40, 40))
+    return str(tmp_path / "images")
+
+
+def run(capsys, *args):
+    measure.main([*CONFIG, *args])
+    return capsys.readouterr().out
+
+
+def test_the_table_and_the_json_agree_and_repeat(images, capsys):
+    text = run(capsys, "--input", images, *TINY)
+    values = json.loads(run(capsys, "--input", images, "--json", *TINY))
+    assert list(values) == ["p3", "p4", "p5", "p6"] and values == json.loads(
+        run(capsys, "--input", images, "--json", *TINY)
+    )
+    for level, row in zip(values, text.splitlines()[2:]):
+        assert row.split()[0] == level and row.split()[2] == f"{values[level]['match_accuracy']:.3f}"
+        assert 0 <= values[level]["match_accuracy"] <= 1 and values[level]["healthy_std"] == pytest.approx(32**-0.5)
+
+
+def test_the_same_view_twice_matches_itself(images, capsys):
+    """Whole images without colour changes: the views differ by a flip at most."""
+    opts = ["INPUT.PIXPRO.AUG", "none", "INPUT.PIXPRO.MIN_SCALE", "1.0", "MODEL.PIXPRO.POS_RATIO", "0.5"]
+    for seed, mirrored in ((6, False), (1, True)):  # seed 6 mirrors neither view, seed 1 one of them
+        args = ["--input", images, "--count", "1", "--json", "--seed", seed, *TINY, *opts]
+        values = json.loads(run(capsys, *map(str, args)))["p3"]
+        assert values["chance"] == pytest.approx(1 / 64) and values["positive_pairs"] == 64
+        assert (values["match_accuracy"] == 1) != mirrored
+
+
+def test_weights_are_loaded(images, tmp_path, capsys):
+    torch.manual_seed(5)
+    PixProCheckpointer(build_model(configs.tiny()), str(tmp_path)).save("model")
+    other = run(capsys, "--input", images, "--json", "--weights", str(tmp_path / "model.pth"), *TINY)
+    assert other.splitlines()[-1] != run(capsys, "--input", images, "--json", *TINY).splitlines()[-1]
+
+
+def test_configs_without_a_pixel_loss_are_refused(images):
+    with pytest.raises(SystemExit, match="has no pixel-level pre-training"):
+        measure.main([*CONFIG[:1], str(configs.CONFIGS / "voc/faster_rcnn_R_18_FPN_small.yaml"), "--input", images])
