@@ -11,12 +11,16 @@ from .lars import LARS
 from .schedule import warmup_cosine
 
 
-def lars_groups(model):
-    """Parameter groups of the official code: 1-D tensors without weight decay and without adaptation."""
+def lars_groups(model, lr, factor_1d=1.0):
+    """Parameter groups of the official code: 1-D tensors without weight decay and without adaptation.
+
+    Their rate is ``factor_1d * lr``. LARS makes the size of a step independent of the gradient's, for the others
+    only: a rate that suits these at a small batch is far too large for plain SGD on biases and norms.
+    """
     trainable = [p for p in model.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.ndim > 1]},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0, "adapt": False},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0, "adapt": False, "lr": factor_1d * lr},
     ]
 
 
@@ -28,7 +32,10 @@ def build_optimizer(cfg, model):
         return build_d2_optimizer(cfg, model)
     if solver.OPTIMIZER == "LARS":
         return maybe_add_gradient_clipping(cfg, LARS)(
-            lars_groups(model), lr=solver.BASE_LR, momentum=solver.MOMENTUM, weight_decay=solver.WEIGHT_DECAY
+            lars_groups(model, solver.BASE_LR, solver.BIAS_LR_FACTOR),
+            lr=solver.BASE_LR,
+            momentum=solver.MOMENTUM,
+            weight_decay=solver.WEIGHT_DECAY,
         )
     params = get_default_optimizer_params(
         model,

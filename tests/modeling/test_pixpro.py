@@ -236,6 +236,7 @@ class SlowRun:
 def test_training_steps_equal_the_slow_oracle():
     """Two whole steps (loss, gradients, LARS, EMA) against loops; losses, gradients, weights, targets agree."""
     opts = ("SOLVER.BASE_LR", 0.5, "SOLVER.LR_SCALING", "none", "SOLVER.WEIGHT_DECAY", 1e-4)
+    opts += ("SOLVER.BIAS_LR_FACTOR", 1.0, "MODEL.PIXPRO.MOMENTUM", 0.99, "MODEL.PIXPRO.ZERO_INIT_RESIDUAL", True)
     cfg = configs.tiny(*C5, *opts, "INPUT.PIXPRO.CROP_SIZE", 96)
     torch.manual_seed(0)
     model = build_model(cfg).train()

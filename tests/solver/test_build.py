@@ -26,9 +26,23 @@ def test_lars_spares_one_dimensional_tensors_and_the_target(model):
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in trainable}
 
 
+def test_lars_rate_of_one_dimensional_tensors_follows_the_bias_factor(model):
+    opts = ("SOLVER.BASE_LR", 2.0, "SOLVER.WARMUP_ITERS", 0, "SOLVER.MAX_ITER", 4)
+    for factor, rates in ((1.0, [2.0, 2.0]), (0.05, [2.0, 0.1])):
+        cfg = configs.tiny(*opts, "SOLVER.BIAS_LR_FACTOR", factor)
+        optimizer = build_optimizer(cfg, model)
+        scheduler = build_lr_scheduler(cfg, optimizer)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(rates)
+        optimizer.step()
+        scheduler.step()
+        scheduler.step()  # half of the cosine: both rates fall alike
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([x / 2 for x in rates], rel=1e-5)
+
+
 @pytest.mark.parametrize("name, kind", [("SGD", torch.optim.SGD), ("AdamW", torch.optim.AdamW)])
 def test_other_optimizers(model, name, kind):
-    cfg = configs.tiny("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.5, "SOLVER.WEIGHT_DECAY", 0.1)
+    opts = ("SOLVER.BASE_LR", 0.5, "SOLVER.WEIGHT_DECAY", 0.1, "SOLVER.BIAS_LR_FACTOR", 1.0)
+    cfg = configs.tiny("SOLVER.OPTIMIZER", name, *opts)
     optimizer = build_optimizer(cfg, model)
     assert isinstance(optimizer, kind)
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
