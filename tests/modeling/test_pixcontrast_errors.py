@@ -187,7 +187,7 @@ def test_pixels_outside_the_intersection_repel_nothing():
 def tiny_model(*opts):
     torch.manual_seed(0)
     opts = ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"], *opts)
-    opts += ("MODEL.PIXPRO.IN_FEATURES", ["res5"], "MODEL.PIXPRO.METHOD", "pixcontrast")
+    opts += ("MODEL.PIXPRO.IN_FEATURES", ["res5"], "MODEL.PIXPRO.METHOD", "pixcontrast", "MODEL.PIXPRO.MOMENTUM", 0.99)
     return build_model(configs.tiny(*opts, "MODEL.PIXPRO.PPM.ENABLED", False)).train()
 
 
