@@ -8,6 +8,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from .classification_mapper import ClassificationMapper
+from .loader import load_images
 from .semseg_mapper import SemSegMapper
 
 # meta-architecture -> mapper; the others take detectron2's DatasetMapper
@@ -21,7 +22,9 @@ MAPPERS = {
 def build_train_loader(cfg):
     """Endless loader of DATASETS.TRAIN for a downstream task."""
     mapper = MAPPERS.get(cfg.MODEL.META_ARCHITECTURE)
-    return build_detection_train_loader(cfg, mapper=mapper and mapper(cfg, True))
+    # ImageNet's files are listed once: the length of a run in epochs has needed their number already.
+    dataset = load_images(tuple(cfg.DATASETS.TRAIN)) if mapper is ClassificationMapper else None
+    return build_detection_train_loader(cfg, dataset=dataset, mapper=mapper and mapper(cfg, True))
 
 
 def build_test_loader(cfg, dataset_name):

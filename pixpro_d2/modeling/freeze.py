@@ -2,6 +2,8 @@
 
 from detectron2.layers import FrozenBatchNorm2d
 
+from .backbone import bottom_up
+
 
 def freeze_trunk(model):
     """Fix the feature extractor of ``model`` in place: no gradients, and norms that keep their statistics.
@@ -13,7 +15,7 @@ def freeze_trunk(model):
     Args:
         model (nn.Module): with a ``backbone``; its batch norms become FrozenBatchNorm2d under the same names.
     """
-    trunk = [getattr(model.backbone, "bottom_up", model.backbone)]
+    trunk = [bottom_up(model.backbone)]
     if hasattr(getattr(model, "roi_heads", None), "res5"):
         trunk += [block for name, block in model.roi_heads.res5.named_children() if name != "norm"]
     for module in trunk:

@@ -8,11 +8,11 @@ and the seed only, and a smaller subset lies within every larger one of the same
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
+from ..checkpoint.writing import write_file
 from ..errors import UsageError
 
 
@@ -61,7 +61,8 @@ def write_subsets(json_file, out_dir, percents, seed=0):
     for percent in percents:
         subset = restrict(content, draw_images(ids, percent, seed))
         path = Path(out_dir, f"{Path(json_file).stem}_{percent:g}pct.json")
-        _write(path, subset)
+        text = json.dumps(subset)
+        write_file(str(path), lambda partial, text=text: Path(partial).write_text(text, encoding="utf-8"))
         written.append((path, len(subset["images"]), len(subset["annotations"])))
     return written
 
@@ -74,15 +75,6 @@ def _read(json_file):
     if not isinstance(content, dict) or not content.get("images") or "annotations" not in content:
         raise UsageError(f"{json_file} is not a COCO annotation file: it has no images or no annotations.")
     return content
-
-
-def _write(path, content):
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def main(argv=None):

@@ -1,6 +1,7 @@
 """Subsets of COCO annotation files: nested, seeded, complete."""
 
 import json
+import os
 import random
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_failed_write_leaves_the_old_file(instances, tmp_path, monkeypatch):
     def fail(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr(label_subset.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_subsets(instances[0], tmp_path, [1], seed=9)
     assert out.read_text() == before
