@@ -99,7 +99,7 @@ class PixelCL(TwoBranch):
             in_features=[level],
             projector=projector,
             method=PixProMethod() if use_pixpro else BatchContrast(similarity_temperature),
-            pos_ratio=distance_thres,
+            correspondence=WholeImageBins(distance_thres),
             ppm=propagation,
             instance=build_instance_branch(backbone, *heads, "byol", similarity_temperature, "BN"),
         )
@@ -151,12 +151,6 @@ class PixelCL(TwoBranch):
         loss = self.alpha * self.pixel_scale * losses[f"loss_pix_{level}"] + 4 + losses["loss_ins"]
         return (loss, comparisons[level].positives[0].sum()) if return_positive_pairs else loss
 
-    def positives(self, boxes, grids):
-        """Pairs (N, Lq, Lk) bool closer than ``distance_thres`` diagonals of a bin of the whole image."""
-        scales = [torch.tensor(grid[::-1]).to(box.device, non_blocking=True) for box, grid in zip(boxes, grids)]
-        centers = [bin_centers(box, grid) * scale for box, grid, scale in zip(boxes, grids, scales)]
-        return pairs_within(*centers, boxes[0].new_ones(len(boxes[0])), self.pos_ratio)
-
     def update_moving_average(self):
         """Move the target towards the online network; call it after each step of the optimizer."""
         self.move_target(self.moving_average_decay)
@@ -170,7 +164,7 @@ class PixelCL(TwoBranch):
     def _views(self, images):
         """Two views, and their boxes (N, 4) in pixels over the image's diagonal.
 
-        Times the side of the feature map, as :meth:`positives` takes it, a bin of a square image has the diagonal 1.
+        Times the side of the feature map (:class:`WholeImageBins`) a bin of a square image has the diagonal 1.
         """
         size = images.shape[-2:]
         flips = [random.random() < self.prob_rand_hflip for _ in range(2)]
@@ -182,6 +176,19 @@ class PixelCL(TwoBranch):
             box = torch.tensor([x1, y0, x0, y1] if flip else [x0, y0, x1, y1]) / math.hypot(*size)
             boxes.append(box.to(images.device).expand(len(images), -1))
         return views, boxes
+
+
+class WholeImageBins:
+    """Positives of boxes closer than a threshold, in diagonals of a bin of the whole image."""
+
+    def __init__(self, threshold):
+        self.threshold = threshold
+
+    def __call__(self, boxes, grids):
+        scales = [torch.tensor(grid[::-1]).to(box.device, non_blocking=True) for box, grid in zip(boxes, grids)]
+        centers = [bin_centers(box, grid) * scale for box, grid, scale in zip(boxes, grids, scales)]
+        there = pairs_within(*centers, boxes[0].new_ones(len(boxes[0])), self.threshold)
+        return there, there.transpose(1, 2)
 
 
 class BatchContrast(PixelMethod):

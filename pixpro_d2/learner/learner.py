@@ -5,6 +5,7 @@ from detectron2.modeling import Backbone
 
 from ..data.views import RATIO
 from ..errors import UsageError
+from ..modeling.correspondence import BoxCorrespondence
 from ..modeling.methods import PixProMethod
 from ..modeling.momentum import momentum_at
 from ..modeling.monitors import feature_std, pair_counts
@@ -114,7 +115,7 @@ class PixelLearner(TwoBranch):
             in_features=in_features,
             projector=projector,
             method=method,
-            pos_ratio=pos_ratio,
+            correspondence=BoxCorrespondence(pos_ratio),
             ppm=propagation,
             instance=instance,
             instance_weight=instance_weight,

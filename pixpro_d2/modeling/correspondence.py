@@ -101,3 +101,48 @@ def positive_pairs(boxes_q, boxes_k, grid_q, grid_k, pos_ratio):
     """
     unit = torch.maximum(bin_diagonals(boxes_q, grid_q), bin_diagonals(boxes_k, grid_k))
     return pairs_within(bin_centers(boxes_q, grid_q), bin_centers(boxes_k, grid_k), unit, pos_ratio)
+
+
+class BoxCorrespondence:
+    """Positives of two crops of one image: the pixels that lie close together in it.
+
+    The correspondence of a model answers two calls: :meth:`prepare`, once for a batch, and the object itself, once
+    for a level with what ``prepare`` returned.
+    """
+
+    def __init__(self, pos_ratio, distance_units="normalized", official_rounding=False):
+        """
+        Args:
+            pos_ratio (float): threshold T of :func:`positive_pairs`.
+            distance_units, official_rounding: as in :func:`normalize_boxes`.
+        """
+        self.pos_ratio = pos_ratio
+        self.distance_units = distance_units
+        self.official_rounding = official_rounding
+
+    def prepare(self, batch, device):
+        """Both views' boxes (N, 4) on ``device``, as :func:`normalize_boxes` gives them.
+
+        Args:
+            batch (dict): of :func:`pixpro_d2.data.collate.collate_views`.
+            device (torch.device):
+        """
+        sizes = batch["image_sizes"].to(device, non_blocking=True)
+        boxes = batch["boxes"].to(device, non_blocking=True).unbind(1)
+        return tuple(normalize_boxes(box, sizes, self.distance_units, self.official_rounding) for box in boxes)
+
+    def __call__(self, boxes, grids):
+        """
+        Args:
+            boxes (Sequence[Tensor]): two of (N, 4), of the first and second view.
+            grids (Sequence[tuple[int, int]]): (H, W) of their feature maps.
+
+        Returns:
+            tuple[Tensor, Tensor]: (N, L0, L1) and (N, L1, L0) bool, from the first view to the second and back.
+        """
+        there = positive_pairs(*boxes, *grids, self.pos_ratio)
+        return there, there.transpose(1, 2)
+
+    def monitors(self, geometry):
+        """Scalars (dict[str, Tensor]) to record about what :meth:`prepare` returned; none for boxes."""
+        return {}

@@ -9,7 +9,7 @@ from detectron2.utils.events import get_event_storage
 from ..data.collate import collate_views
 from ..errors import UsageError, check_choice
 from .backbone import bottom_up, feature_channels, last_feature_channels, zero_init_residual
-from .correspondence import normalize_boxes
+from .correspondence import BoxCorrespondence
 from .dense_head import HEADS, build_dense_head
 from .instance import InstanceBranch
 from .methods import METHODS
@@ -28,20 +28,15 @@ class PixPro(TwoBranch):
     """
 
     @configurable
-    def __init__(
-        self, *, distance_units, official_rounding, momentum, pixel_mean, pixel_std, metrics_period, **branches
-    ):
+    def __init__(self, *, momentum, pixel_mean, pixel_std, metrics_period, **branches):
         """
         Args:
-            distance_units, official_rounding: as in :mod:`pixpro_d2.modeling.correspondence`.
             momentum (float): start value of the target's momentum; the trainer's EMA hook uses it.
             pixel_mean, pixel_std (list[float]): per channel, of uint8 images.
             metrics_period (int): iterations between two records of the monitoring scalars.
             **branches: of :class:`pixpro_d2.modeling.two_branch.TwoBranch`.
         """
         super().__init__(**branches)
-        self.distance_units = distance_units
-        self.official_rounding = official_rounding
         self.momentum = momentum
         self.metrics_period = metrics_period
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
@@ -64,9 +59,7 @@ class PixPro(TwoBranch):
             "method": METHODS[pixpro.METHOD].from_config(cfg),
             "instance": build_instance_branch(cfg, backbone),
             "instance_weight": pixpro.INSTANCE.WEIGHT,
-            "pos_ratio": pixpro.POS_RATIO,
-            "distance_units": pixpro.DISTANCE_UNITS,
-            "official_rounding": pixpro.OFFICIAL_ROUNDING,
+            "correspondence": BoxCorrespondence(pixpro.POS_RATIO, pixpro.DISTANCE_UNITS, pixpro.OFFICIAL_ROUNDING),
             "momentum": pixpro.MOMENTUM,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -108,12 +101,7 @@ class PixPro(TwoBranch):
     def compare_batch(self, batch):
         """:meth:`compare` the views of a batch of :func:`pixpro_d2.data.collate.collate_views`."""
         views = [self._normalize(view) for view in batch["views"].unbind(1)]
-        sizes = batch["image_sizes"].to(self.device, non_blocking=True)
-        boxes = [
-            normalize_boxes(view_boxes, sizes, self.distance_units, self.official_rounding)
-            for view_boxes in batch["boxes"].to(self.device, non_blocking=True).unbind(1)
-        ]
-        return self.compare(views, boxes)
+        return self.compare(views, self.correspondence.prepare(batch, self.device))
 
     def _normalize(self, images):
         return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std

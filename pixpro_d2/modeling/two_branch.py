@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import forward_with_last
-from .correspondence import positive_pairs
 from .methods import LevelView
 from .momentum import update_target
 from .monitors import unit
@@ -15,12 +14,13 @@ from .monitors import unit
 
 @dataclass(frozen=True)
 class LevelComparison:
-    """What a level was compared by: both ``views`` (LevelView), the first one's ``projection`` (N, C, H, W) and the
-    ``positives`` (N, Lq, Lk)."""
+    """What a level was compared by: both ``views`` (LevelView), the first one's ``projection`` (N, C, H, W), and the
+    masks of ``positives`` (N, L0, L1) from the first view to the second, and ``positives_back`` (N, L1, L0)."""
 
     views: tuple
     projection: Tensor
     positives: Tensor
+    positives_back: Tensor
 
 
 class TwoBranch(nn.Module):
@@ -38,7 +38,7 @@ class TwoBranch(nn.Module):
         in_features,
         projector,
         method,
-        pos_ratio,
+        correspondence,
         head=None,
         ppm=None,
         instance=None,
@@ -51,7 +51,8 @@ class TwoBranch(nn.Module):
             in_features (list[str]): features that carry a pixel loss; none with an instance branch only.
             projector (LevelHeads or None): a projector for each of them.
             method (PixelMethod): the pixel loss.
-            pos_ratio (float): threshold T of :func:`pixpro_d2.modeling.correspondence.positive_pairs`.
+            correspondence (Callable): ``correspondence(geometry, grids)`` gives the positives of a level, as that of
+                :class:`pixpro_d2.modeling.correspondence.BoxCorrespondence`.
             head (nn.Module or None): dict of features to dict of features, between backbone and projector.
             ppm (LevelHeads or None): a pixel propagation module for each feature.
             instance (InstanceBranch or None): on the last of the bottom-up network's features.
@@ -64,7 +65,7 @@ class TwoBranch(nn.Module):
         self.projector = projector
         self.ppm = ppm
         self.method = method
-        self.pos_ratio = pos_ratio
+        self.correspondence = correspondence
         self.instance = instance
         self.instance_weight = instance_weight
 
@@ -98,12 +99,13 @@ class TwoBranch(nn.Module):
         target = [parameter for _, module in pairs for parameter in module.parameters()]
         update_target(online, target, momentum)
 
-    def compare(self, views, boxes):
+    def compare(self, views, geometry):
         """Losses between two views.
 
         Args:
             views (Sequence[Tensor]): two of (N, C, H, W), normalised as the backbone expects.
-            boxes (Sequence[Tensor]): two of (N, 4), as from :func:`pixpro_d2.modeling.correspondence.normalize_boxes`.
+            geometry: where the views lie, as the correspondence takes it: a pair of boxes (N, 4), as from
+                :func:`pixpro_d2.modeling.correspondence.normalize_boxes`.
 
         Returns:
             tuple: (dict[str, Tensor], dict[str, LevelComparison]). The first has ``loss_pix_<feature>`` for each
@@ -116,18 +118,17 @@ class TwoBranch(nn.Module):
 
         losses, comparisons = {}, {}
         for level in self.in_features:
-            comparison = self._compare_level(level, online, target, boxes)
+            x = comparisons[level] = self._compare_level(level, online, target, geometry)
             with torch.autocast(views[0].device.type, enabled=False):
-                loss = self.method(level, comparison.views, comparison.positives)
+                loss = self.method(level, x.views, (x.positives, x.positives_back))
             losses[f"loss_pix_{level}"] = loss / len(self.in_features)
-            comparisons[level] = comparison
         if self.instance is not None:
             (q0, q1), (k0, k1) = ([branch.instance for branch in side] for side in (online, target))
             loss = self.instance.direction_loss(q0, k1) + self.instance.direction_loss(q1, k0)
             losses["loss_ins"] = self.instance_weight * loss
         return losses, comparisons
 
-    def _compare_level(self, level, online, target, boxes):
+    def _compare_level(self, level, online, target, geometry):
         views = tuple(
             LevelView(
                 queries=unit(self.ppm[level](o.projections[level]) if self.ppm is not None else o.projections[level]),
@@ -138,13 +139,9 @@ class TwoBranch(nn.Module):
             for o, t in zip(online, target)
         )
         grids = [view.queries.shape[-2:] for view in views]
-        with torch.autocast(boxes[0].device.type, enabled=False):
-            positives = self.positives(boxes, grids)
-        return LevelComparison(views, online[0].projections[level], positives)
-
-    def positives(self, boxes, grids):
-        """Pairs (N, Lq, Lk) bool that count as the same point, from both views' ``boxes`` and ``grids`` (H, W)."""
-        return positive_pairs(*boxes, *grids, self.pos_ratio)
+        with torch.no_grad(), torch.autocast(views[0].queries.device.type, enabled=False):
+            positives = self.correspondence(geometry, grids)
+        return LevelComparison(views, online[0].projections[level], *positives)
 
     def _online(self, images):
         features, last = self._features(self.backbone, self.head, images)

@@ -125,7 +125,7 @@ def test_every_option_trains(layers, options):
 def test_defaults():
     learner = small_learner("stem", "body")
     assert not learner.projector.shared and small_learner("stem.0", "stem").projector.shared
-    assert learner.instance is None and learner.pos_ratio == 0.7 and learner.method.mean_over == "all"
+    assert learner.instance is None and learner.correspondence.pos_ratio == 0.7 and learner.method.mean_over == "all"
     assert learner.ppm["stem"].gamma == 2 and small_learner(method="pixcontrast").ppm is None
     projector = PixelLearner(small_net(), "body", image_size=32).projector["body"]
     assert projector[0].out_channels == 4096 and projector[3].out_channels == 256

@@ -91,7 +91,7 @@ def test_both_directions_and_the_queue_by_hand():
     """
     first, second = hand_views()
     made = method([E1, E2], weight=0.5)
-    loss = made("res5", (first, second), no_pairs(1))
+    loss = made("res5", (first, second), (no_pairs(1),) * 2)
     assert loss.item() == pytest.approx(0.474100, abs=1e-5)
     expected = torch.tensor([[1.0, 0.0], [0.948683, 0.316228]])
     torch.testing.assert_close(made.queues["res5"].vectors, expected, atol=1e-5, rtol=0)
@@ -194,7 +194,7 @@ def test_keys_are_queued_image_by_image_after_the_loss():
     first.queries.requires_grad_()
     made = DenseCLMethod(["p3", "p4"], 4, queue_size=6, temperature=0.2, weight=1.0)
     before = made.queues["p3"].vectors.clone()
-    loss = made("p3", (first, second), no_pairs(2))
+    loss = made("p3", (first, second), (no_pairs(2),) * 2)
     directions = [
         densecl_loss(a.queries, b.keys, nearest_pixels(a.features, b.target_features), before, 0.2)
         for a, b in ((first, second), (second, first))
@@ -210,7 +210,7 @@ def test_keys_are_queued_image_by_image_after_the_loss():
 def test_keys_are_queued_in_training_only():
     made = DenseCLMethod(["p3"], 4, queue_size=6).eval()
     before = rows(made.queues["p3"])
-    made("p3", random_views(), no_pairs(2))
+    made("p3", random_views(), (no_pairs(2),) * 2)
     assert rows(made.queues["p3"]) == before
     made.train()("p3", random_views(), no_pairs(2))
     assert rows(made.queues["p3"]) != before

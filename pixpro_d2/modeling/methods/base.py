@@ -50,8 +50,13 @@ class PixelMethod(nn.Module):
         raise NotImplementedError
 
     def forward(self, level, views, positives):
-        """Sum of both directions, 0-d; ``views`` are two :class:`LevelView`, ``positives`` lead from the first."""
+        """Sum of both directions, 0-d.
+
+        Args:
+            level (str): name of the feature level.
+            views (tuple[LevelView, LevelView]):
+            positives (tuple[Tensor, Tensor]): masks from the first view to the second, and back.
+        """
         first, second = views
-        return self.direction(level, first, second, positives) + self.direction(
-            level, second, first, positives.transpose(1, 2)
-        )
+        there, back = positives
+        return self.direction(level, first, second, there) + self.direction(level, second, first, back)
