@@ -39,8 +39,9 @@ def train(opts, batches):
         ``buffers`` of the method after the last, by name.
     """
     torch.manual_seed(0)
-    model = build_model(configs.tiny(*C5, *opts)).train()
-    branches, gradients, losses = wrap_ddp(model), {}, []
+    cfg = configs.tiny(*C5, *opts)
+    model = build_model(cfg).train()
+    branches, gradients, losses = wrap_ddp(cfg, model), {}, []
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.02)
     for batch in batches:
         with EventStorage():

@@ -124,6 +124,11 @@ def check_batch(cfg):
         raise UsageError(
             f"SOLVER.IMS_PER_BATCH is {batch}; it must be a positive multiple of the {world_size} processes."
         )
+    steps = cfg.SOLVER.ACCUMULATION_STEPS
+    if steps < 1 or batch // world_size % steps:
+        raise UsageError(
+            f"SOLVER.ACCUMULATION_STEPS is {steps}; it must divide the {batch // world_size} images of each process."
+        )
 
 
 def check_task(cfg, args):

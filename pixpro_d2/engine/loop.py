@@ -1,13 +1,12 @@
 """The training step, of pre-training and of every downstream task."""
 
 import time
+from contextlib import nullcontext
 
 import torch
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
-
-AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TrainLoop(TrainerBase):
@@ -17,13 +16,17 @@ class TrainLoop(TrainerBase):
     The values that are recorded are means over the iterations since the last reading.
     """
 
-    def __init__(self, model, data_loader, optimizer, amp_dtype=None, read_at=lambda iteration: True):
+    def __init__(
+        self, model, data_loader, optimizer, amp_dtype=None, accumulation_steps=1, read_at=lambda iteration: True
+    ):
         """
         Args:
             model (nn.Module): returns a dict of losses, or one loss, for a batch.
             data_loader (Iterable): endless.
             optimizer (torch.optim.Optimizer):
             amp_dtype (torch.dtype or None): autocast to it; float16 scales the loss.
+            accumulation_steps (int): equal parts that a batch is computed in, one after the other. The gradient is the
+                mean of theirs: that of the whole batch where the loss is a mean over images and no norm sees a batch.
             read_at (Callable[[int], bool]): whether to read the losses after an iteration. A loss that is
                 not finite stops the run there, so reading must precede every checkpoint.
         """
@@ -33,6 +36,7 @@ class TrainLoop(TrainerBase):
         self.data_loader = data_loader
         self.optimizer = optimizer
         self.amp_dtype = amp_dtype
+        self.accumulation_steps = accumulation_steps
         self.read_at = read_at
         self.grad_scaler = torch.amp.GradScaler(enabled=amp_dtype == torch.float16)
         self._batches = None
@@ -47,21 +51,29 @@ class TrainLoop(TrainerBase):
         batch = next(self._batches)
         self._data_time += time.perf_counter() - start
 
+        self.optimizer.zero_grad()
+        *first, last = split_batch(batch, self.accumulation_steps)
+        with self.model.no_sync() if first and hasattr(self.model, "no_sync") else nullcontext():
+            for part in first:
+                self._accumulate(part)
+        self._accumulate(last)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+        self._count += 1
+        if self.read_at(self.iter):
+            self._read_losses()
+
+    def _accumulate(self, batch):
+        """Forward and backward of a part of the batch."""
         device = next(self.model.parameters()).device.type
         with torch.autocast(device, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
             losses = self.model(batch)
         if isinstance(losses, torch.Tensor):
             losses = {"total_loss": losses}
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(losses.values())).backward()
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-
+        self.grad_scaler.scale(sum(losses.values()) / self.accumulation_steps).backward()
         for name, loss in losses.items():
-            self._sums[name] = self._sums.get(name, 0) + loss.detach()
-        self._count += 1
-        if self.read_at(self.iter):
-            self._read_losses()
+            self._sums[name] = self._sums.get(name, 0) + loss.detach() / self.accumulation_steps
 
     def _read_losses(self):
         """Record the mean losses of all processes in the EventStorage; the one point that waits for the device.
@@ -98,3 +110,14 @@ class TrainLoop(TrainerBase):
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def split_batch(batch, parts):
+    """A batch in ``parts`` of equal size: slices of a tensor or list of samples, or of all values of a dict."""
+    if parts == 1:
+        return [batch]
+    if isinstance(batch, dict):
+        pieces = {name: split_batch(values, parts) for name, values in batch.items()}
+        return [{name: piece[i] for name, piece in pieces.items()} for i in range(parts)]
+    size = len(batch) // parts
+    return [batch[i * size : (i + 1) * size] for i in range(parts)]

@@ -16,12 +16,13 @@ from ..checkpoint import InputConvention, PixProCheckpointer
 from ..config import is_pretraining
 from ..data.build import build_test_loader, build_train_loader
 from ..data.loader import build_view_loader
-from ..errors import UsageError, check_choice
+from ..errors import UsageError
 from ..evaluation.build import build_evaluator, check_test_sets
 from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
+from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from .hooks import EMAHook
-from .loop import AMP_DTYPES, TrainLoop
+from .loop import TrainLoop
 
 
 class Trainer(DefaultTrainer):
@@ -35,10 +36,19 @@ class Trainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         check_test_sets(cfg.DATASETS.TEST)  # before hours of training
+        set_precision(cfg)
+        keep_freed_memory(cfg.MODEL.DEVICE)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        self._trainer = TrainLoop(wrap_ddp(model), data_loader, optimizer, amp_dtype(cfg), self._reads_losses)
+        self._trainer = TrainLoop(
+            wrap_ddp(cfg, model),
+            data_loader,
+            optimizer,
+            amp_dtype(cfg),
+            cfg.SOLVER.ACCUMULATION_STEPS,
+            self._reads_losses,
+        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = self.build_checkpointer(cfg, model, trainer=weakref.proxy(self))
         self.register_hooks(self.build_hooks())
@@ -101,7 +111,7 @@ class Trainer(DefaultTrainer):
         model = super().build_model(cfg)
         if cfg.MODEL.BACKBONE.FROZEN:
             freeze_trunk(model)
-        return model
+        return prepare_model(cfg, model) if is_pretraining(cfg) else model
 
     @classmethod
     def build_train_loader(cls, cfg):
@@ -142,20 +152,15 @@ class Trainer(DefaultTrainer):
         return results
 
 
-def amp_dtype(cfg):
-    """Type to autocast to, or None: half precision pays on GPUs only."""
-    name = cfg.SOLVER.AMP.DTYPE
-    check_choice("SOLVER.AMP.DTYPE", name, AMP_DTYPES)
-    on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
-    return AMP_DTYPES[name] if cfg.SOLVER.AMP.ENABLED and on_gpu else None
-
-
-def wrap_ddp(model):
+def wrap_ddp(cfg, model):
     """The model in DistributedDataParallel if there are several processes."""
     options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
     if not torch.cuda.is_available():
         options["device_ids"] = None
-    options["find_unused_parameters"] = getattr(model, "has_unused_parameters", False)
+    unused = getattr(model, "has_unused_parameters", False)
+    options["find_unused_parameters"] = unused
+    # A detector's graph changes with what it proposes; that of two views never does.
+    options["static_graph"] = is_pretraining(cfg) and not unused and cfg.SOLVER.ACCUMULATION_STEPS == 1
     return create_ddp_model(model, **options)
 
 

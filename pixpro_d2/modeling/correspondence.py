@@ -22,21 +22,21 @@ def normalize_boxes(boxes, image_sizes, units="normalized", official_rounding=Fa
         image_sizes (Tensor): (N, 2), (height, width) of the original images in pixels.
         units (str): ``normalized`` divides x by the width and y by the height, as official PixPro
             does (anisotropic for non-square images); ``pixel`` keeps pixels.
-        official_rounding (bool): use the official code's corners: the centres of the crop's first and
-            last pixel, divided by side - 1 (transform_coord.py). Only for ``normalized``.
+        official_rounding (bool): use the official code's corners (transform_coord.py): the centres of the crop's
+            first and last pixel, where the centre of the image's first pixel is 0; ``normalized`` then divides
+            by side - 1.
 
     Returns:
         Tensor: (N, 4) float32 boxes.
     """
     boxes = boxes.float()
+    if official_rounding:
+        far = boxes[:, [2, 3, 0, 1]]
+        boxes = boxes - (boxes > far).float()  # the larger edge moves to its last pixel
     if units == "pixel":
         return boxes
     sides = image_sizes.float().flip(-1).repeat(1, 2)  # width, height, width, height
-    if not official_rounding:
-        return boxes / sides
-    far, near = boxes[:, [2, 3, 0, 1]], boxes
-    inclusive = near - (near > far).float()  # the larger edge moves to its last pixel
-    return inclusive / (sides - 1).clamp(min=1)
+    return boxes / ((sides - 1).clamp(min=1) if official_rounding else sides)
 
 
 def bin_centers(boxes, grid):
@@ -50,15 +50,20 @@ def bin_centers(boxes, grid):
         Tensor: (N, L, 2) float32, as (x, y).
     """
     height, width = grid
+    x, y = _axis_centers(boxes, grid)
+    x = x[:, None, :].expand(-1, height, -1)
+    y = y[:, :, None].expand(-1, -1, width)
+    return torch.stack((x, y), dim=-1).flatten(1, 2)
+
+
+def _axis_centers(boxes, grid):
+    """x of the columns (N, W) and y of the rows (N, H) of bins."""
+    height, width = grid
     boxes = boxes.float()
     start, extent = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     steps_x = (torch.arange(width, device=boxes.device, dtype=torch.float32) + 0.5) / width
     steps_y = (torch.arange(height, device=boxes.device, dtype=torch.float32) + 0.5) / height
-    x = start[:, :1] + extent[:, :1] * steps_x  # (N, W)
-    y = start[:, 1:] + extent[:, 1:] * steps_y  # (N, H)
-    x = x[:, None, :].expand(-1, height, -1)
-    y = y[:, :, None].expand(-1, -1, width)
-    return torch.stack((x, y), dim=-1).flatten(1, 2)
+    return start[:, :1] + extent[:, :1] * steps_x, start[:, 1:] + extent[:, 1:] * steps_y
 
 
 def bin_diagonals(boxes, grid):
@@ -80,9 +85,9 @@ def pairs_within(centers_q, centers_k, unit, pos_ratio):
         Tensor: (N, Lq, Lk) bool.
     """
     # Differences rather than torch.cdist's expanded squares, which cancel near the threshold.
-    dx = centers_q[:, :, None, 0] - centers_k[:, None, :, 0]
-    dy = centers_q[:, :, None, 1] - centers_k[:, None, :, 1]
-    return torch.hypot(dx, dy) / unit[:, None, None] < pos_ratio
+    dx = (centers_q[:, :, None, 0] - centers_k[:, None, :, 0]).square()
+    dy = (centers_q[:, :, None, 1] - centers_k[:, None, :, 1]).square()
+    return dx + dy < (pos_ratio * unit).square()[:, None, None]
 
 
 def positive_pairs(boxes_q, boxes_k, grid_q, grid_k, pos_ratio):
@@ -99,8 +104,12 @@ def positive_pairs(boxes_q, boxes_k, grid_q, grid_k, pos_ratio):
         Tensor: (N, Lq, Lk) bool; [n, i, j] is set if bin i of the first view and bin j of the second match.
         Swapping the views gives the transposed mask.
     """
-    unit = torch.maximum(bin_diagonals(boxes_q, grid_q), bin_diagonals(boxes_k, grid_k))
-    return pairs_within(bin_centers(boxes_q, grid_q), bin_centers(boxes_k, grid_k), unit, pos_ratio)
+    limit = pos_ratio * torch.maximum(bin_diagonals(boxes_q, grid_q), bin_diagonals(boxes_k, grid_k))
+    (x_q, y_q), (x_k, y_k) = _axis_centers(boxes_q, grid_q), _axis_centers(boxes_k, grid_k)
+    # A column's distance is the same in all rows: of the many pairs of bins only a sum and a comparison are left.
+    dx = (x_q[:, :, None] - x_k[:, None]).square()[:, None, :, None]  # (N, 1, Wq, 1, Wk)
+    dy = (y_q[:, :, None] - y_k[:, None]).square()[:, :, None, :, None]  # (N, Hq, 1, Hk, 1)
+    return (dx + dy < limit.square().view(-1, 1, 1, 1, 1)).flatten(3).flatten(1, 2)
 
 
 class BoxCorrespondence:

@@ -8,6 +8,7 @@ keys ``k`` are (N, C, H, W) and L2-normalised over C; ``positives`` is the (N, L
 import torch
 import torch.nn.functional as F
 
+from .chunks import image_chunks
 from .distributed import mean_over_processes
 
 
@@ -37,10 +38,10 @@ def pixpro_loss(q, k, positives, mean_over="all"):
         Tensor: 0-d, float32; 0 with a zero gradient where nothing matches.
     """
     q, k = q.float().flatten(2), k.float().flatten(2)
-    mask = positives.float()
-    count = mask.sum(dim=(1, 2))
-    # sum_ij m_ij q_i.k_j = sum_i q_i.(sum_j m_ij k_j): no (N, L, L) similarity is kept for backward.
-    matched_keys = k @ mask.transpose(1, 2)  # (N, C, Lq)
+    count = positives.sum(dim=(1, 2))
+    # sum_ij m_ij q_i.k_j = sum_i q_i.(sum_j m_ij k_j): neither a similarity nor a mask in float is ever whole or kept.
+    parts = image_chunks(q, k)
+    matched_keys = torch.cat([k[part] @ positives[part].transpose(1, 2).float() for part in parts])  # (N, C, Lq)
     cosine = (q * matched_keys).sum(dim=(1, 2)) / (count + 1e-6)
     return -2 * mean_over_images(cosine, count > 0, mean_over)
 

@@ -3,8 +3,11 @@
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from ..errors import UsageError
+from .chunks import image_chunks
 from .projector import norm_layer
 
 
@@ -26,12 +29,50 @@ def propagate(x, values, gamma, normalize_values=True):
     with torch.autocast(x.device.type, enabled=False):
         features = F.normalize(x.float(), dim=1).flatten(2)  # (N, C, L)
         values = F.normalize(values.float(), dim=1) if normalize_values else values.float()
-        similarity = (features.transpose(1, 2) @ features).clamp(min=0)  # (N, L, L), symmetric
-        if gamma < 1:
-            similarity = similarity + 1e-6  # keeps the root's gradient finite at 0, as in the official code
-        if gamma != 1:
-            similarity = similarity**gamma
-        return (values.flatten(2) @ similarity).view_as(values)
+        return _Propagate.apply(features, values.flatten(2), gamma).view_as(values)
+
+
+class _Propagate(Function):
+    """(N, C, L) unit features and (N, D, L) values to the (N, D, L) sums.
+
+    The (N, L, L) weights, by far the largest tensors at a fine level, are not kept for the backward pass but computed
+    anew, for so many images at a time that they stay small.
+    """
+
+    @staticmethod
+    def forward(ctx, features, values, gamma):
+        ctx.save_for_backward(features, values)
+        ctx.gamma = gamma
+        sums = torch.empty_like(values)
+        for part in image_chunks(features):
+            sums[part] = values[part] @ _weights(features[part], gamma)[0]
+        return sums
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        features, values = ctx.saved_tensors
+        grad_features, grad_values = torch.empty_like(features), torch.empty_like(values)
+        for part in image_chunks(features):
+            f, v, g = features[part], values[part], grad[part]
+            weights, slope = _weights(f, ctx.gamma, with_slope=True)
+            grad_values[part] = g @ weights
+            by_similarity = (v.transpose(1, 2) @ g) * slope  # of row j, column i: v_j . g_i times the slope
+            grad_features[part] = f @ (by_similarity + by_similarity.transpose(1, 2))
+        return grad_features, grad_values, None
+
+
+def _weights(features, gamma, with_slope=False):
+    """max(cosine, 0)^gamma (N, L, L), symmetric, and its derivative by the cosine (None if not wanted)."""
+    cosine = features.transpose(1, 2) @ features
+    similarity = cosine.clamp(min=0)
+    if gamma < 1:
+        similarity = similarity + 1e-6  # keeps the root's gradient finite at 0, as in the official code
+    weights = similarity if gamma == 1 else similarity**gamma
+    if not with_slope:
+        return weights, None
+    inside = cosine >= 0
+    return weights, (inside.float() if gamma == 1 else gamma * similarity ** (gamma - 1) * inside)
 
 
 class PixelPropagation(nn.Module):

@@ -15,7 +15,8 @@ class LARS(Optimizer):
     A group with ``adapt=False`` is plain SGD with its own weight decay: the official code puts all
     1-D tensors (biases, norm weights) there, with weight decay 0.
 
-    No step waits for the device: norms and ratios stay there.
+    No step waits for the device: norms and ratios stay there. The gradients are scaled in place, which saves a copy
+    of all weights and its traffic.
     """
 
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8):
@@ -44,15 +45,30 @@ class LARS(Optimizer):
                 self._update(params, group)
         return loss
 
+    def load_state_dict(self, state_dict):
+        """As torch's; the momentum of a checkpoint gets the memory format of the parameters."""
+        super().load_state_dict(state_dict)
+        for p, state in self.state.items():
+            state["momentum_buffer"] = in_format_of(p, state["momentum_buffer"])
+
     def _update(self, params, group):
-        grads = [p.grad for p in params]
+        grads = [in_format_of(p, p.grad) for p in params]
         if group["weight_decay"] != 0:
-            grads = torch._foreach_add(grads, params, alpha=group["weight_decay"])
+            torch._foreach_add_(grads, params, alpha=group["weight_decay"])
         if group["adapt"]:
-            grads = torch._foreach_mul(grads, self._trust_ratios(params, grads, group))
-        if group["momentum"] != 0:
-            grads = self._accumulate(params, grads, group["momentum"])
-        torch._foreach_add_(params, grads, alpha=-group["lr"])
+            torch._foreach_mul_(grads, self._trust_ratios(params, grads, group))
+        torch._fused_sgd_(
+            params,
+            grads,
+            [self._buffer(p) for p in params] if group["momentum"] != 0 else [],
+            weight_decay=0.0,
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
 
     @staticmethod
     def _trust_ratios(params, grads, group):
@@ -62,11 +78,15 @@ class LARS(Optimizer):
         positive = (weight_norms > 0) & (grad_norms > 0)
         return list(torch.where(positive, ratios, torch.ones_like(ratios)).unbind())
 
-    def _accumulate(self, params, grads, momentum):
-        for p in params:
-            if "momentum_buffer" not in self.state[p]:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
-        buffers = [self.state[p]["momentum_buffer"] for p in params]
-        torch._foreach_mul_(buffers, momentum)
-        torch._foreach_add_(buffers, grads)
-        return buffers
+    def _buffer(self, p):
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
+        return state["momentum_buffer"]
+
+
+def in_format_of(p, tensor):
+    """``tensor`` with the strides of ``p``, of the same shape: the fused kernel walks through both as they lie."""
+    if tensor.stride() == p.stride():
+        return tensor
+    return torch.empty_like(p).copy_(tensor)

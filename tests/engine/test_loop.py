@@ -8,7 +8,7 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from pixpro_d2.engine.loop import TrainLoop
+from pixpro_d2.engine.loop import TrainLoop, split_batch
 
 
 class Model(nn.Module):
@@ -90,3 +90,19 @@ def test_bfloat16_autocast_reaches_the_model():
     loop = TrainLoop(model, itertools.repeat(batches(1)[0]), torch.optim.SGD(model.parameters(), 0.1), torch.bfloat16)
     run(loop, 1)
     assert seen == [torch.bfloat16] and model.layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_gradients_are_those_of_the_whole_batch(parts):
+    whole, split = make(TrainLoop, batches(5)), make(TrainLoop, batches(5), accumulation_steps=parts)
+    storages = run(whole, 5), run(split, 5)
+    torch.testing.assert_close(split.model.layer.weight, whole.model.layer.weight)
+    expected, got = ([value for value, _ in storage.history("loss_a").values()] for storage in storages)
+    assert got == pytest.approx(expected)
+
+
+def test_a_batch_splits_into_parts_of_all_its_values():
+    batch = {"x": torch.arange(4), "names": ["a", "b", "c", "d"]}
+    first, second = split_batch(batch, 2)
+    assert first["x"].tolist() == [0, 1] and second["names"] == ["c", "d"]
+    assert split_batch(["a", "b"], 2) == [["a"], ["b"]]

@@ -57,12 +57,16 @@ def test_unknown_optimizer(model):
 
 
 def test_gradient_clipping_applies_to_lars():
-    weight = torch.nn.Linear(3, 3, bias=False)
     clip = ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.01)
-    optimizer = build_optimizer(configs.tiny(*clip), weight)
-    weight.weight.grad = torch.full((3, 3), 5.0)
-    optimizer.step()
-    assert weight.weight.grad.max() == pytest.approx(0.01)
+    weights = []
+    for opts, gradient in ((clip, [5.0, 0.001]), ((), [0.01, 0.001]), ((), [5.0, 0.001])):
+        layer = torch.nn.Linear(2, 1, bias=False)
+        torch.nn.init.ones_(layer.weight)
+        layer.weight.grad = torch.tensor([gradient])
+        build_optimizer(configs.tiny(*opts), layer).step()
+        weights.append(layer.weight.detach())
+    clipped, small, large = weights
+    assert torch.equal(clipped, small) and not torch.equal(clipped, large)
 
 
 def test_schedule_follows_the_official_curve_through_the_real_scheduler():

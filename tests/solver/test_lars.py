@@ -181,3 +181,24 @@ def test_state_dict_round_trip_continues_identically():
             stepper.step()
     for p, other in zip(params, copies, strict=True):
         assert torch.equal(p, other)
+
+
+def test_memory_formats_of_weights_gradients_and_momentum_may_differ():
+    """A checkpoint in one memory format goes on in the other: the same numbers lie in another order."""
+    torch.manual_seed(0)
+    values, grads = torch.randn(4, 3, 2, 2), [torch.randn(4, 3, 2, 2) for _ in range(3)]
+    plain, last = parameter(values), parameter(values)
+    last.data = last.data.contiguous(memory_format=torch.channels_last)
+    optimizers = [optimizer_of([p], lr=1.0) for p in (plain, last)]
+    for grad in grads[:2]:
+        set_gradients([plain], [grad])
+        last.grad = grad.clone()  # contiguous, other than the weight
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(last, plain, check_stride=False)
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    for p, optimizer in zip((plain, last), optimizers):
+        set_gradients([p], [grads[2]])
+        optimizer.step()
+    torch.testing.assert_close(last, plain, check_stride=False)
+    assert optimizers[1].state[last]["momentum_buffer"].stride() == last.stride()

@@ -1,0 +1,85 @@
+"""What makes a run fast on a given device and changes no result beyond rounding."""
+
+import ctypes
+import logging
+
+import torch
+
+from ..errors import check_choice
+from ..modeling.backbone import bottom_up
+from ..modeling.recompute import recompute_stages
+
+logger = logging.getLogger(__name__)
+
+AMP_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
+_GIB = 2**30
+
+
+def amp_dtype(cfg):
+    """Type to autocast to, or None: half precision pays on GPUs only."""
+    name = cfg.SOLVER.AMP.DTYPE
+    check_choice("SOLVER.AMP.DTYPE", name, AMP_DTYPES)
+    on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
+    return AMP_DTYPES[name] if cfg.SOLVER.AMP.ENABLED and on_gpu else None
+
+
+def set_precision(cfg):
+    """Let float32 products and convolutions use TensorFloat-32 or not, by ``SOLVER.AMP.TF32``; for the process."""
+    torch.set_float32_matmul_precision("high" if cfg.SOLVER.AMP.TF32 else "highest")
+    torch.backends.cudnn.allow_tf32 = cfg.SOLVER.AMP.TF32
+
+
+def keep_freed_memory(device):
+    """Make the C library keep freed memory for the next iteration, when training on the CPU.
+
+    glibc hands large blocks back to the system at once; each activation's pages are then mapped and zeroed anew in
+    every iteration (measured: 5 to 13 % of a step). Other C libraries have no such option and are left alone.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if torch.device(device).type != "cpu" or mallopt is None:
+        return
+    mallopt(_M_MMAP_THRESHOLD, _GIB)
+    mallopt(_M_TRIM_THRESHOLD, 2 * _GIB - 1)
+    mallopt(_M_TOP_PAD, _GIB // 4)
+
+
+def prepare_model(cfg, model):
+    """Apply the keys of ``MODEL.PIXPRO`` on memory format, recomputation and compilation to a built PixPro model."""
+    pixpro = cfg.MODEL.PIXPRO
+    if pixpro.CHANNELS_LAST:
+        model.to(memory_format=torch.channels_last)
+    if pixpro.RECOMPUTE:
+        recompute_stages(model.backbone)
+    if pixpro.COMPILE:
+        compile_parts(model)
+    return model
+
+
+def compile_parts(model):
+    """Compile the networks of both branches in place; without a compiler, or what it cannot take, stays as it is.
+
+    The method's own part, losses and geometry, is a few large operations and not compiled.
+    """
+    reason = _compiler_failure(next(model.parameters()).device)
+    if reason:
+        logger.warning(f"MODEL.PIXPRO.COMPILE: torch.compile does not work here, the model runs uncompiled: {reason}")
+        return
+    torch._dynamo.config.suppress_errors = True  # a part that cannot be compiled runs as it is; PyTorch logs why
+    backbones = [model.backbone, model.target_backbone]
+    if model.instance is not None:
+        # The instance branch looks into an FPN by a hook, which must not become part of a compiled graph.
+        backbones = [bottom_up(backbone) for backbone in backbones]
+    heads = [model.head, model.target_head, model.projector, model.target_projector]
+    for module in (*backbones, *heads):
+        if module is not None:
+            module.forward = torch.compile(module.forward, dynamic=False)
+
+
+def _compiler_failure(device):
+    """First line of the error that compiling a sum raises on ``device``; empty if it works."""
+    try:
+        torch.compile(lambda x: x + 1, dynamic=False)(torch.ones(2, device=device))
+    except Exception as error:  # whatever a missing or broken tool chain raises
+        return str(error).strip().splitlines()[0]
+    return ""

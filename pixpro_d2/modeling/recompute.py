@@ -1,0 +1,56 @@
+"""Trading time for memory: stages of a backbone that are computed again in the backward pass."""
+
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import UsageError
+from .backbone import bottom_up
+
+
+def recompute_stages(backbone):
+    """Keep only the inputs of the stem and of each stage of a ResNet or RegNet for the backward pass.
+
+    Losses and gradients stay what they are, and so do the running statistics of norms, which see a batch once.
+
+    Raises:
+        UsageError: for a backbone without stages.
+    """
+    below = bottom_up(backbone)
+    stages = getattr(below, "stages", None) or [stage for stage, _ in getattr(below, "stages_and_names", [])]
+    if not stages:
+        raise UsageError(
+            f"MODEL.PIXPRO.RECOMPUTE needs a ResNet or RegNet; the backbone is a {type(below).__name__}: set it False."
+        )
+    for stage in (below.stem, *stages):
+        stage.forward = partial(_checkpointed, stage, stage.forward)
+
+
+def _checkpointed(stage, forward, x):
+    if not torch.is_grad_enabled():
+        return forward(x)
+    contexts = partial(_contexts, stage)
+    # Nothing in these stages is random, and reading a generator's state would wait for the device.
+    return checkpoint(forward, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+def _contexts(stage):
+    """What the first and the second computation run in."""
+    return nullcontext(), _same_statistics(stage)
+
+
+@contextmanager
+def _same_statistics(stage):
+    """Batch norms go on by the statistics of the batch, but leave the running ones alone."""
+    norms = [module for module in stage.modules() if isinstance(module, _BatchNorm)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, before):
+            norm.momentum, norm.num_batches_tracked = momentum, counter

@@ -1,0 +1,101 @@
+"""What makes a run fast must not change its numbers."""
+
+import copy
+
+import configs
+import method_helpers
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+
+from pixpro_d2.engine import acceleration
+from pixpro_d2.engine.acceleration import amp_dtype, prepare_model, set_precision
+
+SHARED = ["MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0]
+SMALL = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
+
+
+@pytest.fixture
+def defaults():
+    """Put back what is set for the whole process."""
+    matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch._dynamo.reset()
+    torch._dynamo.config.suppress_errors = False
+
+
+def losses_and_gradients(model):
+    with EventStorage():
+        losses = model(method_helpers.crops([True, True, True, False]))
+    sum(losses.values()).backward()
+    return losses, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_channels_last_gives_the_same_numbers():
+    torch.manual_seed(0)
+    # Norms of a few values each would blow up the rounding.
+    cfg = configs.tiny(*SMALL, *SHARED, *method_helpers.NO_NORM, "MODEL.FPN.NORM", "")
+    plain = build_model(cfg).train()
+    fast = prepare_model(cfg, copy.deepcopy(plain))
+    weight = fast.backbone.bottom_up.res3[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    (losses, gradients), (expected, expected_gradients) = losses_and_gradients(fast), losses_and_gradients(plain)
+    torch.testing.assert_close(losses, expected, atol=1e-5, rtol=0)
+    difference = sum((gradients[name] - gradient).square().sum() for name, gradient in expected_gradients.items())
+    assert difference.sqrt() < 1e-3 * sum(gradient.square().sum() for gradient in expected_gradients.values()).sqrt()
+    for name, parameter in fast.named_parameters():
+        assert not parameter.requires_grad or parameter.grad.stride() == parameter.stride(), name
+
+
+def test_the_keys_choose_the_format():
+    cfg = configs.tiny(*SMALL, "MODEL.PIXPRO.CHANNELS_LAST", False)
+    assert prepare_model(cfg, build_model(cfg)).backbone.bottom_up.res3[0].conv1.weight.is_contiguous()
+
+
+@pytest.mark.parametrize("allowed, matmul", [(True, "high"), (False, "highest")])
+def test_precision_of_float32(defaults, allowed, matmul):
+    set_precision(configs.tiny("SOLVER.AMP.TF32", allowed))
+    assert torch.get_float32_matmul_precision() == matmul and torch.backends.cudnn.allow_tf32 == allowed
+
+
+def test_half_precision_is_for_gpus():
+    assert amp_dtype(configs.tiny()) is None
+    assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda")) == torch.bfloat16
+    assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda", "SOLVER.AMP.DTYPE", "float16")) == torch.float16
+    assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda", "SOLVER.AMP.ENABLED", False)) is None
+
+
+def test_compiled_parts_give_the_same_numbers(defaults, monkeypatch):
+    """By the backend that keeps PyTorch's operations, so that no compiler is needed: the graphs are what is tested."""
+    compile_with = torch.compile
+    compiled = []
+
+    def record(function, dynamic):
+        compiled.append(function)
+        return compile_with(function, dynamic=dynamic, backend="aot_eager")
+
+    monkeypatch.setattr(acceleration.torch, "compile", record)
+    torch.manual_seed(0)
+    plain = build_model(configs.tiny(*SMALL, *SHARED)).train()
+    fast = prepare_model(configs.tiny(*SMALL, *SHARED, "MODEL.PIXPRO.COMPILE", True), copy.deepcopy(plain))
+    plain = plain.to(memory_format=torch.channels_last)
+    # The probe, the ResNets below both pyramids (the instance branch looks inside) and both projectors.
+    assert len(compiled) == 5
+    (losses, gradients), (expected, expected_gradients) = losses_and_gradients(fast), losses_and_gradients(plain)
+    torch.testing.assert_close(losses, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(gradients, expected_gradients, atol=1e-4, rtol=1e-2)
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_without_a_compiler_the_run_goes_on_and_says_why(defaults, monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        raise RuntimeError("No C++ compiler was found\nmore lines")
+
+    monkeypatch.setattr(acceleration.torch, "compile", fail)
+    cfg = configs.tiny(*SMALL, "MODEL.PIXPRO.COMPILE", True)
+    model = prepare_model(cfg, build_model(cfg)).train()
+    assert "runs uncompiled: No C++ compiler was found" in caplog.text and "more lines" not in caplog.text
+    assert len(losses_and_gradients(model)[0]) == 4
