@@ -74,6 +74,21 @@ def _add_model_config(cfg):
     # Layers of the value transform g: 0 (identity), 1 or 2.
     cfg.MODEL.PIXPRO.PPM.NUM_LAYERS = 1
 
+    # With INPUT.PIXPRO.N_FRAMES above 1: how pixels are followed from one frame to the other.
+    cfg.MODEL.PIXPRO.FLOW = CN()
+    # Folder of optical flow that `python -m pixpro_d2.tools.extract_flow` wrote; "": estimate it while training.
+    cfg.MODEL.PIXPRO.FLOW.FILES = ""
+    # Estimator while training: `dis` (on the CPU, no weights), `raft_small` or `raft_large`; RAFT's weights (a file,
+    # "" for PyTorch's cache, `random`); its flow has 1 / SCALE of the frames' resolution.
+    cfg.MODEL.PIXPRO.FLOW.ESTIMATOR = "dis"
+    cfg.MODEL.PIXPRO.FLOW.WEIGHTS = ""
+    cfg.MODEL.PIXPRO.FLOW.SCALE = 8
+    # Which followed points count: `pixel` (way there and back agree, Eq. 3 in pixels of the frame), `legacy` (the
+    # released code's units) or `none`; alpha1 and alpha2 (pixels^2) of Eq. 3.
+    cfg.MODEL.PIXPRO.FLOW.CONSISTENCY = "pixel"
+    cfg.MODEL.PIXPRO.FLOW.ALPHA1 = 0.01
+    cfg.MODEL.PIXPRO.FLOW.ALPHA2 = 0.5
+
     cfg.MODEL.PIXPRO.INSTANCE = CN()
     # Weight alpha of the instance loss on the backbone's last feature; 0 builds no instance branch.
     cfg.MODEL.PIXPRO.INSTANCE.WEIGHT = 0.0
@@ -145,6 +160,19 @@ def _add_input_config(cfg):
     cfg.INPUT.PIXPRO.MIN_SCALE = 0.08
     # Photometric augmentation pair: `byol` (official), `mocov2`, `simclr` or `none`.
     cfg.INPUT.PIXPRO.AUG = "byol"
+
+    # JPEG images whose crops are much larger than the views are decoded at a half, quarter or eighth of their size.
+    cfg.INPUT.PIXPRO.DRAFT = True
+    # 0: both views show one image. From 1 on: the first and the last of so many consecutive frames of a video.
+    cfg.INPUT.PIXPRO.N_FRAMES = 0
+    # Random runs of frames that an epoch takes out of each video.
+    cfg.INPUT.PIXPRO.STARTS_PER_VIDEO = 1
+    # Probability that the later frame is the first view's; the two views are augmented differently.
+    cfg.INPUT.PIXPRO.SWAP_P = 0.0
+
+    # Where the photometric augmentation of pre-training happens: `cpu` (in the loader's workers, to the bit as Pillow
+    # and torchvision do it, the blur nearly so) or `model` (batched, on the model's device).
+    cfg.INPUT.AUG_DEVICE = "cpu"
 
     cfg.INPUT.CLASSIFICATION = CN()
     # Side of the square inputs in pixels; in testing, the centre of an image whose shorter side is RESIZE.

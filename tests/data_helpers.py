@@ -80,6 +80,19 @@ def assert_same_distribution(a, b, what=""):
     assert distance < bound, f"{what}: Kolmogorov-Smirnov distance {distance:.4f}, expected below {bound:.4f}"
 
 
+def describe_images(images):
+    """Statistics of each of N images (3, H, W) of values in [0, 255], by name: arrays (N,)."""
+    pixels = np.stack(images).astype(np.float32)
+    return {
+        "mean red": pixels[:, 0].mean((1, 2)),
+        "mean blue": pixels[:, 2].mean((1, 2)),
+        "mean": pixels.mean((1, 2, 3)),
+        "std": pixels.std((1, 2, 3)),
+        "saturation": (pixels.max(1) - pixels.min(1)).mean((1, 2)),
+        "sharpness": np.abs(np.diff(pixels, axis=3)).mean((1, 2, 3)),
+    }
+
+
 def save_batches(rank, world_size, meeting, cfgs, count, path):
     """Body of one of ``world_size`` processes: save to ``path`` the first batches it gets for each config."""
     group = {"init_method": f"file://{meeting}", "rank": rank, "world_size": world_size}

@@ -3,8 +3,8 @@
 Object boxes: ``voc:DIR@SPLIT`` Pascal VOC layout, ``coco:JSON@IMAGE_DIR`` COCO annotations and masks,
 ``cityscapes_instance:DIR@SPLIT`` Cityscapes layout. Semantic segmentation: ``semseg:IMAGE_DIR@LABEL_DIR`` PNG files
 of class ids, ``voc_seg:DIR@SPLIT``, ``cityscapes:DIR@SPLIT``. Classification: ``classes:DIR`` one folder a class. Any
-of them, and ``images:DIR``, any folder tree of images, can be pre-trained on. Several names in DATASETS.TRAIN are
-joined by detectron2, as in VOC 07+12.
+of them, and ``images:DIR``, any folder tree of images, can be pre-trained on; and ``video:DIR``, one folder of frames a
+video. Several names in DATASETS.TRAIN are joined by detectron2, as in VOC 07+12.
 """
 
 from detectron2.data import DatasetCatalog
@@ -15,6 +15,7 @@ from .datasets.class_folders import register_classes
 from .datasets.coco import register_coco
 from .datasets.images import register_images
 from .datasets.semseg import register_sem_seg
+from .datasets.video import register_video
 from .datasets.voc import register_voc
 from .datasets.voc_seg import register_voc_seg
 
@@ -28,6 +29,7 @@ SCHEMES = {
     "cityscapes": ("cityscapes:DIR@SPLIT", register_cityscapes),
     "cityscapes_instance": ("cityscapes_instance:DIR@SPLIT", register_cityscapes_instance),
     "classes": ("classes:DIR", register_classes),
+    "video": ("video:DIR", register_video),
 }
 
 

@@ -6,14 +6,12 @@ makes after every operation, and to PIL's Gaussian, which is approximate. Images
 if C is 3; with another number of channels the operations on colours do nothing.
 """
 
-import math
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .device_views import numpy_rng
+from .recipe_batch import collate_recipes
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL converts to grey
 
@@ -39,68 +37,66 @@ class DevicePhotometric(nn.Module):
             Tensor: (N, C, H, W) float32 in [0, 1].
         """
         rng = rng or numpy_rng()
-        return apply([self.policy.sample(rng) for _ in range(len(images))], images)
+        return apply_recipes(images, collate_recipes([self.policy.sample(rng) for _ in range(len(images))]))
 
 
 @torch.no_grad()
-def apply(recipes, images):
-    """Apply a list of N recipes (:class:`pixpro_d2.data.photometric.Recipe`) to (N, C, H, W) images in [0, 1].
+def apply_recipes(images, recipes):
+    """Apply the recipes of a batch, each to its image.
 
-    Each operation runs on the images that have it, because most have few; which these are is known on the CPU, so
-    nothing waits for the device.
+    Nothing waits for the device: on a GPU the operations are only queued.
+
+    Args:
+        images (Tensor): (N, C, H, W) in [0, 1].
+        recipes (RecipeBatch): of the N images, on any device.
+
+    Returns:
+        Tensor: (N, C, H, W) float32 in [0, 1].
     """
     with torch.autocast(images.device.type, enabled=False):
-        images = images.float().clone()
-        for step in range(max(len(recipe.jitter) for recipe in recipes)):
-            jitter = {i: recipe.jitter[step] for i, recipe in enumerate(recipes) if step < len(recipe.jitter)}
-            for name, operation in _JITTER.items():
-                _update(images, {i: factor for i, (chosen, factor) in jitter.items() if chosen == name}, operation)
-        _update(images, {i: 0.0 for i, recipe in enumerate(recipes) if recipe.grayscale}, adjust_saturation)
-        sigmas = {i: recipe.blur for i, recipe in enumerate(recipes) if recipe.blur is not None}
-        radius = math.ceil(3 * max(sigmas.values(), default=0))
-        _update(images, sigmas, partial(gaussian_blur, radius=radius))
-        _update(images, {i: 0.0 for i, recipe in enumerate(recipes) if recipe.solarize}, _solarize)
+        recipes = recipes.to(images.device)
+        images = images.float()
+        *jitter, grayscale = recipes.blends[..., None, None, None].unbind()
+        hues = zip(recipes.hue_images.split(recipes.hue_counts), recipes.hue_turns.split(recipes.hue_counts))
+        for shares, (turned, turns) in zip(jitter, hues):
+            images = _blend(images, *shares)
+            _update(images, turned, adjust_hue, turns)
+        images = _blend(images, *grayscale)
+        _update(images, recipes.blurred, gaussian_blur, recipes.kernels)
+        _update(images, recipes.solarized, _solarize)
     return images
 
 
-def _update(images, parameters, operation):
-    """Replace the images that ``parameters``, index to number, names by ``operation(images, numbers)``."""
-    if not parameters:
-        return
-    chosen = torch.tensor(list(parameters)).to(images.device, non_blocking=True)
-    numbers = torch.tensor(list(parameters.values()), dtype=torch.float32).to(images.device, non_blocking=True)
-    images.index_copy_(0, chosen, operation(images[chosen], numbers))
+def to_format(images, image_format):
+    """RGB images (N, 3, H, W) to (N, C, H, W) in ``image_format`` RGB, BGR or L."""
+    if image_format == "L":
+        return luminance(images)
+    return images.flip(1) if image_format == "BGR" else images
 
 
-def _blend(images, others, share):
-    share = share.view(-1, 1, 1, 1)
-    return (share * images + (1 - share) * others).clamp(0, 1)
+def luminance(images):
+    """(N, 1, H, W) of RGB images (N, 3, H, W)."""
+    red, green, blue = (share * channel for share, channel in zip(LUMA, images.split(1, dim=1)))
+    return red + green + blue
 
 
-def _gray(images):
-    """Luminance (N, 1, H, W) of RGB images; of others the mean of the channels."""
-    if images.shape[1] != 3:
-        return images.mean(dim=1, keepdim=True)
-    return (images * _channels(LUMA, images)).sum(dim=1, keepdim=True)
+def _update(images, chosen, operation, *parameters):
+    """Replace the images of the indices ``chosen`` by what the operation makes of them."""
+    if len(chosen):
+        images.index_copy_(0, chosen, operation(images[chosen], *parameters))
 
 
-def _channels(values, images):
-    return torch.tensor(values).view(3, 1, 1).to(images.device, non_blocking=True)
+def _blend(images, share, gray, mean):
+    """What brightness, contrast, saturation and greyscale are: blending with black, one grey, or all greys.
 
-
-def adjust_brightness(images, factor):
-    """Multiply the images (N, C, H, W) by ``factor`` (N,)."""
-    return _blend(images, 0, factor)
-
-
-def adjust_contrast(images, factor):
-    """Scale the distance of all pixels to the mean luminance of their image by ``factor`` (N,)."""
-    return _blend(images, _gray(images).mean(dim=(2, 3), keepdim=True), factor)
-
-
-def adjust_saturation(images, factor):
-    """Scale the distance of all pixels to their luminance by ``factor`` (N,); 0 makes them grey."""
-    return _blend(images, _gray(images), factor) if images.shape[1] == 3 else images
+    Args:
+        images (Tensor): (N, C, H, W).
+        share, gray, mean (Tensor): (N, 1, 1, 1), shares of the images, and in what they are blended with of their
+            luminance and its mean.
+    """
+    luma = luminance(images) if images.shape[1] == 3 else images
+    others = gray * luma + mean * luma.mean(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(others, images, share).clamp_(0, 1)
 
 
 def adjust_hue(images, factor):
@@ -114,34 +110,24 @@ def adjust_hue(images, factor):
     hue = torch.where(value == green, (blue - red) * sixth + 2, (red - green) * sixth + 4)
     hue = torch.where(value == red, (green - blue) * sixth, hue)  # in sixths of a turn
     # HSV to RGB in closed form: value - chroma * clamp(min(k, 4 - k), 0, 1), k = (offset + hue) mod 6.
-    offsets = _channels((5.0, 3.0, 1.0), images)
-    k = (offsets + hue[:, None] + 6 * factor.view(-1, 1, 1, 1)) % 6
+    offsets = torch.arange(5, 0, -2, device=images.device)  # of red, green and blue
+    k = (offsets.view(3, 1, 1) + hue[:, None] + 6 * factor.view(-1, 1, 1, 1)) % 6
     return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
 
 
-def gaussian_blur(images, sigma, radius):
-    """Gaussian of standard deviation ``sigma`` (N,) over (N, C, H, W), cut off at ``radius``, all in pixels.
+def gaussian_blur(images, kernels):
+    """Blur each of (N, C, H, W) images by its ``kernels`` (N, K), K odd, in rows and in columns.
 
     The image continues beyond its edges with its outermost pixels, as in PIL.
     """
-    offsets = torch.arange(-radius, radius + 1, device=images.device)
-    kernels = torch.softmax(-(offsets**2) / (2 * sigma[:, None] ** 2), dim=1)  # (N, K)
     n, channels = images.shape[:2]
     kernels = kernels.repeat_interleave(channels, dim=0)[:, None, None]  # (N * C, 1, 1, K)
-    planes = F.pad(images, (radius,) * 4, mode="replicate").flatten(0, 1)[None]
+    planes = F.pad(images, (kernels.shape[-1] // 2,) * 4, mode="replicate").flatten(0, 1)[None]
     planes = F.conv2d(planes, kernels, groups=n * channels)
     planes = F.conv2d(planes, kernels.transpose(2, 3), groups=n * channels)
     return planes.view_as(images)
 
 
-def _solarize(images, _):
+def _solarize(images):
     # PIL inverts 8-bit values from 128 on; 0.5 is where rounding gives 128.
     return torch.where(images >= 0.5, 1 - images, images)
-
-
-_JITTER = {
-    "brightness": adjust_brightness,
-    "contrast": adjust_contrast,
-    "saturation": adjust_saturation,
-    "hue": adjust_hue,
-}

@@ -3,6 +3,7 @@
 import functools
 import logging
 
+import cv2
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog
@@ -12,11 +13,14 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UsageError
+from ..flow import FlowFiles
 from .catalog import ensure_registered
-from .collate import collate_views
+from .datasets.video import drop_short
 from .mapper import TwoViewMapper
 from .reader import UnreadableImage
 from .sampler import EpochBatchSampler
+from .video_collate import collate_videos
+from .video_mapper import VideoMapper
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +29,7 @@ MAX_REPLACEMENTS = 20  # damaged files in a row before a sample is given up
 
 @functools.lru_cache(maxsize=1)
 def load_images(names):
-    """Dicts of all images of the data sets ``names`` (tuple of str), which need nothing but ``file_name``.
+    """Dicts of all images (or videos) of the data sets ``names`` (tuple of str), which need nothing but ``file_name``.
 
     Cached, because the length of a run in epochs needs their number before the loader needs them.
 
@@ -40,9 +44,41 @@ def load_images(names):
         dicts = DatasetCatalog.get(name)
         if not dicts:
             raise UsageError(f"Data set '{name}' of DATASETS.TRAIN has no images.")
-        logger.info(f"Data set '{name}': {len(dicts)} images.")
+        kind = "videos" if "num_frames" in dicts[0] else "images"
+        logger.info(f"Data set '{name}': {len(dicts)} {kind}.")
         images.extend(dicts)
     return images
+
+
+def load_samples(cfg):
+    """Dicts that an epoch of pre-training visits.
+
+    Images; or with ``INPUT.PIXPRO.N_FRAMES`` the videos that have so many frames, each ``STARTS_PER_VIDEO`` times.
+
+    Raises:
+        UsageError: for no data set, one without images, or videos where images are wanted or the other way round.
+    """
+    found, pixpro = load_images(tuple(cfg.DATASETS.TRAIN)), cfg.INPUT.PIXPRO
+    if pixpro.N_FRAMES:
+        return drop_short(found, pixpro.N_FRAMES) * pixpro.STARTS_PER_VIDEO
+    if any("num_frames" in sample for sample in found):
+        raise UsageError("DATASETS.TRAIN has videos: set INPUT.PIXPRO.N_FRAMES, 1 to take both views from one frame.")
+    return found
+
+
+def build_view_mapper(cfg):
+    """Mapper of images, or with ``INPUT.PIXPRO.N_FRAMES`` of videos, to samples of two views."""
+    n_frames = cfg.INPUT.PIXPRO.N_FRAMES
+    if not n_frames:
+        return TwoViewMapper(cfg)
+    files = cfg.MODEL.PIXPRO.FLOW.FILES
+    return VideoMapper(
+        cfg,
+        num_frames=n_frames,
+        flow=FlowFiles(files) if files and n_frames > 1 else None,
+        give_frames=not files,
+        swap_p=cfg.INPUT.PIXPRO.SWAP_P,
+    )
 
 
 class ViewDataset(Dataset):
@@ -82,11 +118,16 @@ class ViewDataset(Dataset):
 def _collate(samples):
     skipped = [item for sample in samples for item in sample["skipped"]]
     complete = all("views" in sample for sample in samples)
-    return dict(collate_views(samples) if complete else {}, skipped=skipped)
+    return dict(collate_videos(samples) if complete else {}, skipped=skipped)
+
+
+def _init_worker(worker):
+    cv2.setNumThreads(0)  # the workers share the cores already; OpenCV's threads would not survive a fork either
+    worker_init_reset_seed(worker)
 
 
 class ViewLoader:
-    """Endless iterable of batches (see :func:`collate_views`), which counts the images that had to be skipped."""
+    """Endless iterable of batches (:func:`.collate_videos`), which counts the images that had to be skipped."""
 
     def __init__(self, loader, sampler, num_images, max_unreadable):
         """
@@ -130,15 +171,15 @@ class ViewLoader:
 
 def build_view_loader(cfg):
     """Pre-training loader of ``DATASETS.TRAIN`` with ``SOLVER.IMS_PER_BATCH`` images over all processes."""
-    images = load_images(tuple(cfg.DATASETS.TRAIN))
+    images = load_samples(cfg)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     sampler = EpochBatchSampler(len(images), cfg.SOLVER.IMS_PER_BATCH, seed, comm.get_rank(), comm.get_world_size())
     loader = DataLoader(
-        ViewDataset(DatasetFromList(images, copy=False), TwoViewMapper(cfg), seed),
+        ViewDataset(DatasetFromList(images, copy=False), build_view_mapper(cfg), seed),
         batch_sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=worker_init_reset_seed,
+        worker_init_fn=_init_worker,
     )
     return ViewLoader(loader, sampler, len(images), cfg.DATALOADER.MAX_UNREADABLE)

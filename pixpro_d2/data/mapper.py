@@ -4,8 +4,8 @@ import numpy as np
 from detectron2.config import configurable
 
 from ..errors import UsageError, check_choice
-from .photometric import POLICIES, apply, to_array
-from .reader import read_image
+from .photometric import POLICIES, apply, to_format, to_planes
+from .reader import EncodedImage
 from .views import sample_view
 
 
@@ -13,24 +13,30 @@ class TwoViewMapper:
     """Decode an image once and cut two views out of it, each with its own crop, flip and colours."""
 
     @configurable
-    def __init__(self, *, policies, crop_size, min_scale, image_format):
+    def __init__(self, *, policies, crop_size, min_scale, image_format, draft=True, aug_device="cpu"):
         """
         Args:
             policies (tuple[Policy, Policy]): photometric augmentation of the first and second view.
             crop_size (int): side of the views in pixels.
             min_scale (float): smallest crop area as a share of the image, in (0, 1].
             image_format (str): RGB, BGR or L.
+            draft (bool): decode JPEG files no larger than the views need.
+            aug_device (str): ``cpu`` applies the photometric augmentation here; ``model`` leaves it to
+                :func:`pixpro_d2.data.device_photometric.apply_recipes`.
         """
         self.policies = policies
         self.crop_size = crop_size
         self.min_scale = min_scale
         self.image_format = image_format
+        self.draft = draft
+        self.aug_device = aug_device
 
     @classmethod
     def from_config(cls, cfg):
         pixpro = cfg.INPUT.PIXPRO
         aug = pixpro.AUG.lower()
         check_choice("INPUT.PIXPRO.AUG", aug, POLICIES)
+        check_choice("INPUT.AUG_DEVICE", cfg.INPUT.AUG_DEVICE, ("cpu", "model"))
         if not 0 < pixpro.MIN_SCALE <= 1:
             raise UsageError(f"INPUT.PIXPRO.MIN_SCALE is {pixpro.MIN_SCALE}; it must be in (0, 1].")
         return {
@@ -38,6 +44,8 @@ class TwoViewMapper:
             "crop_size": pixpro.CROP_SIZE,
             "min_scale": pixpro.MIN_SCALE,
             "image_format": cfg.INPUT.FORMAT,
+            "draft": pixpro.DRAFT,
+            "aug_device": cfg.INPUT.AUG_DEVICE,
         }
 
     def __call__(self, dataset_dict, rng=None):
@@ -48,21 +56,41 @@ class TwoViewMapper:
 
         Returns:
             dict: views (2, C, S, S) uint8; boxes (2, 4) float32, signed, in pixels of the upright original;
-            image_size (height, width); file_name.
+            image_size (height, width); file_name. With ``aug_device`` ``model`` the views are RGB, without colours
+            changed or blurred, and there are recipes, the list of the two :class:`Recipe` to be applied.
 
         Raises:
-            UnreadableImage: see :func:`pixpro_d2.data.reader.read_image`.
+            UnreadableImage: see :class:`pixpro_d2.data.reader.EncodedImage`.
         """
         rng = rng or np.random.default_rng()
-        image = read_image(dataset_dict["file_name"])
-        views = [sample_view(rng, image.width, image.height, self.min_scale) for _ in self.policies]
+        image = EncodedImage(dataset_dict["file_name"])
+        return {**self.cut_views((image, image), rng), "file_name": dataset_dict["file_name"]}
+
+    def cut_views(self, images, rng):
+        """The first view out of the first of two images, the second out of the second.
+
+        Args:
+            images (tuple[EncodedImage, EncodedImage]): of one size.
+            rng (numpy.random.Generator): source of all randomness.
+
+        Returns:
+            dict: as of a call, without file_name.
+        """
+        width, height = images[0].size
+        views = [sample_view(rng, width, height, self.min_scale) for _ in images]
+        recipes = [policy.sample(rng) for policy in self.policies]
+        decoded = [image.decode(self.max_shrink(views)) for image in images]
         pixels = [
-            to_array(apply(policy.sample(rng), view.render(image, self.crop_size)), self.image_format)
-            for policy, view in zip(self.policies, views)
+            to_planes(view.render(image, self.crop_size, shrink)) for view, (image, shrink) in zip(views, decoded)
         ]
-        return {
-            "views": np.stack(pixels),
-            "boxes": np.stack([view.box for view in views]),
-            "image_size": (image.height, image.width),
-            "file_name": dataset_dict["file_name"],
-        }
+        sample = {"boxes": np.stack([view.box for view in views]), "image_size": (height, width)}
+        if self.aug_device == "model":
+            return {**sample, "views": np.stack(pixels), "recipes": recipes}
+        pixels = [to_format(apply(recipe, image), self.image_format) for recipe, image in zip(recipes, pixels)]
+        return {**sample, "views": np.stack(pixels)}
+
+    def max_shrink(self, views):
+        """How many times smaller the image may be decoded without any of its views being enlarged for it."""
+        if not self.draft:
+            return 1
+        return max(1, min(min(view.width, view.height) for view in views) // self.crop_size)

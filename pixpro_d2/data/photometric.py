@@ -6,8 +6,8 @@ What happens to an image is drawn first (:meth:`Policy.sample`) and applied afte
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ImageFilter, ImageOps
-from torchvision.transforms.v2 import functional as F
+
+from . import pil_arithmetic
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Policy:
 
 ENHANCE = ("brightness", "contrast", "saturation")
 _OPERATIONS = {
-    "brightness": F.adjust_brightness,
-    "contrast": F.adjust_contrast,
-    "saturation": F.adjust_saturation,
-    "hue": F.adjust_hue,
+    "brightness": pil_arithmetic.adjust_brightness,
+    "contrast": pil_arithmetic.adjust_contrast,
+    "saturation": pil_arithmetic.adjust_saturation,
+    "hue": pil_arithmetic.adjust_hue,
 }
 
 _BYOL = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, grayscale_p=0.2)
@@ -72,21 +72,34 @@ POLICIES = {
 
 
 def apply(recipe, image):
-    """Apply a :class:`Recipe` to an RGB PIL image, in the order of the official code."""
+    """Apply a :class:`Recipe` to an RGB image (3, H, W) uint8, in the order of the official code.
+
+    The values are those that the official code's operations on PIL images give; see
+    :mod:`pixpro_d2.data.pil_arithmetic`.
+    """
     for name, factor in recipe.jitter:
         image = _OPERATIONS[name](image, factor)
     if recipe.grayscale:
-        image = F.rgb_to_grayscale(image, num_output_channels=3)
+        image = np.stack([pil_arithmetic.luminance(image)] * 3)
     if recipe.blur is not None:
-        image = image.filter(ImageFilter.GaussianBlur(recipe.blur))
+        image = pil_arithmetic.gaussian_blur(image, recipe.blur)
     if recipe.solarize:
-        image = ImageOps.solarize(image, threshold=128)
+        image = pil_arithmetic.solarize(image)
     return image
+
+
+def to_planes(image):
+    """RGB PIL image to a uint8 array (3, H, W)."""
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def to_format(image, image_format):
+    """RGB image (3, H, W) uint8 to (C, H, W) in ``image_format`` RGB, BGR or L."""
+    if image_format == "L":
+        return pil_arithmetic.luminance(image)[None]
+    return np.ascontiguousarray(image[::-1]) if image_format == "BGR" else image
 
 
 def to_array(image, image_format):
     """RGB PIL image to a uint8 array (C, H, W) in ``image_format`` RGB, BGR or L."""
-    if image_format == "L":
-        return np.asarray(image.convert("L"))[None].copy()
-    array = np.asarray(image).transpose(2, 0, 1)
-    return np.ascontiguousarray(array[::-1] if image_format == "BGR" else array)
+    return to_format(to_planes(image), image_format)

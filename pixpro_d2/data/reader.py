@@ -1,5 +1,6 @@
 """Reading one image, from a folder or out of a zip archive, as 8-bit RGB."""
 
+import contextlib
 import functools
 import io
 import os
@@ -7,8 +8,12 @@ import zipfile
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 ZIP_SEPARATOR = ".zip@/"
+JPEG_SHRINKS = (8, 4, 2, 1)  # how many times smaller a JPEG file can be decoded
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNED = (5, 6, 7, 8)  # its values that swap width and height
 
 
 class UnreadableImage(Exception):
@@ -16,7 +21,7 @@ class UnreadableImage(Exception):
 
 
 def zip_member(archive, member):
-    """File name of ``member`` in the zip file ``archive``, as :func:`read_image` takes it."""
+    """File name of ``member`` in the zip file ``archive``, as :func:`read_bytes` takes it."""
     return f"{archive}@/{member}"
 
 
@@ -35,29 +40,87 @@ def read_bytes(file_name):
         return file.read()
 
 
-def read_image(file_name):
-    """Decode an image file to 8-bit RGB, upright by its EXIF orientation.
+class EncodedImage:
+    """An image file in memory, as 8-bit RGB, upright by its EXIF orientation.
 
+    Its ``size`` is (width, height) in pixels. Of a JPEG file only the header is looked at before :meth:`decode`.
     Greyscale, palette and CMYK images are converted; 16-bit ones are scaled to 8 bits (PIL alone would clip).
-
-    Returns:
-        PIL.Image.Image: mode RGB.
-
-    Raises:
-        UnreadableImage: for a missing, truncated or broken file, an unknown format, or an image with a side
-            below 2 pixels, in which no two pixels can be told apart.
     """
-    try:
-        image = Image.open(io.BytesIO(read_bytes(file_name)))
+
+    def __init__(self, file_name):
+        """
+        Args:
+            file_name (str): as :func:`read_bytes` takes it.
+
+        Raises:
+            UnreadableImage: for a missing or broken file, an unknown format, or an image with a side below 2 pixels,
+                in which no two pixels can be told apart. Damage in a JPEG's pixels is found by :meth:`decode`.
+        """
+        self.file_name = file_name
+        self._decoded = None
+        with self._naming():
+            self._content = read_bytes(file_name)
+            image = Image.open(io.BytesIO(self._content))
+            if isinstance(image, JpegImageFile):
+                turned = _orientation(image) in _TURNED
+                self.size = image.size[::-1] if turned else image.size
+            else:  # nothing to gain, and a header of TIFF or PNG need not tell the orientation
+                self.size = self.decode()[0].size
+        if min(self.size) < 2:
+            raise UnreadableImage(f"{file_name}: {self.size[0]} x {self.size[1]} pixels; both sides need at least 2")
+
+    def decode(self, max_shrink=1):
+        """Decode the pixels, unless a former call did.
+
+        Args:
+            max_shrink (int): how many times smaller than ``size`` the result may be, 1 or more. A JPEG file is decoded
+                at 1/2, 1/4 or 1/8 in a fraction of the time.
+
+        Returns:
+            tuple[PIL.Image.Image, int]: image of mode RGB, and how many times smaller it is; its sides are rounded up.
+
+        Raises:
+            UnreadableImage: for a truncated or broken file.
+        """
+        if self._decoded is None or self._decoded[1] > max_shrink:
+            with self._naming():
+                self._decoded = self._decode(max_shrink)
+        return self._decoded
+
+    def _decode(self, max_shrink):
+        image = Image.open(io.BytesIO(self._content))
+        shrink = 1
+        if isinstance(image, JpegImageFile):
+            shrink = next(shrink for shrink in JPEG_SHRINKS if shrink <= max_shrink)
+            # Turned over, a side that was rounded up would begin, not end, with a part of a pixel.
+            if _orientation(image) != 1 and any(side % shrink for side in image.size):
+                shrink = 1
+            image.draft(None, (image.width // shrink, image.height // shrink))
         image.load()
-        image = _to_rgb(ImageOps.exif_transpose(image))
-    except UnidentifiedImageError as error:  # its own message names a buffer in memory
-        raise UnreadableImage(f"{file_name}: not an image in a format that Pillow knows") from error
-    except Exception as error:  # decoders raise almost anything on damaged bytes
-        raise UnreadableImage(f"{file_name}: {type(error).__name__}: {error}") from error
-    if min(image.size) < 2:
-        raise UnreadableImage(f"{file_name}: {image.width} x {image.height} pixels; both sides need at least 2")
-    return image
+        if _orientation(image) != 1:
+            image = ImageOps.exif_transpose(image)
+        return _to_rgb(image), shrink
+
+    @contextlib.contextmanager
+    def _naming(self):
+        """Turn whatever is raised into an UnreadableImage that names the file."""
+        try:
+            yield
+        except UnreadableImage:
+            raise
+        except UnidentifiedImageError as error:  # its own message names a buffer in memory
+            raise UnreadableImage(f"{self.file_name}: not an image in a format that Pillow knows") from error
+        except Exception as error:  # decoders raise almost anything on damaged bytes
+            raise UnreadableImage(f"{self.file_name}: {type(error).__name__}: {error}") from error
+
+
+def read_image(file_name):
+    """The whole image of a file at its full size, PIL.Image.Image of mode RGB; see :class:`EncodedImage`."""
+    return EncodedImage(file_name).decode()[0]
+
+
+def _orientation(image):
+    return image.getexif().get(_ORIENTATION, 1)
 
 
 def _to_rgb(image):
@@ -65,4 +128,4 @@ def _to_rgb(image):
         raise ValueError("floating-point pixels have no defined range")
     if image.mode.startswith("I"):  # 16 bits, in PIL's modes I, I;16, I;16B
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -180,7 +180,7 @@ def _random_colour(rng):
     return rgb.mean() + rng.uniform(0.1, 0.9) * (rgb - rgb.mean())  # From almost grey to almost saturated.
 
 
-def _signed_distance(category, u, v):
+def signed_distance(category, u, v):
     """Distance to the silhouette of a class, negative inside, in the object's frame."""
     name = CLASSES[category]
     if name == "square":
@@ -202,7 +202,7 @@ def _signed_distance(category, u, v):
 
 def _coverage(obj, u, v, softness):
     """Share in [0, 1] of each point that the object covers; its edge is ``softness`` world units wide."""
-    return _soft_step(_signed_distance(obj.category, u, v), softness / (obj.size / 2))
+    return _soft_step(signed_distance(obj.category, u, v), softness / (obj.size / 2))
 
 
 def _soft_step(distance, width):

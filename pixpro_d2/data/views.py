@@ -32,10 +32,17 @@ class View:
             x0, x1 = x1, x0
         return np.array([x0, self.top, x1, self.top + self.height], dtype=np.float32)
 
-    def render(self, image, size):
-        """Cut the view out of a PIL image and resize it to ``size`` x ``size`` pixels, bilinear."""
-        crop = image.crop((self.left, self.top, self.left + self.width, self.top + self.height))
-        crop = crop.resize((size, size), Image.Resampling.BILINEAR)
+    def render(self, image, size, shrink=1):
+        """Cut the view out of a PIL image and resize it to ``size`` x ``size`` pixels, bilinear.
+
+        The image may be ``shrink`` times smaller than the one that the view is of.
+        """
+        x0, x1 = self.left / shrink, (self.left + self.width) / shrink
+        y0, y1 = self.top / shrink, (self.top + self.height) / shrink
+        left, top = int(x0), int(y0)
+        crop = image.crop((left, top, math.ceil(x1), math.ceil(y1)))
+        box = (x0 - left, y0 - top, x1 - left, y1 - top)
+        crop = crop.resize((size, size), Image.Resampling.BILINEAR, box=box)
         return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else crop
 
 

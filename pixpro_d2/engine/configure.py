@@ -13,7 +13,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..config import add_pixpro_config, is_pretraining
 from ..data.catalog import ensure_registered
-from ..data.loader import load_images
+from ..data.loader import load_samples
 from ..data.sampler import batches_per_epoch
 from ..errors import UsageError
 from ..solver.schedule import scaled_lr
@@ -157,7 +157,7 @@ def resolve_schedule(cfg):
     length = f"{solver.MAX_ITER} iterations"
     counts_images = is_pretraining(cfg) or cfg.MODEL.META_ARCHITECTURE == "LinearClassifier"
     if counts_images and (solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0):
-        num_images = len(load_images(tuple(cfg.DATASETS.TRAIN)))
+        num_images = len(load_samples(cfg))
         per_epoch = batches_per_epoch(num_images, batch)
         if solver.MAX_EPOCHS > 0:
             solver.MAX_ITER = solver.MAX_EPOCHS * per_epoch

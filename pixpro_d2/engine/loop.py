@@ -113,9 +113,19 @@ class TrainLoop(TrainerBase):
 
 
 def split_batch(batch, parts):
-    """A batch in ``parts`` of equal size: slices of a tensor or list of samples, or of all values of a dict."""
+    """A batch in ``parts`` of equal size.
+
+    Args:
+        batch: a tensor or list of samples, which is sliced; what knows itself how to part, by ``in_parts``; or a dict
+            or tuple of such.
+        parts (int): divides the number of samples.
+    """
     if parts == 1:
         return [batch]
+    if hasattr(batch, "in_parts"):
+        return batch.in_parts(parts)
+    if isinstance(batch, tuple):
+        return list(zip(*(split_batch(values, parts) for values in batch)))
     if isinstance(batch, dict):
         pieces = {name: split_batch(values, parts) for name, values in batch.items()}
         return [{name: piece[i] for name, piece in pieces.items()} for i in range(parts)]

@@ -6,17 +6,26 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import noise
-from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
 from pixpro_d2.data import photometric
-from pixpro_d2.data.device_photometric import DevicePhotometric, apply, gaussian_blur
-from pixpro_d2.data.photometric import POLICIES, Policy, Recipe
+from pixpro_d2.data.device_photometric import DevicePhotometric, apply_recipes, gaussian_blur, to_format
+from pixpro_d2.data.photometric import POLICIES, Policy, Recipe, to_planes
+from pixpro_d2.data.recipe_batch import collate_recipes, gaussian_kernels
 from pixpro_d2.data.scenes import describe_scene, render_scene
 
 
-def to_tensor(image):
-    return torch.from_numpy(np.asarray(image).astype(np.float32) / 255).permute(2, 0, 1)
+def apply(recipes, images):
+    return apply_recipes(images, collate_recipes(recipes))
+
+
+def on_cpu(recipe, pixels):
+    """The recipe applied by PIL's arithmetic to an (H, W, 3) uint8 array; (3, H, W) in [0, 1]."""
+    return torch.from_numpy(photometric.apply(recipe, to_planes(pixels))) / 255
+
+
+def to_tensor(pixels):
+    return torch.from_numpy(to_planes(pixels)) / 255
 
 
 def rand(*shape, seed=0):
@@ -67,7 +76,7 @@ def test_recipes_are_pils_for_each_image():
     arrays = [noise(seed, 24, 28) for seed in range(len(RECIPES))]
     got = apply(RECIPES, torch.stack([to_tensor(array) for array in arrays]))
     for recipe, array, result in zip(RECIPES, arrays, got):
-        expected = to_tensor(photometric.apply(recipe, Image.fromarray(array)))
+        expected = on_cpu(recipe, array)
         # PIL cuts values down to 8 bits after each operation, which the later ones enlarge; its hue has 8 bits too.
         atol = 12 / 255 if recipe.jitter else 1.01 / 255
         torch.testing.assert_close(result, expected, atol=atol, rtol=0)
@@ -82,8 +91,8 @@ def test_orders_of_the_jitter_differ():
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 1.3, 2.0])
 def test_blur_is_pils(sigma):
-    image = Image.fromarray(render_scene(describe_scene(seed=0, index=2, height=48, width=64))[0])
-    expected = to_tensor(photometric.apply(Recipe(blur=sigma), image))
+    image = render_scene(describe_scene(seed=0, index=2, height=48, width=64))[0]
+    expected = on_cpu(Recipe(blur=sigma), image)
     got = apply([Recipe(blur=sigma)], to_tensor(image)[None])[0]
     # PIL's is made of boxes and of 8-bit values.
     assert (got - expected).abs().mean() < 1.2 / 255
@@ -96,14 +105,15 @@ def test_blur_is_pils(sigma):
 def test_blur_by_hand():
     impulse = torch.zeros(2, 1, 15, 15)
     impulse[:, :, 7, 7] = 1
-    got = gaussian_blur(impulse, torch.tensor([0.5, 1.5]), radius=6)
+    kernels = gaussian_kernels([0.5, 2.0])
+    got = gaussian_blur(impulse, kernels)
     offsets = torch.arange(15.0) - 7
-    for result, sigma in zip(got, [0.5, 1.5]):
+    for result, sigma in zip(got, [0.5, 2.0]):
         line = torch.exp(-(offsets**2) / (2 * sigma**2))
         line[offsets.abs() > 6] = 0
         torch.testing.assert_close(result[0], torch.outer(line, line) / line.sum() ** 2)
     flat = torch.full((1, 3, 5, 4), 0.3)
-    torch.testing.assert_close(gaussian_blur(flat, torch.tensor([2.0]), radius=6), flat)  # nothing lost at the edges
+    torch.testing.assert_close(gaussian_blur(flat, kernels[1:]), flat)  # nothing lost at the edges
 
 
 def test_blur_comes_before_solarisation_and_grey_before_both():
@@ -158,6 +168,15 @@ def test_reproducible_by_torchs_seed():
     torch.manual_seed(1)
     assert torch.equal(augment(images), first) and not torch.equal(first, second)
     assert torch.equal(DevicePhotometric(Policy())(images), images)
+
+
+def test_formats():
+    images = rand(2, 3, 4, 5)
+    assert to_format(images, "RGB") is images
+    assert torch.equal(to_format(images, "BGR"), images[:, [2, 1, 0]])
+    grey = to_format(images, "L")
+    assert grey.shape == (2, 1, 4, 5)
+    torch.testing.assert_close(grey[:, 0], 0.299 * images[:, 0] + 0.587 * images[:, 1] + 0.114 * images[:, 2])
 
 
 def test_full_precision_under_autocast():

@@ -3,6 +3,7 @@
 from .coco import register_coco_subsets
 from .imagenet import register_imagenet
 from .semseg import register_bdd100k
+from .video import register_bdd100k_video
 from .voc_seg import register_voc_2012_sem_seg
 
 
@@ -11,4 +12,5 @@ def register_builtin(root):
     register_imagenet(root)
     register_coco_subsets(root)
     register_bdd100k(root)
+    register_bdd100k_video(root)
     register_voc_2012_sem_seg(root)

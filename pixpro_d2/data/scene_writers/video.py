@@ -1,0 +1,79 @@
+"""Files of a rendered video: frames, exact flow, and labels of some frames."""
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from .cityscapes import write_cityscapes
+from .sample import Sample
+
+ARRAYS = ("forward", "backward", "visible_forward", "visible_backward")
+
+
+def write_frames(folder, clip):
+    """Write the frames of a :class:`Clip` to a new folder, as ``00001.jpg`` and so on."""
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(clip.frames, start=1):
+        Image.fromarray(frame).save(folder / f"{number:05d}.jpg", quality=95)
+
+
+def write_arrays(folder, clip):
+    """Write the ``ARRAYS`` of a :class:`Clip` to a new folder, as ``<name>.npy``."""
+    folder.mkdir(parents=True)
+    for name in ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(clip, name))
+
+
+def grid_flow(clip, scale):
+    """Forward and backward flow of a :class:`Clip` at a fraction of its resolution, exact at the grid points.
+
+    Args:
+        clip (Clip): of n frames (H, W).
+        scale (int): divides H and W.
+
+    Returns:
+        tuple[numpy.ndarray, numpy.ndarray]: float32 (n - 1, 2, H / scale, W / scale), in pixels of that grid: from
+        frame i to i + 1, and from frame i + 1 to i.
+    """
+    shape = tuple(side // scale for side in clip.layers.shape[1:])
+    pairs = range(len(clip.forward))
+    forward = np.stack([clip.scene.flow(i, i + 1, shape)[0] for i in pairs])
+    backward = np.stack([clip.scene.flow(i + 1, i, shape)[0] for i in pairs])
+    return forward, backward
+
+
+def write_labels(root, split, clip, video, count):
+    """Write some frames of a :class:`Clip` with their labels, in Cityscapes' layout.
+
+    Cityscapes' writer outlines an object from its centre. So the frames are spread over those in which every object
+    that shows has its centre in the frame; a video may have fewer than ``count`` of them, or none.
+
+    Args:
+        root (pathlib.Path): existing folder of the data set.
+        split (str): name of the split.
+        clip (Clip): the video.
+        video (int): its number, from 0; the frames of all videos are numbered on end.
+        count (int): frames to write.
+    """
+    samples = [_sample(clip, frame, video * len(clip.frames) + frame) for frame in range(len(clip.frames))]
+    height, width = clip.layers.shape[1:]
+    samples = [
+        sample
+        for sample in samples
+        if all(0 < x < width and 0 < y < height for x, y in (obj.centre for obj in sample.scene.objects))
+    ]
+    middles = (np.arange(count) + 0.5) * len(samples) / max(count, 1)
+    chosen = [samples[index] for index in np.unique(middles.astype(int))] if samples else []
+    for _ in write_cityscapes(root, split, chosen):
+        pass
+
+
+def _sample(clip, frame, number):
+    """A frame as the writers take it, with the objects that show."""
+    shown = [layer for layer in np.unique(clip.layers[frame]).tolist() if layer > 0]
+    scene = clip.scene.seen(frame)
+    masks = clip.layers[frame] == np.array(shown, dtype=int)[:, None, None]
+    return Sample(
+        number, replace(scene, objects=tuple(scene.objects[layer - 1] for layer in shown)), clip.frames[frame], masks
+    )
