@@ -19,7 +19,7 @@ setup(
         "detectron2>=0.6",  # not on PyPI: tools/install_detectron2.py, or a build from its repository
         "fvcore>=0.1.5",
         "numpy>=1.23",
-        "opencv-python-headless>=4.5",  # reads video, and estimates optical flow without weights
+        "opencv-python-headless>=4.7",  # reads video, and estimates optical flow without weights
         "Pillow>=9.1",
         "pycocotools>=2.0.2",
         "cityscapesscripts>=2.2",  # detectron2's Cityscapes data sets read their labels with it

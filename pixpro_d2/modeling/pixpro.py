@@ -6,10 +6,11 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
 
-from ..data.collate import collate_views
+from ..data.device_photometric import apply_recipes, to_format
+from ..data.video_collate import collate_videos
 from ..errors import UsageError, check_choice
 from .backbone import bottom_up, feature_channels, last_feature_channels, zero_init_residual
-from .correspondence import BoxCorrespondence
+from .correspondence_builder import build_correspondence
 from .dense_head import HEADS, build_dense_head
 from .instance import InstanceBranch
 from .methods import METHODS
@@ -28,16 +29,18 @@ class PixPro(TwoBranch):
     """
 
     @configurable
-    def __init__(self, *, momentum, pixel_mean, pixel_std, metrics_period, **branches):
+    def __init__(self, *, momentum, pixel_mean, pixel_std, image_format, metrics_period, **branches):
         """
         Args:
             momentum (float): start value of the target's momentum; the trainer's EMA hook uses it.
             pixel_mean, pixel_std (list[float]): per channel, of uint8 images.
+            image_format (str): of uint8 images, RGB, BGR or L.
             metrics_period (int): iterations between two records of the monitoring scalars.
             **branches: of :class:`pixpro_d2.modeling.two_branch.TwoBranch`.
         """
         super().__init__(**branches)
         self.momentum = momentum
+        self.image_format = image_format
         self.metrics_period = metrics_period
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
@@ -47,7 +50,6 @@ class PixPro(TwoBranch):
         pixpro = cfg.MODEL.PIXPRO
         check_choice("MODEL.PIXPRO.METHOD", pixpro.METHOD, METHODS)
         check_choice("MODEL.PIXPRO.HEAD", pixpro.HEAD, ("none", *HEADS))
-        check_choice("MODEL.PIXPRO.DISTANCE_UNITS", pixpro.DISTANCE_UNITS, ("normalized", "pixel"))
         backbone = build_backbone(cfg)
         if pixpro.ZERO_INIT_RESIDUAL:
             zero_init_residual(backbone)
@@ -59,10 +61,11 @@ class PixPro(TwoBranch):
             "method": METHODS[pixpro.METHOD].from_config(cfg),
             "instance": build_instance_branch(cfg, backbone),
             "instance_weight": pixpro.INSTANCE.WEIGHT,
-            "correspondence": BoxCorrespondence(pixpro.POS_RATIO, pixpro.DISTANCE_UNITS, pixpro.OFFICIAL_ROUNDING),
+            "correspondence": build_correspondence(cfg),
             "momentum": pixpro.MOMENTUM,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "image_format": cfg.INPUT.FORMAT,
             "metrics_period": cfg.SOLVER.METRICS_PERIOD,
         }
 
@@ -82,7 +85,7 @@ class PixPro(TwoBranch):
     def forward(self, batched_inputs):
         """
         Args:
-            batched_inputs: in training the batch that :func:`pixpro_d2.data.collate.collate_views` makes, or
+            batched_inputs: in training the batch that :func:`pixpro_d2.data.video_collate.collate_videos` makes, or
                 the list[dict] of samples that it is made from; in eval mode detectron2's list[dict] with
 
                 * image: (C, H, W) tensor of values in [0, 255], channels in ``INPUT.FORMAT`` order.
@@ -93,28 +96,38 @@ class PixPro(TwoBranch):
         """
         if not self.training:
             return self.inference(batched_inputs)
-        batch = collate_views(batched_inputs) if isinstance(batched_inputs, list) else batched_inputs
-        losses, comparisons = self.compare_batch(batch)
-        self._record(comparisons)
+        batch = collate_videos(batched_inputs) if isinstance(batched_inputs, list) else batched_inputs
+        views, geometry = self.prepare(batch)
+        losses, comparisons = self.compare(views, geometry)
+        self._record(geometry, comparisons)
         return losses
 
-    def compare_batch(self, batch):
-        """:meth:`compare` the views of a batch of :func:`pixpro_d2.data.collate.collate_views`."""
-        views = [self._normalize(view) for view in batch["views"].unbind(1)]
-        return self.compare(views, self.correspondence.prepare(batch, self.device))
+    def prepare(self, batch):
+        """Views and geometry, as :meth:`compare` takes them, of a batch of the pre-training loader."""
+        views = batch["views"].to(self.device, non_blocking=True).unbind(1)
+        if "recipes" in batch:  # INPUT.AUG_DEVICE is `model`
+            views = [
+                255 * to_format(apply_recipes(view / 255, recipes), self.image_format)
+                for view, recipes in zip(views, batch["recipes"])
+            ]
+        views = [self._normalize(view) for view in views]
+        return views, self.correspondence.prepare(batch, self.device)
 
     def _normalize(self, images):
         return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std
 
-    def _record(self, comparisons):
-        """Put the monitoring scalars of all levels into detectron2's EventStorage, every metrics_period iterations."""
+    def _record(self, geometry, comparisons):
+        """Put the monitoring scalars into detectron2's EventStorage, every metrics_period iterations."""
         storage = get_event_storage()
         if (storage.iter + 1) % self.metrics_period != 0:
             return
+        scalars = self.correspondence.monitors(geometry)
         for level, x in comparisons.items():
-            scalars = torch.stack((*pair_counts(x.positives), feature_std(x.projection))).tolist()
-            for name, value in zip(("positive_pairs", "images_without_pair", "feature_std"), scalars):
-                storage.put_scalar(f"{name}/{level}", value, smoothing_hint=False)
+            scalars[f"positive_pairs/{level}"], scalars[f"images_without_pair/{level}"] = pair_counts(x.positives)
+            scalars[f"feature_std/{level}"] = feature_std(x.projection)
+        if scalars:
+            for name, value in zip(scalars, torch.stack(list(scalars.values())).tolist()):
+                storage.put_scalar(name, value, smoothing_hint=False)
 
     @torch.no_grad()
     def inference(self, batched_inputs):

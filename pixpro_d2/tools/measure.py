@@ -16,9 +16,8 @@ from tabulate import tabulate
 
 from ..checkpoint import PixProCheckpointer
 from ..config import is_pretraining
-from ..data.collate import collate_views
-from ..data.loader import load_images
-from ..data.mapper import TwoViewMapper
+from ..data.loader import build_view_mapper, load_samples
+from ..data.video_collate import collate_videos
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
 from ..errors import UsageError
 from ..modeling.monitors import feature_std, matches, pair_counts
@@ -32,7 +31,7 @@ def measure(model, mapper, images, seed=0):
 
     Args:
         model (PixPro):
-        mapper (TwoViewMapper):
+        mapper (TwoViewMapper): or VideoMapper.
         images (list[dict]): dataset dicts, two or more.
         seed (int): of the views.
 
@@ -52,7 +51,7 @@ def measure(model, mapper, images, seed=0):
     sums = {}
     for start in range(0, len(samples), BATCH):
         batch = samples[start : start + BATCH]
-        losses, comparisons = model.compare_batch(collate_views(batch))
+        losses, comparisons = model.compare(*model.prepare(collate_videos(batch)))
         for level, x in comparisons.items():
             total = sums.setdefault(level, {})
             first, second = x.views
@@ -128,12 +127,12 @@ def _measure_config(args):
     resolve_sync_bn(cfg)
     if args.input:
         cfg.DATASETS.TRAIN = (f"images:{args.input}",)
-    images = load_images(tuple(cfg.DATASETS.TRAIN))[: args.count]
+    images = load_samples(cfg)[: args.count]
     torch.manual_seed(args.seed)
     model = build_model(cfg)
     if args.weights:
         PixProCheckpointer(model).resume_or_load(args.weights, resume=False)
-    return measure(model, TwoViewMapper(cfg), images, args.seed)
+    return measure(model, build_view_mapper(cfg), images, args.seed)
 
 
 if __name__ == "__main__":

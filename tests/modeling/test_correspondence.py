@@ -214,6 +214,13 @@ def test_pixel_units_leave_boxes_unchanged():
     assert torch.equal(normalize_boxes(boxes, sizes, units="pixel"), boxes)
 
 
+def test_official_rounding_of_pixel_units():
+    # The centres of the first and last pixel of 640 x 720 in a frame of 1280 x 720, counted from the frame's first.
+    boxes = torch.tensor([[640.0, 0.0, 1280.0, 720.0], [1280.0, 0.0, 640.0, 720.0]])
+    coordinates = normalize_boxes(boxes, torch.tensor([[720, 1280]] * 2), "pixel", official_rounding=True)
+    assert coordinates.tolist() == [[640.0, 0.0, 1279.0, 719.0], [1279.0, 0.0, 640.0, 719.0]]
+
+
 def test_pixel_units_are_isotropic_where_normalised_ones_are_not():
     # 224 px crops of an image four times as wide as high, moved by 10 px to the right or downwards.
     grid = (7, 7)

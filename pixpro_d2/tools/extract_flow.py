@@ -1,0 +1,54 @@
+"""Write the optical flow of videos, for pre-training on them.
+
+    python -m pixpro_d2.tools.extract_flow VIDEO_DIR OUT [--estimator raft_small --weights FILE --device cuda]
+
+VIDEO_DIR has a folder of frames for each video. OUT gets, for each, the flow between neighbouring frames in both
+directions (pixpro_d2/flow/native_files.py). A run that was broken off is continued by the same command. Videos that
+cannot be used are named and skipped; if there are any, the exit status is 1.
+"""
+
+import argparse
+import sys
+
+from detectron2.utils.logger import setup_logger
+
+from ..errors import UsageError
+from ..flow.estimators import ESTIMATORS, build_estimator
+from ..flow.extraction import extract
+
+
+def main(argv=None):
+    """Run the command line ``argv``, by default that of the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pixpro_d2.tools.extract_flow",
+        description="Write the optical flow of videos, for pre-training on them.",
+    )
+    parser.add_argument("video_dir", metavar="VIDEO_DIR", help="folder with a folder of frames for each video")
+    parser.add_argument("out", metavar="OUT", help="folder for the flow, made if there is none")
+    parser.add_argument("--estimator", choices=ESTIMATORS, default="dis", help="default: dis, which needs no weights")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="state dict of torchvision's RAFT; by default its own in PyTorch's cache"
+    )
+    parser.add_argument("--device", default="cpu", help="that RAFT runs on: cpu (default) or cuda")
+    parser.add_argument(
+        "--scale", type=int, choices=(8, 4), default=8, help="pixels of a frame to one of the flow (default 8)"
+    )
+    parser.add_argument("--batch", type=int, default=4, help="pairs of frames at a time (default 4)")
+    args = parser.parse_args(argv)
+    if args.batch < 1:
+        parser.error("--batch must be at least 1")
+    setup_logger(name="pixpro_d2")
+    try:
+        estimator = build_estimator(args.estimator, args.weights, args.device, args.scale)
+        report = extract(args.video_dir, args.out, estimator, args.batch)
+    except UsageError as error:
+        raise SystemExit(f"error: {error}") from None
+    print(
+        f"{args.out}: wrote the flow of {report.written} videos by {estimator.name}, kept that of {report.kept}, "
+        f"skipped {len(report.skipped)} videos"
+    )
+    sys.exit(1 if report.skipped else 0)
+
+
+if __name__ == "__main__":
+    main()

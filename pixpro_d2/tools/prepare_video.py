@@ -1,0 +1,166 @@
+"""Turn videos into folders of frames.
+
+python -m pixpro_d2.tools.prepare_video SRC DST --fps 10 [--short-side S] [--workers N] [--quality Q]
+
+writes the frames of the video SRC, or of all videos below the folder SRC, to DST/<video>/00001.jpg, ..., several videos
+at a time, and lists them in DST/manifest.json. <video> is the path below SRC without the extension, folders joined by
+'_'. What is finished is skipped when the command runs again; videos that cannot be used are named and left out, and
+the command then exits with 1. ``video:DST`` is the data set to train on.
+"""
+
+import argparse
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..checkpoint.writing import write_file
+from ..data.video_decoding import RECORD, VideoError, extract_frames
+from ..errors import UsageError
+
+EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv")
+
+
+def find_videos(source):
+    """The videos at ``source``, a file or a folder; hidden files and folders are left out.
+
+    Returns:
+        dict[str, Path]: name of its folder of frames to path, sorted.
+
+    Raises:
+        UsageError: where there is none, or two would have one name.
+    """
+    source = Path(source)
+    if source.is_file():
+        return {source.stem: source}
+    if not source.is_dir():
+        raise UsageError(f"There is no file or folder {source}.")
+    found = {}
+    for path in sorted(source.rglob("*")):
+        parts = path.relative_to(source).with_suffix("").parts
+        if path.suffix.lower() in EXTENSIONS and path.is_file() and not any(x.startswith(".") for x in parts):
+            name = "_".join(parts)
+            if name in found:
+                raise UsageError(f"{found[name]} and {path} would both become {name}: rename one of them.")
+            found[name] = path
+    if not found:
+        raise UsageError(f"No video ({', '.join(EXTENSIONS)}) below the folder {source}.")
+    return found
+
+
+def read_record(folder):
+    """What :func:`pixpro_d2.data.video_decoding.extract_frames` returned for ``folder``; None where it made none."""
+    path = Path(folder, RECORD)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def is_finished(path, folder, asked):
+    """Whether ``folder`` has the frames of the video ``path``.
+
+    Raises:
+        UsageError: if it has something else: frames of another video, of other settings, or of another tool.
+    """
+    record = read_record(folder)
+    if record is None:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(f"{folder} was not made by this command: remove it, or choose another DST.")
+        return False
+    if (Path(record["source"]).name, record["source_bytes"]) != (path.name, path.stat().st_size):
+        raise UsageError(f"{folder} has the frames of {record['source']}, not of {path}: choose another DST.")
+    if record["asked"] != asked:
+        before, now = (", ".join(f"{key} {value}" for key, value in x.items()) for x in (record["asked"], asked))
+        raise UsageError(f"{folder} was made with {before}, not {now}: remove it, or choose another DST.")
+    return True
+
+
+def prepare(videos, target, asked, workers):
+    """Extract the frames of those ``videos`` that are not finished, and list all of ``target`` in its manifest.
+
+    Args:
+        videos (dict[str, Path]): of :func:`find_videos`.
+        target (Path): folder for the folders of frames.
+        asked (dict): ``fps``, ``short_side`` and ``quality`` of :func:`extract_frames`.
+        workers (int): processes.
+
+    Returns:
+        tuple[list[dict], list[str]]: records of the videos extracted now, and why others had to be left out.
+
+    Raises:
+        UsageError: see :func:`is_finished`; or where frames cannot be written.
+    """
+    pending = {name: path for name, path in videos.items() if not is_finished(path, target / name, asked)}
+    records, failures = [], []
+    with ProcessPoolExecutor(max(1, min(workers, len(pending)))) as pool:
+        jobs = {pool.submit(extract_frames, str(path), str(target / x), **asked): path for x, path in pending.items()}
+        try:
+            for job in tqdm(as_completed(jobs), total=len(jobs), desc="prepare", unit="video"):
+                try:
+                    records.append(job.result())
+                except VideoError as error:
+                    failures.append(str(error))
+                    tqdm.write(f"left out {error}", file=sys.stderr)
+                    continue
+                if records[-1]["fps"] < 0.9 * asked["fps"]:
+                    rate = f"{records[-1]['fps']:g} frames a second rather than {asked['fps']:g}"
+                    tqdm.write(f"{jobs[job]} has {rate}: all are taken, none twice", file=sys.stderr)
+        except BrokenProcessPool as error:
+            raise UsageError(
+                "A process died, perhaps for lack of memory: run the command again, with fewer --workers."
+            ) from error
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    write_manifest(target)
+    return records, failures
+
+
+def write_manifest(target):
+    """Write ``manifest.json``: the records of all videos of the folder ``target`` by their names."""
+    target.mkdir(parents=True, exist_ok=True)
+    records = {folder.name: read_record(folder) for folder in sorted(target.iterdir())}
+    manifest = {"videos": {name: record for name, record in records.items() if record is not None}}
+    text = json.dumps(manifest, indent=1)
+    write_file(str(target / "manifest.json"), lambda partial: Path(partial).write_text(text, encoding="utf-8"))
+
+
+def _positive(kind):
+    def parse(text):
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        return value
+
+    return parse
+
+
+def main(argv=None):
+    """Run the command line ``argv``, by default that of the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pixpro_d2.tools.prepare_video", description="Turn videos into folders of frames."
+    )
+    parser.add_argument("source", metavar="SRC", help=f"video, or folder of videos ({', '.join(EXTENSIONS)})")
+    parser.add_argument("target", metavar="DST", type=Path, help="folder for the folders of frames")
+    parser.add_argument("--fps", type=_positive(float), required=True, metavar="F", help="frames a second, e.g. 10")
+    parser.add_argument("--short-side", type=_positive(int), metavar="S", help="scale larger frames down, in pixels")
+    parser.add_argument("--workers", type=_positive(int), default=os.cpu_count(), metavar="N", help="videos at a time")
+    parser.add_argument("--quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="of JPEG, 1 to 100")
+    args = parser.parse_args(argv)
+    asked = {"fps": args.fps, "short_side": args.short_side, "quality": args.quality}
+    try:
+        videos = find_videos(args.source)
+        records, failures = prepare(videos, args.target, asked, args.workers)
+    except (UsageError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+    frames, before = sum(record["frames"] for record in records), len(videos) - len(records) - len(failures)
+    print(f"{args.target}: {frames} frames of {len(records)} videos; {before} videos were there before")
+    if failures:
+        print(f"{len(failures)} of {len(videos)} videos left out:", *failures, sep="\n  ")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()

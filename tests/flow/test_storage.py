@@ -1,0 +1,304 @@
+"""Files of optical flow: this project's, and those of the reference."""
+
+import json
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from flow_helpers import Payload
+
+from pixpro_d2.errors import UsageError
+from pixpro_d2.flow import FlowFiles, write_flow, write_manifest
+from pixpro_d2.flow.native_files import FlowInfo, read_info, stream_flow
+
+SIZE = (16, 24)  # of frames; their flow has 2 x 3 pixels
+STEPS = 5
+
+
+def flow(seed=0, steps=STEPS, size=(2, 3)):
+    """Forward and backward flow with a value of its own everywhere, exact in float16."""
+    values = np.random.default_rng(seed).permutation(2 * steps * 2 * size[0] * size[1]) / 8
+    return tuple(values.reshape(2, steps, 2, *size).astype(np.float32))
+
+
+def write_reference(root, video, forward, backward, **options):
+    """As the reference's own writer: the backward flow starts with the last pair of frames."""
+    for name, steps in (("forward", forward), ("backward", backward[::-1].copy())):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        torch.save(torch.tensor(steps), root / name / f"{video}.pth", **options)
+
+
+def write_native(root, video, forward, backward):
+    write_flow(str(root), video, forward, backward, SIZE, "exact")
+
+
+@pytest.fixture(params=[write_native, write_reference], ids=["native", "reference"])
+def files(request, tmp_path):
+    """FlowFiles of one video "a" in either layout, with its forward and backward flow."""
+    forward, backward = flow()
+    request.param(tmp_path / "flow", "a", forward, backward)
+    return FlowFiles(tmp_path / "flow"), forward, backward
+
+
+def test_steps_come_in_order_of_use(files):
+    files, forward, backward = files
+    # Six frames. From frame 1, two steps: 1 -> 2, 2 -> 3, and back 3 -> 2, 2 -> 1, which are backward[2], backward[1].
+    there, back = files.read("a", 1, 2)
+    assert there.dtype == back.dtype == np.float16 and there.flags.c_contiguous and back.flags.c_contiguous
+    np.testing.assert_array_equal(there, [forward[1], forward[2]])
+    np.testing.assert_array_equal(back, [backward[2], backward[1]])
+    there, back = files.read("a", 0, 5)
+    np.testing.assert_array_equal(there, forward)
+    np.testing.assert_array_equal(back, backward[[4, 3, 2, 1, 0]])
+    there, back = files.read("a", 4, 1)
+    np.testing.assert_array_equal(there, forward[4:])
+    np.testing.assert_array_equal(back, backward[4:])
+    assert torch.from_numpy(back).shape == (1, 2, 2, 3)  # nothing that torch refuses, as negative strides
+
+
+def test_slices_of_the_reference_layout(tmp_path):
+    # What the reference slices out of its own files, for start 1 and 2 steps of N = 5: forward [1, 3), backward [2, 4).
+    write_reference(tmp_path, "a", *flow())
+    there, back = FlowFiles(tmp_path).read("a", 1, 2)
+    forward, backward = (torch.load(tmp_path / name / "a.pth").numpy() for name in ("forward", "backward"))
+    np.testing.assert_array_equal(there, forward[1:3])
+    np.testing.assert_array_equal(back, backward[2:4])
+
+
+@pytest.mark.parametrize("write", [write_native, write_reference])
+def test_constant_flow_there_and_back_cancels(tmp_path, write):
+    # Each step moves the whole frame, by its own amount: only the matching steps back undo it.
+    speed = np.array([[1, 0], [2, 0], [4, 1], [8, -3], [16, 5]], np.float32)
+    forward = np.broadcast_to(speed[:, :, None, None], (5, 2, 2, 3))
+    write(tmp_path / "flow", "a", forward, -forward)
+    files = FlowFiles(tmp_path / "flow")
+    for start in range(5):
+        for steps in range(1, 6 - start):
+            there, back = files.read("a", start, steps)
+            np.testing.assert_array_equal(there.sum(0), forward[start : start + steps].sum(0))
+            np.testing.assert_array_equal(there.sum(0), -back.sum(0))
+            np.testing.assert_array_equal(there, -back[::-1])
+
+
+@pytest.mark.parametrize(("start", "steps"), [(0, 6), (4, 2), (-1, 2), (5, 1), (2, 0)])
+def test_steps_out_of_range(files, start, steps):
+    files = files[0]
+    with pytest.raises(UsageError, match=r"(forward\.npy|forward.a\.pth) has 5 steps"):
+        files.read("a", start, steps)
+
+
+def test_the_flow_of_a_video_passes_its_check(files):
+    files = files[0]
+    files.check("a", 6)
+    files.check("a", 6, SIZE)
+    files.check("a", 6, list(SIZE))
+
+
+@pytest.mark.parametrize("frames", [5, 7, 1])
+def test_a_wrong_number_of_steps_is_named(files, frames):
+    with pytest.raises(UsageError, match=rf"forward.* has 5 steps, but the video 'a' has {frames} frames"):
+        files[0].check("a", frames, SIZE)
+
+
+@pytest.mark.parametrize("size", [(24, 16), (17, 24), (16, 16)])
+def test_a_wrong_frame_size_is_named(files, size):
+    with pytest.raises(UsageError, match=rf"forward.* does not fit the video 'a'.*{size[0]} x {size[1]}"):
+        files[0].check("a", 6, size)
+
+
+def test_missing_files_are_named(files, tmp_path):
+    files = files[0]
+    with pytest.raises(UsageError, match="There is no file of optical flow .*(b.forward|forward.b).*extract_flow"):
+        files.check("b", 6)
+    with pytest.raises(UsageError, match="There is no file of optical flow .*(b.forward|forward.b)"):
+        files.read("b", 0, 1)
+    with pytest.raises(UsageError, match="no folder of optical flow .*nowhere"):
+        FlowFiles(tmp_path / "nowhere")
+
+
+def test_directions_of_two_videos_are_told(tmp_path):
+    for i, name in enumerate(("a", "b")):
+        write_native(tmp_path, name, *flow(i, steps=4 + i))
+    shutil.copy(tmp_path / "b/backward.npy", tmp_path / "a/backward.npy")
+    with pytest.raises(UsageError, match=r"a/forward\.npy and .*a/backward\.npy are not of one video"):
+        FlowFiles(tmp_path).read("a", 0, 1)
+
+
+def test_flow_of_another_video_is_told(tmp_path):
+    write_native(tmp_path, "a", *flow())
+    shutil.copytree(tmp_path / "a", tmp_path / "b")  # as long, of the same size
+    files = FlowFiles(tmp_path)
+    files.check("a", 6, SIZE)
+    with pytest.raises(UsageError, match=r"does not fit the video 'b': .*b/flow\.json .*describes something else"):
+        files.check("b", 6, SIZE)
+    os.remove(tmp_path / "a/flow.json")
+    with pytest.raises(UsageError, match=r"a/flow\.json is missing"):
+        files.check("a", 6, SIZE)
+
+
+@pytest.mark.parametrize("keep", [0, 6, 60, 200])
+@pytest.mark.parametrize("name", ["forward.npy", "backward.npy"])
+def test_a_truncated_file_is_named(tmp_path, name, keep):
+    write_native(tmp_path, "a", *flow())
+    path = tmp_path / "a" / name
+    path.write_bytes(path.read_bytes()[:keep])
+    for use in (lambda files: files.read("a", 0, 1), lambda files: files.check("a", 6)):
+        with pytest.raises(UsageError, match=rf"a/{name} is damaged .*extract_flow"):
+            use(FlowFiles(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((5, 3, 2, 3)), np.zeros((5, 2, 6)), np.zeros((5, 2, 2, 3), int)], ids=["channels", "3d", "int"]
+)
+def test_other_arrays_are_no_flow(tmp_path, array):
+    write_native(tmp_path / "native", "a", *flow())
+    np.save(tmp_path / "native/a/forward.npy", array)
+    write_reference(tmp_path / "reference", "a", *flow())
+    torch.save(torch.from_numpy(array), tmp_path / "reference/forward/a.pth")
+    for root, name in (("native", r"a/forward\.npy"), ("reference", r"forward/a\.pth")):
+        with pytest.raises(UsageError, match=f"{name} is no optical flow"):
+            FlowFiles(tmp_path / root).read("a", 0, 1)
+
+
+def test_pickles_are_refused(tmp_path):
+    trap = tmp_path / "trap"
+    write_native(tmp_path / "native", "a", *flow())
+    np.save(tmp_path / "native/a/forward.npy", np.array([Payload(trap)]), allow_pickle=True)
+    write_reference(tmp_path / "reference", "a", *flow())
+    torch.save(Payload(trap), tmp_path / "reference/forward/a.pth")
+    write_reference(tmp_path / "old", "a", *flow())
+    (tmp_path / "old/forward/a.pth").write_bytes(pickle.dumps(Payload(trap), protocol=2))
+    with pytest.raises(UsageError, match=r"a/forward\.npy is damaged"):
+        FlowFiles(tmp_path / "native").read("a", 0, 1)
+    for root in ("reference", "old"):
+        with pytest.raises(UsageError, match=r"forward/a\.pth was not read"):
+            FlowFiles(tmp_path / root).read("a", 0, 1)
+    assert not trap.exists()
+    torch.load(tmp_path / "reference/forward/a.pth", weights_only=False)
+    assert trap.exists()  # so the trap was a trap
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no tensor", {"flow": torch.zeros(5, 2, 2, 3)}], ids=["empty", "text", "dict"]
+)
+def test_damaged_reference_files_are_named(tmp_path, content):
+    write_reference(tmp_path, "a", *flow())
+    path = tmp_path / "backward/a.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UsageError, match=r"backward/a\.pth was not read"):
+        FlowFiles(tmp_path).read("a", 0, 1)
+
+
+def test_reference_files_of_old_pytorch(tmp_path):
+    forward, backward = flow()
+    write_reference(tmp_path, "a", forward, backward, _use_new_zipfile_serialization=False)
+    there, back = FlowFiles(tmp_path).read("a", 3, 2)
+    np.testing.assert_array_equal(there, forward[3:])
+    np.testing.assert_array_equal(back, backward[[4, 3]])
+
+
+def test_videos_may_be_called_forward_and_backward(tmp_path):
+    both = flow(0), flow(1)
+    for name, directions in zip(("forward", "backward"), both):
+        write_native(tmp_path, name, *directions)
+    files = FlowFiles(tmp_path)
+    for name, directions in zip(("forward", "backward"), both):
+        np.testing.assert_array_equal(files.read(name, 0, 5)[0], directions[0])
+
+
+def test_only_the_steps_in_use_are_read(tmp_path):
+    # A sparse file of 64 GB, which would not fit into memory.
+    info = FlowInfo("a", 2**20 + 1, (1024, 1024), (128, 128), "exact")
+    write_native(tmp_path, "a", *flow())
+    for name in ("forward.npy", "backward.npy"):
+        with open(tmp_path / "a" / name, "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": info.shape})
+            file.truncate(file.tell() + info.num_bytes // 2)
+    there, back = FlowFiles(tmp_path).read("a", 2**19, 3)
+    assert there.shape == back.shape == (3, 2, 128, 128) and not there.any()
+
+
+def test_files_can_be_sent_to_a_worker(files):
+    files, forward, _ = files
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(files)).read("a", 0, 5)[0], forward)
+
+
+def test_what_is_written_beside_the_arrays(tmp_path):
+    write_native(tmp_path, "b", *flow())
+    write_flow(tmp_path, "a", *map(torch.from_numpy, flow(1, steps=2, size=(3, 4))), [17, 25], "dis")
+    expected = {"video": "a", "frames": 3, "frame_size": [17, 25], "flow_size": [3, 4], "estimator": "dis"}
+    content = json.loads((tmp_path / "a/flow.json").read_text())
+    assert content == {**expected, "scale": 6.25, "version": 1}  # 25 / 4 is more than 17 / 3
+    assert read_info(tmp_path, "a") == FlowInfo("a", 3, (17, 25), (3, 4), "dis")
+    assert sorted(os.listdir(tmp_path / "a")) == ["backward.npy", "flow.json", "forward.npy"]
+    assert np.load(tmp_path / "a/forward.npy").dtype == np.float16
+    (tmp_path / ".c.partial").mkdir()  # of a process that is at it, or was killed
+    (tmp_path / ".c.partial/flow.json").write_text("{}")
+    assert write_manifest(tmp_path) == 2
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["version"] == 1 and list(manifest["videos"]) == ["a", "b"]
+    assert manifest["videos"]["a"] == content
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 0}', '{"version": 1, "video": "a"}'])
+def test_no_description_is_read_from_other_files(tmp_path, text):
+    (tmp_path / "a").mkdir()
+    assert read_info(tmp_path, "a") is None
+    (tmp_path / "a/flow.json").write_text(text)
+    assert read_info(tmp_path, "a") is None
+
+
+def test_the_size_in_memory_is_that_of_the_files(tmp_path):
+    info = FlowInfo("a", 400, (720, 1280), (90, 160), "dis")
+    assert info.num_bytes == 2 * 399 * 2 * 90 * 160 * 2  # 23 MB a direction, half of the reference's 46 MB
+    write_native(tmp_path, "a", *flow())
+    headers = 2 * 128
+    size = sum((tmp_path / "a" / name).stat().st_size for name in ("forward.npy", "backward.npy"))
+    assert read_info(tmp_path, "a").num_bytes == size - headers
+
+
+def _failing(forward, backward, error):
+    yield forward[:2], backward[:2]
+    raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no flow"), KeyboardInterrupt(), OSError(28, "No space left")])
+def test_a_failure_keeps_the_old_flow_and_leaves_nothing_else(tmp_path, error):
+    old, new = flow(0), flow(1)
+    write_native(tmp_path, "a", *old)
+    info = read_info(tmp_path, "a")
+    for name in ("a", "b"):
+        with pytest.raises(type(error)):
+            stream_flow(tmp_path, info._replace(video=name), _failing(*new, error))
+    assert os.listdir(tmp_path) == ["a"]
+    np.testing.assert_array_equal(FlowFiles(tmp_path).read("a", 0, 5)[0], old[0])
+
+
+@pytest.mark.parametrize("parts", [(slice(0, 4),), (slice(0, 5), slice(0, 1)), ()])
+def test_missing_and_surplus_steps_are_no_flow(tmp_path, parts):
+    forward, backward = flow()
+    info = FlowInfo("a", 6, SIZE, (2, 3), "exact")
+    with pytest.raises(ValueError, match="'a'"):
+        stream_flow(tmp_path, info, [(forward[part], backward[part]) for part in parts])
+    with pytest.raises(ValueError, match="'a'"):
+        write_flow(tmp_path, "a", forward, backward[:4], SIZE, "exact")
+    assert os.listdir(tmp_path) == []
+
+
+def test_new_flow_takes_the_place_of_old_and_of_what_a_killed_process_left(tmp_path):
+    write_native(tmp_path, "a", *flow(0, steps=3))
+    for name in (".a.partial", ".a.stale"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "forward.npy").write_text("half")
+    new = flow(1)
+    write_native(tmp_path, "a", *new)
+    assert os.listdir(tmp_path) == ["a"]
+    files = FlowFiles(tmp_path)
+    files.check("a", 6, SIZE)
+    np.testing.assert_array_equal(files.read("a", 0, 5)[0], new[0])

@@ -1,0 +1,42 @@
+"""Frames and estimators for the tests of pixpro_d2.flow."""
+
+import os
+
+import torch
+from PIL import Image
+
+from pixpro_d2.flow.grid import grid_size
+
+
+class Payload:
+    """What a malicious pickle holds: unpickling it makes the file ``path``."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+class Differences:
+    """Estimator whose flow is (second - first, first) of the red value of frames of one colour."""
+
+    name = "differences"
+    scale = 8
+
+    def __init__(self):
+        self.batches = []
+
+    def __call__(self, first, second):
+        self.batches.append(len(first))
+        h, w = grid_size(first.shape[-2:], self.scale)
+        values = first[:, 0, 0, 0].float(), second[:, 0, 0, 0].float()
+        flow = torch.stack((values[1] - values[0], values[0]), dim=1)
+        return flow[:, :, None, None].expand(-1, -1, h, w)
+
+
+def write_plain_frames(folder, values, size=(16, 24)):
+    """Write a video whose frame i is of the grey value ``values[i]`` and of ``size`` (height, width)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, value in enumerate(values):
+        Image.new("RGB", size[::-1], (value,) * 3).save(folder / f"{i:05d}.png")

@@ -1,0 +1,70 @@
+"""The command that writes the flow of videos."""
+
+import numpy as np
+import pytest
+from data_helpers import noise
+from flow_helpers import write_plain_frames
+from PIL import Image
+
+from pixpro_d2.flow import FlowFiles
+from pixpro_d2.flow.native_files import read_info
+from pixpro_d2.tools import extract_flow
+
+
+def run(*argv):
+    """Exit status of the command."""
+    with pytest.raises(SystemExit) as caught:
+        extract_flow.main(list(map(str, argv)))
+    return caught.value.code
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """Folder of a video of 4 frames of 64 x 96 pixels, whose content moves 4 to the right a frame."""
+    folder = tmp_path / "videos/a"
+    folder.mkdir(parents=True)
+    texture = np.array(Image.fromarray(noise(0, 16, 30)).resize((120, 64), Image.BICUBIC))
+    for i in range(4):
+        Image.fromarray(texture[:, 20 - 4 * i : 116 - 4 * i]).save(folder / f"{i:05d}.png")
+    return tmp_path / "videos"
+
+
+@pytest.mark.parametrize("scale", [8, 4])
+def test_flow_by_the_default_estimator(videos, tmp_path, capsys, scale):
+    assert run(videos, tmp_path / "flow", "--scale", scale, "--batch", 2) == 0
+    assert "wrote the flow of 1 videos by dis, kept that of 0, skipped 0 videos" in capsys.readouterr().out
+    there, back = FlowFiles(tmp_path / "flow").read("a", 0, 3)
+    assert there.shape == (3, 2, 64 // scale, 96 // scale)
+    for flow, sign in ((there, 1), (back, -1)):
+        np.testing.assert_allclose(np.median(flow[:, 0], axis=(1, 2)), 4 * sign / scale, rtol=0.1)
+        np.testing.assert_allclose(np.median(flow[:, 1], axis=(1, 2)), 0, atol=0.1)
+    assert run(videos, tmp_path / "flow", "--scale", scale) == 0
+    assert "wrote the flow of 0 videos by dis, kept that of 1" in capsys.readouterr().out
+
+
+def test_flow_by_raft(videos, tmp_path):
+    assert run(videos, tmp_path / "flow", "--estimator", "raft_small", "--weights", "random") == 0
+    assert read_info(tmp_path / "flow", "a") == ("a", 4, (64, 96), (8, 12), "raft_small (random)")
+    FlowFiles(tmp_path / "flow").check("a", 4, (64, 96))
+
+
+def test_a_skipped_video_gives_exit_status_1(videos, tmp_path, capsys):
+    write_plain_frames(videos / "short", [1])
+    assert run(videos, tmp_path / "flow") == 1
+    assert "wrote the flow of 1 videos by dis, kept that of 0, skipped 1 videos" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    message = run(tmp_path / "nowhere", tmp_path / "flow")
+    assert message.startswith("error: ") and "nowhere" in message and "\n" not in message
+    assert not (tmp_path / "flow").exists()
+
+
+def test_options_that_cannot_be_met(videos, tmp_path, capsys):
+    assert "no checkpoint" in run(
+        videos, tmp_path / "flow", "--estimator", "raft_small", "--weights", tmp_path / "no.pth"
+    )
+    assert "takes no weights" in run(videos, tmp_path / "flow", "--weights", "raft.pth")
+    assert run(videos, tmp_path / "flow", "--batch", 0) == 2
+    assert "--batch must be at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "flow").exists()

@@ -1,0 +1,192 @@
+"""The command that turns videos into folders of frames: names, resuming, bad videos, mistakes."""
+
+import json
+import multiprocessing
+import os
+import shutil
+
+import pytest
+from video_helpers import grey_frames, write_video
+
+from pixpro_d2.data import video_decoding
+from pixpro_d2.errors import UsageError
+from pixpro_d2.tools.prepare_video import find_videos, main
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two videos of 2 s and 1 s at 20 frames a second, in folders."""
+    write_video(tmp_path / "src" / "b.mp4", grey_frames(20) * 2, 20)
+    write_video(tmp_path / "src" / "day" / "a.avi", grey_frames(20, 32, 48), 20)
+    return tmp_path / "src"
+
+
+def _run(*argv):
+    """Exit code."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(word) for word in (*argv, "--workers", "2")])
+    return caught.value.code
+
+
+def _counts(target):
+    return {folder.name: len(list(folder.glob("*.jpg"))) for folder in target.iterdir() if folder.is_dir()}
+
+
+def test_frames_and_manifest(tmp_path, source, capsys):
+    target = tmp_path / "deep" / "dst"
+    assert _run(source, target, "--fps", 10, "--short-side", 24) == 0
+    assert _counts(target) == {"b": 20, "day_a": 10}
+    assert sorted(os.listdir(target)) == ["b", "day_a", "manifest.json"]
+    videos = json.loads((target / "manifest.json").read_text())["videos"]
+    asked = {"fps": 10.0, "short_side": 24, "quality": 95}
+    assert videos == {
+        name: {
+            "frames": frames,
+            "size": size,
+            "fps": 10.0,
+            "source": str(source / path),
+            "source_bytes": (source / path).stat().st_size,
+            "asked": asked,
+        }
+        for name, path, frames, size in (("b", "b.mp4", 20, [24, 32]), ("day_a", "day/a.avi", 10, [24, 36]))
+    }
+    assert f"{target}: 30 frames of 2 videos; 0 videos were there before" in capsys.readouterr().out
+
+
+def test_resuming(tmp_path, source, capsys):
+    target = tmp_path / "dst"
+    assert _run(source / "b.mp4", target, "--fps", 10) == 0
+    assert _counts(target) == {"b": 20}
+    (target / "b" / "00001.jpg").write_text("not made anew")
+    (target / "day_a").mkdir()  # another tool failed
+    assert _run(source, target, "--fps", 10) == 0
+    assert _counts(target) == {"b": 20, "day_a": 10}
+    assert (target / "b" / "00001.jpg").read_text() == "not made anew"
+    assert list(json.loads((target / "manifest.json").read_text())["videos"]) == ["b", "day_a"]
+    assert "10 frames of 1 videos; 1 videos were there before" in capsys.readouterr().out
+    moved = tmp_path / "moved"
+    shutil.move(source, moved)  # the same videos
+    assert _run(moved, target, "--fps", 10) == 0
+    assert "0 frames of 0 videos; 2 videos were there before" in capsys.readouterr().out
+
+
+def test_bad_videos_are_left_out(tmp_path, source, capsys):
+    (source / "broken.mp4").write_bytes((source / "b.mp4").read_bytes()[:2000])
+    (source / "text.mkv").write_text("This is no video.")
+    write_video(source / "short.mov", grey_frames(1), 20)
+    target = tmp_path / "dst"
+    assert _run(source, target, "--fps", 10) == 1
+    assert _counts(target) == {"b": 20, "day_a": 10}
+    assert list(json.loads((target / "manifest.json").read_text())["videos"]) == ["b", "day_a"]
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[-4] == "3 of 5 videos left out:"
+    assert sorted(lines[-3:]) == [
+        f"  {source}/broken.mp4: not a video that can be decoded",
+        f"  {source}/short.mov: gives fewer than 2 frames",
+        f"  {source}/text.mkv: not a video that can be decoded",
+    ]
+    assert f"left out {source}/short.mov: gives fewer" in err
+
+
+def test_a_low_frame_rate_is_said(tmp_path, source, capsys):
+    assert _run(source, tmp_path / "dst", "--fps", 30) == 0
+    assert _counts(tmp_path / "dst") == {"b": 40, "day_a": 20}
+    assert f"{source}/b.mp4 has 20 frames a second rather than 30: all are taken, none twice" in capsys.readouterr().err
+    assert _run(source / "b.mp4", tmp_path / "other", "--fps", 20) == 0
+    assert "rather than" not in capsys.readouterr().err
+
+
+def test_names(tmp_path):
+    for name in ("x.mp4", "day/x.MP4", "day/two words.mov", "v1.2.avi", "day/night/x.mkv"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    for name in ("x.txt", ".x.mp4", "._x.mp4", ".trash/x.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert {name: str(path.relative_to(tmp_path)) for name, path in find_videos(tmp_path).items()} == {
+        "day_night_x": "day/night/x.mkv",
+        "day_two words": "day/two words.mov",
+        "day_x": "day/x.MP4",
+        "v1.2": "v1.2.avi",
+        "x": "x.mp4",
+    }
+    assert find_videos(tmp_path / "day" / "x.MP4") == {"x": tmp_path / "day" / "x.MP4"}
+    (tmp_path / "day" / "x.avi").touch()
+    with pytest.raises(
+        UsageError, match="day/x.MP4 and .*day/x.avi would both become day_x: rename|day/x.avi and .*MP4"
+    ):
+        find_videos(tmp_path)
+
+
+def _another_video(source, target):
+    write_video(source / "b.mp4", grey_frames(7), 20)
+
+
+def _other_settings(source, target):
+    record = json.loads((target / "b" / "video.json").read_text())
+    record["asked"]["fps"] = 5.0
+    (target / "b" / "video.json").write_text(json.dumps(record))
+
+
+def _another_tool(source, target):
+    (target / "b" / "video.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_another_video, "dst/b has the frames of .*/b.mp4, not of .*/b.mp4: choose another DST"),
+        (_other_settings, "dst/b was made with fps 5.0, .*, not fps 10.0, short_side None, quality 95: remove it"),
+        (_another_tool, "dst/b was not made by this command: remove it, or choose another DST"),
+    ],
+)
+def test_other_frames_are_not_taken_for_finished(tmp_path, source, change, message):
+    target = tmp_path / "dst"
+    assert _run(source / "b.mp4", target, "--fps", 10) == 0
+    change(source, target)
+    before = sorted(target.rglob("*"))
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        main([str(source), str(target), "--fps", "10", "--workers", "2"])
+    assert sorted(target.rglob("*")) == before
+
+
+def test_a_place_that_cannot_be_written(tmp_path, source):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match=r"^error: .*file/.*: the frames of .* cannot be written \(Not a directory\)"):
+        main([str(source), str(tmp_path / "file"), "--fps", "10", "--workers", "2"])
+
+
+@pytest.mark.skipif(
+    multiprocessing.get_start_method() != "fork", reason="the processes must inherit a changed function"
+)
+def test_a_process_that_dies(tmp_path, source, monkeypatch):
+    monkeypatch.setattr(video_decoding, "write_frames", lambda *args: os._exit(1))
+    with pytest.raises(SystemExit, match="^error: A process died, perhaps for lack of memory: .* fewer --workers"):
+        main([str(source), str(tmp_path / "dst"), "--fps", "10", "--workers", "2"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none"], "error: There is no file or folder none"),
+        (["."], r"error: No video \(.mov, .mp4, .avi, .mkv\) below the folder \."),
+    ],
+)
+def test_sources_without_videos(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        main([*words, "dst", "--fps", "10"])
+    assert not (tmp_path / "dst").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--fps", "0"], ["--fps", "inf"], ["--fps", "1", "--short-side", "0"], ["--fps", "1", "--workers", "-1"]],
+)
+def test_mistakes_in_the_options(capsys, words):
+    with pytest.raises(SystemExit) as caught:
+        main(["src", "dst", *words])
+    assert caught.value.code == 2
+    assert "--fps" in capsys.readouterr().err.splitlines()[-1] or words[2:]
