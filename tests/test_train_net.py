@@ -42,15 +42,16 @@ NO_NORM = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", [[], NO_NORM], ids=["synced", "off"])
-def test_two_processes_equal_one(scenes, tmp_path, norm):
-    """The same global batch split between two gloo processes: losses to 1e-5, weights alike."""
+@pytest.mark.parametrize("norm, steps", [([], 1), (NO_NORM, 1), (NO_NORM, 2)], ids=["synced", "off", "accumulated"])
+def test_two_processes_equal_one(scenes, tmp_path, norm, steps):
+    """The same global batch split between two gloo processes, and in each into ``steps`` parts: losses to 1e-5, weights
+    alike."""
     runs = {}
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         opts = [*norm, "SOLVER.MAX_ITER", 3, "SOLVER.METRICS_PERIOD", 1, "SOLVER.BASE_LR", 0.1]
         launch = ["--num-gpus", processes, "--dist-url", f"tcp://127.0.0.1:{free_port()}"]
-        cli.run(*launch, *args(scenes, folder, *opts))
+        cli.run(*launch, *args(scenes, folder, *opts, "SOLVER.ACCUMULATION_STEPS", steps if processes == 2 else 1))
         runs[processes] = cli.metrics(folder)[-1], torch.load(folder / "model_final.pth", weights_only=True)["model"]
     for name in ("loss_pix_p3", "loss_pix_p4", "loss_pix_p5", "loss_pix_p6", "total_loss"):
         assert runs[1][0][name] == pytest.approx(runs[2][0][name], abs=1e-5)

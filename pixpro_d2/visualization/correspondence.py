@@ -113,13 +113,13 @@ def draw_correspondences(image, views, boxes, positives, grids, max_lines=12, ca
     _draw_original(canvas, image, boxes, bin_centers(torch.as_tensor(boxes[:1]), grids[0])[0].numpy()[queries], colours)
     corners = [(ORIGINAL_SIDE + 2 * MARGIN + i * (VIEW_SIDE + MARGIN), TOP) for i in range(2)]
     for i, corner in enumerate(corners):
-        canvas.text(corner[0], MARGIN, _name(i, boxes[i]), VIEW_COLOURS[i])
-        _draw_view(canvas, views[i], corner, grids[i], VIEW_COLOURS[i])
-    _draw_pairs(canvas, corners, positives, grids, queries, colours)
+        canvas.text(corner[0], MARGIN, view_name(i, boxes[i]), VIEW_COLOURS[i])
+        draw_view(canvas, views[i], corner, grids[i], VIEW_COLOURS[i])
+    draw_pairs(canvas, corners, positives, grids, queries, colours)
     return canvas.finish()
 
 
-def _name(number, box):
+def view_name(number, box):
     return f"view {number + 1}" + (", mirrored" if box[0] > box[2] else "")
 
 
@@ -145,7 +145,7 @@ def _draw_original(canvas, image, boxes, points, colours):
         corners = (x + left * scale, y + upper * scale, x + right * scale, y + lower * scale)
         canvas.box(corners, colour, width)
         labels.append((f"view {i + 1}", corners, colour))
-        text = f"{_name(i, box)}: {right - left:.0f} x {lower - upper:.0f} pixels"
+        text = f"{view_name(i, box)}: {right - left:.0f} x {lower - upper:.0f} pixels"
         line = bottom + GAP + i * LINE
         canvas.fill((x, line + 3, x + 12, line + 15), colour)
         canvas.text(x + 20, line, shorten(text, ORIGINAL_SIDE - 20), colour)
@@ -155,7 +155,7 @@ def _draw_original(canvas, image, boxes, points, colours):
     draw_labels(canvas, labels, (x, y, x + image.width * scale, bottom), avoid=[_around(dot, (9, 9)) for dot in dots])
 
 
-def _draw_view(canvas, view, corner, grid, colour):
+def draw_view(canvas, view, corner, grid, colour):
     image = _as_image(view)
     x, y = corner
     canvas.paste(image, corner, fit(image, VIEW_SIDE, VIEW_SIDE))
@@ -166,7 +166,7 @@ def _draw_view(canvas, view, corner, grid, colour):
     canvas.box((x, y, x + VIEW_SIDE, y + VIEW_SIDE), colour, 2)
 
 
-def _draw_pairs(canvas, corners, positives, grids, queries, colours):
+def draw_pairs(canvas, corners, positives, grids, queries, colours):
     """Bins, lines and dots of ``queries``; dots come last, so that no line crosses them."""
     starts, ends = (bin_pixels(grid, VIEW_SIDE) + corner for grid, corner in zip(grids, corners))
     sizes = [(VIEW_SIDE / width, VIEW_SIDE / height) for height, width in grids]

@@ -1,19 +1,26 @@
-"""The command line that draws positive pairs."""
+"""The command line that draws positive pairs and optical flow."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from flow_helpers import write_plain_frames
 from PIL import Image
 
 import configs
 from pixpro_d2.data.reader import read_image
+from pixpro_d2.data.scene_writers.video import write_frames
+from pixpro_d2.data.video_scenes import render_clip
 from pixpro_d2.engine.configure import load_config
 from pixpro_d2.errors import UsageError
+from pixpro_d2.flow import write_flow
 from pixpro_d2.tools import visualize
 from pixpro_d2.tools.render import render_dataset
 
 CONFIG = str(configs.CONFIGS / "pretrain/quickstart.yaml")
+VIDEO_CONFIG = str(configs.CONFIGS / "pretrain/pixpro_video_quickstart.yaml")
+HEIGHT, WIDTH = 64, 96
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +28,37 @@ def scenes(tmp_path_factory):
     out = tmp_path_factory.mktemp("visualize") / "scenes"
     render_dataset(out, train=3, test=0, size=64, layouts=("voc",))
     return out
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return render_clip(np.random.default_rng(0), 8, HEIGHT, WIDTH)
+
+
+@pytest.fixture(scope="module")
+def videos(clip, tmp_path_factory):
+    """Folder of the videos ``long``, of 8 frames, and ``short``, of 2, and of the exact flow of the first."""
+    out = tmp_path_factory.mktemp("visualize_videos")
+    write_frames(out / "videos/long", clip)
+    write_plain_frames(out / "videos/short", [10, 20], (HEIGHT, WIDTH))
+    write_flow(out / "flow", "long", clip.forward, clip.backward, (HEIGHT, WIDTH), "exact")
+    return out
+
+
+def video_config(videos, *opts):
+    return load_config(VIDEO_CONFIG, ["MODEL.PIXPRO.FLOW.FILES", str(videos / "flow"), *opts])
+
+
+def seen_by(monkeypatch, draw, picture, *args):
+    """Arguments that the function ``draw`` of the tool is called with while ``picture(*args)`` is made."""
+    seen = []
+    monkeypatch.setattr(visualize, draw, lambda *args, **kwargs: seen.extend(args))
+    picture(*args)
+    return seen
+
+
+def long_video(videos):
+    return {"file_name": str(videos / "videos/long"), "video": "long", "num_frames": 8}
 
 
 def test_one_picture_for_each_image(scenes, tmp_path, capsys):
@@ -91,6 +129,126 @@ def test_unreadable_images_are_skipped(scenes, tmp_path, capsys):
     assert err.startswith("skipped") and "a.jpg" in err
     with pytest.raises(SystemExit, match="error: No image could be read, the last one is .*a.jpg"):
         visualize.main([*args, str(folder / "a.jpg")])
+
+
+def test_augmentation_on_the_device_of_the_model_looks_the_same(scenes, monkeypatch):
+    def views(device):
+        cfg = load_config(CONFIG, ["INPUT.FORMAT", "BGR", "INPUT.AUG_DEVICE", device])
+        args = ({"file_name": str(scenes / "JPEGImages/000000.jpg")}, cfg, "p3", np.random.default_rng(0))
+        return seen_by(monkeypatch, "draw_correspondences", visualize.draw_sample, *args)[1]
+
+    np.testing.assert_array_equal(views("model"), views("cpu"))
+
+
+@pytest.mark.parametrize("files", [True, False])
+def test_flow_of_as_many_runs_as_wanted(videos, files, tmp_path, capsys):
+    opts = ["MODEL.PIXPRO.FLOW.FILES", str(videos / "flow") if files else "", "INPUT.PIXPRO.N_FRAMES", "3"]
+    args = ["--input", str(videos / "videos"), "--output", str(tmp_path), "--count", "2"]
+    visualize.main(["flow", "--config-file", VIDEO_CONFIG, *args, *opts])
+    paths = capsys.readouterr().out.split()
+    assert [path.split("/")[-1] for path in paths] == ["flow_000_long.png", "flow_001_long.png"]
+    pictures = [np.asarray(Image.open(path)) for path in paths]
+    # Three rows of frames of 580 x 387 pixels with a title each, and at least three lines of text.
+    assert all(picture.shape[1] == 1220 and picture.shape[0] > 3 * 409 + 66 for picture in pictures)
+    assert pictures[0].shape != pictures[1].shape or (pictures[0] != pictures[1]).any()  # another run
+
+
+def test_points_end_where_the_rendered_scene_says(videos, clip, monkeypatch):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        cfg = video_config(videos, "INPUT.PIXPRO.SWAP_P", 1.0)
+        seen = seen_by(monkeypatch, "draw_flow", visualize.draw_run, long_video(videos), cfg, rng)
+        frames, names, pixels, points, steps, title = seen
+        start, end = (int(Path(name).stem) - 1 for name in names)
+        assert steps == 5 and end == start + 5  # the earlier one first, although training would swap them
+        assert title == "long, flow out of files"
+        for number, frame in zip((start, end), frames):
+            differences = [np.abs(np.asarray(frame) - other.astype(int)).mean() for other in clip.frames]
+            assert np.argmin(differences) == number
+        assert len(pixels.starts) == HEIGHT * WIDTH and len(points.starts) == 14 * 9
+        for tracks in (pixels, points):
+            ends, visible, along = clip.scene.track(tracks.starts, start, end)
+            errors = np.linalg.norm(tracks.ends - ends, axis=1)
+            assert np.linalg.norm(ends - tracks.starts, axis=1).mean() > 1  # of which a forgotten step is a fifth
+            # Half precision, and exact flow that is smooth but for the outlines of objects.
+            assert np.median(errors[tracks.valid]) < 0.02
+            assert (errors[tracks.valid] < 0.5).mean() > 0.97
+            assert tracks.valid[along].mean() > 0.9 and tracks.valid[~visible].mean() < 0.3
+
+
+def test_pairs_of_frames_are_those_of_training(videos, monkeypatch):
+    cfg = video_config(videos)
+    rngs = [np.random.default_rng(seed) for seed in range(6)]
+    found = 0
+    for rng in rngs:
+        args = (long_video(videos), cfg, "p3", rng)
+        seen = seen_by(monkeypatch, "draw_video_pairs", visualize.draw_sample, *args)
+        frames, names, views, boxes, tracks, positives, grids, caption = seen
+        assert len(frames) == 2 and views.shape == (2, 3, 96, 96) and grids == ((12, 12), (12, 12))
+        assert int(Path(names[1]).stem) == int(Path(names[0]).stem) + 5
+        # Pairs by hand: less than 0.7 of the longer diagonal from where the flow moves a bin to the other's centre.
+        steps = (np.arange(12) + 0.5) / 12
+        x, y = (boxes[1, i] + (boxes[1, i + 2] - boxes[1, i]) * steps for i in (0, 1))
+        centers = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+        distances = np.linalg.norm(tracks.ends[:, None] - centers, axis=-1)
+        limit = 0.7 * max(np.hypot(box[2] - box[0], box[3] - box[1]) / 12 for box in boxes)
+        undecided = np.abs(distances - limit) < 1e-3
+        expected = (distances < limit) & tracks.valid[:, None]
+        assert (positives == expected)[~undecided].all()
+        assert caption.startswith(f"{positives.sum()} positive pair") and "view 1's bins" in caption
+        found += positives.sum()
+    assert found > 100
+
+
+def test_pairs_of_videos_are_drawn(videos, tmp_path, capsys):
+    args = ["--output", str(tmp_path), "--count", "1", "--input", str(videos / "videos")]
+    opts = ["MODEL.PIXPRO.FLOW.FILES", str(videos / "flow")]
+    pictures = []
+    for more in (opts, ["INPUT.PIXPRO.N_FRAMES", "1"]):
+        visualize.main(["pairs", "--config-file", VIDEO_CONFIG, *args, *more])
+        pictures.append(Image.open(tmp_path / "pairs_000_long.png").copy())
+    paths = capsys.readouterr().out.split()
+    assert [Path(path).name for path in paths] == ["pairs_000_long.png"] * 2
+    assert pictures[0].size == (1200, 20 + 22 + 380 + 20 + 22 + 400 + 20)  # frames of 570 x 380 pixels above the views
+    assert pictures[1].size[0] == 1200 and pictures[1].size[1] < 600  # one frame beside the views
+
+
+def test_a_single_frame_gives_the_picture_of_an_image(videos, monkeypatch):
+    cfg = video_config(videos, "INPUT.PIXPRO.N_FRAMES", 1)
+    args = (long_video(videos), cfg, "p3", np.random.default_rng(0))
+    image, *_, grids = seen_by(monkeypatch, "draw_correspondences", visualize.draw_sample, *args)
+    assert image.size == (WIDTH, HEIGHT) and grids == ((12, 12), (12, 12))
+
+
+@pytest.mark.parametrize("command", ["flow", "pairs"])
+@pytest.mark.parametrize(
+    "folder, count, opts, message",
+    [
+        ("videos/long", 1, [], "error: Data set 'video:.*long': no sub-folder of .*long has frames of a video"),
+        ("nowhere", 1, [], "error: Data set 'video:.*nowhere': there is no folder"),
+        ("videos", 1, ["INPUT.PIXPRO.N_FRAMES", "9"], "error: None of 2 videos has 9 frames, the longest has 8"),
+        (
+            "videos",
+            1,
+            ["MODEL.PIXPRO.FLOW.FILES", "elsewhere"],
+            "error: There is no folder of optical flow .*elsewhere",
+        ),
+        ("videos", 2, ["INPUT.PIXPRO.N_FRAMES", "2"], "error: There is no file of optical flow .*short"),
+    ],
+)
+def test_mistakes_with_videos_are_one_line(videos, tmp_path, command, folder, count, opts, message):
+    args = ["--input", str(videos / folder), "--output", str(tmp_path), "--count", str(count)]
+    files = [] if "MODEL.PIXPRO.FLOW.FILES" in opts else ["MODEL.PIXPRO.FLOW.FILES", str(videos / "flow")]
+    with pytest.raises(SystemExit, match=message) as info:
+        visualize.main([command, "--config-file", VIDEO_CONFIG, *args, *files, *opts])
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("n_frames", [0, 1])
+def test_flow_needs_two_frames(videos, n_frames):
+    args = ["flow", "--config-file", VIDEO_CONFIG, "--input", str(videos / "videos"), "INPUT.PIXPRO.N_FRAMES"]
+    with pytest.raises(SystemExit, match=f"error: INPUT.PIXPRO.N_FRAMES is {n_frames}, but flow is between 2 frames"):
+        visualize.main([*args, str(n_frames)])
 
 
 @pytest.mark.parametrize(
