@@ -1,10 +1,11 @@
 """Check a data set before training on it.
 
-python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR]
+python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR]
 
 NAME is what stands in DATASETS.TRAIN or TEST: a registered name, or an address such as voc:DIR@SPLIT. Prints the
 number and sizes of the images, how often each class occurs, the NUM_CLASSES to set and what is wrong: files that are
-missing or unreadable, sizes that differ, classes out of range, boxes outside their image. Exits with 1 if anything is.
+missing or unreadable, sizes that differ, classes out of range, boxes outside their image. Of videos, prints the lengths
+too, and with --flow which of them have no optical flow of their own. Exits with 1 if anything is wrong.
 """
 
 import argparse
@@ -22,16 +23,20 @@ from tqdm import tqdm
 
 from ..data import ensure_registered
 from ..data.datasets.semseg import read_label
+from ..data.datasets.video import list_frames
 from ..data.inspection import TASKS, inspect, task_of
 from ..data.reader import UnreadableImage, read_image
+from ..data.video_inspection import inspect_videos
 from ..errors import UsageError
+from ..flow import FlowFiles
 from ..visualization.canvas import LINE, MARGIN, Canvas, palette, text_width
 from ..visualization.detections import draw_detections
 from ..visualization.segmentation import blend, draw_segmentation
 
-SAMPLE = 200  # images whose files are opened, unless all are
+SAMPLE = 200  # images, or videos, whose files are opened, unless all are
 SHOWN = 10  # problems that are printed
 EXTREMES = 10  # classes of a long list that are printed from either end
+UNLABELLED = "  no labels: for pre-training only"
 
 
 def load(name):
@@ -52,11 +57,9 @@ def load(name):
 
 def describe(name, report):
     """Lines of text about a data set, without its problems."""
-    lines = [f"{name}: {report.images} images, {report.opened} of them opened"]
-    for side, values in zip(("width", "height"), zip(*report.sizes)):
-        lines.append(f"  {side}: {min(values)} / {statistics.median(values):g} / {max(values)} pixels (min/median/max)")
+    lines = [f"{name}: {report.images} images, {report.opened} of them opened", *_sides(report.sizes)]
     if report.task is None:
-        return [*lines, "  no labels: for pre-training only"]
+        return [*lines, UNLABELLED]
     _, key, unit = TASKS[report.task]
     lines.append(f"  {report.task}, {len(report.classes)} classes: set {key} to {len(report.classes)}")
     total = max(1, report.counts.total())
@@ -69,9 +72,35 @@ def describe(name, report):
     return lines + tabulate(rows, headers=("class", "name", unit + where, "share")).splitlines()
 
 
+def describe_videos(name, report):
+    """Lines of text about a data set of videos, without its problems."""
+    frames = report.frames
+    shortest = min(frames, key=frames.get)
+    lines = [
+        f"{name}: {len(frames)} videos of {sum(frames.values())} frames, {report.opened} of them opened",
+        f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
+        f"leaves out {shortest}",
+        *_sides(report.sizes),
+    ]
+    if report.with_flow is not None:
+        lines.append(f"  optical flow: of {report.with_flow} videos")
+    return [*lines, UNLABELLED]
+
+
+def _sides(sizes):
+    """Lines of text about (width, height) of images."""
+    pairs = zip(("width", "height"), zip(*sizes))
+    return [f"  {side}: {_spread(values)} pixels (min/median/max)" for side, values in pairs]
+
+
+def _spread(values):
+    return f"{min(values)} / {statistics.median(values):g} / {max(values)}"
+
+
 def draw(record, metadata):
-    """Picture, PIL, of an image with its labels."""
-    image = read_image(record["file_name"])
+    """Picture, PIL, of an image with its labels, or of the first frame of a video."""
+    is_video = "num_frames" in record
+    image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"])
     task = task_of(record)
     if task == "segmentation":
         return draw_segmentation(image, read_label(record["sem_seg_file_name"]), metadata.stuff_classes)
@@ -118,14 +147,25 @@ def main(argv=None):
     parser.add_argument("name", metavar="NAME", help="registered name or address, as in DATASETS.TRAIN")
     parser.add_argument("--all", action="store_true", help=f"open every file, not only {SAMPLE} evenly spaced ones")
     parser.add_argument("--pictures", metavar="DIR", help="write the first images with their labels to this folder")
+    parser.add_argument(
+        "--flow", metavar="DIR", help="of videos: check their flow, as MODEL.PIXPRO.FLOW.FILES names it"
+    )
     args = parser.parse_args(argv)
     setup_logger(name="pixpro_d2")
     try:
         dicts = load(args.name)
         metadata = MetadataCatalog.get(args.name)
-        progress = functools.partial(tqdm, desc="check", unit="image", leave=False)
-        report = inspect(dicts, metadata, None if args.all else SAMPLE, progress)
-        print("\n".join(describe(args.name, report)))
+        sample = None if args.all else SAMPLE
+        progress = functools.partial(tqdm, desc="check", unit="", leave=False)
+        if "num_frames" in dicts[0]:
+            report = inspect_videos(dicts, FlowFiles(args.flow) if args.flow else None, sample, progress)
+            lines = describe_videos(args.name, report)
+        elif args.flow:
+            raise UsageError(f"--flow is for videos, but data set '{args.name}' has images.")
+        else:
+            report = inspect(dicts, metadata, sample, progress)
+            lines = describe(args.name, report)
+        print("\n".join(lines))
         for problem in report.problems[:SHOWN]:
             print(f"problem: {problem}")
         if len(report.problems) > SHOWN:

@@ -80,7 +80,7 @@ def main(argv=None):
     parser.add_argument("out", metavar="DIR", help="folder to make, or to complete")
     parser.add_argument("--videos", type=int, default=8, help="number of videos")
     parser.add_argument("--frames", type=int, default=20, help="frames of each video")
-    parser.add_argument("--size", type=_size, default="160x320", metavar="HxW", help="of the frames, pixels")
+    parser.add_argument("--size", type=frame_size, default="160x320", metavar="HxW", help="of the frames, pixels")
     parser.add_argument("--seed", type=int, default=0, help="seed of the videos")
     parser.add_argument(
         "--flow-scale", type=int, metavar="S", help="write flow files too, at 1/S of the resolution: 1, 4, 8, ..."
@@ -118,7 +118,7 @@ def main(argv=None):
             print(f"  labels of {images} frames, as data set cityscapes:{args.out}@{split}")
 
 
-def _size(text):
+def frame_size(text):
     """``HxW`` as a tuple of two integers."""
     height, width = map(int, text.lower().split("x"))
     return height, width

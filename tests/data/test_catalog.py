@@ -59,6 +59,14 @@ def test_voc_and_coco(tmp_path, scenes, folder):
     assert set(classes) <= set(MetadataCatalog.get(address).thing_classes)
 
 
+@pytest.mark.parametrize("folder", AWKWARD)
+def test_video(tmp_path, folder):
+    write_images(tmp_path / folder / "b", 2)
+    write_images(tmp_path / folder / "a", 3)
+    dicts = _get(f"video:{tmp_path / folder}")
+    assert [(record["video"], record["num_frames"]) for record in dicts] == [("a", 3), ("b", 2)]
+
+
 def test_relative_paths(tmp_path, monkeypatch):
     write_images(tmp_path / tmp_path.name, 2)
     monkeypatch.chdir(tmp_path)
@@ -113,6 +121,7 @@ def test_missing_paths(tmp_path, scenes):
     for name, missing in [
         (f"images:{tmp_path}/none", f"{tmp_path}/none"),
         (f"images:{json_file}", json_file),  # a file is no folder
+        (f"video:{tmp_path}/none", f"{tmp_path}/none"),
         (f"voc:{tmp_path}/none@train", f"{tmp_path}/none/ImageSets/Main/train.txt"),
         (f"voc:{scenes}@val", f"{scenes}/ImageSets/Main/val.txt"),
         (f"coco:{tmp_path}/none.json@{images}", f"{tmp_path}/none.json"),
@@ -145,6 +154,7 @@ def test_an_at_sign_of_the_json_file_itself(tmp_path):
 def test_schemes():
     assert list(SCHEMES) == [
         "images", "voc", "coco", "semseg", "voc_seg", "cityscapes", "cityscapes_instance", "classes",
+        "video",
     ]  # fmt: skip
 
 
@@ -163,7 +173,7 @@ def test_builtin_names():
     names = [f"voc_2012_sem_seg_{split}" for split in ("train", "val", "train_aug")]
     names += [f"bdd100k_sem_seg_{split}" for split in ("train", "val")]
     names += [f"coco_2017_train_{percent}pct" for percent in (1, 10)]
-    ensure_registered(names)
+    ensure_registered([*names, "bdd100k_video_train"])
     counts = [len(MetadataCatalog.get(name).get("stuff_classes", [])) for name in names[:5]]
     assert counts == [21, 21, 21, 19, 19]
     for name in names[5:]:

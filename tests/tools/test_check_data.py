@@ -1,5 +1,6 @@
 """check_data on every kind of data set."""
 
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from pixpro_d2.data.datasets.imagenet import load_imagenet
 from pixpro_d2.tools import check_data
 from pixpro_d2.tools.render import dataset_names, render_dataset
+from pixpro_d2.tools.render_video import render_videos
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 LAYOUTS = ["voc", "coco", "cityscapes", "classes"]
@@ -101,6 +103,44 @@ def test_images_in_an_archive(tmp_path, capsys):
     DatasetCatalog.register(str(tmp_path), lambda: load_imagenet(str(tmp_path), "val")[0])
     MetadataCatalog.get(str(tmp_path)).classes = ["0"]
     assert _check(capsys, tmp_path)[0] == 0
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    out = tmp_path_factory.mktemp("check_video")
+    render_videos(out, 3, frames=4, size=(48, 64), flow_scale=8, labelled=0, arrays=False)
+    return out
+
+
+def test_videos(videos, tmp_path, capsys):
+    name = f"video:{videos / 'frames'}"
+    code, printed = _check(capsys, name, "--pictures", tmp_path)
+    assert code == 0 and printed.splitlines()[:5] == [
+        f"{name}: 3 videos of 12 frames, 6 of them opened",
+        "  length: 4 / 4 / 4 frames (min/median/max); INPUT.PIXPRO.N_FRAMES above 4 leaves out 000000",
+        "  width: 64 / 64 / 64 pixels (min/median/max)",
+        "  height: 48 / 48 / 48 pixels (min/median/max)",
+        "  no labels: for pre-training only",
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{i}_00000{i}.png" for i in range(3)]
+    code, printed = _check(capsys, name, "--all", "--flow", videos / "flow")
+    assert code == 0 and "12 frames, 12 of them opened" in printed and "  optical flow: of 3 videos\n" in printed
+
+
+def test_videos_without_their_flow(videos, tmp_path, capsys):
+    shutil.copytree(videos / "flow" / "000001", tmp_path / "000001")
+    code, printed = _check(capsys, f"video:{videos / 'frames'}", "--flow", tmp_path)
+    assert code == 1 and "  optical flow: of 1 videos\n" in printed
+    for video in ("000000", "000002"):
+        assert f"problem: There is no file of optical flow {tmp_path}/{video}/forward.npy: make it with" in printed
+    assert printed.endswith("2 problems\n")
+
+
+def test_flow_that_cannot_be_checked(videos, scenes, tmp_path):
+    with pytest.raises(SystemExit, match=f"^error: There is no folder of optical flow {tmp_path}/none"):
+        check_data.main([f"video:{videos / 'frames'}", "--flow", str(tmp_path / "none")])
+    with pytest.raises(SystemExit, match="^error: --flow is for videos, but data set 'voc:.*' has images.$"):
+        check_data.main([f"voc:{scenes}@train", "--flow", str(videos / "flow")])
 
 
 @pytest.mark.parametrize("name", ["nope", "voc:/none@train", "coco_2017_val", "imagenet_val"])

@@ -1,0 +1,66 @@
+"""What the inspection of videos finds."""
+
+import numpy as np
+import pytest
+from data_helpers import write_images
+from PIL import Image
+
+from pixpro_d2.data.datasets.video import load_videos
+from pixpro_d2.data.video_inspection import inspect_videos
+from pixpro_d2.flow import FlowFiles, write_flow
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name, count, size in (("a", 5, (12, 16)), ("b", 3, (16, 12)), ("c", 1, (12, 16)), ("d", 4, (12, 16))):
+        write_images(tmp_path / "videos" / name, count, size)
+    return tmp_path / "videos"
+
+
+def _videos(root):
+    return load_videos("x", str(root))
+
+
+def test_good_videos(root):
+    report = inspect_videos(_videos(root))
+    assert report.frames == {"a": 5, "b": 3, "c": 1, "d": 4} and report.opened == 13
+    assert report.sizes == [(16, 12), (12, 16), (16, 12), (16, 12)]
+    assert report.problems == [] and report.with_flow is None
+
+
+def test_a_sample_opens_the_ends_of_some_videos(root):
+    (root / "a" / "002.png").write_bytes(b"")
+    report = inspect_videos(_videos(root), sample=2)  # a and c
+    assert report.opened == 3 and report.sizes == [(16, 12)] * 2 and report.problems == []
+    (root / "a" / "004.png").write_bytes(b"")
+    (problem,) = inspect_videos(_videos(root), sample=2).problems
+    assert problem.startswith(f"unreadable image {root}/a/004.png")
+    assert inspect_videos(_videos(root)).opened == 11
+
+
+def test_frames_of_several_sizes(root):
+    Image.new("RGB", (20, 20)).save(root / "b" / "001.png")
+    (problem,) = inspect_videos(_videos(root)).problems
+    assert problem == f"{root}/b has frames of several sizes: 12 x 16, 20 x 20 pixels"
+    assert inspect_videos(_videos(root), sample=4).problems == []  # the ends of b are of one size
+
+
+def test_a_video_without_a_readable_frame(root):
+    (root / "c" / "000.png").write_bytes(b"")
+    report = inspect_videos(_videos(root))
+    assert report.sizes == [(16, 12), (12, 16), (16, 12)] and len(report.problems) == 1
+
+
+def test_flow(root, tmp_path):
+    flow = {count: np.zeros((count - 1, 2, 2, 2), np.float16) for count in (3, 4, 5)}
+    write_flow(tmp_path / "flow", "a", flow[5], flow[5], (12, 16), "none")
+    write_flow(tmp_path / "flow", "b", flow[3], flow[3], (12, 16), "none")  # frames of b are 16 x 12
+    write_flow(tmp_path / "flow", "d", flow[3], flow[3], (12, 16), "none")  # d has four frames
+    report = inspect_videos(_videos(root), FlowFiles(tmp_path / "flow"))
+    assert report.with_flow == 1
+    size, count = report.problems  # none of c, a single frame
+    assert "flow/b/forward.npy does not fit the video 'b': it is of frames of 12 x 16 pixels" in size
+    assert "flow/d/forward.npy has 2 steps, but the video 'd' has 4 frames" in count
+    # What is not opened is not compared by size.
+    report = inspect_videos(_videos(root), FlowFiles(tmp_path / "flow"), sample=2)
+    assert report.with_flow == 2 and report.problems == [count]
