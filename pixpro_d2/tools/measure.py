@@ -89,7 +89,7 @@ def main(argv=None):
     )
     parser.add_argument("--config-file", required=True, help="config of a pre-training")
     parser.add_argument("--weights", default="", help="checkpoint to measure; random weights without it")
-    parser.add_argument("--input", help="folder of images, or of videos' frames; DATASETS.TRAIN of the config without it")
+    parser.add_argument("--input", help="folder of images, or of videos; DATASETS.TRAIN of the config without it")
     parser.add_argument("--count", type=int, default=128, help="number of images")
     parser.add_argument("--seed", type=int, default=0, help="seed of the views, and of random weights")
     parser.add_argument("--json", action="store_true", help="print JSON")
