@@ -1,0 +1,40 @@
+"""LARS as everybody writes it: the yardstick of the optimiser."""
+
+import torch
+
+
+class PerTensorLARS:
+    """LARS in a loop over the tensors, around PyTorch's SGD in another."""
+
+    def __init__(self, groups, lr, momentum, weight_decay, trust_coefficient=0.001, eps=1e-8):
+        """
+        Args:
+            groups (list[dict]): of :func:`pixpro_d2.solver.build.lars_groups`.
+            lr, momentum, weight_decay, trust_coefficient, eps (float): as of :class:`pixpro_d2.solver.lars.LARS`.
+        """
+        self.sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=False)
+        self.trust_coefficient = trust_coefficient
+        self.eps = eps
+
+    def zero_grad(self):
+        """Remove the gradients."""
+        self.sgd.zero_grad()
+
+    @torch.no_grad()
+    def step(self):
+        """One update."""
+        decays = [group["weight_decay"] for group in self.sgd.param_groups]
+        for group, decay in zip(self.sgd.param_groups, decays):
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if decay > 0:
+                    p.grad = p.grad.add(p, alpha=decay)
+                if group.get("adapt", True):
+                    weight_norm, grad_norm = torch.norm(p), torch.norm(p.grad)
+                    if weight_norm > 0 and grad_norm > 0:
+                        p.grad = p.grad.mul(self.trust_coefficient * weight_norm / (grad_norm + self.eps))
+            group["weight_decay"] = 0
+        self.sgd.step()
+        for group, decay in zip(self.sgd.param_groups, decays):
+            group["weight_decay"] = decay

@@ -1,0 +1,199 @@
+"""All figures of docs/performance.md that need a GPU, in less than eight minutes.
+
+python -m pixpro_d2.tools.benchmark_gpu [--input DIR] [--profile] [--json FILE]
+
+Prints the rows of its table. Without --input it renders photographs for the loader to read.
+"""
+
+import argparse
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tabulate import tabulate
+
+import pixpro_d2
+
+from ..benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
+from ..benchmark.report import environment, write_json
+from ..benchmark.step import measured_config
+from ..benchmark.training import measure_training, profile_training
+from ..errors import UsageError
+from .render import render_dataset
+
+CONFIGS = Path(pixpro_d2.__file__).resolve().parents[1] / "configs/pretrain"
+C5, FPN = "pixpro_c5_100ep.yaml", "pixpro_fpn.yaml"
+COMPILED = ("MODEL.PIXPRO.COMPILE", True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way of training: ``what`` it is, its config, its batches, and the goal: images/s on an H200, or a share of the
+    first row's images/s."""
+
+    what: str
+    config: str
+    options: tuple = ()
+    source: str = "synthetic"
+    goal: float = 0.0
+
+    def config_options(self, size, workers):
+        """KEY VALUE ... on top of the config."""
+        return [*self.options, "DATALOADER.NUM_WORKERS", workers, *size.options]
+
+
+ROWS = (
+    Row("R50-C5, synthetic data", C5, goal=2100),
+    Row("R50-C5, synthetic data, compiled", C5, COMPILED, goal=3000),
+    Row("R50-C5, JPEG files, augmented on the device", C5, ("INPUT.AUG_DEVICE", "model"), "loader", goal=0.9),
+    Row("R50-FPN P3-P6, synthetic data", FPN, goal=0.6),
+    Row("R50-FPN P3-P6, synthetic data, compiled", FPN, COMPILED),
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much to measure: images of a batch, iterations, and photographs (number and side in pixels)."""
+
+    batch: int
+    repeats: int
+    warmup: int
+    photographs: int
+    side: int
+    options: tuple = ()
+
+
+FULL = Size(batch=128, repeats=60, warmup=40, photographs=256, side=448)
+TINY = Size(
+    batch=4, repeats=1, warmup=1, photographs=8, side=64,
+    options=(
+        "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.FPN.OUT_CHANNELS", 32,
+        "MODEL.PIXPRO.PROJECTOR.HIDDEN_DIM", 32, "INPUT.PIXPRO.CROP_SIZE", 64,
+    ),
+)  # fmt: skip
+
+
+def measure(size, workers, device, photographs):
+    """Measure all rows, and the memory of both models.
+
+    Args:
+        size (Size):
+        workers (int): of the loader.
+        device (str): to measure on; None for a GPU where there is one.
+        photographs (str): folder of images.
+
+    Returns:
+        dict: rows, a dict of :attr:`Row.what` to the results of :func:`.measure_training`, or to "out of memory";
+        memory, a dict of config to the results of :func:`.memory_need`.
+    """
+
+    def config(file, options):
+        return measured_config(str(CONFIGS / file), options, device, size.batch, photographs)
+
+    rows = {}
+    for row in ROWS:
+        print(f"measuring {row.what} ...", flush=True)
+        cfg = config(row.config, row.config_options(size, workers))
+        try:
+            rows[row.what] = measure_training(cfg, row.source, size.repeats, size.warmup)
+        except torch.OutOfMemoryError:
+            rows[row.what] = "out of memory"
+    return {"rows": rows, "memory": {file: memory_need(config(file, size.options)) for file in (C5, FPN)}}
+
+
+def row_table(rows):
+    """The results of :func:`measure` as a table in Markdown."""
+    first = rows[ROWS[0].what]
+    lines = []
+    for row in ROWS:
+        result = rows[row.what]
+        if isinstance(result, str):
+            lines.append([row.what, _goal(row), result])
+            continue
+        rate = _rate(row, result)
+        share = "" if isinstance(first, str) else f"{rate / _rate(ROWS[0], first):.0%}"
+        arithmetic = f"{result['flops'] / 1e12:.3g} TFLOP/s ({result['flops'] / result['flops_bound']:.0%})"
+        traffic = f"{result['bandwidth'] / 1e12:.3g} TB/s ({result['bandwidth'] / result['bandwidth_bound']:.0%})"
+        milliseconds = ", ".join(f"{part} {1000 * s:.1f}" for part, s in result["parts"].items())
+        peak = f"{result['peak_bytes'] / GIB:.1f}"
+        lines.append([row.what, _goal(row), f"{rate:.0f}", share, arithmetic, traffic, peak, milliseconds])
+    headers = [
+        "what",
+        "goal",
+        "images/s",
+        "of the first",
+        "arithmetic (of the bound)",
+        "traffic",
+        "peak GiB",
+        "parts, ms",
+    ]
+    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def memory_table(needs):
+    """Largest batches by model and size of a GPU, in Markdown."""
+    lines = [
+        [file, f"{need['per image'] / 2**20:.1f}", *(largest_batch(need, gib * GIB) for gib in GPU_SIZES)]
+        for file, need in needs.items()
+    ]
+    headers = ["largest batch", "MiB per image", *(f"{gib} GiB" for gib in GPU_SIZES)]
+    return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
+
+
+def _rate(row, result):
+    """Images per second: a loader's batches come in bursts, which a median would hide."""
+    return result["images_per_second_overall"] if row.source == "loader" else result["images_per_second"]["median"]
+
+
+def _goal(row):
+    if not row.goal:
+        return ""
+    return f"{row.goal:.0f} images/s on an H200" if row.goal > 1 else f"{row.goal:.0%} of the first"
+
+
+def main(argv=None):
+    """Run the command line ``argv``, by default that of the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pixpro_d2.tools.benchmark_gpu",
+        description="Measure everything that docs/performance.md has about GPUs.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--input", metavar="DIR", help="folder of photographs; rendered without it")
+    parser.add_argument("--workers", type=int, default=min(16, os.cpu_count()), help="of the loader")
+    parser.add_argument("--profile", action="store_true", help="also print the operators that take most time")
+    parser.add_argument("--json", metavar="FILE", help="write everything that was measured to this file")
+    parser.add_argument("--device", help="cuda or cpu; a GPU where there is one")
+    parser.add_argument("--tiny", action="store_true", help="small models and batches, only to see that it works")
+    args = parser.parse_args(argv)
+    try:
+        _run(args)
+    except UsageError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def _run(args):
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cpu" and not args.tiny:
+        raise UsageError("There is no GPU here to measure: add --tiny to see that everything works on the CPU.")
+    size = TINY if args.tiny else FULL
+    with tempfile.TemporaryDirectory() as folder:
+        photographs = args.input
+        if not photographs:
+            render_dataset(Path(folder) / "images", size.photographs, 0, size.side, layouts=("coco",))
+            photographs = str(Path(folder) / "images")
+        result = measure(size, args.workers, str(device), photographs)
+    where = environment(device)
+    print(f"\n{', '.join(f'{name} {value}' for name, value in where.items())}\n")
+    print(f"{row_table(result['rows'])}\n\n{memory_table(result['memory'])}")
+    if args.profile:
+        for row in (ROWS[0], ROWS[3]):
+            cfg = measured_config(str(CONFIGS / row.config), row.config_options(size, 0), str(device), size.batch)
+            print(f"\n{row.what}\n{profile_training(cfg, steps=max(1, size.repeats // 10), rows=25)}")
+    if args.json:
+        write_json(args.json, {**where, **result})
+
+
+if __name__ == "__main__":
+    main()
