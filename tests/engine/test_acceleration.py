@@ -2,13 +2,13 @@
 
 import copy
 
-import configs
 import method_helpers
 import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
+import configs
 from pixpro_d2.engine import acceleration
 from pixpro_d2.engine.acceleration import amp_dtype, prepare_model, set_precision
 

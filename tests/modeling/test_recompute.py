@@ -2,7 +2,6 @@
 
 import copy
 
-import configs
 import method_helpers
 import pytest
 import torch
@@ -11,6 +10,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+import configs
 from pixpro_d2.errors import UsageError
 from pixpro_d2.modeling.recompute import recompute_stages
 
