@@ -11,7 +11,11 @@ All of it is computed in float32 whatever the autocast: identical crops put 4-ne
 1 / sqrt(2) = 0.7071 bin diagonals, just outside the threshold 0.7.
 """
 
+import math
+
 import torch
+
+from .chunks import image_chunks
 
 
 def normalize_boxes(boxes, image_sizes, units="normalized", official_rounding=False):
@@ -104,12 +108,14 @@ def positive_pairs(boxes_q, boxes_k, grid_q, grid_k, pos_ratio):
         Tensor: (N, Lq, Lk) bool; [n, i, j] is set if bin i of the first view and bin j of the second match.
         Swapping the views gives the transposed mask.
     """
-    limit = pos_ratio * torch.maximum(bin_diagonals(boxes_q, grid_q), bin_diagonals(boxes_k, grid_k))
+    limit = (pos_ratio * torch.maximum(bin_diagonals(boxes_q, grid_q), bin_diagonals(boxes_k, grid_k))).square()
     (x_q, y_q), (x_k, y_k) = _axis_centers(boxes_q, grid_q), _axis_centers(boxes_k, grid_k)
     # A column's distance is the same in all rows: of the many pairs of bins only a sum and a comparison are left.
     dx = (x_q[:, :, None] - x_k[:, None]).square()[:, None, :, None]  # (N, 1, Wq, 1, Wk)
     dy = (y_q[:, :, None] - y_k[:, None]).square()[:, :, None, :, None]  # (N, Hq, 1, Hk, 1)
-    return (dx + dy < limit.square().view(-1, 1, 1, 1, 1)).flatten(3).flatten(1, 2)
+    parts = image_chunks(len(boxes_q), math.prod(grid_q) * math.prod(grid_k))
+    pairs = torch.cat([dx[part] + dy[part] < limit[part].view(-1, 1, 1, 1, 1) for part in parts])
+    return pairs.flatten(3).flatten(1, 2)
 
 
 class BoxCorrespondence:

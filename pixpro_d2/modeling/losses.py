@@ -40,7 +40,7 @@ def pixpro_loss(q, k, positives, mean_over="all"):
     q, k = q.float().flatten(2), k.float().flatten(2)
     count = positives.sum(dim=(1, 2))
     # sum_ij m_ij q_i.k_j = sum_i q_i.(sum_j m_ij k_j): neither a similarity nor a mask in float is ever whole or kept.
-    parts = image_chunks(q, k)
+    parts = image_chunks(len(q), q.shape[2] * k.shape[2])
     matched_keys = torch.cat([k[part] @ positives[part].transpose(1, 2).float() for part in parts])  # (N, C, Lq)
     cosine = (q * matched_keys).sum(dim=(1, 2)) / (count + 1e-6)
     return -2 * mean_over_images(cosine, count > 0, mean_over)

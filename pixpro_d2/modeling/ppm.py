@@ -44,7 +44,7 @@ class _Propagate(Function):
         ctx.save_for_backward(features, values)
         ctx.gamma = gamma
         sums = torch.empty_like(values)
-        for part in image_chunks(features):
+        for part in image_chunks(len(features), features.shape[2] ** 2):
             sums[part] = values[part] @ _weights(features[part], gamma)[0]
         return sums
 
@@ -53,7 +53,7 @@ class _Propagate(Function):
     def backward(ctx, grad):
         features, values = ctx.saved_tensors
         grad_features, grad_values = torch.empty_like(features), torch.empty_like(values)
-        for part in image_chunks(features):
+        for part in image_chunks(len(features), features.shape[2] ** 2):
             f, v, g = features[part], values[part], grad[part]
             weights, slope = _weights(f, ctx.gamma, with_slope=True)
             grad_values[part] = g @ weights

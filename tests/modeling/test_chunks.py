@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from pixpro_d2.modeling import chunks
+from pixpro_d2.modeling.correspondence import positive_pairs
 from pixpro_d2.modeling.losses import pixpro_loss
 from pixpro_d2.modeling.ppm import _Propagate, propagate
 
@@ -15,7 +16,7 @@ from pixpro_d2.modeling.ppm import _Propagate, propagate
     ],
 )
 def test_parts_hold_as_many_images_as_fit(images, pixels, others, limit, sizes):
-    parts = chunks.image_chunks(torch.zeros(images, 2, pixels), torch.zeros(images, 2, others), limit)
+    parts = chunks.image_chunks(images, pixels * others, limit)
     covered = [list(range(images))[part] for part in parts]
     assert [len(x) for x in covered] == sizes and sum(covered, []) == list(range(images))
 
@@ -23,7 +24,7 @@ def test_parts_hold_as_many_images_as_fit(images, pixels, others, limit, sizes):
 @pytest.fixture
 def one_image_at_a_time(monkeypatch):
     whole = chunks.image_chunks
-    for module in ("ppm", "losses"):
+    for module in ("ppm", "losses", "correspondence"):
         monkeypatch.setattr(f"pixpro_d2.modeling.{module}.image_chunks", lambda *x: whole(*x, max_pairs=1))
 
 
@@ -55,6 +56,15 @@ def test_gradient_of_the_propagation_by_differences(gamma):
     features = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     values = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda f, v: _Propagate.apply(f, v, gamma), (features, values))
+
+
+def test_pairs_in_parts_equal_those_of_each_image(one_image_at_a_time):
+    torch.manual_seed(3)
+    corners = torch.rand(4, 2, 2)
+    boxes_q, boxes_k = (torch.cat([corner, corner + 0.5], dim=1) for corner in corners.unbind(1))
+    mask = positive_pairs(boxes_q, boxes_k, (3, 2), (2, 4), 0.7)
+    apart = [positive_pairs(q, k, (3, 2), (2, 4), 0.7) for q, k in zip(boxes_q.split(1), boxes_k.split(1))]
+    assert mask.shape == (4, 6, 8) and torch.equal(mask, torch.cat(apart)) and mask.any()
 
 
 def test_loss_in_parts_equals_the_loss_at_once(one_image_at_a_time):
