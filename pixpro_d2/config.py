@@ -36,8 +36,8 @@ def _add_model_config(cfg):
     # In which plane distances are taken: `normalized` (x by image width, y by image height, as the
     # official code does) or `pixel` (isotropic).
     cfg.MODEL.PIXPRO.DISTANCE_UNITS = "normalized"
-    # Crop corners as the official code has them: inclusive last pixel, divided by side - 1.
-    # Only with DISTANCE_UNITS `normalized`.
+    # Crop corners as the official code has them: inclusive last pixel, and with DISTANCE_UNITS `normalized` divided by
+    # side - 1.
     cfg.MODEL.PIXPRO.OFFICIAL_ROUNDING = False
     # Images that the pixpro loss is averaged over: `all` (official code: an image without a positive
     # pair counts as 0) or `matched` (only images with a positive pair, as the paper says).
@@ -84,7 +84,8 @@ def _add_model_config(cfg):
     cfg.MODEL.PIXPRO.FLOW.WEIGHTS = ""
     cfg.MODEL.PIXPRO.FLOW.SCALE = 8
     # Which followed points count: `pixel` (way there and back agree, Eq. 3 in pixels of the frame), `legacy` (the
-    # released code's units) or `none`; alpha1 and alpha2 (pixels^2) of Eq. 3.
+    # released code's units, at full resolution as its scripts), `legacy_coarse` (at the flow's own) or `none`; alpha1
+    # and alpha2 (pixels^2) of Eq. 3.
     cfg.MODEL.PIXPRO.FLOW.CONSISTENCY = "pixel"
     cfg.MODEL.PIXPRO.FLOW.ALPHA1 = 0.01
     cfg.MODEL.PIXPRO.FLOW.ALPHA2 = 0.5
@@ -199,8 +200,8 @@ def _add_solver_config(cfg):
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
     # Whether what stays float32 on a GPU may use TensorFloat-32 (a mantissa of 10 bits; bfloat16 has 7).
     cfg.SOLVER.AMP.TF32 = True
-    # Equal parts that each process computes its share of a batch in, one after the other, to save memory; batch norms
-    # and contrast then see a part only.
+    # Equal parts that each process computes its share of a batch in, one after the other, to save memory; batch norms,
+    # contrast with other images and means over `matched` images then see a part only.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # Losses are read from the device every so many iterations; each reading waits for the device.
     cfg.SOLVER.METRICS_PERIOD = 20

@@ -8,7 +8,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from .classification_mapper import ClassificationMapper
-from .loader import load_images
+from .samples import load_images
 from .semseg_mapper import SemSegMapper
 
 # meta-architecture -> mapper; the others take detectron2's DatasetMapper

@@ -14,7 +14,8 @@ def batches_per_epoch(num_images, batch_size):
     """
     if num_images < batch_size:
         raise UsageError(
-            f"DATASETS.TRAIN has {num_images} images, less than one batch of {batch_size}: lower SOLVER.IMS_PER_BATCH."
+            f"An epoch of DATASETS.TRAIN is {num_images} images, less than one batch of {batch_size}: lower "
+            "SOLVER.IMS_PER_BATCH, or with videos raise INPUT.PIXPRO.STARTS_PER_VIDEO."
         )
     return num_images // batch_size
 

@@ -2,10 +2,11 @@
 
 import ctypes
 import logging
+import sys
 
 import torch
 
-from ..errors import check_choice
+from ..errors import UsageError, check_choice
 from ..modeling.backbone import bottom_up
 from ..modeling.recompute import recompute_stages
 
@@ -20,8 +21,12 @@ def amp_dtype(cfg):
     """Type to autocast to, or None: half precision pays on GPUs only."""
     name = cfg.SOLVER.AMP.DTYPE
     check_choice("SOLVER.AMP.DTYPE", name, AMP_DTYPES)
-    on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
-    return AMP_DTYPES[name] if cfg.SOLVER.AMP.ENABLED and on_gpu else None
+    if not cfg.SOLVER.AMP.ENABLED or not cfg.MODEL.DEVICE.startswith("cuda"):
+        return None
+    if name == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
+        logger.warning("This GPU has no bfloat16: SOLVER.AMP.DTYPE is float16, with a loss scaler.")
+        return torch.float16
+    return AMP_DTYPES[name]
 
 
 def set_precision(cfg):
@@ -36,17 +41,23 @@ def keep_freed_memory(device):
     glibc hands large blocks back to the system at once; each activation's pages are then mapped and zeroed anew in
     every iteration (measured: 5 to 13 % of a step). Other C libraries have no such option and are left alone.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if torch.device(device).type != "cpu" or mallopt is None:
+    if torch.device(device).type != "cpu" or sys.platform != "linux":
         return
-    mallopt(_M_MMAP_THRESHOLD, _GIB)
-    mallopt(_M_TRIM_THRESHOLD, 2 * _GIB - 1)
-    mallopt(_M_TOP_PAD, _GIB // 4)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    # Old versions of glibc refuse such a limit; setting the others alone would make things worse.
+    if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _GIB):
+        mallopt(_M_TRIM_THRESHOLD, 2 * _GIB - 1)
+        mallopt(_M_TOP_PAD, _GIB // 4)
 
 
 def prepare_model(cfg, model):
     """Apply the keys of ``MODEL.PIXPRO`` on memory format, recomputation and compilation to a built PixPro model."""
     pixpro = cfg.MODEL.PIXPRO
+    if pixpro.RECOMPUTE and pixpro.COMPILE:
+        raise UsageError(
+            "MODEL.PIXPRO.RECOMPUTE and COMPILE do not go together, torch.compile refuses what is computed twice: set "
+            "one of them False."
+        )
     if pixpro.CHANNELS_LAST:
         model.to(memory_format=torch.channels_last)
     if pixpro.RECOMPUTE:
@@ -77,9 +88,10 @@ def compile_parts(model):
 
 
 def _compiler_failure(device):
-    """First line of the error that compiling a sum raises on ``device``; empty if it works."""
+    """First line of the error that compiling a product and its gradient raises on ``device``; empty if it works."""
     try:
-        torch.compile(lambda x: x + 1, dynamic=False)(torch.ones(2, device=device))
+        x = torch.ones(2, device=device, requires_grad=True)
+        torch.compile(lambda x: (x * x).sum(), dynamic=False)(x).backward()
     except Exception as error:  # whatever a missing or broken tool chain raises
         return str(error).strip().splitlines()[0]
     return ""

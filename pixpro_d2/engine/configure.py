@@ -5,6 +5,7 @@ import logging
 import os
 
 import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup
 from detectron2.projects.deeplab import add_deeplab_config
@@ -13,8 +14,8 @@ from detectron2.utils.logger import setup_logger
 
 from ..config import add_pixpro_config, is_pretraining
 from ..data.catalog import ensure_registered
-from ..data.loader import load_samples
 from ..data.sampler import batches_per_epoch
+from ..data.samples import epoch_length
 from ..errors import UsageError
 from ..solver.schedule import scaled_lr
 
@@ -36,6 +37,7 @@ def setup(args):
     check_image_format(cfg)
     check_batch(cfg)
     check_task(cfg, args)
+    resolve_seed(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()
     default_setup(cfg, args)
@@ -107,6 +109,22 @@ def resolve_sync_bn(cfg):
                 node.NORM = replacement
 
 
+def resolve_seed(cfg, args):
+    """Draw the seed of a pre-training that names none, in place; a resumed one goes on with the one it began with.
+
+    The order of the data and all views come from it.
+    """
+    if cfg.SEED >= 0 or args.eval_only or not is_pretraining(cfg):
+        return
+    cfg.SEED = comm.shared_random_seed()
+    written = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    if args.resume and os.path.isfile(written):
+        with open(written, encoding="utf-8") as file:
+            before = yaml.safe_load(file).get("SEED", -1)
+        before = comm.all_gather(before)[0]  # nobody writes the file anew before everybody has read it
+        cfg.SEED = before if before >= 0 else cfg.SEED
+
+
 def check_image_format(cfg):
     """Check that the channels of INPUT.FORMAT are as many as MODEL.PIXEL_MEAN has values."""
     channels = {"RGB": 3, "BGR": 3, "L": 1}
@@ -157,11 +175,11 @@ def resolve_schedule(cfg):
     length = f"{solver.MAX_ITER} iterations"
     counts_images = is_pretraining(cfg) or cfg.MODEL.META_ARCHITECTURE == "LinearClassifier"
     if counts_images and (solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0):
-        num_images = len(load_samples(cfg))
+        num_images, what = epoch_length(cfg), "runs of frames" if cfg.INPUT.PIXPRO.N_FRAMES else "images"
         per_epoch = batches_per_epoch(num_images, batch)
         if solver.MAX_EPOCHS > 0:
             solver.MAX_ITER = solver.MAX_EPOCHS * per_epoch
-            length = f"{solver.MAX_ITER} iterations = {solver.MAX_EPOCHS} epochs of {num_images} images"
+            length = f"{solver.MAX_ITER} iterations = {solver.MAX_EPOCHS} epochs of {num_images} {what}"
         if solver.WARMUP_EPOCHS > 0:
             solver.WARMUP_ITERS = min(solver.WARMUP_EPOCHS * per_epoch, solver.MAX_ITER)
     elif solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0:

@@ -26,7 +26,8 @@ class TrainLoop(TrainerBase):
             optimizer (torch.optim.Optimizer):
             amp_dtype (torch.dtype or None): autocast to it; float16 scales the loss.
             accumulation_steps (int): equal parts that a batch is computed in, one after the other. The gradient is the
-                mean of theirs: that of the whole batch where the loss is a mean over images and no norm sees a batch.
+                mean of theirs: that of the whole batch where the loss is a mean over all images and no norm sees a
+                batch.
             read_at (Callable[[int], bool]): whether to read the losses after an iteration. A loss that is
                 not finite stops the run there, so reading must precede every checkpoint.
         """
@@ -117,14 +118,14 @@ def split_batch(batch, parts):
 
     Args:
         batch: a tensor or list of samples, which is sliced; what knows itself how to part, by ``in_parts``; or a dict
-            or tuple of such.
+            or tuple of such (pinning turned tuples into lists before torch 2.11).
         parts (int): divides the number of samples.
     """
     if parts == 1:
         return [batch]
     if hasattr(batch, "in_parts"):
         return batch.in_parts(parts)
-    if isinstance(batch, tuple):
+    if isinstance(batch, tuple) or (isinstance(batch, list) and hasattr(batch[0], "in_parts")):
         return list(zip(*(split_batch(values, parts) for values in batch)))
     if isinstance(batch, dict):
         pieces = {name: split_batch(values, parts) for name, values in batch.items()}

@@ -142,6 +142,7 @@ class Trainer(DefaultTrainer):
         if not cfg.DATASETS.TEST:
             raise UsageError("--eval-only needs data sets in DATASETS.TEST, which is empty.")
         check_test_sets(cfg.DATASETS.TEST)
+        set_precision(cfg)
         model = cls.build_model(cfg)
         cls.build_checkpointer(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier":
@@ -155,8 +156,8 @@ class Trainer(DefaultTrainer):
 def wrap_ddp(cfg, model):
     """The model in DistributedDataParallel if there are several processes."""
     options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
-    if not torch.cuda.is_available():
-        options["device_ids"] = None
+    if is_pretraining(cfg) or not torch.cuda.is_available():
+        options["device_ids"] = None  # otherwise it copies the batch itself, waiting for the device at each tensor
     unused = getattr(model, "has_unused_parameters", False)
     options["find_unused_parameters"] = unused
     # A detector's graph changes with what it proposes; that of two views never does.

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+CONSISTENCY = ("none", "pixel", "legacy", "legacy_coarse")  # of track_points
+
 
 @dataclass(frozen=True)
 class FlowScale:
@@ -121,7 +123,8 @@ def track_points(points, motion, consistency, alpha1, alpha2):
             * ``pixel``: those in the frame after every step whose way back agrees with the way there (paper Eq. 3):
               ``|there + back|^2 < alpha1 (|there|^2 + |back|^2) + alpha2``, in pixels of the frame, so
               whatever the resolution of the flow;
-            * ``legacy``: those of :func:`legacy_valid`, the rule of the paper's released code;
+            * ``legacy``: those of :func:`legacy_valid`, the rule of the paper's released code, at the resolution of the
+              frames, as its scripts have it (``flow_up``); ``legacy_coarse``: at that of the flow;
             * ``none``: all, also those that leave the frame, as the released code without alphas.
         alpha1, alpha2 (float): of the rule; with ``pixel``, an infinite alpha2 leaves the frame's border alone.
 
@@ -131,27 +134,28 @@ def track_points(points, motion, consistency, alpha1, alpha2):
     there, inside = chain_points(points, motion.there, motion.scale)
     if consistency == "none":
         return there, torch.ones_like(inside)
-    if consistency == "legacy":
-        return there, legacy_valid(points, motion, alpha1, alpha2)
+    if consistency.startswith("legacy"):
+        return there, legacy_valid(points, motion, alpha1, alpha2, coarse=consistency == "legacy_coarse")
     back, _ = chain_points(points + there, motion.back, motion.scale)
     tolerance = alpha1 * (_square(there) + _square(back)) + alpha2
     return there, inside & (_square(there + back) < tolerance)
 
 
-def legacy_valid(points, motion, alpha1, alpha2):
+def legacy_valid(points, motion, alpha1, alpha2, coarse=False):
     """Validity as in the released code of PixPro with optical flow, (N, L) bool.
 
-    As there: it is judged at the flow's grid position nearest to a point and in the flow's grid units, of which both
+    As there: it is judged at the grid position nearest to a point and in the units of that grid, of which both
     lengths are divided by half a side less one and alpha2 by the diagonal (so that the tolerance depends on the
-    resolution of the flow); only the last position has to be in the frame, and its border is outside.
+    resolution). The grid is the frame's, or with ``coarse`` the flow's. Only the last position has to be in the frame,
+    and its border is outside.
 
     Unlike there: the way back starts where the way there ends. The released code composes dense fields and
     interpolates the one of the way back, which is the same for one step and otherwise differs by interpolation.
 
     Arguments are those of :func:`track_points`.
     """
-    scale = motion.scale.in_grid_units()
-    nodes = (points * motion.scale.position).round()
+    scale = motion.scale.in_grid_units() if coarse else motion.scale
+    nodes = (points * motion.scale.position if coarse else points).round()
     there, _ = chain_points(nodes, motion.there, scale)
     end = nodes + there
     back, _ = chain_points(end, motion.back, scale)

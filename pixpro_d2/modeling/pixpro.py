@@ -117,7 +117,10 @@ class PixPro(TwoBranch):
         return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std
 
     def _record(self, geometry, comparisons):
-        """Put the monitoring scalars into detectron2's EventStorage, every metrics_period iterations."""
+        """Put the monitoring scalars into detectron2's EventStorage, every metrics_period iterations.
+
+        Of a batch that comes in parts, those of its last part count.
+        """
         storage = get_event_storage()
         if (storage.iter + 1) % self.metrics_period != 0:
             return

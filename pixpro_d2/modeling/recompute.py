@@ -47,8 +47,8 @@ def _same_statistics(stage):
     """Batch norms go on by the statistics of the batch, but leave the running ones alone."""
     norms = [module for module in stage.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, (_, counter) in zip(norms, before):
+        norm.momentum, norm.num_batches_tracked = 0.0, counter.clone()
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""LARS exactly as official PixPro has it, in a fixed number of multi-tensor calls."""
+"""LARS exactly as official PixPro has it, in multi-tensor calls."""
 
 import torch
 from torch.optim import Optimizer
@@ -95,6 +95,7 @@ def norms_of(tensors):
 
 def in_format_of(p, tensor):
     """``tensor`` with the strides of ``p``, of the same shape: the fused kernel walks through both as they lie."""
-    if tensor.stride() == p.stride():
-        return tensor
+    strides = zip(p.shape, p.stride(), tensor.stride())
+    if all(ours == theirs for side, ours, theirs in strides if side > 1):
+        return tensor.as_strided(p.shape, p.stride())  # strides of sides of 1 mean nothing, but kernels compare them
     return torch.empty_like(p).copy_(tensor)

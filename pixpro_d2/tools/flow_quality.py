@@ -21,9 +21,9 @@ from ..errors import UsageError
 from ..flow.estimators import ESTIMATORS, build_estimator
 from ..flow.quality import Counts, count_pairs, draw_views, find_truth
 from ..modeling.flow_correspondence import FlowCorrespondence
+from ..modeling.flow_points import CONSISTENCY
 from .render_video import frame_size
 
-CONSISTENCY = ("none", "pixel", "legacy")
 POS_RATIO = 0.7
 MIN_SCALE = 0.08  # of the views, as in pre-training
 HEADERS = ("flow", "consistency", "pairs", "right %", "right off outlines %", "found %", "gone %", "trusted points %")

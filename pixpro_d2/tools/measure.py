@@ -16,7 +16,8 @@ from tabulate import tabulate
 
 from ..checkpoint import PixProCheckpointer
 from ..config import is_pretraining
-from ..data.loader import build_view_mapper, load_samples
+from ..data.reader import UnreadableImage
+from ..data.samples import build_view_mapper, folder_name, load_samples
 from ..data.video_collate import collate_videos
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
 from ..errors import UsageError
@@ -47,10 +48,10 @@ def measure(model, mapper, images, seed=0):
         * positive_pairs: per image.
     """
     model.eval()
-    samples = [mapper(image, np.random.default_rng((seed, i))) for i, image in enumerate(images)]
     sums = {}
-    for start in range(0, len(samples), BATCH):
-        batch = samples[start : start + BATCH]
+    for start in range(0, len(images), BATCH):
+        part = enumerate(images[start : start + BATCH], start)
+        batch = [mapper(image, np.random.default_rng((seed, i))) for i, image in part]
         losses, comparisons = model.compare(*model.prepare(collate_videos(batch)))
         for level, x in comparisons.items():
             total = sums.setdefault(level, {})
@@ -64,7 +65,7 @@ def measure(model, mapper, images, seed=0):
             _add(total, "loss", losses[f"loss_pix_{level}"] * len(model.in_features) * len(batch))
             _add(total, "positive_pairs", pair_counts(x.positives)[0] * len(batch))
             _add(total, "chance", x.positives.float().mean(dim=2)[x.positives.any(dim=2)].sum())
-    return {level: _result(total, len(samples)) for level, total in sums.items()}
+    return {level: _result(total, len(images)) for level, total in sums.items()}
 
 
 def _add(total, name, value):
@@ -90,14 +91,14 @@ def main(argv=None):
     parser.add_argument("--config-file", required=True, help="config of a pre-training")
     parser.add_argument("--weights", default="", help="checkpoint to measure; random weights without it")
     parser.add_argument("--input", help="folder of images, or of videos; DATASETS.TRAIN of the config without it")
-    parser.add_argument("--count", type=int, default=128, help="number of images")
+    parser.add_argument("--count", type=int, default=128, help="number of images, or of runs of frames")
     parser.add_argument("--seed", type=int, default=0, help="seed of the views, and of random weights")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options as KEY VALUE ...")
     args = parser.parse_args(argv)
     try:
         result = _measure_config(args)
-    except UsageError as error:
+    except (UsageError, UnreadableImage) as error:
         raise SystemExit(f"error: {error}") from None
     if args.json:
         print(json.dumps(result))
@@ -126,8 +127,11 @@ def _measure_config(args):
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     if args.input:
-        cfg.DATASETS.TRAIN = (f"{'video' if cfg.INPUT.PIXPRO.N_FRAMES else 'images'}:{args.input}",)
-    images = load_samples(cfg)[: args.count]
+        cfg.DATASETS.TRAIN = (folder_name(cfg, args.input),)
+    images = load_samples(cfg)
+    if cfg.INPUT.PIXPRO.N_FRAMES:  # of a video, several random runs of frames
+        images = images * -(-args.count // len(images))
+    images = images[: args.count]
     torch.manual_seed(args.seed)
     model = build_model(cfg)
     if args.weights:

@@ -17,8 +17,8 @@ import torch
 
 from ..data.datasets.images import list_images
 from ..data.datasets.video import list_frames
-from ..data.loader import build_view_mapper, load_samples
 from ..data.reader import UnreadableImage, read_image
+from ..data.samples import build_view_mapper, load_samples
 from ..data.video_collate import collate_videos
 from ..engine.configure import load_config
 from ..errors import UsageError

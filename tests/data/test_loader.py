@@ -12,7 +12,8 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
-from pixpro_d2.data.loader import MAX_REPLACEMENTS, build_view_loader, load_images
+from pixpro_d2.data.loader import MAX_REPLACEMENTS, build_view_loader
+from pixpro_d2.data.samples import load_images
 from pixpro_d2.errors import UsageError
 
 LOGGER = "pixpro_d2.data"

@@ -11,6 +11,7 @@ from detectron2.utils.events import EventStorage
 import configs
 from pixpro_d2.engine import acceleration
 from pixpro_d2.engine.acceleration import amp_dtype, prepare_model, set_precision
+from pixpro_d2.errors import UsageError
 
 SHARED = ["MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0]
 SMALL = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
@@ -66,6 +67,19 @@ def test_half_precision_is_for_gpus():
     assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda")) == torch.bfloat16
     assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda", "SOLVER.AMP.DTYPE", "float16")) == torch.float16
     assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda", "SOLVER.AMP.ENABLED", False)) is None
+
+
+def test_a_gpu_without_bfloat16_takes_float16(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda")) == torch.float16
+    assert "This GPU has no bfloat16" in caplog.text
+
+
+def test_compilation_and_recomputation_exclude_each_other():
+    cfg = configs.tiny(*SMALL, "MODEL.PIXPRO.COMPILE", True, "MODEL.PIXPRO.RECOMPUTE", True)
+    with pytest.raises(UsageError, match="do not go together"):
+        prepare_model(cfg, build_model(cfg))
 
 
 def test_compiled_parts_give_the_same_numbers(defaults, monkeypatch):

@@ -8,6 +8,7 @@ from detectron2.utils import comm
 from PIL import Image
 
 import configs
+from pixpro_d2.engine import argument_parser
 from pixpro_d2.engine.configure import (
     check_batch,
     check_image_format,
@@ -15,7 +16,9 @@ from pixpro_d2.engine.configure import (
     load_config,
     resolve_device,
     resolve_schedule,
+    resolve_seed,
     resolve_sync_bn,
+    setup,
 )
 from pixpro_d2.errors import UsageError
 
@@ -116,3 +119,21 @@ def test_batch_must_divide_among_the_processes(monkeypatch, batch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     with pytest.raises(UsageError, match=f"IMS_PER_BATCH is {batch}.*multiple of the 2 processes"):
         check_batch(load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", batch]))
+
+
+def test_a_resumed_run_has_the_seed_that_it_began_with(folder, tmp_path):
+    def seed(*words):
+        opts = ["DATASETS.TRAIN", f"('{folder}',)", "MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "4", "OUTPUT_DIR"]
+        args = ["--config-file", QUICKSTART, *words, *opts, str(tmp_path / "out")]
+        return setup(argument_parser().parse_args(args)).SEED
+
+    first, second = seed(), seed()
+    assert first >= 0 and second >= 0 and first != second
+    assert seed("--resume") == second and seed("--resume", "SEED", "3") == 3
+
+
+def test_a_fine_tuning_without_a_seed_has_none(tmp_path):
+    config = configs.CONFIGS / "voc/faster_rcnn_R_18_FPN_small.yaml"
+    cfg = load_config(str(config), ["OUTPUT_DIR", str(tmp_path)])
+    resolve_seed(cfg, argument_parser().parse_args([]))
+    assert cfg.SEED == -1

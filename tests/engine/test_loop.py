@@ -8,6 +8,8 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from pixpro_d2.data.photometric import Recipe
+from pixpro_d2.data.recipe_batch import collate_recipes
 from pixpro_d2.engine.loop import TrainLoop, split_batch
 
 
@@ -106,3 +108,7 @@ def test_a_batch_splits_into_parts_of_all_its_values():
     first, second = split_batch(batch, 2)
     assert first["x"].tolist() == [0, 1] and second["names"] == ["c", "d"]
     assert split_batch(["a", "b"], 2) == [["a"], ["b"]]
+    pair = [collate_recipes([Recipe(solarize=i == chosen) for i in range(4)]) for chosen in (1, 2)]
+    for views in (pair, tuple(pair)):  # pinning made lists of tuples before torch 2.11
+        parts = split_batch({"x": torch.arange(4), "recipes": views}, 2)
+        assert [[len(view.solarized) for view in part["recipes"]] for part in parts] == [[1, 0], [0, 1]]

@@ -158,10 +158,12 @@ def test_tolerance_in_pixels_is_that_of_any_resolution(pixels, consistency, expe
 
 
 def test_released_tolerance_grows_at_a_lower_resolution():
-    # (2 f / 159)^2 0.99 <= 0.5 / sqrt(90^2 + 160^2), so f <= 4.17 grid units: 33 px where it was 12.
-    for length, expected in ((4.15, True), (4.20, False)):
+    # (2 f / 159)^2 0.99 <= 0.5 / sqrt(90^2 + 160^2), so f <= 4.17 grid units: 33 px where it is 12 at full resolution.
+    cases = (("legacy_coarse", 4.15, True), ("legacy_coarse", 4.20, False))
+    cases += (("legacy", 11.8 / 8, True), ("legacy", 11.9 / 8, False))
+    for consistency, length, expected in cases:
         motion = one_motion(constant(length, size=(90, 160)), constant(0.0, size=(90, 160)), HD)
-        assert track_points(torch.tensor([[[640.0, 360.0]]]), motion, "legacy", 0.01, 0.5)[1].item() is expected
+        assert track_points(torch.tensor([[[640.0, 360.0]]]), motion, consistency, 0.01, 0.5)[1].item() is expected
 
 
 def test_a_length_at_the_tolerance_is_invalid_but_by_the_released_rule():

@@ -52,15 +52,15 @@ def test_same_losses_gradients_and_statistics_with_less_kept(opts):
     equal(gradients_again, gradients)
     equal(buffers_again, buffers)  # running statistics and their counters: as if the batch was seen once
     assert kept_again < 0.8 * kept
-    norms = [m for m in other.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert all(norm.momentum == 0.1 and norm.track_running_stats for norm in norms)
+    assert all(norm.momentum == 0.1 for norm in other.modules() if isinstance(norm, nn.BatchNorm2d))
 
 
-def test_norms_of_detectron2_are_left_alone_too():
+@pytest.mark.parametrize("norm_class", [NaiveSyncBatchNorm, nn.SyncBatchNorm])
+def test_norms_of_several_processes_are_left_alone_too(norm_class):
     class Stages(nn.Module):
         def __init__(self):
             super().__init__()
-            self.stem, norm = nn.Conv2d(3, 4, 1), NaiveSyncBatchNorm(4)
+            self.stem, norm = nn.Conv2d(3, 4, 1), norm_class(4)
             self.stages = [nn.Sequential(nn.Conv2d(4, 4, 1), norm)]
             self.stage, self.norm = self.stages[0], norm
 
@@ -76,6 +76,7 @@ def test_norms_of_detectron2_are_left_alone_too():
     for part in (network, other):
         part(x).square().sum().backward()
     assert torch.equal(other.norm.running_mean, network.norm.running_mean)
+    assert other.norm.num_batches_tracked == network.norm.num_batches_tracked == 1
     assert not torch.equal(network.norm.running_mean, torch.zeros(4))
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pixpro_d2.data.video_scenes import describe_video, render_video
+from pixpro_d2.modeling.flow_points import CONSISTENCY
 from pixpro_d2.tools import flow_quality
 
 SMALL = ["--videos", 2, "--frames", 4, "--size", "64x96", "--n-frames", 3, "--views", 6, "--grid", 5]
@@ -34,8 +35,8 @@ def _measure(estimator):
 
 def test_an_exact_estimator_is_as_good_as_exact_flow():
     rows = _measure(_Exact(1))
-    assert len(rows) == 9 and len({row["true"] for row in rows.values()}) == 1
-    for consistency in ("none", "pixel", "legacy"):
+    assert len(rows) == 12 and len({row["true"] for row in rows.values()}) == 1
+    for consistency in CONSISTENCY:
         exact, known = rows["exact, 1/1", consistency], rows["known, 1/8", consistency]
         assert exact["precision_clear"] == 1.0
         assert {**known, "flow": ""} == {**exact, "flow": ""}
@@ -55,11 +56,11 @@ def test_no_motion_is_worse_than_exact_flow():
 def test_the_command_prints_the_table(capsys):
     flow_quality.main([*map(str, SMALL), "--json"])
     rows = json.loads(capsys.readouterr().out)
-    assert [row["flow"] for row in rows[::3]] == ["exact, 1/1", "exact, 1/8", "dis, 1/8"]
-    assert [row["consistency"] for row in rows] == ["none", "pixel", "legacy"] * 3
+    assert [row["flow"] for row in rows[::4]] == ["exact, 1/1", "exact, 1/8", "dis, 1/8"]
+    assert [row["consistency"] for row in rows] == [*CONSISTENCY] * 3
     flow_quality.main(list(map(str, SMALL)))
     first, *table = capsys.readouterr().out.splitlines()
-    assert first == f"{rows[0]['true']} true pairs" and len(table) == 2 + 9
+    assert first == f"{rows[0]['true']} true pairs" and len(table) == 2 + 12
     for line, row in zip(table[2:], rows):
         *_, consistency, claimed, precision, clear, recall, hidden, valid = line.split()
         assert (consistency, int(claimed)) == (row["consistency"], row["claimed"])

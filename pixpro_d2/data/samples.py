@@ -1,0 +1,89 @@
+"""What an epoch of pre-training visits, images or runs of frames of videos, and how they become samples."""
+
+import functools
+import logging
+
+from detectron2.data import DatasetCatalog
+
+from ..errors import UsageError
+from ..flow import FlowFiles
+from .catalog import ensure_registered
+from .datasets.video import drop_short
+from .mapper import TwoViewMapper
+from .video_mapper import VideoMapper
+
+logger = logging.getLogger(__name__)
+
+
+@functools.lru_cache(maxsize=1)
+def load_images(names):
+    """Dicts of all images (or videos) of the data sets ``names`` (tuple of str), which need nothing but ``file_name``.
+
+    Cached, because the length of a run in epochs needs their number before the loader needs them.
+
+    Raises:
+        UsageError: for no data set, or one without images.
+    """
+    if not names:
+        raise UsageError("DATASETS.TRAIN is empty: name a data set, or a folder as ('images:DIR',).")
+    ensure_registered(names)
+    images = []
+    for name in names:
+        dicts = DatasetCatalog.get(name)
+        if not dicts:
+            raise UsageError(f"Data set '{name}' of DATASETS.TRAIN has no images.")
+        kind = "videos" if "num_frames" in dicts[0] else "images"
+        logger.info(f"Data set '{name}': {len(dicts)} {kind}.")
+        images.extend(dicts)
+    return images
+
+
+def load_samples(cfg):
+    """Dicts of the images of ``DATASETS.TRAIN``, or with ``INPUT.PIXPRO.N_FRAMES`` of the videos that are long enough.
+
+    Raises:
+        UsageError: for no data set, one without images, or videos where images are wanted or the other way round.
+    """
+    names, n_frames = tuple(cfg.DATASETS.TRAIN), cfg.INPUT.PIXPRO.N_FRAMES
+    if n_frames < 0:
+        raise UsageError(f"INPUT.PIXPRO.N_FRAMES is {n_frames}; it must be 0 for images, or a number of frames.")
+    if n_frames:
+        return _long_videos(names, n_frames)
+    images = load_images(names)
+    if any("num_frames" in image for image in images):
+        raise UsageError("DATASETS.TRAIN has videos: set INPUT.PIXPRO.N_FRAMES, 1 to take both views from one frame.")
+    return images
+
+
+@functools.lru_cache(maxsize=1)
+def _long_videos(names, n_frames):
+    return drop_short(load_images(names), n_frames)
+
+
+def epoch_length(cfg):
+    """Samples of an epoch: each image once, each video ``INPUT.PIXPRO.STARTS_PER_VIDEO`` times."""
+    starts = cfg.INPUT.PIXPRO.STARTS_PER_VIDEO
+    if starts < 1:
+        raise UsageError(f"INPUT.PIXPRO.STARTS_PER_VIDEO is {starts}; it must be at least 1.")
+    return len(load_samples(cfg)) * (starts if cfg.INPUT.PIXPRO.N_FRAMES else 1)
+
+
+def folder_name(cfg, folder):
+    """Name that addresses ``folder`` as a data set for pre-training by ``cfg``, of images or of videos."""
+    return f"{'video' if cfg.INPUT.PIXPRO.N_FRAMES else 'images'}:{folder}"
+
+
+def build_view_mapper(cfg):
+    """Mapper of images, or with ``INPUT.PIXPRO.N_FRAMES`` of videos, to samples of two views."""
+    pixpro, files = cfg.INPUT.PIXPRO, cfg.MODEL.PIXPRO.FLOW.FILES
+    if not 0 <= pixpro.SWAP_P <= 1:
+        raise UsageError(f"INPUT.PIXPRO.SWAP_P is {pixpro.SWAP_P}; it is a probability, from 0 to 1.")
+    if not pixpro.N_FRAMES:
+        return TwoViewMapper(cfg)
+    return VideoMapper(
+        cfg,
+        num_frames=pixpro.N_FRAMES,
+        flow=FlowFiles(files) if files and pixpro.N_FRAMES > 1 else None,
+        give_frames=not files,
+        swap_p=pixpro.SWAP_P,
+    )
