@@ -2,10 +2,14 @@
 
 import os
 
+import numpy as np
 import torch
 from PIL import Image
 
+from pixpro_d2.flow import write_flow
 from pixpro_d2.flow.grid import grid_size
+
+SIZE = (16, 24)  # of the frames of :func:`write_native`; their flow has 2 x 3 pixels
 
 
 class Payload:
@@ -40,3 +44,14 @@ def write_plain_frames(folder, values, size=(16, 24)):
     folder.mkdir(parents=True, exist_ok=True)
     for i, value in enumerate(values):
         Image.new("RGB", size[::-1], (value,) * 3).save(folder / f"{i:05d}.png")
+
+
+def flow(seed=0, steps=5, size=(2, 3)):
+    """Forward and backward flow with a value of its own everywhere, exact in float16."""
+    values = np.random.default_rng(seed).permutation(2 * steps * 2 * size[0] * size[1]) / 8
+    return tuple(values.reshape(2, steps, 2, *size).astype(np.float32))
+
+
+def write_native(root, video, forward, backward):
+    """Write the flow of a video with frames of SIZE."""
+    write_flow(str(root), video, forward, backward, SIZE, "exact")

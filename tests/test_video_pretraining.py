@@ -11,7 +11,7 @@ from data_helpers import logged, write_images
 from detectron2.modeling import build_model
 
 import configs
-from pixpro_d2.flow import FlowFiles, write_flow
+from pixpro_d2.flow import FlowFiles, write_flow, write_manifest
 from pixpro_d2.modeling import pixpro
 from pixpro_d2.modeling.correspondence import BoxCorrespondence
 from pixpro_d2.tools.render_video import render_videos
@@ -183,8 +183,8 @@ def cut_off(root):
 @pytest.mark.parametrize(
     ("damage", "workers", "message"),
     [
-        (missing, 0, "There is no file of optical flow .*flow/000002/forward.npy: make it with .*extract_flow"),
-        (missing, 1, "There is no file of optical flow .*flow/000002/forward.npy: make it with .*extract_flow"),
+        (missing, 0, "1 of 4 videos have no optical flow in .*, the first is .000002.: make it with .*extract_flow"),
+        (missing, 1, "1 of 4 videos have no optical flow in .*, the first is .000002.: make it with .*extract_flow"),
         (of_another_video, 0, "flow/000002/forward.npy has 5 steps, but the video '000002' has 8 frames"),
         (of_another_size, 0, "flow/000002/forward.npy does not fit .* frames of 128 x 192 pixels .*, not 64 x 96"),
         (cut_off, 0, "flow/000002/backward.npy is damaged"),
@@ -210,7 +210,7 @@ def test_a_mistake_in_the_flow_stops_at_the_first_batch(data, tmp_path, damage, 
             ["MODEL.PIXPRO.FLOW.FILES", "", "MODEL.PIXPRO.FLOW.ESTIMATOR", "pwc"],
             "must be dis, raft_small or raft_large",
         ),
-        (["MODEL.PIXPRO.FLOW.CONSISTENCY", "strict"], "FLOW.CONSISTENCY is 'strict'; it must be pixel, legacy or none"),
+        (["MODEL.PIXPRO.FLOW.CONSISTENCY", "strict"], "FLOW.CONSISTENCY is 'strict'; it must be none, pixel,"),
     ],
     ids=["too long", "no frames", "images", "frames of one", "no folder", "no flow", "estimator", "consistency"],
 )
@@ -238,3 +238,13 @@ def test_unusable_videos_are_left_out(data, tmp_path):
     log = " ".join(messages)
     assert "Left out 1 of 5 videos, shorter than 6 frames" in log
     assert "Skipped an unreadable image (1 so far)" in log and "000002/0000" in log
+
+
+def test_videos_that_extraction_left_out_are_left_out_of_training(data, tmp_path):
+    shutil.copytree(data / "flow", tmp_path / "flow")
+    shutil.rmtree(tmp_path / "flow" / "000002")
+    write_manifest(tmp_path / "flow", {"000002": "a frame does not decode"})
+    with logged("pixpro_d2.data") as messages:
+        cli.run_here(*args(data, tmp_path / "out", "SOLVER.MAX_ITER", 1, files=tmp_path / "flow"))
+    expected = "Left out 1 of 4 videos, of which no flow could be made, as a frame does not decode."
+    assert [message for message in messages if "Left out" in message] == [expected]

@@ -1,6 +1,7 @@
 """What a device could do at best: arithmetic and memory traffic per second."""
 
 import functools
+import re
 import time
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ class Bound:
     source: str
 
 
-# Name that PyTorch gives a GPU (the first that is a part of it counts) -> TFLOP/s, dense, in half precision, TF32 and
+# Name that PyTorch gives a GPU (the first whose words are in it counts) -> TFLOP/s, dense, in half precision, TF32 and
 # float32, and TB/s.
 GPUS = {
     "H200 NVL": (836, 418, 60, 4.8),
@@ -46,7 +47,7 @@ def bound_of(device, precision):
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         for part, (*tflops, terabytes) in GPUS.items():
-            if part in name:
+            if re.search(rf"\b{re.escape(part)}\b", name):  # H200, but not GH200
                 flops = tflops[PRECISIONS.index(precision)]
                 return Bound(flops * 1e12, terabytes * 1e12, f"NVIDIA's data sheet of the {part}, dense")
     return measured_bound(device, torch.bfloat16 if precision == "half" else torch.float32)

@@ -41,7 +41,7 @@ def stage_times(cfg, images, count, repetitions=REPETITIONS):
         * crop and resize: both views;
         * photometric: both views;
         * collate: into batches;
-        * sample, cpu and sample, model: all but collate, as the loader's workers do it with INPUT.PIXPRO.AUG_DEVICE
+        * sample, cpu and sample, model: all but collate, as the loader's workers do it with INPUT.AUG_DEVICE
           ``cpu`` and ``model``. The stages are those of ``cpu``.
     """
     images = images[:count]
@@ -93,7 +93,7 @@ def compare_pipelines(cfg, images, count, repetitions=REPETITIONS):
 
     Returns:
         dict[str, dict[str, float]]: median, lowest and highest over the repetitions. Images per second are ``plain``,
-        and ``cpu`` and ``model``, what INPUT.PIXPRO.AUG_DEVICE leaves to the workers; ratios are ``cpu / plain`` and
+        and ``cpu`` and ``model``, what INPUT.AUG_DEVICE leaves to the workers; ratios are ``cpu / plain`` and
         ``model / plain``.
     """
     images = images[:count]

@@ -30,6 +30,19 @@ class LiveMemory(TorchDispatchMode):
         self.timeline.append(self.alive())
         return result
 
+    def parts(self, count, size):
+        """Slices of range(``count``), of one image each, to be worked through one after the other.
+
+        The timeline shows only the second, on top of what the first left behind, and both as if they had ``size``
+        images: it is as long for any ``count`` above 1, and what a part needs inside does not grow with ``count``.
+        """
+        timeline, before, parts = self.timeline, self.alive(), []
+        for i in range(count):
+            self.timeline = []
+            parts.append(self.timeline)
+            yield slice(i, i + 1)
+        self.timeline = timeline + [before + size * (alive - before) for alive in parts[1]]
+
     def alive(self):
         """Bytes that there are now."""
         self._made = {reference: size for reference, size in self._made.items() if not reference.expired()}

@@ -6,31 +6,39 @@ precision of a GPU: it depends on types and shapes only.
 
 import math
 import resource
+from contextlib import ExitStack
 
 import torch
 from detectron2.utils.events import EventStorage
 
 from ..engine.acceleration import AMP_DTYPES, prepare_model
+from ..modeling import correspondence, losses, ppm
+from ..modeling.chunks import image_chunks
 from ..solver.build import build_optimizer
 from .live_memory import LiveMemory
 from .sources import synthetic_batch
 from .step import build_start, uncompiled
+from .timing import replaced
 
 GIB = 2**30
 GPU_SIZES = (24, 40, 80, 141)  # GiB
 RESERVED = 2 * GIB  # CUDA's context, and what operators use inside
 FRAGMENTATION = 1.1  # what the allocator holds to what is in use
+CHUNKED = (correspondence, losses, ppm)  # modules that work through a batch in parts
+LARGE_PART = 1024  # images: parts that hold so many are taken to hold any batch
 
 
 def memory_need(cfg, batches=(2, 4)):
     """Memory of a step in the precision of a GPU, without compilation, from computing small batches.
 
     A step is the same operators whatever the batch, and what is there after each of them a linear function of the
-    images: two batches tell it for all others. Images are taken as augmented, with INPUT.AUG_DEVICE ``model`` too.
+    images: two batches tell it for all others. Where a batch is worked through in parts
+    (:mod:`pixpro_d2.modeling.chunks`), what is needed inside a part does not grow with the batch, and is counted for a
+    full part. Images are taken as augmented, with INPUT.AUG_DEVICE ``model`` too.
 
     Args:
         cfg (CfgNode): of :func:`pixpro_d2.benchmark.step.measured_config`.
-        batches (tuple[int, int]): two numbers of images.
+        batches (tuple[int, int]): two numbers of images, above 1.
 
     Returns:
         dict[str, int]: bytes
@@ -38,7 +46,7 @@ def memory_need(cfg, batches=(2, 4)):
         * parameters, target: of the online branch and of its copy, buffers included;
         * gradients, optimizer: of the parameters, and the optimiser's state;
         * per image: what both views of an image need when that is most, which decides about large batches;
-        * fixed: what does not grow with the batch then, such as weights in half precision;
+        * fixed: what does not grow with the batch, such as weights in half precision and the inside of a part;
         * kept per image: what the forward pass leaves for the backward pass.
     """
     cfg = uncompiled(cfg)
@@ -53,7 +61,7 @@ def memory_need(cfg, batches=(2, 4)):
     )
     more = batches[1] - batches[0]
     slopes = [(b - a) // more for a, b in zip(timeline, longer, strict=True)]
-    per_image, fixed = max((slope, a - slope * batches[0]) for slope, a in zip(slopes, timeline))
+    per_image = max(slopes)
     everything = _size([*model.parameters(), *model.buffers()])
     target = _size([x for _, copy in model.momentum_pairs() for x in (*copy.parameters(), *copy.buffers())])
     return {
@@ -62,7 +70,7 @@ def memory_need(cfg, batches=(2, 4)):
         "gradients": _size(trained),
         "optimizer": _state_size(build_optimizer(cfg, model)),
         "per image": per_image,
-        "fixed": fixed,
+        "fixed": max(longer) - per_image * batches[1],  # exact for that batch, an upper bound for larger ones
         "kept per image": (more_kept - kept) // more,
     }
 
@@ -85,7 +93,17 @@ def peak_memory(device):
 
 
 def _timeline_and_kept(model, batch, dtype):
-    with EventStorage(), LiveMemory() as memory:
+    memory = LiveMemory()
+
+    def chunks(count, pairs):
+        (part, *more) = image_chunks(LARGE_PART, pairs)
+        return memory.parts(count, part.stop) if more else [slice(count)]
+
+    with ExitStack() as stack:
+        for module in CHUNKED:
+            stack.enter_context(replaced(module, "image_chunks", chunks))
+        stack.enter_context(EventStorage())
+        stack.enter_context(memory)
         with torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None):
             loss = sum(model(batch).values())
         kept = memory.alive()

@@ -38,7 +38,6 @@ class ReferenceStep:
         self.model = build_start(cfg)
         check_comparable(cfg, self.model)
         self.device = self.model.device
-        self.images = solver.IMS_PER_BATCH
         groups = lars_groups(self.model, solver.BASE_LR, solver.BIAS_LR_FACTOR)
         self.optimizer = PerTensorLARS(groups, solver.BASE_LR, solver.MOMENTUM, solver.WEIGHT_DECAY)
         self.max_iter = solver.MAX_ITER
@@ -79,6 +78,7 @@ class ReferenceStep:
             "input": (self, "read_input"),
             "forward online": (self, "online"),
             "forward target": (self, "target"),
+            "PPM": (self, "propagate"),
             "correspondence and loss": (self, "compare"),
             "backward": (torch.Tensor, "backward"),
             "optimiser": (self.optimizer, "step"),
@@ -96,18 +96,14 @@ class ReferenceStep:
         return views, model.correspondence.prepare(batch, self.device)
 
     def online(self, images):
-        """dict of level to queries (N, C, H, W)."""
+        """dict of level to projections (N, C, H, W)."""
         model = self.model
-        projections = self._project(images, model.backbone, model.head, model.projector)
-        if model.ppm is None:
-            return {level: F.normalize(x, dim=1) for level, x in projections.items()}
-        return {level: F.normalize(propagate(x, model.ppm[level]), dim=1) for level, x in projections.items()}
+        return self._project(images, model.backbone, model.head, model.projector)
 
     def target(self, images):
-        """dict of level to keys (N, C, H, W)."""
+        """dict of level to projections (N, C, H, W)."""
         model = self.model
-        projections = self._project(images, model.target_backbone, model.target_head, model.target_projector)
-        return {level: F.normalize(x, dim=1) for level, x in projections.items()}
+        return self._project(images, model.target_backbone, model.target_head, model.target_projector)
 
     def _project(self, images, backbone, head, projector):
         features = backbone(images)
@@ -116,17 +112,21 @@ class ReferenceStep:
 
     def compare(self, online, target, boxes):
         """Losses of all levels, list[Tensor]."""
-        (q0, q1), (k0, k1), (box0, box1) = online, target, boxes
+        box0, box1 = boxes
         levels = self.model.in_features
         ratio = self.model.correspondence.pos_ratio
-        return [
-            (
-                regression_loss(q0[level], k1[level], box0, box1, ratio)
-                + regression_loss(q1[level], k0[level], box1, box0, ratio)
-            )
-            / len(levels)
-            for level in levels
-        ]
+        losses = []
+        for level in levels:
+            q0, q1 = (F.normalize(self.propagate(level, view[level]), dim=1) for view in online)
+            k0, k1 = (F.normalize(view[level], dim=1) for view in target)
+            loss = regression_loss(q0, k1, box0, box1, ratio) + regression_loss(q1, k0, box1, box0, ratio)
+            losses.append(loss / len(levels))
+        return losses
+
+    def propagate(self, level, projections):
+        """Projections (N, C, H, W) after the pixel propagation of their level, if there is one."""
+        ppm = self.model.ppm
+        return projections if ppm is None else propagate(projections, ppm[level])
 
     @torch.no_grad()
     def move_target(self, momentum):

@@ -56,7 +56,8 @@ def synthetic_batch(cfg, count):
     rng = np.random.default_rng(max(cfg.SEED, 0))
     mapper = TwoViewMapper(cfg)
     height, width = IMAGE_SIZE
-    shape = (2, len(cfg.MODEL.PIXEL_MEAN), mapper.crop_size, mapper.crop_size)
+    channels = 3 if mapper.aug_device == "model" else len(cfg.MODEL.PIXEL_MEAN)  # the model gets RGB views
+    shape = (2, channels, mapper.crop_size, mapper.crop_size)
     samples = []
     for _ in range(count):
         views = [sample_view(rng, width, height, mapper.min_scale) for _ in range(2)]

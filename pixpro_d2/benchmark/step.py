@@ -5,6 +5,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from ..config import is_pretraining
+from ..data.samples import folder_name
 from ..engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from ..engine.configure import (
     check_batch,
@@ -17,6 +18,7 @@ from ..engine.configure import (
 from ..engine.hooks import EMAHook
 from ..engine.loop import TrainLoop
 from ..errors import UsageError
+from ..modeling.ppm import PixelPropagation
 from ..solver.build import build_optimizer
 from .sources import build_batches
 
@@ -43,7 +45,7 @@ def measured_config(config_file, opts=(), device=None, batch=None, folder=None):
     cfg.SOLVER.IMS_PER_BATCH = batch or (LARGE_BATCH if cfg.MODEL.DEVICE.startswith("cuda") else SMALL_BATCH)
     cfg.SEED = max(cfg.SEED, 0)
     if folder:
-        cfg.DATASETS.TRAIN = (f"images:{folder}",)
+        cfg.DATASETS.TRAIN = (folder_name(cfg, folder),)
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     check_image_format(cfg)
@@ -82,7 +84,6 @@ class TrainingStep:
         keep_freed_memory(cfg.MODEL.DEVICE)
         self.model = prepare_model(cfg, build_start(cfg))
         self.device = self.model.device
-        self.images = cfg.SOLVER.IMS_PER_BATCH
         self.optimizer = build_optimizer(cfg, self.model)
         period = read_period or cfg.SOLVER.METRICS_PERIOD
         self._batches = iter(build_batches(cfg, source))
@@ -126,6 +127,7 @@ class TrainingStep:
             "input": (self.model, "prepare"),
             "forward online": (self.model, "_online"),
             "forward target": (self.model, "_target"),
+            "PPM": (PixelPropagation, "forward"),
             "correspondence and loss": (self.model, "compare"),
             "backward": (torch.Tensor, "backward"),
             "optimiser": (self.optimizer, "step"),

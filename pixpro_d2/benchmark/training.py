@@ -7,6 +7,7 @@ import torch
 
 from ..engine.acceleration import amp_dtype
 from .bounds import bound_of
+from .checks import copied_gradients, waits
 from .memory import peak_memory
 from .step import TrainingStep, uncompiled
 from .timing import spread, time_parts, time_steps
@@ -29,6 +30,7 @@ def measure_training(cfg, source, repeats, warmup):
           loader's batches, come in bursts, are to be judged by;
         * parts: seconds by part, from a quarter as many iterations; see :func:`.time_parts`;
         * peak_bytes: see :func:`.peak_memory`;
+        * copied_gradients, waits: see :mod:`.checks`;
         * flop, bytes: of an iteration without compilation; see :func:`.count_work`;
         * flops, bandwidth: these by the median second; flops_bound, bandwidth_bound, bound_source: of the device.
     """
@@ -39,6 +41,7 @@ def measure_training(cfg, source, repeats, warmup):
     seconds = time_steps(training, repeats)
     peak = peak_memory(device)
     parts = time_parts(training, max(1, repeats // 4))
+    checks = {"copied_gradients": copied_gradients(training), "waits": waits(training)}
     del training
     _forget()
     work = count_work(TrainingStep(uncompiled(cfg), source))
@@ -53,6 +56,7 @@ def measure_training(cfg, source, repeats, warmup):
         "images_per_second_overall": images * len(seconds) / sum(seconds),
         "parts": parts,
         "peak_bytes": peak,
+        **checks,
         **work,
         "flops": work["flop"] / typical,
         "bandwidth": work["bytes"] / typical,

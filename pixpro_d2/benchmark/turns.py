@@ -3,6 +3,7 @@
 import functools
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 
 from .reference import ReferenceStep
@@ -37,7 +38,7 @@ def compare(cfg, repeats, warmup, updates_only=False, source="synthetic"):
     Returns:
         dict: seconds, a dict of side to list[float]; ratio, the spread of reference / ours over the repeats;
         difference, the largest between the values (losses, or norms of the weights) of both in the same step,
-        warming up included; parts, a dict of side to seconds by part.
+        warming up included, NaN if one of them is; parts, a dict of side to seconds by part.
     """
     sides = ("ours", "reference")
     seconds = {name: [] for name in sides}
@@ -50,7 +51,8 @@ def compare(cfg, repeats, warmup, updates_only=False, source="synthetic"):
                 taken, values[name] = call(_timed_step)
                 if repeat >= warmup:
                     seconds[name].append(taken)
-            difference = max(difference, *(abs(a - b) for a, b in zip(values["ours"], values["reference"])))
+            differences = np.abs(np.subtract(values["ours"], values["reference"]))
+            difference = float(np.max([difference, *differences]))  # NaN if any is
         parts = {name: call(time_parts, max(1, repeats // 4)) for name, call in calls.items()}
     ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["reference"])]
     return {"seconds": seconds, "ratio": spread(ratios), "difference": difference, "parts": parts}
@@ -82,10 +84,10 @@ def in_process(build, *args):
 
 
 def _call(connection, function, *args):
-    connection.send((function, args))
     try:
+        connection.send((function, args))
         result = connection.recv()
-    except EOFError:
+    except (EOFError, ConnectionError):  # it died while it computed, or before
         raise RuntimeError("The measured process died; was there enough memory for both sides?") from None
     if isinstance(result, Exception):
         raise result

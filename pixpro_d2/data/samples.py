@@ -8,7 +8,7 @@ from detectron2.data import DatasetCatalog
 from ..errors import UsageError
 from ..flow import FlowFiles
 from .catalog import ensure_registered
-from .datasets.video import drop_short
+from .datasets.video import drop_short, drop_without_flow
 from .mapper import TwoViewMapper
 from .video_mapper import VideoMapper
 
@@ -48,7 +48,7 @@ def load_samples(cfg):
     if n_frames < 0:
         raise UsageError(f"INPUT.PIXPRO.N_FRAMES is {n_frames}; it must be 0 for images, or a number of frames.")
     if n_frames:
-        return _long_videos(names, n_frames)
+        return _long_videos(names, n_frames, cfg.MODEL.PIXPRO.FLOW.FILES if n_frames > 1 else "")
     images = load_images(names)
     if any("num_frames" in image for image in images):
         raise UsageError("DATASETS.TRAIN has videos: set INPUT.PIXPRO.N_FRAMES, 1 to take both views from one frame.")
@@ -56,8 +56,9 @@ def load_samples(cfg):
 
 
 @functools.lru_cache(maxsize=1)
-def _long_videos(names, n_frames):
-    return drop_short(load_images(names), n_frames)
+def _long_videos(names, n_frames, flow_files):
+    videos = drop_short(load_images(names), n_frames)
+    return drop_without_flow(videos, FlowFiles(flow_files)) if flow_files else videos
 
 
 def epoch_length(cfg):

@@ -1,6 +1,7 @@
 """The frames of one video file, some of them a second, as a folder of numbered JPEGs."""
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -10,9 +11,13 @@ import cv2
 
 from ..errors import UsageError
 
+logger = logging.getLogger(__name__)
+
 RECORD = "video.json"  # beside the frames: what extract_frames returned
+FIELDS = {"frames", "size", "fps", "source", "source_bytes", "asked"}
 MAX_FRAMES = 99_999  # that five digits number, so that the order of the names is that of time
 WHOLE = 0.9  # share of its length that a video must decode to
+COUNTED = (".mp4", ".mov", ".avi")  # formats that tell the number of their frames; that of others is estimated
 
 
 class VideoError(Exception):
@@ -33,7 +38,8 @@ def read_frames(path, fps):
         tuple: time in seconds, and uint8 array (H, W, 3), BGR, upright by the video's rotation.
 
     Raises:
-        VideoError: for a file that cannot be decoded, or that breaks off.
+        VideoError: for a file that cannot be decoded, or that certainly breaks off; where only its duration says so,
+            which may be that of the sound, a warning is logged.
     """
     # One thread a video: the cores have videos of their own.
     capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
@@ -44,8 +50,9 @@ def read_frames(path, fps):
         rate = capture.get(cv2.CAP_PROP_FPS)
         interval = 1 / rate if rate > 0 else 0.0
         start = time = None
-        last_tick = -1
+        last_tick, grabbed = -1, 0
         while capture.grab():
+            grabbed += 1
             stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             time = stamp if time is None or stamp > time else time + interval
             start = time if start is None else start
@@ -58,9 +65,14 @@ def read_frames(path, fps):
                 yield time, image
         if start is None:
             raise VideoError("no frame can be decoded")
-        length, whole = time - start + interval, capture.get(cv2.CAP_PROP_FRAME_COUNT) * interval
-        if length < WHOLE * whole:
-            raise VideoError(f"breaks off after {length:.1f} of {whole:.1f} s")
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        length, whole = time - start + interval, count * interval
+        # Frames may be left out, and their rate may vary: only a file that lacks both frames and time is cut off.
+        if length < WHOLE * whole and grabbed < WHOLE * count:
+            problem = f"breaks off after {length:.1f} of {whole:.1f} s"
+            if path.lower().endswith(COUNTED):
+                raise VideoError(problem)
+            logger.warning(f"{path} perhaps {problem}: its frames so far are taken.")
     finally:
         capture.release()
 
@@ -111,12 +123,26 @@ def write_frames(frames, folder, short_side=None, quality=95):
     }
 
 
+def partial_folder(folder):
+    """Where :func:`extract_frames` writes until ``folder`` is complete."""
+    return os.path.join(os.path.dirname(folder), f".{os.path.basename(folder)}.tmp")
+
+
+def read_record(folder):
+    """What :func:`extract_frames` returned for ``folder``; None where it made none, or its record is damaged."""
+    try:
+        record = json.loads(Path(folder, RECORD).read_text(encoding="utf-8"))
+        return record if record.keys() >= FIELDS else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def extract_frames(source, folder, fps, short_side=None, quality=95):
     """Turn a video into a folder of frames, complete or not at all.
 
     Args:
         source (str): the video.
-        folder (str): for its frames; there may be none, or an empty one.
+        folder (str): for its frames; there may be none, an empty one, or one with a damaged RECORD, to be replaced.
         fps, short_side, quality: as in :func:`read_frames` and :func:`write_frames`.
 
     Returns:
@@ -124,20 +150,27 @@ def extract_frames(source, folder, fps, short_side=None, quality=95):
         for: fps, short_side and quality. The file RECORD in the folder holds it, too.
 
     Raises:
-        VideoError: for a video that does not give usable frames, named.
+        VideoError: for a video that cannot be read or does not give usable frames, named.
         UsageError: where frames cannot be written, for example on a full disk.
     """
-    partial = os.path.join(os.path.dirname(folder), f".{os.path.basename(folder)}.tmp")
+    partial = partial_folder(folder)
+    try:
+        with open(source, "rb") as file:
+            source_bytes = file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise VideoError(f"{source}: cannot be read ({error.strerror})") from error
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
         os.makedirs(partial)
         record = {
             **write_frames(read_frames(source, fps), partial, short_side, quality),
             "source": os.path.abspath(source),
-            "source_bytes": os.path.getsize(source),
+            "source_bytes": source_bytes,
             "asked": {"fps": fps, "short_side": short_side, "quality": quality},
         }
         Path(partial, RECORD).write_text(json.dumps(record), encoding="utf-8")
+        if read_record(folder) is None and os.path.exists(os.path.join(folder, RECORD)):
+            shutil.rmtree(folder)
         os.rename(partial, folder)
     except OSError as error:
         raise UsageError(f"{folder}: the frames of {source} cannot be written ({error.strerror}).") from error

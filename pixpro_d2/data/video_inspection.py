@@ -35,12 +35,12 @@ def inspect_videos(dicts, flow=None, sample=None, progress=iter):
     report.with_flow = None if flow is None else 0
     step = 1 if sample is None else max(1, -(-len(dicts) // sample))
     for i, record in enumerate(progress(dicts)):
-        size = None
+        size = paths = None
         if i % step == 0:
             paths = list_frames(record["file_name"])
             size = _check_frames(record, paths if sample is None else {paths[0], paths[-1]}, report)
         if flow is not None and record["num_frames"] > 1:
-            _check_flow(record, size, flow, report)
+            _check_flow(record, size, paths, flow, report)
     return report
 
 
@@ -61,9 +61,12 @@ def _check_frames(record, paths, report):
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _check_flow(record, size, flow, report):
+def _check_flow(record, size, paths, flow, report):
+    if record["video"] in flow.skipped:
+        report.problems.append(f"{record['file_name']} was left out of the flow: {flow.skipped[record['video']]}")
+        return
     try:
-        flow.check(record["video"], record["num_frames"], size and size[::-1])
+        flow.check(record["video"], record["num_frames"], size and size[::-1], paths)
     except UsageError as error:
         report.problems.append(str(error))
     else:

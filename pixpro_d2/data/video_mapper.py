@@ -62,8 +62,8 @@ class VideoMapper(TwoViewMapper):
             sample["frames"] = np.stack([to_planes(image.decode()[0]) for image in images])
         sample.update(self.cut_views((images[0], images[-1]), rng))
         if steps and self.flow is not None:
-            self.flow.check(dataset_dict["video"], dataset_dict["num_frames"], sample["image_size"])
-            flows = self.flow.read(dataset_dict["video"], start, steps)
+            own = dataset_dict["num_frames"], sample["image_size"]
+            flows = self.flow.read(dataset_dict["video"], start, steps, *own)
             sample["flow_there"], sample["flow_back"] = reversed(flows) if swap else flows
         return sample
 

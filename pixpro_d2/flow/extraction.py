@@ -3,30 +3,21 @@
 import errno
 import logging
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from ..data.datasets.video import list_frames, load_videos
+from ..data.datasets.video import load_videos
 from ..data.reader import UnreadableImage, read_image
 from ..errors import UsageError
 from . import reference_files
-from .grid import grid_size
-from .native_files import FlowInfo, read_info, stream_flow, write_manifest
-from .storage import FlowFiles
+from .native_files import restore, stream_flow, write_manifest
+from .planning import UnusableVideo, check_kind, frames_of, is_written, plan
 
 logger = logging.getLogger(__name__)
-
-ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF: values that swap width and height
-
-
-class UnusableVideo(Exception):
-    """A video that has no flow; the message names its folder, or the frame, and the reason."""
 
 
 class Report(NamedTuple):
@@ -34,15 +25,15 @@ class Report(NamedTuple):
 
     Attributes:
         written (int), kept (int): videos whose flow was made now, and before.
-        skipped (list[str]): why others have none, a message each.
+        skipped (dict[str, str]): names of the others, and why they have none.
     """
 
     written: int
     kept: int
-    skipped: Sequence[str]
+    skipped: dict
 
 
-def extract(video_dir, out, estimator, batch=4):
+def extract(video_dir, out, estimator, batch=4, part=(1, 1), overwrite=False):
     """Write the forward and backward flow of all videos of a folder, except those that are written already.
 
     Args:
@@ -50,88 +41,88 @@ def extract(video_dir, out, estimator, batch=4):
         out (str): folder of the flow, see :mod:`.native_files`.
         estimator (Callable): see :mod:`.estimators`.
         batch (int): pairs of frames in one call of the estimator.
+        part (tuple[int, int]): (i, n) for the i-th, from 1, of n parts of the videos, which n processes can do at once.
+        overwrite (bool): replace flow of another estimator or scale.
 
     Returns:
         Report:
 
     Raises:
-        UsageError: for a folder without videos, or a disk that is or will be full; what was written stays, and is
-            kept by the next call.
+        UsageError: for a folder without videos; flow of another estimator or scale in ``out``; a disk that is or will
+            be full, or cannot be written. What was written stays, and is kept by the next call.
     """
-    videos = load_videos(f"video:{video_dir}", video_dir)
-    if reference_files.found_in(out):
-        raise UsageError(f"{out} holds flow files of another kind, .pth: choose another folder.")
-    Path(out).mkdir(parents=True, exist_ok=True)
-    todo, kept, skipped = [], 0, []
-    for video in videos:
+    try:
+        videos = load_videos(f"video:{video_dir}", video_dir)[part[0] - 1 :: part[1]]
+        if reference_files.found_in(out):
+            raise UsageError(f"{out} holds flow files of another kind, .pth: choose another folder.")
+        Path(out).mkdir(parents=True, exist_ok=True)
+        todo, reasons = _survey(videos, out, estimator, overwrite)
+        kept = len(reasons) - len(_skipped(reasons))
+        _check_space(out, [info for _, info in todo], kept)
+        try:
+            _write(todo, out, estimator, batch, reasons)
+        finally:
+            write_manifest(out, reasons)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UsageError(
+                f"The disk of {out} is full: free some of it and run the same again, which keeps the finished videos."
+            ) from error
+        raise UsageError(
+            f"{error.filename or out} cannot be read or written ({error.strerror or error}): choose another folder, or "
+            "mend it and run the same again, which keeps the finished videos."
+        ) from error
+    skipped = _skipped(reasons)
+    return Report(len(videos) - kept - len(skipped), kept, skipped)
+
+
+def _survey(videos, out, estimator, overwrite):
+    """Look at the videos before anything is made.
+
+    Returns:
+        tuple[list, dict]: what there is to do, (folder of frames, FlowInfo) each; and for the names of the other videos
+        why they can have no flow, None for those that have it already.
+    """
+    todo, reasons = [], {}
+    for video in tqdm(videos, desc="look", unit="video"):
+        name = video["video"]
         try:
             info = plan(video, estimator)
         except UnusableVideo as error:
-            _skip(error, skipped)
+            _skip(name, error, reasons)
             continue
+        restore(out, name)
+        if not overwrite:
+            check_kind(out, name, estimator)
         if is_written(out, info):
-            kept += 1
+            reasons[name] = None
         else:
             todo.append((video["file_name"], info))
-    _check_space(out, [info for _, info in todo], kept)
-
-    written = 0
-    try:
-        with tqdm(total=sum(info.frames - 1 for _, info in todo), desc="flow", unit="step") as progress:
-            for folder, info in todo:
-                try:
-                    stream_flow(out, info, estimate(folder, info, estimator, batch, progress))
-                    written += 1
-                except UnusableVideo as error:
-                    _skip(error, skipped)
-        write_manifest(out)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UsageError(
-            f"The disk of {out} is full: free some of it and run the same again, which keeps the {kept + written} "
-            "finished videos."
-        ) from error
-    return Report(written, kept, skipped)
+    return todo, reasons
 
 
-def plan(video, estimator):
-    """FlowInfo of the flow that a video (dict of ``load_videos``) is going to have.
-
-    Raises:
-        UnusableVideo: for less than two frames, or a first one without a size.
-    """
-    frames = list_frames(video["file_name"])
-    if len(frames) < 2:
-        raise UnusableVideo(f"{video['file_name']}: a single frame, which has no flow")
-    try:
-        with Image.open(frames[0]) as image:  # of which only the header is read
-            size = image.height, image.width
-            if image.getexif().get(ORIENTATION) in QUARTER_TURNS:
-                size = size[::-1]
-    except OSError as error:
-        raise UnusableVideo(f"{frames[0]}: not an image, or a damaged one") from error
-    return FlowInfo(video["video"], len(frames), size, grid_size(size, estimator.scale), estimator.name)
-
-
-def is_written(out, info):
-    """Whether ``out`` has just this flow, and all of it."""
-    if read_info(out, info.video) != info:
-        return False
-    try:
-        FlowFiles(out).check(info.video, info.frames, info.frame_size)
-    except UsageError:  # files that were cut off, as by copying
-        return False
-    return True
+def _write(todo, out, estimator, batch, reasons):
+    """Make the flow of the videos ``todo``, and complete ``reasons``, both of :func:`_survey`."""
+    with tqdm(total=sum(info.frames - 1 for _, info in todo), desc="flow", unit="step") as progress:
+        for folder, info in todo:
+            end = progress.n + info.frames - 1
+            try:
+                stream_flow(out, info, estimate(folder, info, estimator, batch, progress))
+                reasons[info.video] = None
+            except UnusableVideo as error:
+                _skip(info.video, error, reasons)
+                progress.update(end - progress.n)
 
 
 def estimate(folder, info, estimator, batch, progress):
     """Yield the steps that :func:`.native_files.stream_flow` takes, at most ``batch`` at a time.
 
     Raises:
-        UnusableVideo: for a frame that does not decode or is not of the size of the first.
+        UnusableVideo: for a frame that does not decode or is not of the size of the first, or a folder that changed.
     """
-    paths = list_frames(folder)
+    paths = frames_of(folder)
+    if len(paths) != info.frames:
+        raise UnusableVideo(f"{folder}: {len(paths)} frames, but {info.frames} a moment ago")
     last = _read(paths[0], info.frame_size)[None]
     for start in range(1, len(paths), batch):
         second = torch.stack([_read(path, info.frame_size) for path in paths[start : start + batch]])
@@ -155,9 +146,13 @@ def _read(path, size):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def _skip(error, skipped):
+def _skip(video, error, reasons):
     logger.warning(f"Skipped a video: {error}")
-    skipped.append(str(error))
+    reasons[video] = str(error)
+
+
+def _skipped(reasons):
+    return {video: reason for video, reason in reasons.items() if reason}
 
 
 def _check_space(out, infos, kept):

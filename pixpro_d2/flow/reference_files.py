@@ -28,6 +28,17 @@ def paths(root, video):
     return [os.path.join(root, folder, f"{video}.pth") for folder in FOLDERS]
 
 
+def listed(root):
+    """Names (set) of the videos that have both files."""
+    names = [{name.removesuffix(".pth") for name in os.listdir(os.path.join(root, folder))} for folder in FOLDERS]
+    return set.intersection(*names)
+
+
+def read_skipped(root):
+    """As :func:`.native_files.read_skipped`; such files do not say that."""
+    return {}
+
+
 def load(path):
     """The array in a file, mapped into memory where its format lets it.
 
@@ -44,7 +55,7 @@ def load(path):
         ) from error
 
 
-def mismatch(root, video, shape, frame_size):
+def mismatch(root, video, shape, frame_size, frames):
     """As :func:`.native_files.mismatch`; such files hold nothing on the frames, whose sides have to be multiples."""
     if frame_size is None:
         return None

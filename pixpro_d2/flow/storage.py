@@ -31,22 +31,35 @@ class FlowFiles:
         self.root = str(root)
         self.is_reference = reference_files.found_in(root)
 
-    def read(self, video, start, steps):
+    @property
+    def videos(self):
+        """Names (set) of the videos that have files, which are not opened."""
+        return self._layout.listed(self.root)
+
+    @property
+    def skipped(self):
+        """Why the others that were tried have none, dict of name to reason; read from disk."""
+        return self._layout.read_skipped(self.root)
+
+    def read(self, video, start, steps, num_frames=None, frame_size=None):
         """Flow of some steps of a video, in the order of use.
 
         Args:
             video (str): name of the video.
             start (int): frame that they start from, from 0.
             steps (int): number of steps, m > 0.
+            num_frames, frame_size: as of :meth:`check`, which is made too where the number is given.
 
         Returns:
             tuple[ndarray, ndarray]: (m, 2, h, w) float16 each: the flow from frame ``start`` to the next and so on,
             and that from frame ``start + steps`` to the one before and so on.
 
         Raises:
-            UsageError: for files that are missing, damaged, or have no such steps.
+            UsageError: for files that are missing, damaged, or have no such steps; and as of :meth:`check`.
         """
         path, forward, backward = self._open(video)
+        if num_frames is not None:
+            self._compare(path, forward, video, num_frames, frame_size)
         if not 0 <= start < start + steps <= len(forward):
             raise UsageError(
                 f"{path} has {len(forward)} steps, of which {start} to {start + steps} were asked for: it is the flow "
@@ -55,24 +68,29 @@ class FlowFiles:
         part = slice(start, start + steps)
         return np.array(forward[part], np.float16), np.array(backward[part][::-1], np.float16)
 
-    def check(self, video, num_frames, frame_size=None):
+    def check(self, video, num_frames, frame_size=None, frames=None):
         """Check that a video has its own flow.
 
         Args:
             video (str): name of the video.
             num_frames (int): its number of frames.
             frame_size (tuple[int, int] or None): (H, W) of its frames, where known.
+            frames (list[str] or None): paths of all of them, of which the first and the last are read.
 
         Raises:
-            UsageError: for files that are missing, damaged, or of a video of another length, frame size or name.
+            UsageError: for files that are missing, damaged, or of a video of another length, frame size or name, or
+                of other frames.
         """
         path, forward, _ = self._open(video)
+        self._compare(path, forward, video, num_frames, frame_size, frames)
+
+    def _compare(self, path, forward, video, num_frames, frame_size, frames=None):
         if len(forward) != num_frames - 1:
             raise UsageError(
                 f"{path} has {len(forward)} steps, but the video '{video}' has {num_frames} frames, between which "
                 f"there are {num_frames - 1}: make its flow anew with {TOOL}."
             )
-        problem = self._layout.mismatch(self.root, video, forward.shape, frame_size)
+        problem = self._layout.mismatch(self.root, video, forward.shape, frame_size, frames)
         if problem:
             raise UsageError(f"{path} does not fit the video '{video}': {problem}; make its flow anew with {TOOL}.")
 

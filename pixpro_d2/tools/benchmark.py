@@ -20,7 +20,7 @@ from ..benchmark.timing import spread, time_parts, time_steps
 from ..benchmark.training import measure_training
 from ..benchmark.turns import compare
 from ..benchmark.updates import UpdateStep
-from ..data.loader import load_images
+from ..data.samples import load_images
 from ..errors import UsageError
 
 
@@ -66,6 +66,8 @@ def run_optimizer(cfg, args):
 
 def run_data(cfg, args):
     """Stages of the input pipeline, and the pipeline against a plain one."""
+    if cfg.INPUT.PIXPRO.N_FRAMES:
+        raise UsageError("The stages are those of images: measure videos with `loader`, or `step --source loader`.")
     images = load_images(tuple(cfg.DATASETS.TRAIN))
     stages = stage_times(cfg, images, args.count, args.repeats)
     print(tabulate(stages.items(), headers=["stage", "ms per image and core"], floatfmt=".3f"))

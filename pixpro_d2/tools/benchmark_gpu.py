@@ -132,6 +132,24 @@ def row_table(rows):
     return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
 
 
+def checks_table(rows):
+    """What :mod:`pixpro_d2.benchmark.checks` found in each row, in Markdown."""
+    lines = [
+        [what, result["copied_gradients"], _waits(result["waits"])]
+        for what, result in rows.items()
+        if not isinstance(result, str)
+    ]
+    return tabulate(
+        lines, headers=["what", "gradients that LARS copies", "waits for the GPU in a step"], tablefmt="github"
+    )
+
+
+def _waits(places):
+    if places is None:
+        return "not on a GPU"
+    return f"{len(places)}: {', '.join(places)}" if places else "0"
+
+
 def memory_table(needs):
     """Largest batches by model and size of a GPU, in Markdown."""
     lines = [
@@ -186,7 +204,7 @@ def _run(args):
         result = measure(size, args.workers, str(device), photographs)
     where = environment(device)
     print(f"\n{', '.join(f'{name} {value}' for name, value in where.items())}\n")
-    print(f"{row_table(result['rows'])}\n\n{memory_table(result['memory'])}")
+    print(f"{row_table(result['rows'])}\n\n{checks_table(result['rows'])}\n\n{memory_table(result['memory'])}")
     if args.profile:
         for row in (ROWS[0], ROWS[3]):
             cfg = measured_config(str(CONFIGS / row.config), row.config_options(size, 0), str(device), size.batch)

@@ -1,10 +1,12 @@
 """Write the optical flow of videos, for pre-training on them.
 
     python -m pixpro_d2.tools.extract_flow VIDEO_DIR OUT [--estimator raft_small --weights FILE --device cuda]
+                                           [--part I/N] [--overwrite]
 
 VIDEO_DIR has a folder of frames for each video. OUT gets, for each, the flow between neighbouring frames in both
-directions (pixpro_d2/flow/native_files.py). A run that was broken off is continued by the same command. Videos that
-cannot be used are named and skipped; if there are any, the exit status is 1.
+directions (pixpro_d2/flow/native_files.py). A run that was broken off is continued by the same command. Several GPUs or
+machines share the work when each does another part of the videos. Videos that cannot be used are named and skipped; if
+there are any, the exit status is 1.
 """
 
 import argparse
@@ -15,6 +17,14 @@ from detectron2.utils.logger import setup_logger
 from ..errors import UsageError
 from ..flow.estimators import ESTIMATORS, build_estimator
 from ..flow.extraction import extract
+
+
+def part(text):
+    """``I/N`` as a tuple of two integers, 1 <= I <= N."""
+    i, n = map(int, text.split("/"))
+    if not 1 <= i <= n:
+        raise ValueError
+    return i, n
 
 
 def main(argv=None):
@@ -34,13 +44,17 @@ def main(argv=None):
         "--scale", type=int, choices=(8, 4), default=8, help="pixels of a frame to one of the flow (default 8)"
     )
     parser.add_argument("--batch", type=int, default=4, help="pairs of frames at a time (default 4)")
+    parser.add_argument(
+        "--part", type=part, default=(1, 1), metavar="I/N", help="only the I-th of N parts of the videos: 1/N to N/N"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace flow of another estimator or scale in OUT")
     args = parser.parse_args(argv)
     if args.batch < 1:
         parser.error("--batch must be at least 1")
     setup_logger(name="pixpro_d2")
     try:
         estimator = build_estimator(args.estimator, args.weights, args.device, args.scale)
-        report = extract(args.video_dir, args.out, estimator, args.batch)
+        report = extract(args.video_dir, args.out, estimator, args.batch, args.part, args.overwrite)
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
     print(

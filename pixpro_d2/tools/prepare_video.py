@@ -11,15 +11,17 @@ the command then exits with 1. ``video:DST`` is the data set to train on.
 import argparse
 import json
 import os
+import shutil
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..checkpoint.writing import write_file
-from ..data.video_decoding import RECORD, VideoError, extract_frames
+from ..data.video_decoding import RECORD, VideoError, extract_frames, partial_folder, read_record
 from ..errors import UsageError
 
 EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv")
@@ -52,12 +54,6 @@ def find_videos(source):
     return found
 
 
-def read_record(folder):
-    """What :func:`pixpro_d2.data.video_decoding.extract_frames` returned for ``folder``; None where it made none."""
-    path = Path(folder, RECORD)
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-
 def is_finished(path, folder, asked):
     """Whether ``folder`` has the frames of the video ``path``.
 
@@ -66,7 +62,7 @@ def is_finished(path, folder, asked):
     """
     record = read_record(folder)
     if record is None:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).exists():  # else it is a damaged one
             raise UsageError(f"{folder} was not made by this command: remove it, or choose another DST.")
         return False
     if (Path(record["source"]).name, record["source_bytes"]) != (path.name, path.stat().st_size):
@@ -75,6 +71,37 @@ def is_finished(path, folder, asked):
         before, now = (", ".join(f"{key} {value}" for key, value in x.items()) for x in (record["asked"], asked))
         raise UsageError(f"{folder} was made with {before}, not {now}: remove it, or choose another DST.")
     return True
+
+
+def run_apart(function, calls, workers):
+    """Call a function in several processes, of which one that dies takes no more than its own call with it.
+
+    Args:
+        function (Callable): that a process can import.
+        calls (dict[str, dict]): keyword arguments of each call by its name.
+        workers (int): processes.
+
+    Yields:
+        tuple[str, Future]: name of a finished call, and its future; its exception is BrokenProcessPool if the process
+        died.
+    """
+    waiting, running = list(calls.items())[::-1], {}
+    idle = [ProcessPoolExecutor(1) for _ in range(min(workers, len(calls)))]  # one pool of many would die as a whole
+    try:
+        while waiting or running:
+            while waiting and idle:
+                (name, options), pool = waiting.pop(), idle.pop()
+                running[pool.submit(function, **options)] = name, pool
+            for job in wait(running, return_when=FIRST_COMPLETED).done:
+                name, pool = running.pop(job)
+                if isinstance(job.exception(), BrokenProcessPool):
+                    pool.shutdown()
+                    pool = ProcessPoolExecutor(1)
+                idle.append(pool)
+                yield name, job
+    finally:
+        for pool in [*idle, *(pool for _, pool in running.values())]:
+            pool.shutdown()
 
 
 def prepare(videos, target, asked, workers):
@@ -93,34 +120,40 @@ def prepare(videos, target, asked, workers):
         UsageError: see :func:`is_finished`; or where frames cannot be written.
     """
     pending = {name: path for name, path in videos.items() if not is_finished(path, target / name, asked)}
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The folder {target} cannot be made ({error.strerror}): choose another DST.") from error
     records, failures = [], []
-    with ProcessPoolExecutor(max(1, min(workers, len(pending)))) as pool:
-        jobs = {pool.submit(extract_frames, str(path), str(target / x), **asked): path for x, path in pending.items()}
-        try:
-            for job in tqdm(as_completed(jobs), total=len(jobs), desc="prepare", unit="video"):
+    calls = {name: {"source": str(path), "folder": str(target / name), **asked} for name, path in pending.items()}
+    try:
+        with closing(run_apart(extract_frames, calls, workers)) as finished:
+            for name, job in tqdm(finished, total=len(calls), desc="prepare", unit="video"):
                 try:
-                    records.append(job.result())
+                    records.append(_result(job, pending[name]))
                 except VideoError as error:
                     failures.append(str(error))
                     tqdm.write(f"left out {error}", file=sys.stderr)
+                    shutil.rmtree(partial_folder(target / name), ignore_errors=True)  # of a process that died
                     continue
                 if records[-1]["fps"] < 0.9 * asked["fps"]:
                     rate = f"{records[-1]['fps']:g} frames a second rather than {asked['fps']:g}"
-                    tqdm.write(f"{jobs[job]} has {rate}: all are taken, none twice", file=sys.stderr)
-        except BrokenProcessPool as error:
-            raise UsageError(
-                "A process died, perhaps for lack of memory: run the command again, with fewer --workers."
-            ) from error
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    write_manifest(target)
+                    tqdm.write(f"{pending[name]} has {rate}: all are taken, none twice", file=sys.stderr)
+    finally:
+        write_manifest(target)
     return records, failures
+
+
+def _result(job, path):
+    """What the finished future ``job`` returned for a video; a VideoError where its process died."""
+    try:
+        return job.result()
+    except BrokenProcessPool as error:
+        raise VideoError(f"{path}: decoding it killed its process, perhaps for lack of memory") from error
 
 
 def write_manifest(target):
     """Write ``manifest.json``: the records of all videos of the folder ``target`` by their names."""
-    target.mkdir(parents=True, exist_ok=True)
     records = {folder.name: read_record(folder) for folder in sorted(target.iterdir())}
     manifest = {"videos": {name: record for name, record in records.items() if record is not None}}
     text = json.dumps(manifest, indent=1)

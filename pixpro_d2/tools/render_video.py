@@ -17,10 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ..checkpoint.writing import write_file
+from ..data.datasets.video import list_frames
 from ..data.scene_writers.video import grid_flow, write_arrays, write_frames, write_labels
 from ..data.video_scenes import describe_video, render_video
 from ..errors import UsageError
 from ..flow import write_flow, write_manifest
+from ..flow.native_files import fingerprint
 
 RECORD = "render_video.json"  # File with the options of the videos, in their folder.
 FORMAT = 1  # Raised with every change of what is written, so that older videos are not taken for current ones.
@@ -161,7 +163,8 @@ def _write_video(out, number, options):
             write_arrays(partial / "exact" / video, clip)
         write_frames(partial / "frames" / video, clip)
         if options["flow_scale"]:
-            write_flow(out / "flow", video, *grid_flow(clip, options["flow_scale"]), options["size"], "exact")
+            mark = fingerprint(list_frames(partial / "frames" / video))
+            write_flow(out / "flow", video, *grid_flow(clip, options["flow_scale"]), options["size"], "exact", mark)
         for pattern in ("*/*/*/*", "exact/*", "frames/*"):  # labels, and the frames last: they mark a finished video
             for path in partial.glob(pattern):
                 target = out / path.relative_to(partial)

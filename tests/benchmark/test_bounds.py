@@ -34,6 +34,12 @@ def test_known_gpus(monkeypatch, name, half, terabytes):
     assert bounds.bound_of(GPU, "float32").flops < bounds.bound_of(GPU, "tf32").flops < half * 1e12
 
 
+def test_names_are_whole_words(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA GH200 480GB")
+    monkeypatch.setattr(bounds, "measured_bound", lambda device, dtype: "measured")
+    assert bounds.bound_of(GPU, "half") == "measured"  # it has other memory than an H200
+
+
 def test_measured_bounds_are_those_of_the_fastest(monkeypatch):
     # The first, which takes no time at all, is for warming up; products take 2, 1, 3, 3, 3 s, copies 4 s and 0.5 s.
     taken = [0, 2, 1, 3, 3, 3, 0, 4, 4, 4, 4, 0.5]

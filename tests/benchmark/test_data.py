@@ -11,9 +11,9 @@ from PIL import Image
 
 from pixpro_d2.benchmark import data
 from pixpro_d2.benchmark.plain_pipeline import PlainTwoViews
-from pixpro_d2.data.loader import load_images
 from pixpro_d2.data.mapper import TwoViewMapper
 from pixpro_d2.data.photometric import POLICIES
+from pixpro_d2.data.samples import load_images
 from pixpro_d2.data.scenes import describe_scene, render_scene
 
 

@@ -11,6 +11,7 @@ from pixpro_d2.benchmark.live_memory import LiveMemory
 from pixpro_d2.benchmark.memory import GIB, largest_batch, memory_need, peak_memory
 from pixpro_d2.benchmark.sources import synthetic_batch
 from pixpro_d2.engine.acceleration import prepare_model
+from pixpro_d2.modeling.chunks import image_chunks
 
 
 def test_kept_and_peak_of_a_small_network():
@@ -69,6 +70,39 @@ def test_kept_per_image_is_what_autograd_saves(config):
     expected = (saved_bytes(cfg, 4) - saved_bytes(cfg, 2)) / 2
     assert need["kept per image"] == pytest.approx(expected, rel=0.01)
     assert need["kept per image"] <= need["per image"] < 1.5 * need["kept per image"]
+
+
+def test_parts_count_as_full_ones_and_once():
+    x = torch.ones(4, 10)  # an image has 40 bytes
+
+    def timeline(count):
+        with LiveMemory() as memory:
+            rows = [x[part].exp() + 1 for part in memory.parts(count, size=3)]
+            assert len(rows) == count
+            torch.cat(rows)
+        return memory.timeline
+
+    # Of the second part: a view, its exponentials beside the first part's result, both and the sum; then all results.
+    two, four = timeline(2), timeline(4)
+    assert two == [3 * 40, 3 * 80, 3 * 120, 2 * 80]
+    assert four == [*two[:-1], 4 * 80]
+
+
+def test_need_of_batches_worked_through_in_parts(monkeypatch):
+    """A fine level: a part holds two images, so that the batches that tell the need come in one and in two."""
+    cfg = benchmark_helpers.measured(benchmark_helpers.FPN, "INPUT.PIXPRO.CROP_SIZE", 192)
+    monkeypatch.setattr(image_chunks, "__defaults__", (2 * 24**4,))  # pairs of P3
+    need = memory_need(cfg)
+    model = prepare_model(cfg, build_model(cfg).train())
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    for count, above in ((4, 0.01), (6, 0.06)):
+        with EventStorage(), LiveMemory() as memory:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = sum(model(synthetic_batch(cfg, count)).values())
+            loss.backward()
+        peak = max(memory.timeline)
+        assert 0.999 * peak <= need["fixed"] + count * need["per image"] <= (1 + above) * peak, count
 
 
 def test_states():

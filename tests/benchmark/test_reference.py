@@ -4,7 +4,9 @@ import oracle
 import pytest
 import torch
 from benchmark_helpers import C5, FPN, measured
+from torch.utils.flop_counter import FlopCounterMode
 
+from pixpro_d2.benchmark import timing
 from pixpro_d2.benchmark.plain_lars import PerTensorLARS
 from pixpro_d2.benchmark.plain_loss import propagate, regression_loss
 from pixpro_d2.benchmark.reference import ReferenceStep
@@ -65,6 +67,23 @@ def test_parts_are_those_of_our_step():
     reference = ReferenceStep(cfg)
     parts = time_parts(reference, 1)
     assert list(parts) == [*TrainingStep(cfg).parts, "rest"] and all(seconds > 0 for seconds in parts.values())
+
+
+def test_parts_hold_the_same_arithmetic(monkeypatch):
+    """Forward; a clock that counts operations stands for that of the parts."""
+    cfg = measured(FPN)
+    with FlopCounterMode(display=False) as counter:
+        monkeypatch.setattr(timing.time, "perf_counter", counter.get_total_flops)
+        ours, reference = time_parts(TrainingStep(cfg), 1), time_parts(ReferenceStep(cfg), 1)
+    parts = ("forward online", "forward target", "PPM", "correspondence and loss")
+    assert [ours[part] for part in parts] == [reference[part] for part in parts] and all(ours[part] for part in parts)
+
+
+def test_normalisation_is_part_of_the_loss():
+    reference = ReferenceStep(measured(C5))
+    images = torch.randn(2, 3, 64, 64)
+    for (projection,) in (reference.online(images).values(), reference.target(images).values()):
+        assert not torch.allclose(projection.norm(dim=1), torch.tensor(1.0), atol=0.01)
 
 
 def test_updates_alone_are_the_same():

@@ -67,6 +67,14 @@ def test_synthetic_batches_are_like_the_mappers():
     assert "recipes" not in synthetic_batch(measured(C5), 3)
 
 
+def test_synthetic_views_for_a_model_that_augments_are_rgb():
+    grey = ("INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", [100.0], "MODEL.PIXEL_STD", [50.0])
+    cfg = measured(C5, "INPUT.AUG_DEVICE", "model", *grey)
+    assert synthetic_batch(cfg, 2)["views"].shape == (2, 2, 3, 64, 64)
+    TrainingStep(cfg).step()
+    assert synthetic_batch(measured(C5, *grey), 2)["views"].shape == (2, 2, 1, 64, 64)
+
+
 def test_sources(tmp_path):
     write_images(tmp_path / "images", 4, size=(40, 40))
     cfg = measured(C5, folder=str(tmp_path / "images"))

@@ -13,6 +13,7 @@ from pixpro_d2.data.datasets.video import (
     INDEX,
     count_frames,
     drop_short,
+    drop_without_flow,
     list_frames,
     load_videos,
     register_bdd100k_video,
@@ -53,13 +54,33 @@ def test_videos(root):
     assert list_frames(str(root / "b")) == [f"{root}/b/{i:03d}.png" for i in range(3)]
 
 
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    names = [
+        "a1.png",
+        "a2.png",
+        "a10.png",
+        "b02x1.png",
+        "b2x9.png",
+        "b2x10.png",
+        "b11x1.png",
+        "9.png",
+        "10.png",
+        "².png",
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    # A name that starts with a number comes before one that starts with text, as in the order of text.
+    expected = ["9.png", "10.png", *names[:7], "².png"]
+    assert [os.path.basename(path) for path in list_frames(str(tmp_path))] == expected
+
+
 def test_empty_folders_are_dropped_and_counted(root):
     (root / "empty").mkdir()
     (root / "text").mkdir()
     (root / "text" / "a.txt").write_text("")
     with logged(LOGGER) as messages:
         assert [item["video"] for item in load_videos("x", str(root))] == ["a", "b", "c"]
-    assert messages == ["Data set 'x': 2 of 5 folders have no images."]
+    assert messages == ["Data set 'x': 2 of 5 folders have no frames."]
 
 
 def test_no_video(tmp_path):
@@ -84,6 +105,40 @@ def test_short_videos_are_dropped_and_counted(root):
         drop_short(videos, 6)
     with pytest.raises(UsageError, match="DATASETS.TRAIN has x.png, which is no video: .* video:DIR"):
         drop_short([*videos, {"file_name": "x.png", "image_id": 0}], 1)
+
+
+class _Flow:
+    """Stands in for FlowFiles."""
+
+    root = "flow"
+
+    def __init__(self, videos, skipped=()):
+        self.videos, self.skipped = set(videos), {name: f"{name}/1.png: damaged" for name in skipped}
+
+
+def test_videos_that_can_have_no_flow_are_dropped_and_counted(root):
+    videos = load_videos("x", str(root))
+    with logged(LOGGER) as messages:
+        assert drop_without_flow(videos, _Flow("abcd")) == videos
+        assert drop_without_flow(videos, _Flow("abc", skipped="de")) == videos  # which are of other data sets
+    assert messages == []
+    with logged(LOGGER) as messages:
+        # Of c there is flow, too, but of frames that have been replaced by damaged ones.
+        assert [item["video"] for item in drop_without_flow(videos, _Flow("bc", skipped="ac"))] == ["b"]
+    assert messages == ["Left out 2 of 3 videos, of which no flow could be made, as a/1.png: damaged."]
+    with pytest.raises(
+        UsageError, match="^Nothing is left without 3 of 3 videos, of which .*, as a/1.png: damaged: choose"
+    ):
+        drop_without_flow(videos, _Flow("", skipped="abc"))
+
+
+def test_missing_flow_is_counted_and_named(root):
+    videos = load_videos("x", str(root))
+    message = "^2 of 3 videos have no optical flow in flow, the first is 'b': make it with .*extract_flow"
+    with pytest.raises(UsageError, match=message):
+        drop_without_flow(videos, _Flow("ad"))
+    with pytest.raises(UsageError, match="^1 of 3 videos .* the first is 'c'"):
+        drop_without_flow(videos, _Flow("a", skipped="b"))
 
 
 def _listed(monkeypatch):

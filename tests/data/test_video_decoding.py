@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from data_helpers import logged
 from PIL import Image
 from video_helpers import grey_frames, number_of, write_video
 
@@ -133,6 +134,31 @@ def test_videos_that_break_off(tmp_path, name, reason):
         _numbers(path, 10)
 
 
+@pytest.mark.parametrize(
+    ("stamps", "count", "name", "problem"),
+    [
+        ([i / 10 for i in range(6)], 20, "a.mp4", "error"),
+        ([i / 10 for i in range(6)], 20, "a.MKV", "warning"),  # its sound may go on
+        ([i / 10 for i in range(19)], 20, "a.mkv", None),
+        ([i / 2 for i in range(6)], 20, "a.avi", None),  # frames were left out, but not the end
+        ([i / 30 for i in range(20)], 20, "a.mov", None),  # the rate varies: faster than it is on average
+    ],
+)
+def test_only_a_counted_video_certainly_breaks_off(monkeypatch, stamps, count, name, problem):
+    capture = _Capture(stamps, 10)
+    capture.values[cv2.CAP_PROP_FRAME_COUNT] = count
+    monkeypatch.setattr(cv2, "VideoCapture", lambda *args: capture)
+    with logged("pixpro_d2.data") as messages:
+        if problem == "error":
+            with pytest.raises(VideoError, match=r"^breaks off after 0\.6 of 2\.0 s"):
+                list(read_frames(name, 10))
+        else:
+            list(read_frames(name, 10))
+    assert messages == [f"{name} perhaps breaks off after 0.6 of 2.0 s: its frames so far are taken."] * (
+        problem == "warning"
+    )
+
+
 def test_awkward_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("two words.mp4", "co:lon.mp4", "%05d.mp4", "ünïcode 画像.avi"):
@@ -206,6 +232,13 @@ def test_extract(tmp_path, video):
     assert sorted(path.name for path in folder.glob("*.jpg")) == [f"{i:05d}.jpg" for i in range(1, 11)]
     assert [number_of(Image.open(path)) for path in sorted(folder.glob("*.jpg"))] == list(range(0, 20, 2))
     assert [path.name for path in (tmp_path / "dst").iterdir()] == ["a"]
+
+
+def test_a_source_that_cannot_be_read(tmp_path, video):
+    for name, reason in (("vanished.mp4", "No such file or directory"), ("src", "Is a directory")):
+        with pytest.raises(VideoError, match=rf"^{tmp_path}/{name}: cannot be read \({reason}\)"):
+            extract_frames(str(tmp_path / name), str(tmp_path / "dst" / "a"), 10)
+    assert not list((tmp_path / "dst").iterdir())
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, video, monkeypatch):

@@ -14,6 +14,7 @@ from pixpro_d2.data.reader import UnreadableImage
 from pixpro_d2.data.video_collate import collate_videos
 from pixpro_d2.data.video_mapper import VideoMapper
 from pixpro_d2.errors import UsageError
+from pixpro_d2.flow import native_files
 from pixpro_d2.flow.storage import FlowFiles, write_flow
 
 STEP = 20  # grey levels from a frame to the next
@@ -43,10 +44,8 @@ class _Flow:
         self.size = size
         self.checked = []
 
-    def check(self, video, num_frames, frame_size):
+    def read(self, video, start, steps, num_frames, frame_size):
         self.checked.append((video, num_frames, frame_size))
-
-    def read(self, video, start, steps):
         frames = np.arange(start, start + steps + 1, dtype=np.float16)
         there = np.stack((frames[:-1], frames[1:]), 1)
         arrays = (there, there[::-1, ::-1])
@@ -123,7 +122,7 @@ def test_one_frame_is_plain_pixpro(tmp_path):
     video = _write(tmp_path / "video", [noise(i, 32, 48) for i in range(3)])
     cfg = make_cfg()
     for seed in range(20):
-        # Flow that is set is not touched: an object has neither check nor read.
+        # Flow that is set is not touched: an object has no method read.
         mapper = VideoMapper(cfg, num_frames=1, flow=object(), give_frames=True, swap_p=1.0)
         sample = mapper(video, np.random.default_rng(seed))
         rng = np.random.default_rng(seed)
@@ -169,6 +168,16 @@ def test_the_loader_replaces_a_video(tmp_path, video):
     assert sample["file_name"].startswith(f"{video['file_name']}/")
     ((name, message),) = sample["skipped"]
     assert name == broken["file_name"] and "broken/00002.png" in message
+
+
+def test_flow_is_opened_once(tmp_path, video, monkeypatch):
+    flow = np.zeros((8, 2, 4, 6), np.float16)
+    write_flow(tmp_path / "flow", "video", flow, flow, (32, 48), "none")
+    opened = []
+    load = native_files.load
+    monkeypatch.setattr(native_files, "load", lambda path: opened.append(Path(path).name) or load(path))
+    _mapper(3, flow=FlowFiles(tmp_path / "flow"))(video)
+    assert opened == ["forward.npy", "backward.npy"]
 
 
 def test_flow_files(tmp_path, video):

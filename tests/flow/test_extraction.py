@@ -10,6 +10,7 @@ import pytest
 from data_helpers import logged
 from flow_helpers import Differences, write_plain_frames
 from PIL import Image
+from tqdm import tqdm
 
 from pixpro_d2.errors import UsageError
 from pixpro_d2.flow import FlowFiles, extraction, native_files
@@ -30,7 +31,7 @@ def videos(tmp_path):
 def test_order_and_direction(videos, tmp_path, batch):
     estimator = Differences()
     report = extract(videos, tmp_path / "flow", estimator, batch)
-    assert report == (2, 0, [])
+    assert report == (2, 0, {})
     assert max(estimator.batches) == min(batch, 4)
     forward, backward = (np.load(tmp_path / f"flow/a/{name}.npy") for name in ("forward", "backward"))
     assert forward.shape == backward.shape == (4, 2, 2, 3)
@@ -75,7 +76,7 @@ def _lose_description(videos, out, estimator):
 def test_finished_videos_are_kept(videos, tmp_path):
     extract(videos, tmp_path / "flow", Differences())
     estimator = Differences()
-    assert extract(videos, tmp_path / "flow", estimator) == (0, 2, [])
+    assert extract(videos, tmp_path / "flow", estimator) == (0, 2, {})
     assert estimator.batches == []
 
 
@@ -84,18 +85,64 @@ def test_what_does_not_match_is_made_anew(videos, tmp_path, change):
     out = tmp_path / "flow"
     extract(videos, out, Differences())
     change(videos, out, Differences())
-    assert extract(videos, out, Differences()) == (1, 1, [])
+    assert extract(videos, out, Differences()) == (1, 1, {})
     files = FlowFiles(out)
     files.check("a", len(os.listdir(videos / "a")), Image.open(videos / "a/00000.png").size[::-1])
-    assert extract(videos, out, Differences()) == (0, 2, [])
+    assert extract(videos, out, Differences()) == (0, 2, {})
 
 
-@pytest.mark.parametrize(("attribute", "value"), [("name", "others"), ("scale", 4)])
-def test_flow_of_another_estimator_is_made_anew(videos, tmp_path, attribute, value):
-    extract(videos, tmp_path / "flow", Differences())
+@pytest.mark.parametrize(
+    ("attribute", "value", "named"),
+    [
+        ("name", "others", "differences at 1/8 of the resolution, not by others at 1/8"),
+        ("scale", 4, "differences at 1/8 of the resolution, not by differences at 1/4"),
+    ],
+)
+def test_flow_of_another_estimator_is_not_replaced_unasked(videos, tmp_path, attribute, value, named):
+    out = tmp_path / "flow"
+    extract(videos, out, Differences())
+    shutil.rmtree(out / "a")
     estimator = Differences()
     setattr(estimator, attribute, value)
-    assert extract(videos, tmp_path / "flow", estimator) == (2, 0, [])
+    with pytest.raises(UsageError, match=f"flow/b has flow by {named}: choose another folder, .*--overwrite"):
+        extract(videos, out, estimator)
+    assert estimator.batches == [] and not (out / "a").exists()
+    assert extract(videos, out, estimator, overwrite=True) == (2, 0, {})
+    assert extract(videos, out, estimator, overwrite=True) == (0, 2, {})  # goes on where it was broken off
+    assert extract(videos, out, estimator) == (0, 2, {})
+
+
+def test_flow_of_other_frames_is_made_anew(videos, tmp_path):
+    out = tmp_path / "flow"
+    extract(videos, out, Differences())
+    write_plain_frames(videos / "b", (10, 20, 41))  # as many, of the same size
+    assert extract(videos, out, Differences()) == (1, 1, {})
+    assert FlowFiles(out).read("b", 1, 1)[0][0, 0, 0, 0] == 21
+    content = json.loads((out / "b/flow.json").read_text())
+    (out / "b/flow.json").write_text(json.dumps(content | {"fingerprint": None}))  # as of rendered video
+    assert extract(videos, out, Differences()) == (0, 2, {})
+
+
+def test_flow_that_was_being_replaced_is_kept(videos, tmp_path):
+    out = tmp_path / "flow"
+    extract(videos, out, Differences())
+    os.rename(out / "a", out / ".a.stale")  # here the process was killed
+    assert extract(videos, out, Differences()) == (0, 2, {})
+    assert sorted(os.listdir(out)) == ["a", "b", "manifest.json"]
+
+
+def test_parts_make_up_the_whole(videos, tmp_path):
+    write_plain_frames(videos / "c", (1, 2))
+    _leave_one(videos / "a")
+    out = tmp_path / "flow"
+    assert extract(videos, out, Differences(), part=(2, 2)) == (1, 0, {})
+    assert sorted(os.listdir(out)) == ["b", "manifest.json"]
+    assert list(extract(videos, out, Differences(), part=(1, 2)).skipped) == ["a"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert list(manifest["videos"]) == ["b", "c"] and list(manifest["skipped"]) == ["a"]
+    assert extract(videos, out, Differences(), part=(2, 2)) == (0, 1, {})
+    assert list(FlowFiles(out).skipped) == ["a"]  # which is of the other part
+    assert extract(videos, out, Differences(), part=(4, 4)) == (0, 0, {})  # there are three
 
 
 def _break_frame(folder):
@@ -126,9 +173,57 @@ def test_a_bad_video_is_named_and_skipped(videos, tmp_path, damage):
     with logged("pixpro_d2.flow") as messages:
         report = extract(videos, tmp_path / "flow", Differences(), batch=2)
     assert (report.written, report.kept, len(report.skipped)) == (1, 0, 1)
-    assert re.search(f"videos/a.*{named}", report.skipped[0])
-    assert any(report.skipped[0] in message for message in messages)
+    assert re.search(f"videos/a.*{named}", report.skipped["a"])
+    assert any(report.skipped["a"] in message for message in messages)
     assert sorted(os.listdir(tmp_path / "flow")) == ["b", "manifest.json"]
+    assert FlowFiles(tmp_path / "flow").skipped == report.skipped
+    write_plain_frames(videos / "a", VALUES)
+    assert extract(videos, tmp_path / "flow", Differences()) == (1, 1, {})
+    assert FlowFiles(tmp_path / "flow").skipped == {}
+
+
+class _During(Differences):
+    """Calls ``act`` when the second pair of frames is asked for."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+
+    def __call__(self, first, second):
+        if len(self.batches) == 2:  # there and back
+            self.act()
+        return super().__call__(first, second)
+
+
+def test_videos_that_vanish_or_change_are_skipped(videos, tmp_path, monkeypatch):
+    def act():
+        shutil.rmtree(videos / "a")  # which is at work
+        shutil.rmtree(videos / "b")
+        (videos / "c/00000.png").unlink()
+
+    for name in "cd":
+        write_plain_frames(videos / name, (1, 2, 3))
+    report = extract(videos, tmp_path / "flow", _During(act), batch=1)
+    assert (report.written, report.kept) == (1, 0)
+    assert [report.skipped[name].removeprefix(f"{videos}/") for name in "bc"] == [
+        "b: No such file or directory",
+        "c: 2 frames, but 3 a moment ago",
+    ]
+    assert report.skipped["a"].startswith(f"{videos}/a/00003.png")  # 2 was read already
+    # Gone between the listing of the videos and the look at their frames.
+    load = extraction.load_videos
+    monkeypatch.setattr(extraction, "load_videos", lambda *args: load(*args) + [{"file_name": "x", "video": "x"}])
+    assert extract(videos, tmp_path / "flow", Differences()).skipped["x"] == "x: No such file or directory"
+
+
+@pytest.mark.parametrize("damage", [None, _break_frame])
+def test_the_progress_comes_to_its_end(videos, tmp_path, monkeypatch, damage):
+    bars = []
+    monkeypatch.setattr(extraction, "tqdm", lambda *args, **options: bars.append(tqdm(*args, **options)) or bars[-1])
+    if damage:
+        damage(videos / "a")
+    extract(videos, tmp_path / "flow", Differences(), batch=1)
+    assert [(bar.n, bar.total) for bar in bars] == [(2, 2), (4 + 2, 4 + 2)]
 
 
 def test_frames_that_are_stored_turned(videos, tmp_path):
@@ -138,9 +233,9 @@ def test_frames_that_are_stored_turned(videos, tmp_path):
         exif = image.getexif()
         exif[0x0112] = 6
         image.save(path, exif=exif)
-    assert extract(videos, tmp_path / "flow", Differences()) == (2, 0, [])
+    assert extract(videos, tmp_path / "flow", Differences()) == (2, 0, {})
     FlowFiles(tmp_path / "flow").check("b", 3, (24, 16))
-    assert extract(videos, tmp_path / "flow", Differences()) == (0, 2, [])
+    assert extract(videos, tmp_path / "flow", Differences()) == (0, 2, {})
 
 
 def test_too_small_a_disk_is_told_before(videos, tmp_path, monkeypatch):
@@ -166,11 +261,11 @@ def test_a_disk_that_gets_full_is_named_and_the_run_can_go_on(videos, tmp_path, 
         return open("/dev/full" if ".b.partial" in str(path) else path, mode)
 
     monkeypatch.setattr(native_files, "open", full, raising=False)
-    with pytest.raises(UsageError, match="disk of .*flow is full.*keeps the 1 finished"):
+    with pytest.raises(UsageError, match="disk of .*flow is full.*keeps the finished"):
         extract(videos, out, Differences())
-    assert os.listdir(out) == ["a"]
+    assert sorted(os.listdir(out)) == ["a", "manifest.json"]
     monkeypatch.undo()
-    assert extract(videos, out, Differences()) == (1, 1, [])
+    assert extract(videos, out, Differences()) == (1, 1, {})
 
 
 def test_an_interrupt_leaves_whole_videos(videos, tmp_path):
@@ -180,9 +275,28 @@ def test_an_interrupt_leaves_whole_videos(videos, tmp_path):
                 raise KeyboardInterrupt
             return super().__call__(first, second)
 
+    write_plain_frames(videos / "c", [1])
     with pytest.raises(KeyboardInterrupt):
         extract(videos, tmp_path / "flow", Interrupted(), batch=1)
-    assert os.listdir(tmp_path / "flow") == ["a"]
+    assert sorted(os.listdir(tmp_path / "flow")) == ["a", "manifest.json"]
+    manifest = json.loads((tmp_path / "flow/manifest.json").read_text())
+    assert list(manifest["videos"]) == ["a"] and list(manifest["skipped"]) == ["c"]
+
+
+@pytest.mark.parametrize(("place", "reason"), [("file", "File exists"), ("file/flow", "Not a directory")])
+def test_places_that_cannot_be_written_are_named(videos, tmp_path, place, reason):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=rf"/{place} cannot be read or written \({reason}\): choose another folder"):
+        extract(videos, tmp_path / place, Differences())
+
+
+def test_an_error_without_a_file_name(videos, tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError("too many links")
+
+    monkeypatch.setattr(extraction, "stream_flow", fail)
+    with pytest.raises(UsageError, match=r"/flow cannot be read or written \(too many links\)"):
+        extract(videos, tmp_path / "flow", Differences())
 
 
 def test_folders_without_videos_and_with_other_files(videos, tmp_path):

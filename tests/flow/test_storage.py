@@ -1,6 +1,5 @@
 """Files of optical flow: this project's, and those of the reference."""
 
-import json
 import os
 import pickle
 import shutil
@@ -8,20 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from flow_helpers import Payload
+from flow_helpers import SIZE, Payload, flow, write_native
 
 from pixpro_d2.errors import UsageError
-from pixpro_d2.flow import FlowFiles, write_flow, write_manifest
-from pixpro_d2.flow.native_files import FlowInfo, read_info, stream_flow
-
-SIZE = (16, 24)  # of frames; their flow has 2 x 3 pixels
-STEPS = 5
-
-
-def flow(seed=0, steps=STEPS, size=(2, 3)):
-    """Forward and backward flow with a value of its own everywhere, exact in float16."""
-    values = np.random.default_rng(seed).permutation(2 * steps * 2 * size[0] * size[1]) / 8
-    return tuple(values.reshape(2, steps, 2, *size).astype(np.float32))
+from pixpro_d2.flow import FlowFiles, write_flow
+from pixpro_d2.flow.native_files import FlowInfo, fingerprint
 
 
 def write_reference(root, video, forward, backward, **options):
@@ -29,10 +19,6 @@ def write_reference(root, video, forward, backward, **options):
     for name, steps in (("forward", forward), ("backward", backward[::-1].copy())):
         (root / name).mkdir(parents=True, exist_ok=True)
         torch.save(torch.tensor(steps), root / name / f"{video}.pth", **options)
-
-
-def write_native(root, video, forward, backward):
-    write_flow(str(root), video, forward, backward, SIZE, "exact")
 
 
 @pytest.fixture(params=[write_native, write_reference], ids=["native", "reference"])
@@ -229,76 +215,49 @@ def test_files_can_be_sent_to_a_worker(files):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(files)).read("a", 0, 5)[0], forward)
 
 
-def test_what_is_written_beside_the_arrays(tmp_path):
-    write_native(tmp_path, "b", *flow())
-    write_flow(tmp_path, "a", *map(torch.from_numpy, flow(1, steps=2, size=(3, 4))), [17, 25], "dis")
-    expected = {"video": "a", "frames": 3, "frame_size": [17, 25], "flow_size": [3, 4], "estimator": "dis"}
-    content = json.loads((tmp_path / "a/flow.json").read_text())
-    assert content == {**expected, "scale": 6.25, "version": 1}  # 25 / 4 is more than 17 / 3
-    assert read_info(tmp_path, "a") == FlowInfo("a", 3, (17, 25), (3, 4), "dis")
-    assert sorted(os.listdir(tmp_path / "a")) == ["backward.npy", "flow.json", "forward.npy"]
-    assert np.load(tmp_path / "a/forward.npy").dtype == np.float16
-    (tmp_path / ".c.partial").mkdir()  # of a process that is at it, or was killed
-    (tmp_path / ".c.partial/flow.json").write_text("{}")
-    assert write_manifest(tmp_path) == 2
-    manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert manifest["version"] == 1 and list(manifest["videos"]) == ["a", "b"]
-    assert manifest["videos"]["a"] == content
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 0}', '{"version": 1, "video": "a"}'])
-def test_no_description_is_read_from_other_files(tmp_path, text):
-    (tmp_path / "a").mkdir()
-    assert read_info(tmp_path, "a") is None
-    (tmp_path / "a/flow.json").write_text(text)
-    assert read_info(tmp_path, "a") is None
-
-
-def test_the_size_in_memory_is_that_of_the_files(tmp_path):
-    info = FlowInfo("a", 400, (720, 1280), (90, 160), "dis")
-    assert info.num_bytes == 2 * 399 * 2 * 90 * 160 * 2  # 23 MB a direction, half of the reference's 46 MB
-    write_native(tmp_path, "a", *flow())
-    headers = 2 * 128
-    size = sum((tmp_path / "a" / name).stat().st_size for name in ("forward.npy", "backward.npy"))
-    assert read_info(tmp_path, "a").num_bytes == size - headers
-
-
-def _failing(forward, backward, error):
-    yield forward[:2], backward[:2]
-    raise error
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no flow"), KeyboardInterrupt(), OSError(28, "No space left")])
-def test_a_failure_keeps_the_old_flow_and_leaves_nothing_else(tmp_path, error):
-    old, new = flow(0), flow(1)
-    write_native(tmp_path, "a", *old)
-    info = read_info(tmp_path, "a")
+def test_videos_are_listed_without_opening_them(tmp_path):
     for name in ("a", "b"):
-        with pytest.raises(type(error)):
-            stream_flow(tmp_path, info._replace(video=name), _failing(*new, error))
-    assert os.listdir(tmp_path) == ["a"]
-    np.testing.assert_array_equal(FlowFiles(tmp_path).read("a", 0, 5)[0], old[0])
+        write_native(tmp_path / "native", name, *flow())
+        write_reference(tmp_path / "reference", name, *flow())
+        (tmp_path / "native" / name / "forward.npy").write_bytes(b"")
+        (tmp_path / "reference/forward" / f"{name}.pth").write_bytes(b"")
+    (tmp_path / "native/.c.partial").mkdir()
+    (tmp_path / "native/manifest.json").write_text("{}")
+    (tmp_path / "reference/forward/c.pth").write_bytes(b"")  # without its other half
+    for root in ("native", "reference"):
+        assert FlowFiles(tmp_path / root).videos == {"a", "b"}
+        assert FlowFiles(tmp_path / root).skipped == {}
 
 
-@pytest.mark.parametrize("parts", [(slice(0, 4),), (slice(0, 5), slice(0, 1)), ()])
-def test_missing_and_surplus_steps_are_no_flow(tmp_path, parts):
-    forward, backward = flow()
-    info = FlowInfo("a", 6, SIZE, (2, 3), "exact")
-    with pytest.raises(ValueError, match="'a'"):
-        stream_flow(tmp_path, info, [(forward[part], backward[part]) for part in parts])
-    with pytest.raises(ValueError, match="'a'"):
-        write_flow(tmp_path, "a", forward, backward[:4], SIZE, "exact")
-    assert os.listdir(tmp_path) == []
-
-
-def test_new_flow_takes_the_place_of_old_and_of_what_a_killed_process_left(tmp_path):
-    write_native(tmp_path, "a", *flow(0, steps=3))
-    for name in (".a.partial", ".a.stale"):
+def test_frames_of_another_video_are_told(tmp_path):
+    videos = {}
+    first, last = "12345", "6789"  # together what CRC-32 is known to give CBF43926 for
+    contents = {"a": (first, "x", last), "b": (first, "x", "y"), "c": ("y", "x", last), "d": (first, "y", last)}
+    for name, frames in contents.items():
         (tmp_path / name).mkdir()
-        (tmp_path / name / "forward.npy").write_text("half")
-    new = flow(1)
-    write_native(tmp_path, "a", *new)
-    assert os.listdir(tmp_path) == ["a"]
-    files = FlowFiles(tmp_path)
-    files.check("a", 6, SIZE)
-    np.testing.assert_array_equal(files.read("a", 0, 5)[0], new[0])
+        videos[name] = [str(tmp_path / name / f"{i}.jpg") for i in range(3)]
+        for path, content in zip(videos[name], frames):
+            with open(path, "w") as file:
+                file.write(content)
+    assert fingerprint(videos["a"]) == "cbf43926"
+    for root, mark in (("flow", fingerprint(videos["a"])), ("unmarked", None)):
+        write_flow(tmp_path / root, "a", *flow(steps=2), SIZE, "exact", mark)
+    files = FlowFiles(tmp_path / "flow")
+    for name in ("a", "d"):  # the frame in the middle is not looked at
+        files.check("a", 3, SIZE, videos[name])
+    files.check("a", 3, SIZE)
+    for name in ("b", "c"):
+        with pytest.raises(
+            UsageError, match=f"does not fit the video 'a': it is of other frames than those in .*/{name};"
+        ):
+            files.check("a", 3, SIZE, videos[name])
+        FlowFiles(tmp_path / "unmarked").check("a", 3, SIZE, videos[name])
+
+
+def test_a_check_while_reading(files):
+    files, forward, _ = files
+    np.testing.assert_array_equal(files.read("a", 1, 2, 6, SIZE)[0], forward[1:3])
+    with pytest.raises(UsageError, match="has 5 steps, but the video 'a' has 7 frames"):
+        files.read("a", 1, 2, 7, SIZE)
+    with pytest.raises(UsageError, match="does not fit the video 'a'.*17 x 24"):
+        files.read("a", 1, 2, 6, (17, 24))

@@ -12,7 +12,10 @@ from pixpro_d2.engine import acceleration
 from pixpro_d2.tools import benchmark, benchmark_gpu
 
 TINY = [str(option) for option in (*configs.TINY, *RESNET18)]
-PARTS = ["data", "input", "forward online", "forward target", "correspondence and loss", "backward", "optimiser", "EMA"]
+PARTS = [
+    "data", "input", "forward online", "forward target", "PPM", "correspondence and loss", "backward", "optimiser",
+    "EMA",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -103,10 +106,11 @@ def test_all_gpu_rows_at_their_smallest(tmp_path, capsys, monkeypatch):
         assert list(result["parts"]) == [*PARTS, "rest"]
         rate = result["images_per_second_overall" if row.source == "loader" else "images_per_second"]
         rate = rate if row.source == "loader" else rate["median"]
-        (line,) = (line for line in text.splitlines() if line.startswith(f"| {row.what} "))
-        assert f"| {rate:.0f} " in line
+        line, checks = (line for line in text.splitlines() if line.startswith(f"| {row.what} "))
+        assert f"| {rate:.0f} " in line and "not on a GPU" in checks
     assert "| pixpro_fpn.yaml" in text and "aten::mkldnn_convolution" in text
-    assert text.count("| 100% ") == 1 and "2100 images/s on an H200" in text and "90% of the first" in text
+    (first, _) = (line for line in text.splitlines() if line.startswith(f"| {benchmark_gpu.ROWS[0].what} "))
+    assert "| 100% " in first and "2100 images/s on an H200" in first and "90% of the first" in text
 
 
 def test_a_row_that_does_not_fit_is_a_row():
@@ -123,6 +127,20 @@ def test_a_row_that_does_not_fit_is_a_row():
     assert cells[1][2] == "out of memory"
     assert cells[2][1:4] == ["90% of the first", "40", "50%"]  # the loader's overall rate
     assert cells[3][1:4] == ["60% of the first", "50", "62%"]
+
+
+def test_checks_of_rows():
+    rows = {
+        "eager": {"copied_gradients": 0, "waits": []},
+        "compiled": {"copied_gradients": 3, "waits": ["step.py:7", "loop.py:9"]},
+        "large": "out of memory",
+        "here": {"copied_gradients": 1, "waits": None},
+    }
+    lines = benchmark_gpu.checks_table(rows).splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells == [
+        ["eager", "0", "0"], ["compiled", "3", "2: step.py:7, loop.py:9"], ["here", "1", "not on a GPU"],
+    ]  # fmt: skip
 
 
 def test_without_a_gpu_there_is_nothing_to_measure():

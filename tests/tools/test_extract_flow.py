@@ -44,8 +44,25 @@ def test_flow_by_the_default_estimator(videos, tmp_path, capsys, scale):
 
 def test_flow_by_raft(videos, tmp_path):
     assert run(videos, tmp_path / "flow", "--estimator", "raft_small", "--weights", "random") == 0
-    assert read_info(tmp_path / "flow", "a") == ("a", 4, (64, 96), (8, 12), "raft_small (random)")
+    assert read_info(tmp_path / "flow", "a")[:5] == ("a", 4, (64, 96), (8, 12), "raft_small (random)")
     FlowFiles(tmp_path / "flow").check("a", 4, (64, 96))
+
+
+def test_another_scale_has_to_be_asked_for(videos, tmp_path):
+    assert run(videos, tmp_path / "flow") == 0
+    assert "flow/a has flow by dis at 1/8" in run(videos, tmp_path / "flow", "--scale", 4)
+    assert run(videos, tmp_path / "flow", "--scale", 4, "--overwrite") == 0
+    assert read_info(tmp_path / "flow", "a").flow_size == (16, 24)
+
+
+def test_parts(videos, tmp_path, capsys):
+    (videos / "a").rename(videos / "b")
+    write_plain_frames(videos / "a", [1])
+    assert run(videos, tmp_path / "flow", "--part", "2/2") == 0
+    assert run(videos, tmp_path / "flow", "--part", "1/2") == 1
+    for words in ("0/2", "3/2", "2", "a/b"):
+        assert run(videos, tmp_path / "flow", "--part", words) == 2
+        assert f"argument --part: invalid part value: '{words}'" in capsys.readouterr().err
 
 
 def test_a_skipped_video_gives_exit_status_1(videos, tmp_path, capsys):
@@ -58,6 +75,11 @@ def test_a_folder_that_is_not_there(tmp_path):
     message = run(tmp_path / "nowhere", tmp_path / "flow")
     assert message.startswith("error: ") and "nowhere" in message and "\n" not in message
     assert not (tmp_path / "flow").exists()
+
+
+def test_a_file_in_the_place_of_out(videos, tmp_path):
+    (tmp_path / "flow").write_text("")
+    assert run(videos, tmp_path / "flow").startswith(f"error: {tmp_path}/flow cannot be read or written (File exists)")
 
 
 def test_options_that_cannot_be_met(videos, tmp_path, capsys):

@@ -4,6 +4,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import time
+from pathlib import Path
 
 import pytest
 from video_helpers import grey_frames, write_video
@@ -154,17 +156,66 @@ def test_other_frames_are_not_taken_for_finished(tmp_path, source, change, messa
 
 def test_a_place_that_cannot_be_written(tmp_path, source):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SystemExit, match=r"^error: .*file/.*: the frames of .* cannot be written \(Not a directory\)"):
+    with pytest.raises(SystemExit, match=r"^error: The folder .*/file cannot be made \(File exists\): choose another"):
         main([str(source), str(tmp_path / "file"), "--fps", "10", "--workers", "2"])
+    (tmp_path / "dst").mkdir()
+    (tmp_path / "dst" / "b").write_text("")
+    with pytest.raises(SystemExit, match=r"^error: .*dst/b: the frames of .* cannot be written \(Not a directory\)"):
+        main([str(source), str(tmp_path / "dst"), "--fps", "10", "--workers", "2"])
 
 
 @pytest.mark.skipif(
     multiprocessing.get_start_method() != "fork", reason="the processes must inherit a changed function"
 )
-def test_a_process_that_dies(tmp_path, source, monkeypatch):
-    monkeypatch.setattr(video_decoding, "write_frames", lambda *args: os._exit(1))
-    with pytest.raises(SystemExit, match="^error: A process died, perhaps for lack of memory: .* fewer --workers"):
+def test_a_process_that_dies_takes_one_video_with_it(tmp_path, source, monkeypatch, capsys):
+    write_frames = video_decoding.write_frames
+
+    def write(frames, folder, *args):
+        if folder.endswith("/.day_a.tmp"):
+            (Path(folder) / "00001.jpg").touch()
+            os._exit(1)
+        return write_frames(frames, folder, *args)
+
+    for i in range(3):  # more than there are processes, before and behind it
+        for name in (f"c{i}.mp4", f"e{i}.mp4"):
+            shutil.copy(source / "b.mp4", source / name)
+    monkeypatch.setattr(video_decoding, "write_frames", write)
+    assert _run(source, tmp_path / "dst", "--fps", 10) == 1
+    names = ["b", "c0", "c1", "c2", "e0", "e1", "e2"]
+    assert sorted(os.listdir(tmp_path / "dst")) == [*names, "manifest.json"]
+    assert list(json.loads((tmp_path / "dst" / "manifest.json").read_text())["videos"]) == names
+    assert f"{source}/day/a.avi: decoding it killed its process" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(
+    multiprocessing.get_start_method() != "fork", reason="the processes must inherit a changed function"
+)
+def test_the_manifest_lists_what_an_interrupted_run_has_finished(tmp_path, source, monkeypatch):
+    write_frames = video_decoding.write_frames
+
+    def write(frames, folder, *args):
+        if folder.endswith("/.day_a.tmp"):
+            while not (tmp_path / "dst" / "b" / "video.json").exists():
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+        return write_frames(frames, folder, *args)
+
+    monkeypatch.setattr(video_decoding, "write_frames", write)
+    with pytest.raises(KeyboardInterrupt):
         main([str(source), str(tmp_path / "dst"), "--fps", "10", "--workers", "2"])
+    assert list(json.loads((tmp_path / "dst" / "manifest.json").read_text())["videos"]) == ["b"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"frames": 20}', "\0" * 20])
+def test_a_damaged_record_is_of_an_unfinished_video(tmp_path, source, text):
+    target = tmp_path / "dst"
+    assert _run(source, target, "--fps", 10) == 0
+    (target / "b" / "video.json").write_text(text)
+    (target / "b" / "00001.jpg").write_text("perhaps damaged as well")
+    assert _run(source, target, "--fps", 10) == 0
+    assert _counts(target) == {"b": 20, "day_a": 10}
+    assert (target / "b" / "00001.jpg").stat().st_size > 100
+    assert list(json.loads((target / "manifest.json").read_text())["videos"]) == ["b", "day_a"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import time
 from pathlib import Path
 
@@ -21,9 +22,17 @@ SETTLED = 2.0  # seconds after which a folder that changes again certainly gets 
 
 
 def list_frames(folder):
-    """Paths of the image files in ``folder``, sorted by name; told by their extension, hidden ones left out."""
+    """Paths of the image files in ``folder``, told by their extension, hidden ones left out.
+
+    They are sorted by name, numbers in it by their value: frame9.jpg comes before frame10.jpg.
+    """
     names = (name for name in os.listdir(folder) if name.lower().endswith(EXTENSIONS) and not name.startswith("."))
-    return [os.path.join(folder, name) for name in sorted(names)]
+    return [os.path.join(folder, name) for name in sorted(names, key=_natural)]
+
+
+def _natural(name):
+    # Text and numbers take turns, so that only like is compared with like. The name decides between 1 and 01.
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
 def count_frames(root):
@@ -79,7 +88,7 @@ def load_videos(name, root):
     if not dicts:
         raise UsageError(f"Data set '{name}': no sub-folder of {os.path.abspath(root)} has frames of a video.")
     if len(dicts) < len(counts):
-        logger.warning(f"Data set '{name}': {len(counts) - len(dicts)} of {len(counts)} folders have no images.")
+        logger.warning(f"Data set '{name}': {len(counts) - len(dicts)} of {len(counts)} folders have no frames.")
     return dicts
 
 
@@ -99,6 +108,33 @@ def drop_short(videos, n_frames):
     if len(long) < len(videos):
         logger.warning(f"Left out {len(videos) - len(long)} of {len(videos)} videos, shorter than {n_frames} frames.")
     return long
+
+
+def drop_without_flow(videos, flow):
+    """Those of ``videos`` that have their optical flow in files, without those that it could not be made for.
+
+    Args:
+        videos (list[dict]): of :func:`load_videos`, of two frames or more.
+        flow (FlowFiles): the files, of which none is opened.
+
+    Raises:
+        UsageError: when flow is missing, or was made for none.
+    """
+    skipped, there = flow.skipped, flow.videos
+    found = [video for video in videos if video["video"] not in skipped]
+    missing = [video["video"] for video in found if video["video"] not in there]
+    if missing:
+        raise UsageError(
+            f"{len(missing)} of {len(videos)} videos have no optical flow in {flow.root}, the first is '{missing[0]}': "
+            "make it with python -m pixpro_d2.tools.extract_flow."
+        )
+    if len(found) < len(videos):
+        reason = next(skipped[video["video"]] for video in videos if video["video"] in skipped)
+        message = f"{len(videos) - len(found)} of {len(videos)} videos, of which no flow could be made, as {reason}"
+        if not found:
+            raise UsageError(f"Nothing is left without {message}: choose other videos.")
+        logger.warning(f"Left out {message}.")
+    return found
 
 
 def register_video(name, root):
