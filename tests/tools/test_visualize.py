@@ -233,7 +233,12 @@ def test_a_single_frame_gives_the_picture_of_an_image(videos, monkeypatch):
             ["MODEL.PIXPRO.FLOW.FILES", "elsewhere"],
             "error: There is no folder of optical flow .*elsewhere",
         ),
-        ("videos", 2, ["INPUT.PIXPRO.N_FRAMES", "2"], "error: 1 of . videos have no optical flow in .*, the first is .short.: make it"),
+        (
+            "videos",
+            2,
+            ["INPUT.PIXPRO.N_FRAMES", "2"],
+            "error: 1 of . videos have no optical flow in .*, the first is .short.: make it",
+        ),
     ],
 )
 def test_mistakes_with_videos_are_one_line(videos, tmp_path, command, folder, count, opts, message):
