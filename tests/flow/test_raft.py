@@ -57,7 +57,8 @@ def test_what_the_network_is_given():
 def test_parts_of_a_batch_are_the_whole():
     first, second = frames(5, 128, 136, 0), frames(5, 128, 136, 1)
     whole, parts = (RAFT(Recorder(), "stub", sub_batch=size)(first, second) for size in (5, 2))
-    assert whole.shape == (5, 2, 16, 17) and torch.equal(whole, parts)
+    assert whole.shape == (5, 2, 16, 17)
+    torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-5)  # interpolation of other batches rounds otherwise
     assert whole[:, 0, 0, 0].unique().numel() == 5
 
 

@@ -229,7 +229,7 @@ def test_released_validity_of_a_small_flow():
 
 def test_released_validity_of_a_small_flow_at_full_resolution():
     there, back = there_and_back(np.random.default_rng(3), smooth_flows, 1, (10, 15))
-    alphas = (0.001, 0.03)
+    alphas = (0.001, 0.4)  # the diagonal that divides alpha2 is four times the flow's
     points = np.random.default_rng(4).uniform(0, 1, (2, 500)) * np.array([SIZE[1] - 1, SIZE[0] - 1]).reshape(2, 1)
     _, valid = track_points(as_points(points), as_motion(there, back, SIZE), "legacy", *alphas)
     x, y = np.rint(points).astype(int)
