@@ -1,6 +1,5 @@
 """What was measured where, for people and for programs."""
 
-import json
 import platform
 import sys
 from pathlib import Path
@@ -8,8 +7,6 @@ from pathlib import Path
 import detectron2
 import torch
 import torchvision
-
-from ..checkpoint.writing import write_file
 
 
 def environment(device):
@@ -35,8 +32,3 @@ def processor():
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def write_json(path, report):
-    """Write a dict as JSON, completely or not at all."""
-    return write_file(path, lambda partial: Path(partial).write_text(json.dumps(report, indent=2) + "\n"))

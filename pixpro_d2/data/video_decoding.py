@@ -1,6 +1,5 @@
 """The frames of one video file, some of them a second, as a folder of numbered JPEGs."""
 
-import json
 import logging
 import math
 import os
@@ -10,6 +9,7 @@ from pathlib import Path
 import cv2
 
 from ..errors import UsageError
+from ..json_files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -130,11 +130,8 @@ def partial_folder(folder):
 
 def read_record(folder):
     """What :func:`extract_frames` returned for ``folder``; None where it made none, or its record is damaged."""
-    try:
-        record = json.loads(Path(folder, RECORD).read_text(encoding="utf-8"))
-        return record if record.keys() >= FIELDS else None
-    except (OSError, ValueError, AttributeError):
-        return None
+    record = read_json(Path(folder, RECORD))
+    return record if isinstance(record, dict) and record.keys() >= FIELDS else None
 
 
 def extract_frames(source, folder, fps, short_side=None, quality=95):
@@ -168,7 +165,7 @@ def extract_frames(source, folder, fps, short_side=None, quality=95):
             "source_bytes": source_bytes,
             "asked": {"fps": fps, "short_side": short_side, "quality": quality},
         }
-        Path(partial, RECORD).write_text(json.dumps(record), encoding="utf-8")
+        write_json(Path(partial, RECORD), record)
         if read_record(folder) is None and os.path.exists(os.path.join(folder, RECORD)):
             shutil.rmtree(folder)
         os.rename(partial, folder)

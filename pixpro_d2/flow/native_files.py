@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import UsageError
+from ..json_files import read_json, write_json
 
 VERSION = 1
 ARRAYS = ("forward.npy", "backward.npy")
@@ -115,7 +116,7 @@ def stream_flow(root, info, batches):
                     file.write(np.ascontiguousarray(steps, dtype="<f2"))
             if not forward.tell() == backward.tell() == end:
                 raise ValueError(f"the steps of '{info.video}' do not make up an array of the shape {info.shape}")
-        (partial / INFO).write_text(json.dumps(info._asdict() | {"scale": info.scale, "version": VERSION}) + "\n")
+        write_json(partial / INFO, info._asdict() | {"scale": info.scale, "version": VERSION})
         if folder.exists():
             os.rename(folder, stale)
         os.rename(partial, folder)
@@ -149,11 +150,8 @@ def read_info(root, video):
 
 def _read(path):
     """What this version wrote to a JSON file, an empty dict for any other file and for none."""
-    try:
-        content = json.loads(path.read_text())
-        return content if content["version"] == VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    content = read_json(path)
+    return content if isinstance(content, dict) and content.get("version") == VERSION else {}
 
 
 def write_manifest(root, skipped=None):

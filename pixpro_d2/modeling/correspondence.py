@@ -88,10 +88,14 @@ def pairs_within(centers_q, centers_k, unit, pos_ratio):
     Returns:
         Tensor: (N, Lq, Lk) bool.
     """
-    # Differences rather than torch.cdist's expanded squares, which cancel near the threshold.
-    dx = (centers_q[:, :, None, 0] - centers_k[:, None, :, 0]).square()
-    dy = (centers_q[:, :, None, 1] - centers_k[:, None, :, 1]).square()
-    return dx + dy < (pos_ratio * unit).square()[:, None, None]
+    limit = (pos_ratio * unit).square()[:, None, None]
+    pairs = []
+    for part in image_chunks(len(unit), centers_q.shape[1] * centers_k.shape[1]):
+        # Differences rather than torch.cdist's expanded squares, which cancel near the threshold.
+        dx = (centers_q[part, :, None, 0] - centers_k[part, None, :, 0]).square()
+        dy = (centers_q[part, :, None, 1] - centers_k[part, None, :, 1]).square()
+        pairs.append(dx + dy < limit[part])
+    return torch.cat(pairs)
 
 
 def positive_pairs(boxes_q, boxes_k, grid_q, grid_k, pos_ratio):

@@ -5,14 +5,12 @@ frame and the second another, m steps away. The centres of the query's bins foll
 from there on they are matched as those of two crops of one image are.
 """
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from .chunks import image_chunks
 from .correspondence import BoxCorrespondence, bin_centers, bin_diagonals, pairs_within
 from .flow_points import FlowScale, Motion, track_points
 
@@ -113,11 +111,9 @@ class FlowCorrespondence(BoxCorrespondence):
             return super().__call__(geometry.boxes, grids)
         unit = torch.maximum(*(bin_diagonals(box, grid) for box, grid in zip(geometry.boxes, grids)))
         centers = [bin_centers(box, grid) for box, grid in zip(geometry.boxes, grids)]
-        parts = image_chunks(len(unit), math.prod(grids[0]) * math.prod(grids[1]))
         masks = []
         for queries, keys, (displacements, valid) in zip(centers, centers[::-1], self._tracks(geometry, centers)):
-            moved = queries + displacements / geometry.pixels
-            pairs = torch.cat([pairs_within(moved[p], keys[p], unit[p], self.pos_ratio) for p in parts])
+            pairs = pairs_within(queries + displacements / geometry.pixels, keys, unit, self.pos_ratio)
             masks.append(pairs & valid[:, :, None])
         return tuple(masks)
 

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from ..benchmark.data import compare_pipelines, loader_rate, stage_times
 from ..benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
-from ..benchmark.report import environment, write_json
+from ..benchmark.report import environment
 from ..benchmark.sources import SOURCES
 from ..benchmark.step import TrainingStep, measured_config
 from ..benchmark.timing import spread, time_parts, time_steps
@@ -22,6 +22,7 @@ from ..benchmark.turns import compare
 from ..benchmark.updates import UpdateStep
 from ..data.samples import load_images
 from ..errors import UsageError
+from ..json_files import write_json
 
 
 def run_step(cfg, args):
@@ -182,7 +183,9 @@ def main(argv=None):
         raise SystemExit(f"error: {error}") from None
     if args.json:
         where = environment(torch.device(cfg.MODEL.DEVICE))
-        write_json(args.json, {**where, "config": args.config_file, "options": args.opts, args.command: result})
+        write_json(
+            args.json, {**where, "config": args.config_file, "options": args.opts, args.command: result}, indent=2
+        )
 
 
 def _check(args):

@@ -17,10 +17,11 @@ from tabulate import tabulate
 import pixpro_d2
 
 from ..benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
-from ..benchmark.report import environment, write_json
+from ..benchmark.report import environment
 from ..benchmark.step import measured_config
 from ..benchmark.training import measure_training, profile_training
 from ..errors import UsageError
+from ..json_files import write_json
 from .render import render_dataset
 
 CONFIGS = Path(pixpro_d2.__file__).resolve().parents[1] / "configs/pretrain"
@@ -210,7 +211,7 @@ def _run(args):
             cfg = measured_config(str(CONFIGS / row.config), row.config_options(size, 0), str(device), size.batch)
             print(f"\n{row.what}\n{profile_training(cfg, steps=max(1, size.repeats // 10), rows=25)}")
     if args.json:
-        write_json(args.json, {**where, **result})
+        write_json(args.json, {**where, **result}, indent=2)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoint.writing import write_file
 from ..errors import UsageError
+from ..json_files import write_json
 
 
 def draw_images(image_ids, percent, seed):
@@ -61,8 +61,7 @@ def write_subsets(json_file, out_dir, percents, seed=0):
     for percent in percents:
         subset = restrict(content, draw_images(ids, percent, seed))
         path = Path(out_dir, f"{Path(json_file).stem}_{percent:g}pct.json")
-        text = json.dumps(subset)
-        write_file(str(path), lambda partial, text=text: Path(partial).write_text(text, encoding="utf-8"))
+        write_json(path, subset)
         written.append((path, len(subset["images"]), len(subset["annotations"])))
     return written
 

@@ -9,7 +9,6 @@ the command then exits with 1. ``video:DST`` is the data set to train on.
 """
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -20,9 +19,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..checkpoint.writing import write_file
 from ..data.video_decoding import RECORD, VideoError, extract_frames, partial_folder, read_record
 from ..errors import UsageError
+from ..json_files import write_json
 
 EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv")
 
@@ -156,8 +155,7 @@ def write_manifest(target):
     """Write ``manifest.json``: the records of all videos of the folder ``target`` by their names."""
     records = {folder.name: read_record(folder) for folder in sorted(target.iterdir())}
     manifest = {"videos": {name: record for name, record in records.items() if record is not None}}
-    text = json.dumps(manifest, indent=1)
-    write_file(str(target / "manifest.json"), lambda partial: Path(partial).write_text(text, encoding="utf-8"))
+    write_json(target / "manifest.json", manifest, indent=1)
 
 
 def _positive(kind):

@@ -6,7 +6,6 @@ Cityscapes, and of ImageNet: one folder a class.
 """
 
 import argparse
-import json
 import os
 import shutil
 from pathlib import Path
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from ..data.scene_writers import WRITERS, Sample
 from ..data.scenes import describe_scene, render_scene
 from ..errors import UsageError
+from ..json_files import read_json, write_json
 
 RECORD = "render.json"  # File with the options of a finished render, in its folder.
 FORMAT = 2  # Raised with every change of what a layout holds, so that an older render is not taken for a current one.
@@ -54,7 +54,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
     options |= {"clutter": bool(clutter), "format": FORMAT}
     _check(options)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if _recorded_options(out) == options:
+        if read_json(out / RECORD) == options:
             return False
         raise UsageError(f"{out} exists and holds something else: remove it or choose another folder")
 
@@ -72,7 +72,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
                     samples = WRITERS[layout](partial, split, samples)
                 for _ in samples:
                     progress.update()
-        (partial / RECORD).write_text(json.dumps(options) + "\n")
+        write_json(partial / RECORD, options)
         os.rename(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -129,14 +129,6 @@ def _check(options):
         raise UsageError("the seed and the numbers of images must not be negative, nor both numbers zero")
     if "voc" in options["layouts"] and 1 in counts:
         raise UsageError("detectron2 cannot read a VOC split of a single image: render two or more, or none")
-
-
-def _recorded_options(folder):
-    """Options of the finished render in a folder, None if it holds none."""
-    try:
-        return json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _samples(numbers, size, seed, clutter):

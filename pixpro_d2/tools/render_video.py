@@ -8,7 +8,6 @@ pre-train from.
 """
 
 import argparse
-import json
 import os
 import shutil
 from pathlib import Path
@@ -16,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..checkpoint.writing import write_file
 from ..data.datasets.video import list_frames
 from ..data.scene_writers.video import grid_flow, write_arrays, write_frames, write_labels
-from ..data.video_scenes import describe_video, render_video
+from ..data.video_scenes import render_clip
 from ..errors import UsageError
 from ..flow import write_flow, write_manifest
 from ..flow.native_files import fingerprint
+from ..json_files import read_json, write_json
 
 RECORD = "render_video.json"  # File with the options of the videos, in their folder.
 FORMAT = 1  # Raised with every change of what is written, so that older videos are not taken for current ones.
@@ -56,13 +55,13 @@ def render_videos(
     options = {"frames": frames, "size": list(size), "seed": seed, "flow_scale": flow_scale, "labelled": labelled}
     options |= {"clutter": bool(clutter), "arrays": bool(arrays), "format": FORMAT}
     _check(options, videos)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and _recorded_options(out) != options:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and read_json(out / RECORD) != options:
         raise UsageError(f"{out} exists and holds something else: remove it or choose another folder")
 
     missing = [number for number in range(videos) if not (out / "frames" / _name(number)).exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_file(str(out / RECORD), lambda path: Path(path).write_text(json.dumps(options) + "\n"))
+        write_json(out / RECORD, options)
         for number in tqdm(missing, desc="render", unit="video"):
             _write_video(out, number, options)
         if flow_scale:
@@ -137,14 +136,6 @@ def _check(options, videos):
         raise UsageError(f"--flow-scale is {scale}; it must divide the height {height} and the width {width}")
 
 
-def _recorded_options(folder):
-    """Options of the videos in a folder, None if it holds none."""
-    try:
-        return json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
-        return None
-
-
 def _name(number):
     return f"{number:06d}"
 
@@ -153,7 +144,7 @@ def _write_video(out, number, options):
     """Write one video beside its final place and move it there when it is complete."""
     video = _name(number)
     rng = np.random.default_rng((options["seed"], number))
-    clip = render_video(describe_video(rng, options["frames"], *options["size"], options["clutter"]))
+    clip = render_clip(rng, options["frames"], *options["size"], options["clutter"])
     partial = out / f".{video}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     partial.mkdir()

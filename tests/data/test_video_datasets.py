@@ -183,10 +183,10 @@ def test_a_damaged_index_is_made_anew(root, text):
 
 
 def test_where_nobody_writes(root, monkeypatch):
-    def fail(path, write):
+    def fail(path, content):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(video, "write_file", fail)
+    monkeypatch.setattr(video, "write_json", fail)
     for _ in range(2):
         with logged(LOGGER) as messages:
             assert count_frames(root) == {"a": 5, "b": 3, "c": 1}

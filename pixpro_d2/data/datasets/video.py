@@ -1,16 +1,14 @@
 """``video:DIR``: one sub-folder of frames a video, in the order of their names; and BDD100K's videos."""
 
-import json
 import logging
 import os
 import re
 import time
-from pathlib import Path
 
 from detectron2.data import DatasetCatalog
 
-from ...checkpoint.writing import write_file
 from ...errors import UsageError
+from ...json_files import read_json, write_json
 from .images import EXTENSIONS
 from .paths import check_exists
 
@@ -54,17 +52,16 @@ def count_frames(root):
 
 
 def _read_index(path):
+    content = read_json(path)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
         return content["folders"] if content["version"] == VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):  # none, half-written by another process, or something else
+    except (KeyError, TypeError):  # none, or something else
         return {}
 
 
 def _write_index(path, folders):
-    text = json.dumps({"version": VERSION, "folders": folders})
     try:
-        write_file(path, lambda partial: Path(partial).write_text(text, encoding="utf-8"))
+        write_json(path, {"version": VERSION, "folders": folders})
     except OSError as error:  # a data set may lie where nobody writes
         logger.info(f"The numbers of frames are not kept: {error}.")
 
