@@ -62,8 +62,7 @@ class EncodedImage:
             self._content = read_bytes(file_name)
             image = Image.open(io.BytesIO(self._content))
             if isinstance(image, JpegImageFile):
-                turned = _orientation(image) in _TURNED
-                self.size = image.size[::-1] if turned else image.size
+                self.size = upright_size(image)
             else:  # nothing to gain, and a header of TIFF or PNG need not tell the orientation
                 self.size = self.decode()[0].size
         if min(self.size) < 2:
@@ -117,6 +116,11 @@ class EncodedImage:
 def read_image(file_name):
     """The whole image of a file at its full size, PIL.Image.Image of mode RGB; see :class:`EncodedImage`."""
     return EncodedImage(file_name).decode()[0]
+
+
+def upright_size(image):
+    """(width, height) of an opened PIL image once it is upright by its EXIF orientation; no pixel is decoded."""
+    return image.size[::-1] if _orientation(image) in _TURNED else image.size
 
 
 def _orientation(image):

@@ -5,12 +5,11 @@ from pathlib import Path
 from PIL import Image
 
 from ..data.datasets.video import list_frames
+from ..data.reader import upright_size
 from ..errors import UsageError
 from .grid import grid_size
 from .native_files import FlowInfo, fingerprint, read_info
 from .storage import FlowFiles
-
-ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF: values that swap width and height
 
 
 class UnusableVideo(Exception):
@@ -36,9 +35,7 @@ def plan(video, estimator):
         raise UnusableVideo(f"{video['file_name']}: a single frame, which has no flow")
     try:
         with Image.open(frames[0]) as image:  # of which only the header is read
-            size = image.height, image.width
-            if image.getexif().get(ORIENTATION) in QUARTER_TURNS:
-                size = size[::-1]
+            size = upright_size(image)[::-1]
     except OSError as error:
         raise UnusableVideo(f"{frames[0]}: not an image, or a damaged one") from error
     try:

@@ -18,7 +18,7 @@ import torch
 from ..data.datasets.images import list_images
 from ..data.datasets.video import list_frames
 from ..data.reader import UnreadableImage, read_image
-from ..data.samples import build_view_mapper, load_samples
+from ..data.samples import build_view_mapper, folder_name, load_samples
 from ..data.video_collate import collate_videos
 from ..engine.configure import load_config
 from ..errors import UsageError
@@ -180,7 +180,7 @@ def _images(args, cfg):
         return [{"file_name": path} for path in paths]
     if args.input is not None:
         cfg = cfg.clone()
-        cfg.DATASETS.TRAIN = (f"video:{args.input}",)
+        cfg.DATASETS.TRAIN = (folder_name(cfg, args.input),)
     videos = load_samples(cfg)
     return videos * math.ceil(args.count / len(videos))
 
