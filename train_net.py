@@ -4,19 +4,23 @@
     python train_net.py --config-file configs/pretrain/pixpro_fpn.yaml --num-gpus 8
     python train_net.py --config-file configs/voc/faster_rcnn_R_50_C4_24k_pixpro.yaml --num-gpus 8
     python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
+    python train_net.py --config-file ... --dry-run
 
-The arguments are detectron2's; KEY VALUE pairs at the end override the config. Also starts under torchrun.
+The arguments are detectron2's and --dry-run; KEY VALUE pairs at the end override the config. torchrun starts it too.
 """
 
 import sys
 
 from pixpro_d2.engine import Trainer, argument_parser, launch, setup
+from pixpro_d2.engine.dry_run import dry_run
 from pixpro_d2.errors import UsageError
 
 
 def main(args):
     """One process of the run."""
     try:
+        if args.dry_run:
+            return dry_run(args)
         cfg = setup(args)
         if args.eval_only:
             return Trainer.evaluate(cfg, resume=args.resume)

@@ -13,6 +13,9 @@ def add_pixpro_config(cfg):
     _add_downstream_config(cfg)
     _add_input_config(cfg)
     _add_solver_config(cfg)
+    cfg.DISTRIBUTED = CN()
+    # Minutes after which a process that waits in vain for the others gives up.
+    cfg.DISTRIBUTED.TIMEOUT_MINUTES = 30.0
 
 
 def is_pretraining(cfg):
@@ -52,6 +55,9 @@ def _add_model_config(cfg):
     cfg.MODEL.PIXPRO.ZERO_INIT_RESIDUAL = True
     # Whether one projector and one PPM serve all IN_FEATURES (they then need equal channels).
     cfg.MODEL.PIXPRO.SHARE_HEADS = True
+    # A warning of collapse comes when the projections' standard deviation stays below this share of that of spread
+    # ones, 1 / sqrt(OUT_DIM), for 10 readings (SOLVER.METRICS_PERIOD) in a row.
+    cfg.MODEL.PIXPRO.COLLAPSE_STD = 0.1
 
     # Memory format of convolutions: channels last, which is faster on GPUs and CPUs; the numbers differ by rounding.
     cfg.MODEL.PIXPRO.CHANNELS_LAST = True
@@ -182,8 +188,15 @@ def _add_input_config(cfg):
     # Smallest area of a random training crop as a share of the image, in (0, 1].
     cfg.INPUT.CLASSIFICATION.MIN_SCALE = 0.08
 
+    # detectron2 after v0.6 has it: share of the images that `RandomSubsetTrainingSampler` draws from.
+    if "RANDOM_SUBSET_RATIO" not in cfg.DATALOADER:
+        cfg.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
     # Share of a pre-training data set's images that may turn out unreadable before the run stops.
     cfg.DATALOADER.MAX_UNREADABLE = 0.05
+    # Seconds that a file is tried again for, at growing intervals, when its disk or network mount fails.
+    cfg.DATALOADER.RETRY_SECONDS = 60.0
+    # Images of more pixels are unreadable: a small file can claim to hold billions.
+    cfg.DATALOADER.MAX_IMAGE_PIXELS = 178956970
 
 
 def _add_solver_config(cfg):
@@ -205,6 +218,13 @@ def _add_solver_config(cfg):
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # Losses are read from the device every so many iterations; each reading waits for the device.
     cfg.SOLVER.METRICS_PERIOD = 20
+    # A step whose gradients are not finite is left out; with so many in a row the run stops and saves the batch.
+    cfg.SOLVER.MAX_SKIPPED_STEPS = 10
+    # A checkpoint also after so many minutes, checked when the losses are read; 0: after CHECKPOINT_PERIOD only.
+    cfg.SOLVER.CHECKPOINT_MINUTES = 0.0
+    # Checkpoints that are kept: the last so many (0: all), and those of every so many iterations (0: none besides).
+    cfg.SOLVER.CHECKPOINT_KEEP_LAST = 0
+    cfg.SOLVER.CHECKPOINT_KEEP_EVERY = 0
     # detectron2 after v0.6 has the next two under the same names and meaning. Last learning rate of
     # WarmupCosineLR, and whether its cosine starts where the warm-up ends (as the official code's does).
     if "BASE_LR_END" not in cfg.SOLVER:

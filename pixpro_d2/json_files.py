@@ -10,7 +10,7 @@ def read_json(path):
     """Content of a JSON file; None where there is none, or it is damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -7,14 +7,8 @@ from detectron2.utils.events import EventStorage
 from ..config import is_pretraining
 from ..data.samples import folder_name
 from ..engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
-from ..engine.configure import (
-    check_batch,
-    check_image_format,
-    load_config,
-    resolve_device,
-    resolve_schedule,
-    resolve_sync_bn,
-)
+from ..engine.checks import check_batch, check_image_format
+from ..engine.configure import load_config, resolve_device, resolve_schedule, resolve_sync_bn
 from ..engine.hooks import EMAHook
 from ..engine.loop import TrainLoop
 from ..errors import UsageError

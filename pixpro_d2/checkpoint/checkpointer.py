@@ -1,14 +1,17 @@
 """The checkpointer of pre-training and of every downstream task."""
 
 import os
+from pathlib import Path
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from ..errors import UsageError
 from .convention import as_options
+from .folder import LAST
 from .formats import recognise
 from .reading import read_checkpoint
+from .resume import check_fit, common_candidates, newest_readable
+from .saving import disk_faults_explained, save_checkpoint
 from .transfer import STATISTICS, WEIGHTS, fit, match_suffixes, trunk_names
 from .writing import write_file
 
@@ -19,6 +22,7 @@ class PixProCheckpointer(DetectionCheckpointer):
     * reads files without running code from them, in any format of :mod:`.formats`;
     * loads the checkpoint of a pre-training run into any detector, and says in one line what was loaded;
     * makes MODEL.WEIGHTS that do not cover the backbone, or expect another input, an error instead of a warning;
+    * resumes from the newest checkpoint that is whole, as all processes see it, and from none that does not fit;
     * writes a file under a temporary name first, so that a crash leaves the previous one.
     """
 
@@ -50,7 +54,11 @@ class PixProCheckpointer(DetectionCheckpointer):
         return super().load(path, checkpointables)
 
     def save(self, name, **kwargs):
-        """Write ``save_dir/name.pth`` and mark it as the last checkpoint; never leaves a half-written file."""
+        """Write ``save_dir/name.pth`` and mark it as the last checkpoint; never leaves a half-written file.
+
+        Raises:
+            UsageError: if the disk is full or fails; the checkpoint before is still whole then.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
         data = {"model": self.model.state_dict(), **kwargs}
@@ -59,8 +67,52 @@ class PixProCheckpointer(DetectionCheckpointer):
             data["input"] = self.convention.to_dict()
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        write_file(path, lambda partial: torch.save(data, partial))
-        self.tag_last_checkpoint(f"{name}.pth")
+        with disk_faults_explained(data, path):
+            save_checkpoint(data, path)
+            self.tag_last_checkpoint(f"{name}.pth")
+
+    def tag_last_checkpoint(self, last_filename_basename):
+        """Name the last checkpoint in ``last_checkpoint``, once it is on the disk."""
+        path = os.path.join(self.save_dir, LAST)
+        write_file(path, lambda partial: Path(partial).write_text(last_filename_basename, encoding="utf-8"))
+
+    def has_checkpoint(self):
+        """Whether any process sees a checkpoint to resume from; all must call it."""
+        return bool(common_candidates(self.save_dir))
+
+    def resume_or_load(self, path, *, resume=True):
+        """Go on from the newest readable checkpoint of ``save_dir``, or if there is none load MODEL.WEIGHTS.
+
+        All processes must call it.
+
+        Args:
+            path (str): MODEL.WEIGHTS; "" for none.
+            resume (bool): False: load MODEL.WEIGHTS whatever there is.
+
+        Returns:
+            dict: what else the file holds; of a run's checkpoint ``iteration``.
+
+        Raises:
+            UsageError: if no checkpoint that is there can be read, the newest that can does not fit the model, or as
+                for :meth:`load`.
+        """
+        if resume and self.has_checkpoint():
+            return self._resume()
+        return self.load(path, checkpointables=[])
+
+    def _resume(self):
+        path, checkpoint = newest_readable(self.save_dir, ("model", "iteration", *self.checkpointables))
+        self.logger.info(f"Resuming from {path}, written after iteration {checkpoint['iteration']}.")
+        check_fit(self._load_model(checkpoint), path)
+        for key, value in self.checkpointables.items():
+            try:
+                value.load_state_dict(checkpoint.pop(key))
+            except ValueError as error:  # an optimiser's, of groups of parameters that are not its own
+                raise UsageError(
+                    f"{path} does not fit this config's {key} ({error}): resume with the config that the run began "
+                    "with."
+                ) from error
+        return checkpoint
 
     def _load_file(self, filename):
         checkpoint = read_checkpoint(filename)

@@ -2,6 +2,7 @@
 
 import argparse
 import codecs
+import errno
 import json
 import os
 import pickle
@@ -34,8 +35,10 @@ def read_checkpoint(path):
         raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
     try:
         checkpoint = _read(path)
-    except OSError:
-        raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise UsageError(f"{path} is not a readable checkpoint (it is cut off).") from error  # as PyTorch finds
     except _Refused as error:
         raise UsageError(
             f"{path} was refused: it asks for {error}, which weights do not need and which could run code; save its "

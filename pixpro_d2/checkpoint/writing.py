@@ -1,12 +1,16 @@
-"""Putting files in place: complete or not at all."""
+"""Putting files in place: complete or not at all, and on the disk for good."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 
 def write_file(path, write, with_hash=False):
-    """Write a file under a temporary name, and rename it when it is complete.
+    """Write a file under a temporary name, and rename it when all of it is on the disk.
+
+    A process that is killed leaves what was there before, and perhaps ``path.tmp``; so does a machine that loses
+    power.
 
     Args:
         path (str): of the file.
@@ -23,7 +27,24 @@ def write_file(path, write, with_hash=False):
         if with_hash:
             digest = hashlib.sha256(Path(partial).read_bytes()).hexdigest()[:8]
             path = str(Path(path).with_name(f"{Path(path).stem}-{digest}{Path(path).suffix}"))
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
+        _sync_folder(os.path.dirname(os.path.abspath(path)))
     finally:
         Path(partial).unlink(missing_ok=True)
     return path
+
+
+def _sync_folder(folder):
+    """Put the names in a folder on the disk, as far as the system can: without, a renaming may be lost with power."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that sync files only
+            raise
+    finally:
+        os.close(descriptor)

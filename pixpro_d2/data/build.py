@@ -1,15 +1,28 @@
-"""Loaders of the downstream tasks: detectron2's own, with the mapper that a task needs."""
+"""Loaders of the downstream tasks, with the mapper that a task needs."""
 
-from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
+import functools
+
+import torch
+from detectron2.data import DatasetCatalog, DatasetMapper, get_detection_dataset_dicts
 from detectron2.data.build import trivial_batch_collator
-from detectron2.data.common import DatasetFromList, MapDataset
-from detectron2.data.samplers import InferenceSampler
+from detectron2.data.common import MapDataset
+from detectron2.data.samplers import (
+    InferenceSampler,
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
+from ..errors import UsageError, check_choice
 from .classification_mapper import ClassificationMapper
+from .file_list import shareable
+from .retry import patiently
 from .samples import load_images
 from .semseg_mapper import SemSegMapper
+from .train_stream import StreamBatchSampler, StreamDataset, StreamLoader
+from .workers import collate_shared, init_worker
 
 # meta-architecture -> mapper; the others take detectron2's DatasetMapper
 MAPPERS = {
@@ -20,11 +33,28 @@ MAPPERS = {
 
 
 def build_train_loader(cfg):
-    """Endless loader of DATASETS.TRAIN for a downstream task."""
-    mapper = MAPPERS.get(cfg.MODEL.META_ARCHITECTURE)
-    # ImageNet's files are listed once: the length of a run in epochs has needed their number already.
-    dataset = load_images(tuple(cfg.DATASETS.TRAIN)) if mapper is ClassificationMapper else None
-    return build_detection_train_loader(cfg, dataset=dataset, mapper=mapper and mapper(cfg, True))
+    """Endless loader of DATASETS.TRAIN for a downstream task, ``SOLVER.IMS_PER_BATCH`` images over all processes.
+
+    Images, order and augmentation are drawn as detectron2 does, but follow from SEED and the iteration alone.
+
+    Returns:
+        StreamLoader:
+    """
+    mapper = _build_mapper(cfg, is_train=True)
+    if isinstance(mapper, ClassificationMapper):
+        # ImageNet's files are listed once: the length of a run in epochs has needed their number already.
+        images = load_images(tuple(cfg.DATASETS.TRAIN))
+    else:
+        images = _load_train_dicts(cfg)
+    sampler = StreamBatchSampler(
+        build_sampler(cfg, images),
+        orientations(images) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else bytes(len(images)),
+        cfg.SOLVER.IMS_PER_BATCH,
+        comm.get_rank(),
+        comm.get_world_size(),
+    )
+    dataset = StreamDataset(shareable(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
+    return StreamLoader(_build_loader(cfg, dataset, batch_sampler=sampler))
 
 
 def build_test_loader(cfg, dataset_name):
@@ -33,14 +63,89 @@ def build_test_loader(cfg, dataset_name):
     Images come one by one, as detectron2 tests, or for classification, whose images have one size, in batches
     of ``SOLVER.IMS_PER_BATCH``.
     """
-    mapper = MAPPERS.get(cfg.MODEL.META_ARCHITECTURE)
-    if mapper is not ClassificationMapper:
-        return build_detection_test_loader(cfg, dataset_name, mapper=mapper and mapper(cfg, False))
-    images = DatasetFromList(DatasetCatalog.get(dataset_name), copy=False)
-    return DataLoader(  # detectron2 v0.6 has no batch size here
-        MapDataset(images, mapper(cfg, False)),
-        batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
-        sampler=InferenceSampler(len(images)),
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=trivial_batch_collator,
+    mapper = _build_mapper(cfg, is_train=False)
+    if isinstance(mapper, ClassificationMapper):
+        images, batch_size = DatasetCatalog.get(dataset_name), cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    else:
+        images, batch_size = get_detection_dataset_dicts([dataset_name], filter_empty=False), 1
+
+    def read(image):
+        return patiently(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
+
+    dataset = MapDataset(shareable(images), read)
+    return _build_loader(cfg, dataset, batch_size=batch_size, sampler=InferenceSampler(len(images)))
+
+
+def build_sampler(cfg, images):
+    """detectron2's sampler named by DATALOADER.SAMPLER_TRAIN, seeded with SEED.
+
+    Args:
+        images (list[dict]): detectron2 dataset dicts.
+
+    Raises:
+        UsageError: for another name, or images that it cannot sample.
+    """
+    keys = cfg.DATALOADER
+    check_choice(
+        "DATALOADER.SAMPLER_TRAIN",
+        keys.SAMPLER_TRAIN,
+        ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),
     )
+    if keys.SAMPLER_TRAIN == "TrainingSampler":
+        return TrainingSampler(len(images), seed=cfg.SEED)
+    if keys.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
+        ratio = keys.RANDOM_SUBSET_RATIO
+        if ratio > 1 or int(len(images) * ratio) < 1:
+            raise UsageError(
+                f"DATALOADER.RANDOM_SUBSET_RATIO is {ratio}; it must be at most 1 and leave at least one of the "
+                f"{len(images)} images."
+            )
+        return RandomSubsetTrainingSampler(len(images), ratio, seed_shuffle=cfg.SEED, seed_subset=cfg.SEED)
+    if not all("annotations" in image for image in images):
+        raise UsageError(
+            "DATALOADER.SAMPLER_TRAIN RepeatFactorTrainingSampler goes by the classes of annotated objects, which "
+            "DATASETS.TRAIN does not have: use TrainingSampler."
+        )
+    root = {"sqrt": keys.REPEAT_SQRT} if "REPEAT_SQRT" in keys else {}  # a key of detectron2 after v0.6
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(images, keys.REPEAT_THRESHOLD, **root)
+    return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
+
+
+def orientations(images):
+    """Whether each image is wider than high, as bytes of 0 or 1; all 0 where some dict does not tell its image's size.
+
+    Args:
+        images (list[dict]): detectron2 dataset dicts.
+    """
+    if not all("width" in image and "height" in image for image in images):
+        return bytes(len(images))
+    return bytes(image["width"] > image["height"] for image in images)
+
+
+def _build_mapper(cfg, is_train):
+    return MAPPERS.get(cfg.MODEL.META_ARCHITECTURE, DatasetMapper)(cfg, is_train)
+
+
+def _build_loader(cfg, dataset, **batches):
+    return DataLoader(
+        dataset,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=functools.partial(collate_shared, trivial_batch_collator),
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=init_worker,
+        # Without one, each start of the workers would move the global generator, which the model draws from.
+        generator=torch.Generator(),
+        **batches,
+    )
+
+
+def _load_train_dicts(cfg):
+    names = tuple(cfg.DATASETS.TRAIN)
+    try:
+        return get_detection_dataset_dicts(
+            names,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+        )
+    except AssertionError as error:  # for no data set, one without images, or categories out of range
+        raise UsageError(f"DATASETS.TRAIN {names} is nothing to train on, name other data sets: {error}") from error

@@ -13,8 +13,7 @@ class ClassificationMapper:
     """Reads one image and cuts out the square that the classifier sees, as in every ImageNet recipe.
 
     In training a random crop, resized, and a random flip; in testing the centre of the resized image. The
-    randomness is PyTorch's global generator, which detectron2 seeds differently in each worker of each process
-    and which runs on from epoch to epoch.
+    randomness is PyTorch's global generator, which StreamDataset seeds for every sample.
     """
 
     @configurable

@@ -1,20 +1,21 @@
 """The pre-training data loader: any registered data set, two views of each image, damaged files skipped."""
 
+import functools
 import logging
 
-import cv2
 import numpy as np
 import torch
-from detectron2.data.build import worker_init_reset_seed
-from detectron2.data.common import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UsageError
+from .file_list import shareable
 from .reader import UnreadableImage
+from .retry import may_pass, patiently
 from .sampler import EpochBatchSampler
 from .samples import build_view_mapper, epoch_length, load_samples
 from .video_collate import collate_videos
+from .workers import collate_shared, explained, init_worker
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +27,24 @@ class ViewDataset(Dataset):
 
     An unreadable image is replaced by the next readable one; what was skipped is reported in the sample as
     (file name, message). A sample of nothing else says that MAX_REPLACEMENTS images in a row were unreadable.
+    Where not the image but its disk or mount fails, it is tried again first.
     """
 
-    def __init__(self, images, mapper, seed, length=None):
+    def __init__(self, images, mapper, seed, length=None, retry_seconds=0.0):
         """
         Args:
             images (Sequence[dict]): detectron2 dataset dicts, of images or videos.
             mapper (Callable[[dict, numpy.random.Generator], dict]): e.g. a TwoViewMapper.
             seed (int): >= 0.
             length (int): samples of an epoch, a multiple of the number of dicts; that number by default.
+            retry_seconds (float): how long :func:`.patiently` tries again. A mount that stays away is not waited for
+                anew with every file: only after one that could be read.
         """
         self.images = images
         self.mapper = mapper
         self.seed = seed
         self.length = length or len(images)
+        self.retry_seconds = self._patience = retry_seconds
 
     def __len__(self):
         return self.length
@@ -48,25 +53,29 @@ class ViewDataset(Dataset):
         epoch, index = key
         skipped = []
         for _ in range(min(MAX_REPLACEMENTS, len(self))):
-            rng = np.random.default_rng((self.seed, epoch, index))
             image = self.images[index % len(self.images)]
             try:
-                return dict(self.mapper(image, rng), skipped=skipped)
+                return dict(self._map(image, (self.seed, epoch, index)), skipped=skipped)
             except UnreadableImage as error:
                 skipped.append((image["file_name"], str(error)))
                 index = (index + 1) % len(self)
         return {"skipped": skipped}  # ViewLoader raises: an error out of a worker would carry a traceback
+
+    def _map(self, image, seeds):
+        try:
+            sample = patiently(lambda: self.mapper(image, np.random.default_rng(seeds)), self._patience)
+        except UnreadableImage as error:
+            if may_pass(error):
+                self._patience = 0
+            raise
+        self._patience = self.retry_seconds
+        return sample
 
 
 def _collate(samples):
     skipped = [item for sample in samples for item in sample["skipped"]]
     complete = all("views" in sample for sample in samples)
     return dict(collate_videos(samples) if complete else {}, skipped=skipped)
-
-
-def _init_worker(worker):
-    cv2.setNumThreads(0)  # the workers share the cores already; OpenCV's threads would not survive a fork either
-    worker_init_reset_seed(worker)
 
 
 class ViewLoader:
@@ -93,7 +102,7 @@ class ViewLoader:
         self.sampler.start_iter = iteration
 
     def __iter__(self):
-        for batch in self.loader:
+        for batch in explained(self.loader):
             skipped = batch.pop("skipped")
             for file_name, message in skipped:
                 self._count(file_name, message)
@@ -119,13 +128,17 @@ def build_view_loader(cfg):
     images, length = load_samples(cfg), epoch_length(cfg)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     sampler = EpochBatchSampler(length, cfg.SOLVER.IMS_PER_BATCH, seed, comm.get_rank(), comm.get_world_size())
+    dataset = ViewDataset(
+        shareable(images), build_view_mapper(cfg), seed, length, retry_seconds=cfg.DATALOADER.RETRY_SECONDS
+    )
     loader = DataLoader(
-        ViewDataset(DatasetFromList(images, copy=False), build_view_mapper(cfg), seed, length),
+        dataset,
         batch_sampler=sampler,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=_collate,
+        collate_fn=functools.partial(collate_shared, _collate),
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_init_worker,
+        worker_init_fn=init_worker,
+        generator=torch.Generator(),  # otherwise the start of the workers moves the generator that the model draws from
     )
     what = "videos" if cfg.INPUT.PIXPRO.N_FRAMES else "images"
     return ViewLoader(loader, sampler, len(images), cfg.DATALOADER.MAX_UNREADABLE, what)

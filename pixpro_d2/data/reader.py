@@ -4,11 +4,14 @@ import contextlib
 import functools
 import io
 import os
+import warnings
 import zipfile
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+
+from ..errors import UsageError
 
 ZIP_SEPARATOR = ".zip@/"
 JPEG_SHRINKS = (8, 4, 2, 1)  # how many times smaller a JPEG file can be decoded
@@ -18,6 +21,19 @@ _TURNED = (5, 6, 7, 8)  # its values that swap width and height
 
 class UnreadableImage(Exception):
     """A file that does not give a usable image; the message names the file and the reason."""
+
+
+def restrict_pillow(max_pixels):
+    """Have Pillow refuse images of more than ``max_pixels`` pixels by their headers, and start no program.
+
+    It holds for all that opens images in this process and its workers, detectron2 included. Pillow's own limit is
+    replaced. It would have Ghostscript run what an EPS file says, whatever the name of the file.
+    """
+    if max_pixels < 1:
+        raise UsageError(f"DATALOADER.MAX_IMAGE_PIXELS is {max_pixels}; it must be a positive number of pixels.")
+    Image.MAX_IMAGE_PIXELS = max_pixels / 2  # it warns above this number, and refuses above twice the number
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    EpsImagePlugin.gs_binary = False  # as if there were none
 
 
 def zip_member(archive, member):
@@ -35,7 +51,11 @@ def read_bytes(file_name):
     """Content of a file; ``archive.zip@/member`` names a member of a zip file."""
     if ZIP_SEPARATOR in file_name:
         archive, member = file_name.split(ZIP_SEPARATOR, 1)
-        return _open_zip(archive + ".zip", os.getpid()).read(member)
+        try:
+            return _open_zip(archive + ".zip", os.getpid()).read(member)
+        except OSError:  # a handle does not outlive the mount that it was opened on
+            _open_zip.cache_clear()
+            raise
     with open(file_name, "rb") as file:
         return file.read()
 
@@ -53,8 +73,9 @@ class EncodedImage:
             file_name (str): as :func:`read_bytes` takes it.
 
         Raises:
-            UnreadableImage: for a missing or broken file, an unknown format, or an image with a side below 2 pixels,
-                in which no two pixels can be told apart. Damage in a JPEG's pixels is found by :meth:`decode`.
+            UnreadableImage: for a missing or broken file, an unknown format, more pixels than
+                :func:`restrict_pillow` allows, or an image with a side below 2 pixels, in which no two pixels can
+                be told apart. Damage in a JPEG's pixels is found by :meth:`decode`.
         """
         self.file_name = file_name
         self._decoded = None
@@ -109,6 +130,9 @@ class EncodedImage:
             raise
         except UnidentifiedImageError as error:  # its own message names a buffer in memory
             raise UnreadableImage(f"{self.file_name}: not an image in a format that Pillow knows") from error
+        except Image.DecompressionBombError as error:
+            reason = f"more pixels than DATALOADER.MAX_IMAGE_PIXELS allows ({error})"
+            raise UnreadableImage(f"{self.file_name}: {reason}") from error
         except Exception as error:  # decoders raise almost anything on damaged bytes
             raise UnreadableImage(f"{self.file_name}: {type(error).__name__}: {error}") from error
 

@@ -9,6 +9,7 @@ from ..errors import UsageError
 from ..flow import FlowFiles
 from .catalog import ensure_registered
 from .datasets.video import drop_short, drop_without_flow
+from .file_list import FileList, JoinedLists, joined
 from .mapper import TwoViewMapper
 from .video_mapper import VideoMapper
 
@@ -19,7 +20,8 @@ logger = logging.getLogger(__name__)
 def load_images(names):
     """Dicts of all images (or videos) of the data sets ``names`` (tuple of str), which need nothing but ``file_name``.
 
-    Cached, because the length of a run in epochs needs their number before the loader needs them.
+    A list where those of the data sets are. Cached, because the length of a run in epochs needs their number before
+    the loader needs them.
 
     Raises:
         UsageError: for no data set, or one without images.
@@ -27,15 +29,15 @@ def load_images(names):
     if not names:
         raise UsageError("DATASETS.TRAIN is empty: name a data set, or a folder as ('images:DIR',).")
     ensure_registered(names)
-    images = []
+    parts = []
     for name in names:
         dicts = DatasetCatalog.get(name)
         if not dicts:
             raise UsageError(f"Data set '{name}' of DATASETS.TRAIN has no images.")
         kind = "videos" if "num_frames" in dicts[0] else "images"
         logger.info(f"Data set '{name}': {len(dicts)} {kind}.")
-        images.extend(dicts)
-    return images
+        parts.append(dicts)
+    return joined(parts)
 
 
 def load_samples(cfg):
@@ -50,9 +52,15 @@ def load_samples(cfg):
     if n_frames:
         return _long_videos(names, n_frames, cfg.MODEL.PIXPRO.FLOW.FILES if n_frames > 1 else "")
     images = load_images(names)
-    if any("num_frames" in image for image in images):
+    if _has_videos(images):
         raise UsageError("DATASETS.TRAIN has videos: set INPUT.PIXPRO.N_FRAMES, 1 to take both views from one frame.")
     return images
+
+
+def _has_videos(images):
+    if isinstance(images, JoinedLists):
+        return any(_has_videos(part) for part in images.datasets)
+    return not isinstance(images, FileList) and any("num_frames" in image for image in images)
 
 
 @functools.lru_cache(maxsize=1)

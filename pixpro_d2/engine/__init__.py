@@ -1,7 +1,6 @@
 """Set-up, launcher and training loop."""
 
-from detectron2.engine import default_argument_parser as argument_parser
-
+from .arguments import argument_parser
 from .configure import setup
 from .launch import launch
 from .trainer import Trainer

@@ -14,10 +14,12 @@ from detectron2.utils.logger import setup_logger
 
 from ..config import add_pixpro_config, is_pretraining
 from ..data.catalog import ensure_registered
+from ..data.reader import restrict_pillow
 from ..data.sampler import batches_per_epoch
 from ..data.samples import epoch_length
 from ..errors import UsageError
 from ..solver.schedule import scaled_lr
+from .checks import check_batch, check_image_format, check_lengths, check_output_dir, check_task
 
 
 def setup(args):
@@ -30,19 +32,21 @@ def setup(args):
         UsageError: for a mistake in the config.
     """
     cfg = load_config(args.config_file, args.opts)
+    check_output_dir(cfg)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
     ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     check_image_format(cfg)
     check_batch(cfg)
+    check_lengths(cfg)
     check_task(cfg, args)
     resolve_seed(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()
     default_setup(cfg, args)
     if schedule:
-        logging.getLogger(__name__).info(schedule)
+        logging.getLogger(__name__).info(f"{schedule} Seed {cfg.SEED}.")
     return cfg
 
 
@@ -57,12 +61,17 @@ def load_config(config_file, opts):
         raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
     try:
         if config_file:
-            cfg.merge_from_file(config_file)
+            cfg.merge_from_file(config_file, allow_unsafe=False)
         cfg.merge_from_list(opts)
     except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
         raise UsageError(_unknown_key(cfg, error)) from error
     except ValueError as error:
         raise UsageError(f"Config {config_file or 'options'}: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"Config {config_file}: {' '.join(str(error).split())}.") from error
+    if cfg.MODEL.LOAD_PROPOSALS:
+        raise UsageError("MODEL.LOAD_PROPOSALS is not supported: such files are pickles, which can run code.")
+    restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     return cfg
 
 
@@ -87,6 +96,10 @@ def _keys(node, prefix=""):
 
 def resolve_device(cfg):
     """Check that MODEL.DEVICE exists."""
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise UsageError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}'; it must be cuda or cpu.") from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("MODEL.DEVICE is 'cuda', but PyTorch sees no GPU: add `MODEL.DEVICE cpu` to the command.")
 
@@ -110,11 +123,11 @@ def resolve_sync_bn(cfg):
 
 
 def resolve_seed(cfg, args):
-    """Draw the seed of a pre-training that names none, in place; a resumed one goes on with the one it began with.
+    """Draw the seed of a run that names none, in place; a resumed one goes on with the one it began with.
 
-    The order of the data and all views come from it.
+    The order of the data, all augmentation and the random numbers of the model come from it.
     """
-    if cfg.SEED >= 0 or args.eval_only or not is_pretraining(cfg):
+    if cfg.SEED >= 0 or args.eval_only:
         return
     cfg.SEED = comm.shared_random_seed()
     written = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
@@ -123,45 +136,6 @@ def resolve_seed(cfg, args):
             before = yaml.safe_load(file).get("SEED", -1)
         before = comm.all_gather(before)[0]  # nobody writes the file anew before everybody has read it
         cfg.SEED = before if before >= 0 else cfg.SEED
-
-
-def check_image_format(cfg):
-    """Check that the channels of INPUT.FORMAT are as many as MODEL.PIXEL_MEAN has values."""
-    channels = {"RGB": 3, "BGR": 3, "L": 1}
-    if channels.get(cfg.INPUT.FORMAT) != len(cfg.MODEL.PIXEL_MEAN):
-        raise UsageError(
-            f"INPUT.FORMAT '{cfg.INPUT.FORMAT}' does not go with the {len(cfg.MODEL.PIXEL_MEAN)} values of "
-            "MODEL.PIXEL_MEAN: use RGB or BGR with 3, L with 1."
-        )
-
-
-def check_batch(cfg):
-    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes."""
-    batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    if batch < 1 or batch % world_size:
-        raise UsageError(
-            f"SOLVER.IMS_PER_BATCH is {batch}; it must be a positive multiple of the {world_size} processes."
-        )
-    steps = cfg.SOLVER.ACCUMULATION_STEPS
-    if steps < 1 or batch // world_size % steps:
-        raise UsageError(
-            f"SOLVER.ACCUMULATION_STEPS is {steps}; it must divide the {batch // world_size} images of each process."
-        )
-
-
-def check_task(cfg, args):
-    """Check that the task can be trained, and that a frozen backbone has weights to be frozen with."""
-    if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" and not args.eval_only:
-        raise UsageError("A kNN classifier is not trained: add --eval-only to the command.")
-    if not cfg.MODEL.BACKBONE.FROZEN:
-        return
-    if is_pretraining(cfg):
-        raise UsageError("MODEL.BACKBONE.FROZEN is for downstream tasks: pre-training would have nothing to train.")
-    resumed = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
-    if not cfg.MODEL.WEIGHTS and not resumed:
-        raise UsageError(
-            "MODEL.BACKBONE.FROZEN would keep a random backbone: set MODEL.WEIGHTS to the checkpoint to evaluate."
-        )
 
 
 def resolve_schedule(cfg):

@@ -1,54 +1,95 @@
-"""Starting one or many processes: with GPUs by detectron2, without by gloo, or inside torchrun."""
+"""Starting the processes of a run."""
 
 import os
+import signal
 import sys
+import time
+import traceback
+from multiprocessing import resource_tracker
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from detectron2.engine import launch as detectron2_launch
-from detectron2.utils import comm
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from ..errors import UsageError
+from ..stop_signals import StopSignals
+from .arguments import check_arguments
+from .configure import load_config
+from .process_group import ProcessGroup, in_torchrun
+from .supervisor import supervise
 
 
 def launch(main, args):
     """Run ``main(args)`` in ``args.num_gpus`` processes on each of ``args.num_machines`` machines.
 
-    Under torchrun the processes exist already and these two counts are ignored. Without a GPU the
-    processes talk by gloo, which detectron2 v0.6's own launcher cannot.
+    Inside torchrun the processes are there already and these two counts do not matter; processes that it starts again
+    after a failure resume. Everywhere else, one that fails ends those of its machine within seconds, and
+    its error is the last thing that is printed.
+
+    Exits with the code of the process that failed, with REQUEUE when a stop signal ended the run, and with the message
+    for a mistake in arguments or config, before any process is started.
+
+    Args:
+        main (Callable[[Namespace], Any]): a function of a module. Ends with ``sys.exit(message)`` for errors that
+            need no traceback.
+        args (Namespace): of :func:`.arguments.argument_parser`.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        _join(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]), "env://")
-        main(args)
-        return
     try:
-        if torch.cuda.is_available() or args.num_gpus * args.num_machines == 1:
-            detectron2_launch(
-                main, args.num_gpus, args.num_machines, args.machine_rank, dist_url=args.dist_url, args=(args,)
-            )
-        else:
-            mp.spawn(_cpu_worker, nprocs=args.num_gpus, args=(main, args))
-    except mp.ProcessExitedException as error:  # the process has printed its reason
-        sys.exit(error.exit_code)
-
-
-def _cpu_worker(local_rank, main, args):
-    torch.set_num_threads(max(1, torch.get_num_threads() // args.num_gpus))
-    rank = args.machine_rank * args.num_gpus + local_rank
-    _join(local_rank, args.num_gpus, args.dist_url, rank=rank, world_size=args.num_gpus * args.num_machines)
-    main(args)
-
-
-def _join(local_rank, local_size, url, **rank_and_size):
-    """Enter the process group, and make the group of this machine's processes that detectron2 expects."""
-    if torch.cuda.is_available():
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", init_method=url, **rank_and_size)
-    if hasattr(comm, "create_local_process_group"):  # detectron2 after v0.6
-        comm.create_local_process_group(local_size)
+        check_arguments(args)
+        group = ProcessGroup.from_config(load_config(args.config_file, args.opts), args)
+    except UsageError as error:
+        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)
+    if in_torchrun():
+        args.resume = args.resume or int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0
+        group.join(int(os.environ["LOCAL_RANK"]))
+        record(main)(args)  # leaves an exception where torchrun finds it for its summary
+        dist.destroy_process_group()
+    elif group.world_size == 1:
+        main(args)
     else:
-        for first in range(0, dist.get_world_size(), local_size):
-            ranks = range(first, first + local_size)
-            group = dist.new_group(list(ranks))
-            if dist.get_rank() in ranks:
-                comm._LOCAL_PROCESS_GROUP = group
-    comm.synchronize()
+        code, message = _run_processes(main, args, group)
+        if message:
+            print(message, file=sys.stderr)
+        sys.exit(code)
+
+
+def _run_processes(main, args, group):
+    _start_resource_tracker()
+    pipes = [mp.Pipe(duplex=False) for _ in range(group.local_size)]
+    ranks = range(group.first_rank, group.first_rank + group.local_size)
+    with StopSignals() as signals:  # before a process is there that would miss one
+        senders = [sender for _, sender in pipes]
+        context = mp.start_processes(_run_process, (main, args, group, senders), group.local_size, join=False)
+        receivers = [receiver for receiver, _ in pipes]
+        return supervise(dict(zip(ranks, context.processes)), dict(zip(ranks, receivers)), signals)
+
+
+def _start_resource_tracker():
+    """Start the helper process of Python's that keeps account of semaphores, so that stop signals do not end it."""
+    former = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited; SIGTERM it ignores by itself
+    resource_tracker.ensure_running()
+    signal.signal(signal.SIGUSR1, former)
+
+
+def _run_process(local_rank, main, args, group, senders):
+    rank = group.first_rank + local_rank
+    if group.backend == "gloo":
+        torch.set_num_threads(max(1, torch.get_num_threads() // group.local_size))
+    try:
+        group.join(local_rank)
+        main(args)
+        dist.destroy_process_group()
+    except SystemExit as end:
+        if not isinstance(end.code, str):
+            raise
+        _report(senders[local_rank], f"{end.code} [rank {rank}]")
+    except Exception:
+        message = f"{traceback.format_exc()}error: rank {rank} failed with the exception above."
+        _report(senders[local_rank], message)
+
+
+def _report(sender, message):
+    # At once, since the others notice only when the connections to this process close.
+    sender.send((time.time(), message))
+    sys.exit(1)

@@ -5,23 +5,26 @@ import weakref
 
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultTrainer
+from detectron2.engine import DefaultTrainer, hooks
 from detectron2.engine.defaults import create_ddp_model
-from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
+from fvcore.nn.precise_bn import get_bn_modules
 
 from ..checkpoint import InputConvention, PixProCheckpointer
 from ..config import is_pretraining
 from ..data.build import build_test_loader, build_train_loader
 from ..data.loader import build_view_loader
+from ..data.workers import explaining_workers
 from ..errors import UsageError
 from ..evaluation.build import build_evaluator, check_test_sets
 from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
+from ..stop_signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
-from .hooks import EMAHook
+from .checkpointing import CheckpointHook
+from .hooks import CollapseHook, EMAHook, PreciseBN, SeedHook
 from .loop import TrainLoop
 
 
@@ -35,6 +38,7 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
+        self._signals = StopSignals()
         check_test_sets(cfg.DATASETS.TEST)  # before hours of training
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
@@ -47,27 +51,37 @@ class Trainer(DefaultTrainer):
             optimizer,
             amp_dtype(cfg),
             cfg.SOLVER.ACCUMULATION_STEPS,
-            self._reads_losses,
+            read_at=self._reads_losses,
+            max_skipped=cfg.SOLVER.MAX_SKIPPED_STEPS,
+            folder=cfg.OUTPUT_DIR,
+            asked_to_stop=lambda: self._signals.received is not None,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = self.build_checkpointer(cfg, model, trainer=weakref.proxy(self))
         self.register_hooks(self.build_hooks())
 
+    def train(self):
+        """As detectron2's; when asked to stop by a signal, saves a checkpoint and exits with the code REQUEUE."""
+        with self._signals, explaining_workers():
+            return super().train()
+
     def _reads_losses(self, iteration):
-        """Read the losses when they are written, and before a checkpoint."""
+        """Read the losses when they are written, before a checkpoint, and to hear who was asked to stop.
+
+        Several processes agree on that only where they meet anyway.
+        """
         done = iteration + 1
         periods = (self.cfg.SOLVER.METRICS_PERIOD, self.cfg.SOLVER.CHECKPOINT_PERIOD)
-        return done == self.max_iter or any(done % period == 0 for period in periods)
+        alone = comm.get_world_size() == 1 and self._signals.received is not None
+        return alone or done == self.max_iter or any(done % period == 0 for period in periods)
 
     def resume_or_load(self, resume=True):
-        """As detectron2's; a resumed pre-training goes on with the next batch, a fresh one copies the loaded
+        """As detectron2's; a resumed run goes on with the next batch, a fresh pre-training copies the loaded
         weights to the target branch."""
         super().resume_or_load(resume)
-        if not is_pretraining(self.cfg):
-            return
         if self.start_iter > 0:
             self.data_loader.start_at(self.start_iter)
-        else:
+        elif is_pretraining(self.cfg):
             self.checkpointer.model.reset_target()
 
     def state_dict(self):
@@ -79,12 +93,25 @@ class Trainer(DefaultTrainer):
         self._trainer.load_state_dict(state_dict["_trainer"])
 
     def build_hooks(self):
-        """detectron2's hooks; in pre-training with the update of the target before anything is saved."""
-        hooks = [hook for hook in super().build_hooks() if hook is not None]
-        if is_pretraining(self.cfg):
-            savers = [i for i, hook in enumerate(hooks) if isinstance(hook, PeriodicCheckpointer)]
-            hooks.insert(savers[0] if savers else len(hooks), EMAHook(self.checkpointer.model))
-        return hooks
+        """detectron2's hooks in their order, with those of this project where they belong."""
+        cfg, solver, pixpro = self.cfg, self.cfg.SOLVER, self.cfg.MODEL.PIXPRO
+        built = [hooks.IterationTimer(), SeedHook(cfg.SEED), hooks.LRScheduler()]
+        if is_pretraining(cfg):
+            built += [EMAHook(self.checkpointer.model), CollapseHook(pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM)]
+        if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
+            loader = self.build_train_loader(_without_workers(cfg))  # its own, so that training's goes on untouched
+            built.append(PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER))
+        keep = solver.CHECKPOINT_KEEP_LAST, solver.CHECKPOINT_KEEP_EVERY
+        periods = solver.CHECKPOINT_PERIOD, solver.CHECKPOINT_MINUTES
+        built.append(CheckpointHook(self.checkpointer, self._trainer, *periods, *keep))
+        built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        if comm.is_main_process():
+            built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return built
+
+    def _evaluate(self):
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
 
     @classmethod
     def build_checkpointer(cls, cfg, model, **checkpointables):
@@ -115,7 +142,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg):
-        """Two-view loader for pre-training, detectron2's own for everything else."""
+        """Two-view loader for pre-training, the stream of samples for everything else; both begin at any iteration."""
         if is_pretraining(cfg):
             return build_view_loader(cfg)
         loader = build_train_loader(cfg)
@@ -151,6 +178,13 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             verify_results(cfg, results)
         return results
+
+
+def _without_workers(cfg):
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = 0
+    return cfg
 
 
 def wrap_ddp(cfg, model):

@@ -36,7 +36,7 @@ def plan(video, estimator):
     try:
         with Image.open(frames[0]) as image:  # of which only the header is read
             size = upright_size(image)[::-1]
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise UnusableVideo(f"{frames[0]}: not an image, or a damaged one") from error
     try:
         mark = fingerprint(frames)

@@ -1,5 +1,6 @@
 """Optical flow of videos out of files."""
 
+import errno
 import os
 
 import numpy as np
@@ -104,7 +105,8 @@ class FlowFiles:
         arrays = []
         for path in paths:
             if not os.path.isfile(path):
-                raise UsageError(f"There is no file of optical flow {path}: make it with {TOOL}.")
+                missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)  # a mount may come back
+                raise UsageError(f"There is no file of optical flow {path}: make it with {TOOL}.") from missing
             arrays.append(self._layout.load(path))
             if arrays[-1].ndim != 4 or arrays[-1].shape[1] != 2 or arrays[-1].dtype.kind != "f":
                 raise UsageError(f"{path} is no optical flow: it has to be floats of the shape (steps, 2, h, w).")

@@ -19,6 +19,9 @@ class LARS(Optimizer):
     of all weights and its traffic.
     """
 
+    # By PyTorch's protocol (torch.amp.GradScaler.step), a step with ``found_inf`` set to 1 changes nothing.
+    _step_supports_amp_scaling = True
+
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8):
         """
         Args:
@@ -34,7 +37,13 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One update; returns the closure's loss, if a closure is given."""
+        """One update; returns the closure's loss, if a closure is given.
+
+        Raises:
+            RuntimeError: for gradients that still carry the scale of a GradScaler, as trust ratios need the true ones.
+        """
+        if getattr(self, "grad_scale", None) is not None:
+            raise RuntimeError("LARS takes true gradients: call GradScaler.unscale_(optimizer) before its step.")
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -68,6 +77,7 @@ class LARS(Optimizer):
             nesterov=False,
             maximize=False,
             is_first_step=False,
+            found_inf=getattr(self, "found_inf", None),
         )
 
     @staticmethod

@@ -26,6 +26,14 @@ def test_a_good_file(tmp_path):
     assert MetadataCatalog.get(name).thing_classes == ["x"]
 
 
+def test_names_that_are_not_ascii(tmp_path):
+    folder = tmp_path / "фото"
+    folder.mkdir()
+    content = {**GOOD, "images": [{**IMAGE, "file_name": "日本.jpg"}], "categories": [{"id": 1, "name": "Tür"}]}
+    name, (record,) = _load(folder, json.dumps(content, ensure_ascii=False))
+    assert record["file_name"] == f"{folder}/日本.jpg" and MetadataCatalog.get(name).thing_classes == ["Tür"]
+
+
 def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path):
     assert _load(tmp_path, json.dumps({**GOOD, "annotations": []}))[1][0]["annotations"] == []
 
@@ -42,6 +50,20 @@ def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path):
         (json.dumps({**GOOD, "annotations": [{**BOX, "category_id": 9}]}), "category_id=9"),
         (json.dumps({**GOOD, "annotations": [BOX, BOX]}), "not unique"),
         (json.dumps({**GOOD, "images": [{"id": 1}]}), "file_name"),
+        ("[" * 100_000, "RecursionError"),
+        *((json.dumps({**GOOD, "images": [{**IMAGE, "width": width}]}), "image 1") for width in ("8", None, 0, [8])),
+        *(
+            (json.dumps({**GOOD, "annotations": [{**BOX, **values}]}), "Error: ")
+            for values in (
+                {"bbox": [0, 0, 4]},
+                {"bbox": [0, 0, 4, None]},
+                {"bbox": [0, 0, 4, "4"]},
+                {"bbox": [0, 0, 4, float("nan")]},
+                {"bbox": {"x": 0}},
+                {"segmentation": [[0, 0, 4, 0, 4, "4"]]},
+                {"segmentation": [[0, 0, 4, 0, 4, float("inf")]]},
+            )
+        ),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, text, reason):

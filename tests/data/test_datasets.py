@@ -17,6 +17,7 @@ from PIL import Image
 from pixpro_d2.data.catalog import ensure_registered
 from pixpro_d2.data.datasets.imagenet import load_imagenet
 from pixpro_d2.data.datasets.images import EXTENSIONS, list_images
+from pixpro_d2.data.datasets.paths import read_class_names, read_image_ids
 from pixpro_d2.data.datasets.voc import class_names, load_voc, read_annotation
 from pixpro_d2.data.reader import read_image
 from pixpro_d2.data.scenes import CLASSES
@@ -162,6 +163,8 @@ SIZE = "<size><width>48</width><height>48</height></size>"
         f"<annotation>{SIZE}<object><name>disk</name>{BOX.replace('5', 'five')}</object></annotation>",
         f"<annotation>{SIZE}<object>{BOX}</object></annotation>",
         f"<annotation>{SIZE}<object><name></name>{BOX}</object></annotation>",
+        f"<annotation>{SIZE}<object><name>disk</name>{BOX.replace('5', 'nan')}</object></annotation>",
+        f"<annotation>{SIZE}<object><name>disk</name>{BOX.replace('5', '1e999')}</object></annotation>",
         f"<annotation>{SIZE.replace('48', '')}<object><name>disk</name>{BOX}</object></annotation>",
     ],
 )
@@ -199,6 +202,31 @@ def test_voc_without_objects_or_images(voc):
         xml.write_text(f"<annotation>{SIZE}</annotation>")
     with pytest.raises(UsageError, match="No annotated object"):
         ensure_registered([f"voc:{voc}@test"])
+
+
+def test_voc_names_that_are_not_ascii(tmp_path):
+    root = tmp_path / "дата"
+    for folder in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (root / folder).mkdir(parents=True)
+    (root / "ImageSets/Main/train.txt").write_text("日本\n", encoding="utf-8")
+    write_images(root / "JPEGImages", 1)[0].rename(root / "JPEGImages/日本.png")
+    text = (
+        f"<?xml version='1.0' encoding='latin-1'?><annotation>{SIZE}<object><name>Tür</name>{BOX}</object></annotation>"
+    )
+    (root / "Annotations/日本.xml").write_bytes(text.encode("latin-1"))
+    (record,) = load_voc(str(root), "train")
+    assert record["file_name"] == f"{root}/JPEGImages/日本.png" and class_names(str(root)) == ["Tür"]
+
+
+@pytest.mark.parametrize(("file", "read"), [("classes.txt", read_class_names), ("train.txt", read_image_ids)])
+def test_lists_are_in_utf_8(tmp_path, file, read):
+    path = tmp_path / file
+    path.write_text("Tür\n日本\n", encoding="utf-8")
+    argument = str(tmp_path if read is read_class_names else path)
+    assert read(argument) == ["Tür", "日本"]
+    path.write_bytes("Tür\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=rf"{file} is no text in UTF-8"):
+        read(argument)
 
 
 @pytest.fixture
@@ -259,3 +287,12 @@ def test_imagenet_is_registered():
     for split in ("train", "val"):
         assert f"imagenet_{split}" in DatasetCatalog.list()
         assert MetadataCatalog.get(f"imagenet_{split}").evaluator_type == "classification"
+
+
+def test_imagenet_members_that_are_not_ascii(tmp_path):
+    write_images(tmp_path, 1)
+    with zipfile.ZipFile(tmp_path / "train.zip", "w") as archive:
+        archive.write(tmp_path / "000.png", "鳥/é.png")
+    (tmp_path / "train_map.txt").write_text("鳥/é.png\t0\n", encoding="utf-8")
+    (record,), _ = load_imagenet(str(tmp_path), "train")
+    np.testing.assert_array_equal(np.asarray(read_image(record["file_name"])), noise(0, 12, 16))

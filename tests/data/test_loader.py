@@ -3,6 +3,11 @@
 import itertools
 import json
 import multiprocessing
+import os
+import signal
+import threading
+import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -12,7 +17,10 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from PIL import Image
 
-from pixpro_d2.data.loader import MAX_REPLACEMENTS, build_view_loader
+from pixpro_d2.data.file_list import FileList, JoinedLists
+from pixpro_d2.data.loader import MAX_REPLACEMENTS, ViewDataset, build_view_loader
+from pixpro_d2.data.mapper import TwoViewMapper
+from pixpro_d2.data.reader import UnreadableImage, zip_member
 from pixpro_d2.data.samples import load_images
 from pixpro_d2.errors import UsageError
 
@@ -236,6 +244,122 @@ def test_images_of_different_kinds_make_one_batch(tmp_path):
     for box, (height, width) in zip(batch["boxes"], batch["image_sizes"]):
         assert box[:, [0, 2]].max() <= width and box[:, [1, 3]].max() <= height
     assert sizes == {"000.png": [12, 16], "001.png": [12, 16], "grey.png": [40, 9], "cmyk.jpg": [9, 40]}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("mount_point_stays", [False, True])
+def test_a_mount_that_vanishes_for_a_while_changes_nothing(tmp_path, workers, mount_point_stays):
+    write_images(tmp_path / "images", 9)
+    cfg = _cfg(tmp_path / "images", DATALOADER__NUM_WORKERS=workers, DATALOADER__RETRY_SECONDS=20.0)
+    expected = take(build_view_loader(cfg), 12)
+    loader = build_view_loader(cfg)
+    batches = iter(loader)
+    found = [next(batches)]
+    (tmp_path / "images").rename(tmp_path / "away")
+    if mount_point_stays:
+        (tmp_path / "images").mkdir()
+    timer = threading.Timer(1.2, lambda: (tmp_path / "away").rename(tmp_path / "images"))
+    timer.start()
+    begin = time.monotonic()
+    found += itertools.islice(batches, 11)
+    assert 1 < time.monotonic() - begin < 10
+    timer.join()
+    batches.close()
+    _assert_equal(found, expected)
+    assert not loader.unreadable
+
+
+def test_a_mount_that_stays_away_is_waited_for_once(tmp_path):
+    write_images(tmp_path / "images", 40)
+    keys = {"DATALOADER__RETRY_SECONDS": 1.0, "DATALOADER__MAX_UNREADABLE": 1.0}
+    batches = iter(build_view_loader(_cfg(tmp_path / "images", **keys)))
+    next(batches)
+    (tmp_path / "images").rename(tmp_path / "away")
+    begin = time.monotonic()
+    with pytest.raises(UsageError, match=f"^{MAX_REPLACEMENTS} images in a row are unreadable.*No such file"):
+        next(batches)
+    assert 1 <= time.monotonic() - begin < 10
+
+
+def test_patience_is_back_after_a_success(tmp_path):
+    paths = write_images(tmp_path / "images", 3)
+    cfg = _cfg(tmp_path / "images")
+    calls = []
+
+    def mapper(image, rng):
+        calls.append(image["file_name"])
+        if image["file_name"] == str(paths[1]):  # a bad sector
+            raise OSError(5, "Input/output error")
+        return TwoViewMapper(cfg)(image, rng)
+
+    def unreadable(image, rng):
+        try:
+            return mapper(image, rng)
+        except OSError as error:
+            raise UnreadableImage(f"{image['file_name']}: {error}") from error
+
+    dataset = ViewDataset(load_images((f"images:{tmp_path / 'images'}",)), unreadable, seed=0, retry_seconds=1.2)
+    for _ in range(2):
+        calls.clear()
+        sample = dataset[0, 1]
+        assert sample["file_name"] == str(paths[2]) and [name for name, _ in sample["skipped"]] == [str(paths[1])]
+        assert calls == [str(paths[1])] * 3 + [str(paths[2])]  # at 0, 0.5 and 1.2 seconds
+
+
+def test_a_worker_that_is_killed_ends_the_run_with_the_remedy(tmp_path):
+    write_images(tmp_path / "images", 9)
+    batches = iter(build_view_loader(_cfg(tmp_path / "images", DATALOADER__NUM_WORKERS=2)))
+    next(batches)
+    worker = multiprocessing.active_children()[0]
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(UsageError, match=r"lower DATALOADER\.NUM_WORKERS, or give the job more memory"):
+        list(itertools.islice(batches, 100))
+
+
+def test_names_that_are_not_ascii(tmp_path):
+    folder = tmp_path / "фото 写真 é"
+    write_images(folder / "ünter", 4)
+    (folder / "ünter" / "000.png").rename(folder / "日本.png")
+    os.rename(folder / "ünter" / "001.png", os.fsencode(folder) + b"/latin-\xe4.png")  # no UTF-8
+    (folder / "ünter" / "002.png").write_bytes(b"This is no picture.")
+    cfg = _cfg(folder, DATALOADER__NUM_WORKERS=1, DATALOADER__MAX_UNREADABLE=0.5)
+    with logged(LOGGER) as messages:
+        (batch,) = take(build_view_loader(cfg), 1)
+    names = sorted(os.path.basename(os.fsencode(name)) for name in batch["file_names"])
+    assert set(names) == {"日本.png".encode(), b"latin-\xe4.png", b"003.png"}
+    assert sum("ünter/002.png" in message for message in messages) == 1
+
+
+def test_bad_members_of_a_zip_file_are_skipped(tmp_path):
+    paths, archive, name = write_images(tmp_path / "images", 8), str(tmp_path / "ä.zip"), f"zip {tmp_path}"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in paths:
+            file.write(path, f"ö/{path.name}")
+        place = file.getinfo("ö/003.png").header_offset + 100
+    with open(archive, "rb+") as file:
+        file.seek(place)
+        file.write(b"damaged")
+    DatasetCatalog.register(name, lambda: [{"file_name": zip_member(archive, f"ö/{path.name}")} for path in paths])
+    loader = build_view_loader(make_cfg(name, DATALOADER__NUM_WORKERS=1, DATALOADER__MAX_UNREADABLE=0.2))
+    batches = take(loader, 2)
+    assert loader.unreadable == {zip_member(archive, "ö/003.png")}
+    stems = sorted(file_name[-7:-4] for batch in batches for file_name in batch["file_names"])
+    assert stems == ["000", "001", "002", "004", "004", "005", "006", "007"]
+
+
+def test_folders_are_listed_compactly_and_joined_without_a_copy(tmp_path):
+    for name, count in (("a", 3), ("b", 2)):
+        write_images(tmp_path / name, count)
+    DatasetCatalog.register(f"bare {tmp_path}", lambda: [{"file_name": str(tmp_path / "a" / "000.png")}])
+    names = (f"images:{tmp_path / 'a'}", f"bare {tmp_path}", f"images:{tmp_path / 'b'}")
+    images = load_images(names)
+    assert isinstance(images, JoinedLists) and [type(part) for part in images.datasets] == [FileList, list, FileList]
+    cfg = make_cfg(*names, SOLVER__IMS_PER_BATCH=6)
+    loader = build_view_loader(cfg)
+    assert loader.loader.dataset.images.datasets[0] is load_images(names).datasets[0]
+    (batch,) = take(loader, 1)
+    listed = ["a/000.png", "a/000.png", "a/001.png", "a/002.png", "b/000.png", "b/001.png"]
+    assert sorted(batch["file_names"]) == [str(tmp_path / name) for name in listed]
 
 
 def test_two_processes_share_each_batch(tmp_path):

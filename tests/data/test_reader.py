@@ -1,16 +1,23 @@
 """Reading images of every kind, and files that are no image."""
 
 import multiprocessing
+import os
+import resource
 import struct
+import warnings
 import zipfile
 import zlib
 
 import numpy as np
 import pytest
 from data_helpers import noise, write_images
-from PIL import Image
+from detectron2.data import detection_utils
+from PIL import EpsImagePlugin, Image
 
-from pixpro_d2.data.reader import UnreadableImage, read_bytes, read_image, zip_member
+from pixpro_d2.data import reader
+from pixpro_d2.data.reader import UnreadableImage, read_bytes, read_image, restrict_pillow, zip_member
+from pixpro_d2.data.retry import may_pass
+from pixpro_d2.errors import UsageError
 
 GREY = noise(0, 6, 5, 0)
 RGB = noise(1, 6, 5)
@@ -211,3 +218,102 @@ def test_zip_members_in_forked_workers(archive):
         there = tasks.get(timeout=60)
     assert here == list(contents.values()) * 10
     assert there == list(contents.values()) * 20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
+def test_a_bad_member_leaves_the_others_readable(tmp_path, method):
+    paths, archive = write_images(tmp_path / "images", 3), str(tmp_path / "a.zip")
+    with zipfile.ZipFile(archive, "w", method) as file:
+        for path in paths:
+            file.write(path, path.name)
+    with zipfile.ZipFile(archive) as file:
+        place = file.getinfo("001.png").header_offset + 30 + len("001.png") + 60  # behind the header, within the data
+    with open(archive, "rb+") as file:
+        file.seek(place)
+        flipped = bytes(255 - byte for byte in file.read(8))
+        file.seek(place)
+        file.write(flipped)
+    for i, path in enumerate(paths):
+        if i == 1:
+            with pytest.raises(UnreadableImage, match=r"a\.zip@/001\.png: (BadZipFile|error)") as caught:
+                read_image(zip_member(archive, path.name))
+            assert not may_pass(caught.value)
+        else:
+            np.testing.assert_array_equal(_read(zip_member(archive, path.name)), noise(i, 12, 16))
+
+
+def test_a_zip_file_that_was_away_is_opened_anew(archive):
+    path, contents = archive
+    names = [zip_member(path, member) for member in contents]
+    read_bytes(names[0])
+    with open(os.devnull, "wb") as unreadable:  # as a mount that goes away makes the files that were opened on it
+        os.dup2(unreadable.fileno(), reader._open_zip(path, os.getpid()).fp.fileno())
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(names[20])  # far from what is buffered
+    assert may_pass(caught.value)
+    assert read_bytes(names[20]) == list(contents.values())[20]
+
+
+@pytest.fixture
+def pillow():
+    """Pillow as it was, afterwards."""
+    before = Image.MAX_IMAGE_PIXELS, EpsImagePlugin.gs_binary
+    with warnings.catch_warnings():
+        yield
+    Image.MAX_IMAGE_PIXELS, EpsImagePlugin.gs_binary = before
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tif", "bmp", "gif"])
+def test_images_of_too_many_pixels_are_refused_by_their_headers(tmp_path, pillow, extension):
+    path = tmp_path / f"image.{extension}"
+    Image.fromarray(noise(0, 30, 40)).save(path)
+    restrict_pillow(1200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Warning)
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        assert _read(path).shape == (30, 40, 3)  # at the limit, without Pillow's own warning
+    restrict_pillow(1199)
+    with pytest.raises(UnreadableImage, match=rf"image\.{extension}: more pixels than DATALOADER\.MAX_IMAGE_PIXELS"):
+        read_image(str(path))
+    with pytest.raises(Image.DecompressionBombError):  # elsewhere too
+        detection_utils.read_image(str(path))
+
+
+def test_a_bomb_is_refused_before_memory_is_taken(tmp_path, pillow):
+    # 50 000 x 50 000 pixels by its header, in a file of a hundred bytes.
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    with open(tmp_path / "bomb.png", "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")):
+            length, check = (struct.pack(">I", number) for number in (len(data), zlib.crc32(kind + data)))
+            file.write(length + kind + data + check)
+    restrict_pillow(178956970)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnreadableImage, match=r"bomb\.png: more pixels .*2500000000 pixels"):
+        read_image(str(tmp_path / "bomb.png"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # of 7 GB
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_without_pixels(limit):
+    with pytest.raises(UsageError, match=rf"DATALOADER\.MAX_IMAGE_PIXELS is {limit}; it must be"):
+        restrict_pillow(limit)
+
+
+def test_no_program_is_started_for_an_image(tmp_path, pillow, monkeypatch):
+    # Pillow hands an EPS file, whatever its name, to Ghostscript; here to one that leaves a trace.
+    trace, program = tmp_path / "trace", tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch '{trace}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    (tmp_path / "photo.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\n%%EOF\n")
+    EpsImagePlugin.gs_binary = None
+    with pytest.raises(UnreadableImage):
+        read_image(str(tmp_path / "photo.jpg"))
+    assert trace.exists()  # so it would be
+    trace.unlink()
+    restrict_pillow(10**6)
+    with pytest.raises(UnreadableImage, match="photo.jpg: "):
+        read_image(str(tmp_path / "photo.jpg"))
+    assert not trace.exists()

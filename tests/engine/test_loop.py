@@ -1,4 +1,4 @@
-"""The training step: same numbers as detectron2's own loop, losses read in batches, a NaN stops the run."""
+"""The training step: same numbers as detectron2's own loop, losses read in batches, bad steps left out."""
 
 import itertools
 
@@ -58,22 +58,54 @@ def test_records_the_mean_since_the_last_reading():
         assert [v for v, _ in got] == pytest.approx([sum(expected[:3]) / 3, sum(expected[3:]) / 3])
 
 
-@pytest.mark.parametrize("read_at", [lambda i: True, lambda i: i == 5], ids=["each", "at the end"])
-def test_nan_names_the_loss_and_the_iterations(read_at):
+def with_nan(data, *places):
+    for i in places:
+        data[i][0, 0] = float("nan")
+    return data
+
+
+def test_bad_steps_are_left_out_and_told_of(caplog):
     data = batches(6)
-    data[4][0, 0] = float("nan")
-    with pytest.raises(FloatingPointError, match="loss_a, loss_b became infinite or NaN between iterations"):
-        run(make(TrainLoop, data, read_at=read_at), 6)
+    expected = make(TrainLoop, [batch for i, batch in enumerate(data) if i not in (1, 4)])
+    losses = [value for value, _ in run(expected, 4).history("loss_a").values()]
+    loop = make(TrainLoop, with_nan([x.clone() for x in data], 1, 4), read_at=lambda i: i == 5, max_skipped=2)
+    storage = run(loop, 6)
+    assert torch.equal(loop.model.layer.weight, expected.model.layer.weight)
+    assert storage.history("loss_a").latest() == pytest.approx(sum(losses) / 4)  # of the finite ones alone
+    assert "2 of the 6 steps from iteration 0 to 5 were left out" in caplog.text
+
+
+@pytest.mark.parametrize("read_at", [lambda i: True, lambda i: i in (2, 5)], ids=["each", "thirds"])
+def test_too_many_in_a_row_stop_the_run_and_save_the_batch(tmp_path, read_at):
+    data = with_nan(batches(6), 3, 4, 5)
+    loop = make(TrainLoop, data, read_at=read_at, max_skipped=3, folder=str(tmp_path))
+    with pytest.raises(FloatingPointError, match=r"3 steps in a row, up to iteration 5, .*\(loss_a, loss_b\)"):
+        run(loop, 6)
+    saved = torch.load(tmp_path / "bad_batch_0000005_0.pth", weights_only=True)
+    assert torch.equal(saved, data[5]) is False and torch.equal(saved.nan_to_num(), data[5].nan_to_num())
+
+
+def test_a_request_to_stop_is_heard_where_losses_are_read():
+    asked = []
+    loop = make(TrainLoop, batches(4), read_at=lambda i: i % 2 == 1, asked_to_stop=lambda: bool(asked))
+    with EventStorage() as storage:
+        heard = []
+        for i in range(4):
+            loop.iter = storage.iter = i
+            loop.run_step()
+            heard.append((loop.has_read, loop.must_stop))
+            if i == 1:
+                asked.append(True)
+    assert heard == [(False, False), (True, False), (False, False), (True, True)]
 
 
 def test_state_continues_the_run():
-    whole = make(TrainLoop, batches(6))
-    run(whole, 6)
-    first = make(TrainLoop, batches(6))
-    first.optimizer = torch.optim.SGD(first.model.parameters(), lr=0.1, momentum=0.9)
+    def with_momentum():
+        model = Model()
+        return TrainLoop(model, batches(6), torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+
+    first, second = with_momentum(), with_momentum()
     run(first, 3)
-    second = make(TrainLoop, batches(6))
-    second.optimizer = torch.optim.SGD(second.model.parameters(), lr=0.1, momentum=0.9)
     second.load_state_dict(first.state_dict())
     (buffer,) = [s["momentum_buffer"] for p, s in second.optimizer.state.items() if p.shape == (1, 4)]
     (expected,) = [s["momentum_buffer"] for p, s in first.optimizer.state.items() if p.shape == (1, 4)]

@@ -1,6 +1,7 @@
 """``coco:JSON@IMAGE_DIR``: annotations in COCO's format."""
 
 import json
+import math
 import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -23,7 +24,9 @@ def load_coco(name, json_file, image_root):
     check_exists(name, json_file, "annotation file")
     try:
         dicts = load_coco_json(json_file, image_root, name)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        for record in dicts:
+            _check_values(record)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
         message = " ".join(str(error).split())  # detectron2's may have several lines
         reason = _missing_lists(json_file) or f"{type(error).__name__}: {message}"
         raise UsageError(f"{json_file} is not a usable COCO annotation file ({reason}).") from error
@@ -34,12 +37,23 @@ def load_coco(name, json_file, image_root):
     return dicts
 
 
+def _check_values(record):
+    """Raise a ValueError or TypeError for values that training would fail at, maybe hours later."""
+    if not all(isinstance(record[side], (int, float)) and record[side] > 0 for side in ("width", "height")):
+        raise ValueError(f"image {record['image_id']} is {record['width']} x {record['height']} pixels")
+    for annotation in record["annotations"]:
+        box, mask = annotation.get("bbox", [0] * 4), annotation.get("segmentation")
+        polygons = mask if isinstance(mask, list) else []
+        if len(box) != 4 or not all(math.isfinite(sum(numbers)) for numbers in (box, *polygons)):
+            raise ValueError(f"image {record['image_id']} has an object without finite coordinates")
+
+
 def _missing_lists(json_file):
     """What a file lacks of ``LISTS``, in words; empty if it is no JSON file or has them."""
     try:
         with open(json_file, encoding="utf-8") as file:
             content = json.load(file)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     found = content if isinstance(content, dict) else {}
     missing = [key for key in LISTS if not isinstance(found.get(key), list)]

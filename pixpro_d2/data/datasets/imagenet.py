@@ -36,7 +36,7 @@ def load_imagenet(root, split):
 
 
 def _read_map(map_file):
-    with open(map_file) as file:
+    with open(map_file, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             member, tab, label = line.rstrip("\n").partition("\t")
             if not tab or not label.isdigit():

@@ -37,8 +37,7 @@ def read_class_names(folder):
     path = os.path.join(folder, "classes.txt")
     if not os.path.isfile(path):
         return None
-    with open(path, encoding="utf-8") as file:
-        names = [line.strip() for line in file.read().rstrip().split("\n")]
+    names = [line.strip() for line in _read_text(path).rstrip().split("\n")]
     wrong = [i for i, name in enumerate(names) if not name or name in names[:i]]
     if wrong:
         raise UsageError(f"{path}, line {wrong[0] + 1}: expected the name of a class that no other line has.")
@@ -53,8 +52,15 @@ def read_image_ids(path):
     """
     if not os.path.isfile(path):
         raise UsageError(f"There is no file {os.path.abspath(path)}.")
-    with open(path, encoding="utf-8") as file:
-        names = [line.split()[0] for line in file if line.strip()]
+    names = [line.split()[0] for line in _read_text(path).split("\n") if line.strip()]
     if not names:
         raise UsageError(f"{path} names no image.")
     return names
+
+
+def _read_text(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8: {error}.") from error

@@ -28,7 +28,7 @@ def read_label(path):
     try:
         with Image.open(path) as image:
             mode, label = image.mode, np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path} is not a readable label file: {error}.") from error
     if label.ndim != 2 or mode == "F" or label.min() < 0 or label.max() > 255:
         raise UsageError(f"{path} (mode {mode}) must be a PNG with one class id of 0 to 255 a pixel.")
@@ -78,7 +78,7 @@ def load_sem_seg(name, pairs):
         try:
             with Image.open(label_file) as image:  # reads the header only
                 width, height = image.size
-        except OSError as error:
+        except (OSError, Image.DecompressionBombError) as error:
             raise UsageError(f"{label_file} is not a readable label file: {error}.") from error
         dicts.append(
             {

@@ -54,8 +54,9 @@ def count_frames(root):
 def _read_index(path):
     content = read_json(path)
     try:
-        return content["folders"] if content["version"] == VERSION else {}
-    except (KeyError, TypeError):  # none, or something else
+        known = {name: [int(changed), int(frames)] for name, (changed, frames) in content["folders"].items()}
+        return known if content["version"] == VERSION else {}
+    except (KeyError, TypeError, ValueError, AttributeError):  # none, or something else
         return {}
 
 

@@ -1,6 +1,7 @@
 """``voc:DIR@SPLIT``: object boxes in Pascal VOC layout, of any classes."""
 
 import functools
+import math
 import os
 import xml.etree.ElementTree as ElementTree
 
@@ -31,6 +32,8 @@ def read_annotation(path):
             name = node.find("name").text
             if not name:
                 raise ValueError("an object has no name")
+            if not all(map(math.isfinite, (x0, y0, x1, y1))):
+                raise ValueError("an object's box is not finite")
             objects.append((name, [x0 - 1, y0 - 1, x1, y1]))
     except (OSError, ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is not a usable Pascal VOC annotation: {error}.") from error

@@ -1,0 +1,101 @@
+"""The worker processes of a loader: how they begin, how they hand batches over, and what it means when they fail."""
+
+import contextlib
+import io
+import pickle
+import re
+import time
+
+import cv2
+import torch
+from detectron2.data.build import worker_init_reset_seed
+from torch.utils.data import get_worker_info
+
+from ..errors import UsageError
+from ..stop_signals import ignore_stop_signals
+
+# What PyTorch or the system says -> what it means and what to do about it; the first that is found counts.
+_REMEDIES = {
+    r"Too many open files|ancdata": (
+        "Too many files are open, of which each batch in shared memory is one: raise `ulimit -n`, or lower "
+        "DATALOADER.NUM_WORKERS"
+    ),
+    r"</torch_|shared memory|Bus error": (
+        "The data loader's workers are out of shared memory: enlarge /dev/shm (with docker run --shm-size), or lower "
+        "DATALOADER.NUM_WORKERS"
+    ),
+    r"DataLoader worker.*(killed by signal|exited unexpectedly)|Caught MemoryError|(Cannot|can't) allocate memory": (
+        "A worker of the data loader ended, most likely for want of memory: lower DATALOADER.NUM_WORKERS, or give the "
+        "job more memory; other reasons show with DATALOADER.NUM_WORKERS 0"
+    ),
+}
+
+
+def init_worker(worker_id):
+    """The ``worker_init_fn`` of every DataLoader."""
+    cv2.setNumThreads(0)  # the workers share the cores already; OpenCV's threads would not survive a fork either
+    worker_init_reset_seed(worker_id)
+    ignore_stop_signals()
+
+
+def collate_shared(collate, samples):
+    """``collate(samples)``, in a worker with all tensors in shared memory.
+
+    PyTorch alone moves them there in a thread whose errors nobody hears of: short of shared memory, the training
+    process would wait for the batch forever. Here they are raised like all others.
+    """
+    batch = collate(samples)
+    if get_worker_info() is not None:
+        _Sharer(io.BytesIO()).dump(batch)
+    return batch
+
+
+class _Sharer(pickle.Pickler):
+    """Finds the tensors within any object, and moves them to shared memory; what it writes is of no use."""
+
+    def persistent_id(self, value):
+        if not isinstance(value, torch.Tensor):
+            return None
+        value.share_memory_()
+        return "shared"
+
+
+@contextlib.contextmanager
+def explaining_workers():
+    """Context that turns errors about the workers of a DataLoader into a UsageError with the remedy.
+
+    PyTorch learns by a signal that a worker has ended, so that its error can come up anywhere in the main thread while
+    a loader is in use, not only where a batch is taken.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, EOFError, MemoryError) as error:
+        for told in _reasons(error):
+            for pattern, remedy in _REMEDIES.items():
+                if re.search(pattern, str(told)):
+                    reason = str(told).strip().splitlines()[-1]  # of a worker's error, that of its traceback
+                    raise UsageError(f"{remedy} ({reason.split('. ')[0].rstrip('.')}).") from error
+        raise
+
+
+def _reasons(error):
+    """What may tell why a worker failed: what PyTorch learnt by the signal, then ``error``."""
+    if isinstance(error, (ConnectionError, EOFError)):  # a batch lies with a worker that is gone, the signal is to come
+        try:
+            time.sleep(1)
+        except RuntimeError as told:
+            return told, error
+    return error.__cause__, error
+
+
+def explained(loader):
+    """The batches of a DataLoader, each taken within :func:`explaining_workers`; a generator."""
+    with explaining_workers():
+        batches = iter(loader)
+    end = object()
+    while True:
+        with explaining_workers():
+            batch = next(batches, end)
+        if batch is end:
+            return
+        yield batch

@@ -1,0 +1,38 @@
+"""The command line of train_net.py."""
+
+from detectron2.engine import default_argument_parser
+
+from ..errors import UsageError
+
+
+def argument_parser():
+    """detectron2's parser, with ``--dry-run``, and a free port where ``--dist-url`` is not given."""
+    parser = default_argument_parser()
+    parser.set_defaults(dist_url="auto")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print config, schedule and data set sizes, try two iterations, tell time and memory; write nothing",
+    )
+    return parser
+
+
+def check_arguments(args):
+    """Check what the parser cannot: the number of processes, and options that it took for a KEY or VALUE.
+
+    Raises:
+        UsageError:
+    """
+    if args.num_gpus < 1 or args.num_machines < 1:
+        raise UsageError(
+            "--num-gpus (processes on each machine, on the CPU too) and --num-machines must be at least 1."
+        )
+    if not 0 <= args.machine_rank < args.num_machines:
+        raise UsageError(
+            f"--machine-rank is {args.machine_rank}; it numbers the {args.num_machines} of --num-machines from 0."
+        )
+    if args.dist_url == "auto" and args.num_machines > 1:
+        raise UsageError("Several machines need the address of machine 0: add --dist-url tcp://HOST:PORT on all.")
+    for word in args.opts:
+        if word.startswith("--"):
+            raise UsageError(f"'{word}' stands among the KEY VALUE pairs: put it before them.")

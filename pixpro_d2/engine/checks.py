@@ -1,0 +1,67 @@
+"""What of a config is checked before a run begins: mistakes that would otherwise show late, or never."""
+
+import os
+import tempfile
+
+from detectron2.utils import comm
+
+from ..checkpoint.resume import candidates
+from ..config import is_pretraining
+from ..errors import UsageError
+
+
+def check_output_dir(cfg):
+    """Make the folder OUTPUT_DIR, and check that files can be written there."""
+    folder = cfg.OUTPUT_DIR
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        raise UsageError(f"OUTPUT_DIR '{folder}' cannot be written to ({error}): choose another folder.") from error
+
+
+def check_image_format(cfg):
+    """Check that the channels of INPUT.FORMAT are as many as MODEL.PIXEL_MEAN has values."""
+    channels = {"RGB": 3, "BGR": 3, "L": 1}
+    if channels.get(cfg.INPUT.FORMAT) != len(cfg.MODEL.PIXEL_MEAN):
+        raise UsageError(
+            f"INPUT.FORMAT '{cfg.INPUT.FORMAT}' does not go with the {len(cfg.MODEL.PIXEL_MEAN)} values of "
+            "MODEL.PIXEL_MEAN: use RGB or BGR with 3, L with 1."
+        )
+
+
+def check_batch(cfg):
+    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes."""
+    batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if batch < 1 or batch % world_size:
+        raise UsageError(
+            f"SOLVER.IMS_PER_BATCH is {batch}; it must be a positive multiple of the {world_size} processes."
+        )
+    steps = cfg.SOLVER.ACCUMULATION_STEPS
+    if steps < 1 or batch // world_size % steps:
+        raise UsageError(
+            f"SOLVER.ACCUMULATION_STEPS is {steps}; it must divide the {batch // world_size} images of each process."
+        )
+
+
+def check_lengths(cfg):
+    """Check the keys that count iterations."""
+    solver = cfg.SOLVER
+    for key in ("MAX_ITER", "CHECKPOINT_PERIOD", "METRICS_PERIOD"):
+        if solver[key] < 1 and not (key == "MAX_ITER" and solver.MAX_EPOCHS > 0):
+            raise UsageError(f"SOLVER.{key} is {solver[key]}; it must be at least 1.")
+
+
+def check_task(cfg, args):
+    """Check that the task can be trained, and that a frozen backbone has weights to be frozen with."""
+    if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" and not args.eval_only:
+        raise UsageError("A kNN classifier is not trained: add --eval-only to the command.")
+    if not cfg.MODEL.BACKBONE.FROZEN:
+        return
+    if is_pretraining(cfg):
+        raise UsageError("MODEL.BACKBONE.FROZEN is for downstream tasks: pre-training would have nothing to train.")
+    if not cfg.MODEL.WEIGHTS and not (args.resume and candidates(cfg.OUTPUT_DIR)):
+        raise UsageError(
+            "MODEL.BACKBONE.FROZEN would keep a random backbone: set MODEL.WEIGHTS to the checkpoint to evaluate."
+        )

@@ -1,0 +1,49 @@
+"""Signals by which a scheduler asks a run to end, so that it can save before it does."""
+
+import os
+import signal
+import threading
+
+# Sent before a pre-emption or at a job's time limit; SIGUSR1 is what one can have SLURM send earlier.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# Exit code of a run that such a signal ended: all is saved, the scheduler may start the same command with --resume.
+REQUEUE = os.EX_TEMPFAIL
+
+
+def ignore_stop_signals():
+    """Let stop signals pass, in a worker process, unless its parent sends them: so it ends its workers.
+
+    A scheduler signals all processes of a job at once; the workers of a data loader must outlive the signal, because
+    the process that they work for first finishes its iteration.
+    """
+    if hasattr(signal, "sigwaitinfo"):  # macOS, for which no scheduler runs, has none
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        threading.Thread(target=_wait_for, args=(os.getppid(),), daemon=True).start()
+
+
+def _wait_for(parent):
+    while signal.sigwaitinfo(STOP_SIGNALS).si_pid != parent:
+        pass
+    os._exit(0)
+
+
+class StopSignals:
+    """Context in which a stop signal is noted instead of ending the process; the main thread's only.
+
+    Attributes:
+        received (str or None): name of the first stop signal that came.
+    """
+
+    def __init__(self):
+        self.received = None
+
+    def __enter__(self):
+        self._former = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *exception):
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+
+    def _note(self, number, frame):
+        self.received = self.received or signal.Signals(number).name

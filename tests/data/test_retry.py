@@ -1,0 +1,111 @@
+"""What is read again after a failure, how often, and what is not."""
+
+import errno
+import os
+import threading
+import time
+
+import pytest
+from data_helpers import logged, noise
+from PIL import Image
+
+from pixpro_d2.data.reader import UnreadableImage, read_image
+from pixpro_d2.data.retry import may_pass, patiently
+from pixpro_d2.errors import UsageError
+
+LOGGER = "pixpro_d2.data.retry"
+
+
+def _failing(times, error):
+    """A function that raises ``error`` so many times and then tells how often it was called; its calls' times."""
+    calls = []
+
+    def read():
+        calls.append(time.monotonic())
+        if len(calls) <= times:
+            raise error
+        return len(calls)
+
+    return read, calls
+
+
+def test_a_failure_that_passes_costs_nothing_but_time():
+    read, calls = _failing(2, OSError(errno.EIO, "Input/output error", "a.jpg"))
+    with logged(LOGGER) as messages:
+        assert patiently(read, 5) == 3
+    first, second = calls[1] - calls[0], calls[2] - calls[1]
+    assert 0.5 <= first < 1 <= second < 2  # doubled
+    assert len(messages) == 2 and all("Input/output error: 'a.jpg': trying again in" in m for m in messages)
+
+
+@pytest.mark.parametrize("seconds", [0, 1.2])
+def test_patience_ends(seconds):
+    error = OSError(errno.ESTALE, "Stale file handle")
+    read, calls = _failing(99, error)
+    begin = time.monotonic()
+    with pytest.raises(OSError) as caught:
+        patiently(read, seconds)
+    assert caught.value is error
+    assert seconds <= time.monotonic() - begin < seconds + 1
+    assert len(calls) == (1 if seconds == 0 else 3)  # at 0, 0.5 and 1.2 seconds
+
+
+def test_what_lasts_is_raised_at_once(tmp_path):
+    (tmp_path / "damaged.png").write_bytes(b"This is no picture.")
+    (tmp_path / "cut.png").write_bytes(_png(tmp_path)[:100])
+    (tmp_path / "folder.png").mkdir()
+    for name in ("damaged.png", "cut.png", "missing.png", "folder.png", "damaged.png/inside.png"):
+        with pytest.raises(UnreadableImage) as caught:
+            read_image(str(tmp_path / name))
+        assert not may_pass(caught.value), name
+    for error in (
+        ValueError("no number"),
+        KeyError("key"),
+        OSError("truncated"),
+        OSError(errno.ENOENT, "no"),
+        PermissionError(errno.EACCES, "no"),
+    ):
+        read, calls = _failing(1, error)
+        with pytest.raises(type(error)):
+            patiently(read, 60)
+        assert len(calls) == 1
+
+
+def _png(folder):
+    Image.fromarray(noise(0, 64, 64)).save(folder / "whole.png")
+    return (folder / "whole.png").read_bytes()
+
+
+def test_failures_of_the_system_may_pass():
+    for number in (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENODEV):
+        assert may_pass(OSError(number, os.strerror(number)))
+
+
+def test_the_cause_counts():
+    error = OSError(errno.EIO, "Input/output error")
+    for kind in (UnreadableImage, UsageError):
+        try:
+            try:
+                raise UnreadableImage("a.jpg") from error
+            except UnreadableImage as unreadable:
+                raise kind("outer") from unreadable
+        except kind as outer:
+            assert may_pass(outer)
+
+
+@pytest.mark.parametrize("mount_point_stays", [False, True])
+def test_a_missing_file_whose_folder_is_gone_is_waited_for(tmp_path, mount_point_stays):
+    mount, away = tmp_path / "mount", tmp_path / "away"
+    mount.mkdir()
+    (mount / "a.png").write_bytes(_png(tmp_path))
+    mount.rename(away)
+    if mount_point_stays:
+        mount.mkdir()
+    path = str(mount / "a.png")
+    with pytest.raises(UnreadableImage) as caught:
+        read_image(path)
+    assert may_pass(caught.value)
+    timer = threading.Timer(0.8, lambda: away.rename(mount))  # a rename replaces an empty folder
+    timer.start()
+    assert patiently(lambda: read_image(path), 10).size == (64, 64)
+    timer.join()

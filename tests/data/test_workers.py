@@ -1,0 +1,190 @@
+"""The worker processes of a loader, and what is said when they fail: real ones that are killed or run short."""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+from functools import partial
+
+import cv2
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from torch.utils.data import DataLoader, Dataset
+
+from pixpro_d2.data.workers import collate_shared, explained, explaining_workers, init_worker
+from pixpro_d2.errors import UsageError
+from pixpro_d2.stop_signals import STOP_SIGNALS
+
+
+class Failing(Dataset):
+    """Numbers, and at the index 6 whatever ``fail`` does."""
+
+    def __init__(self, fail):
+        self.fail = fail
+
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        if index == 6:
+            self.fail()
+        return torch.tensor(index)
+
+
+def _loader(fail, workers=2):
+    return DataLoader(Failing(fail), batch_size=2, num_workers=workers, worker_init_fn=init_worker)
+
+
+def _told(loader, error_type):
+    """What is said when a loader fails; nothing keeps its workers then, as pytest.raises does."""
+    try:
+        list(explained(loader))
+    except error_type as error:
+        assert type(error) is error_type
+        return str(error)
+    pytest.fail("no error")
+
+
+def _send(number):
+    os.kill(os.getpid(), number)
+    time.sleep(10)
+
+
+def _raise(error):
+    raise error
+
+
+MEMORY = (
+    r"worker .*ended.*: lower DATALOADER\.NUM_WORKERS, or give the job more memory.* with DATALOADER\.NUM_WORKERS 0"
+)
+
+
+# PyTorch may notice that a worker is gone before it has asked why.
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (lambda: _send(signal.SIGKILL), rf"{MEMORY} \(.*(signal: Killed|exited unexpectedly)\)\.$"),
+        (lambda: _raise(MemoryError()), rf"{MEMORY} \(MemoryError\)\.$"),
+        (lambda: _send(signal.SIGBUS), r"/dev/shm .*--shm-size.*NUM_WORKERS \(.*Bus error\)\.$"),
+        (
+            lambda: _raise(OSError(24, "Too many open files")),
+            r"raise `ulimit -n`.*\(OSError: .*Too many open files\)\.$",
+        ),
+        (lambda: _send(signal.SIGQUIT), rf"{MEMORY} \(.*(signal: Quit|exited unexpectedly)\)\.$"),
+        (lambda: os._exit(3), rf"{MEMORY} \(.*exited unexpectedly.*\)\.$"),
+    ],
+    ids=["killed", "no memory", "bus error", "open files", "quits", "exits"],
+)
+def test_a_worker_that_fails_is_explained(fail, message):
+    told = _told(_loader(fail), UsageError)
+    assert re.search(message, told) and "\n" not in told
+
+
+def test_a_worker_that_is_killed_while_the_model_computes():
+    batches = explained(_loader(lambda: _send(signal.SIGKILL)))
+    with pytest.raises(UsageError, match=MEMORY), explaining_workers():
+        next(batches)  # the other batches are on their way
+        deadline = time.monotonic() + 8
+        while time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_other_errors_are_left_alone(workers):
+    for error in (ValueError("another"), RuntimeError("another"), OSError("another")):
+        assert "another" in _told(_loader(lambda error=error: _raise(error), workers), type(error))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_all_batches_come(workers):
+    assert torch.cat(list(explained(_loader(lambda: None, workers)))).tolist() == list(range(8))
+
+
+class Signalled(Dataset):
+    """Number of OpenCV threads of its worker, which from the second item on gets what a scheduler sends to a job."""
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        if index:
+            time.sleep(0.5)  # until the batch before has been sent, by threads that begin with it
+            for number in STOP_SIGNALS:
+                os.kill(os.getpid(), number)
+        return torch.tensor(cv2.getNumThreads())
+
+
+def test_workers_outlive_stop_signals_and_have_one_thread():
+    loader = DataLoader(Signalled(), num_workers=1, worker_init_fn=init_worker)
+    threads = [int(number) for number in explained(loader)]
+    assert len(threads) == 3 and max(threads) <= 1
+
+
+Pair = namedtuple("Pair", "first second")
+
+
+def _nested(samples):
+    instances = Instances((4, 4))
+    instances.boxes = Boxes(torch.ones(2, 4))
+    return {"a": [torch.ones(3), (torch.ones(2, 2)[:, :1],)], "b": Pair(torch.ones(1), "text"), "c": instances}
+
+
+def _in_shared_memory(batch):
+    return [
+        tensor.is_shared() for tensor in (batch["a"][0], batch["a"][1][0], batch["b"].first, batch["c"].boxes.tensor)
+    ]
+
+
+def _collate_and_look(samples):
+    return _in_shared_memory(collate_shared(_nested, samples))
+
+
+def test_workers_share_all_tensors_of_a_batch_themselves():
+    loader = DataLoader(range(2), num_workers=1, collate_fn=_collate_and_look)
+    assert list(loader) == [[True] * 4] * 2
+    assert _collate_and_look([]) == [False] * 4  # not in the training process
+    (batch,) = DataLoader(range(1), num_workers=1, collate_fn=partial(collate_shared, _nested))
+    assert all(_in_shared_memory(batch)) and batch["b"].second == "text" and batch["c"].boxes.tensor.sum() == 8
+
+
+# A process of its own with a /dev/shm of its own, of one megabyte.
+SHORT_OF_SHARED_MEMORY = """
+import functools, torch
+from torch.utils.data import DataLoader, default_collate
+from pixpro_d2.data.workers import collate_shared, explained
+from pixpro_d2.errors import UsageError
+
+def collate(samples):
+    return torch.zeros(2**22, dtype=torch.uint8)
+
+loader = DataLoader(range(4), num_workers=1, collate_fn=functools.partial(collate_shared, collate))
+try:
+    print(len(list(explained(loader))))
+except UsageError as error:
+    print("UsageError:", error)
+"""
+CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
+
+
+def _can_mount():
+    """Whether a child may have mounts of its own: not everywhere, as in many containers."""
+    child = os.fork()
+    if child == 0:
+        os._exit(ctypes.CDLL(None).unshare(CLONE_NEWNS | CLONE_NEWUSER) != 0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def test_short_of_shared_memory():
+    if not sys.platform.startswith("linux") or not _can_mount():
+        pytest.skip("needs a mount namespace")
+    script = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" -c "$1"'
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, sys.executable, SHORT_OF_SHARED_MEMORY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # without sharing there, it would hang
+    assert done.stdout.startswith("UsageError: The data loader's workers are out of shared memory: enlarge /dev/shm"), (
+        done.stdout + done.stderr
+    )

@@ -1,0 +1,108 @@
+"""A dry run: what it tells is what the run then does, and it leaves nothing behind."""
+
+import contextlib
+import io
+import tempfile
+
+import cli
+import pytest
+import torch
+from detectron2.engine.train_loop import TrainerBase
+from distributed_helpers import train
+from torch import nn
+
+import configs
+from pixpro_d2.engine.dry_run import try_iterations
+from pixpro_d2.errors import UsageError
+from pixpro_d2.tools.render import render_dataset
+
+SMALL = ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", 64]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dry_run") / "scenes"
+    render_dataset(out, train=8, test=2, size=96)
+    return out
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Folder of temporary files, which must be empty at the end."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield
+    assert not list(folder.iterdir())
+
+
+def pretraining(scenes, folder, *opts):
+    data = ["DATASETS.TRAIN", f"('images:{scenes}/JPEGImages',)"]
+    return ["--config-file", "configs/pretrain/quickstart.yaml", *data, *configs.TINY, *opts, "OUTPUT_DIR", folder]
+
+
+def told(*args):
+    """What a dry run in this process prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        cli.run_here("--dry-run", *args)
+    return output.getvalue()
+
+
+@pytest.mark.slow
+def test_pretraining(scenes, tmp_path, temporary):
+    """The losses are those of the run, to all digits that are printed, and a checkpoint is as large."""
+    opts = ["SOLVER.MAX_ITER", 2, "SOLVER.BASE_LR", 0.1, "SEED", 7]
+    output = told(*pretraining(scenes, tmp_path / "out", *opts))
+    assert not (tmp_path / "out").exists()
+    for line in (
+        "  MODEL.FPN.OUT_CHANNELS 32",
+        "  SEED 7",
+        f"  OUTPUT_DIR '{tmp_path}/out'",
+        f"Training data: 10 images in an epoch of images:{scenes}/JPEGImages",
+        "Length: 2 iterations, 1.00 epochs",
+        "Batch: 4 images, 4 in each of 1 processes",
+    ):
+        assert line in output.splitlines()
+    assert "MODEL.MASK_ON" not in output and "METRICS_PERIOD" not in output.partition("Keys that differ")[2]
+    data = ["DATASETS.TRAIN", (f"images:{scenes}/JPEGImages",)]
+    first, second = train(tmp_path, "pretrain/quickstart.yaml", [*data, *opts])["losses"]["total_loss"]
+    (tried,) = [line for line in output.splitlines() if line.startswith("Tried 2 iterations: ")]
+    assert f"total_loss {second:.4g}," in tried and f"total_loss {first:.4g}," not in tried
+    checkpoint = float(output.partition("Checkpoint: ")[2].split()[0])
+    assert checkpoint == pytest.approx((tmp_path / "1" / "model_final.pth").stat().st_size / 2**20, rel=0.01)
+    states = float(output.partition("Memory of each process: ")[2].split()[0])
+    assert states == pytest.approx(checkpoint, rel=0.02)  # which holds just these
+
+
+@pytest.mark.slow
+def test_detection(scenes, tmp_path, temporary):
+    data = ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "DATASETS.TEST", f"('voc:{scenes}@test',)"]
+    args = ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml", *data, *configs.TINY_DETECTOR, *SMALL]
+    output = told(*args, "MODEL.ROI_HEADS.NUM_CLASSES", 5, "SEED", -1, "OUTPUT_DIR", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert f"Test data: 2 images of voc:{scenes}@test" in output and "Training data: 8 images" in output
+    assert "Tried 2 iterations: " in output and "loss_rpn_cls" in output and "momentum of the target" not in output
+    assert "  SEED" not in output  # of the run, drawn anew; -1 is the default
+
+
+@pytest.mark.slow
+def test_two_processes_tell_once(scenes, tmp_path):
+    output = cli.run("--dry-run", "--num-gpus", 2, *pretraining(scenes, tmp_path / "out"))
+    assert output.count("Batch: 4 images, 2 in each of 2 processes") == 1 and output.count("The run would take") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_evaluation_has_none():
+    with pytest.raises(SystemExit, match="error: --dry-run is for training: leave out --eval-only"):
+        cli.run_here("--dry-run", "--eval-only", "--config-file", "configs/pretrain/quickstart.yaml")
+
+
+def test_too_little_memory_is_a_sentence():
+    class Trainer(TrainerBase):
+        model, max_iter = nn.Linear(1, 1), 5
+
+        def run_step(self):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(UsageError, match="does not fit into the GPU's memory: lower SOLVER.IMS_PER_BATCH"):
+        try_iterations(Trainer())

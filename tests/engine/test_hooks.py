@@ -1,0 +1,74 @@
+"""Random numbers of an iteration, and the warning of collapse."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from detectron2.engine.train_loop import TrainerBase
+from detectron2.utils import comm
+
+from pixpro_d2.engine.hooks import CollapseHook, SeedHook
+
+
+class Drawing(TrainerBase):
+    """Draws in every step from all generators that a model may use, and records what a test gives it."""
+
+    def __init__(self, hook, record=lambda trainer: None):
+        super().__init__()
+        self.drawn, self.record = [], record
+        self.register_hooks([hook])
+
+    def run_step(self):
+        self.drawn.append((torch.rand(()).item(), np.random.rand(), random.random()))
+        self.record(self)
+
+
+def drawn(seed, start=0, stop=4):
+    trainer = Drawing(SeedHook(seed))
+    trainer.train(start, stop)
+    return trainer.drawn
+
+
+def test_a_resumed_run_draws_what_the_straight_one_draws(monkeypatch):
+    straight = drawn(7)
+    torch.rand(100), np.random.rand(3), random.random()  # another process has another past
+    assert drawn(7, start=2) == straight[2:]
+    assert len({x for numbers in straight for x in numbers}) == 12  # and no number comes twice
+    assert not set(drawn(8)) & set(straight)
+    monkeypatch.setattr(comm, "get_rank", lambda: 1)
+    assert not set(drawn(7)) & set(straight)
+
+
+def warnings_of(caplog, values, share=0.1, dim=16):
+    """Iterations at which the hook warned, of a feature_std that is recorded in every other iteration."""
+    warned = []
+
+    def record(trainer):
+        if trainer.iter % 2 == 1:
+            trainer.storage.put_scalar("feature_std/p3", values[trainer.iter // 2], smoothing_hint=False)
+
+    class Hook(CollapseHook):
+        def after_step(self):
+            super().after_step()
+            if caplog.records and caplog.records[-1].levelname == "WARNING":
+                warned.append(self.trainer.iter)
+                caplog.clear()
+
+    Drawing(Hook(share, dim), record).train(0, 2 * len(values))
+    return warned
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([0.024] * 12, [19]),  # below 0.1 / sqrt(16) = 0.025, ten readings in a row; told once
+        ([0.026] * 12, []),
+        ([0.024] * 9 + [0.026] + [0.024] * 9, []),  # a dip is none
+        ([0.024] * 10 + [0.1] + [0.0] * 10, [19, 41]),  # it had recovered: told again
+    ],
+)
+def test_collapse_is_told_when_it_lasts(caplog, values, expected):
+    assert math.isclose(CollapseHook(0.1, 16).threshold, 0.025)
+    assert warnings_of(caplog, values) == expected

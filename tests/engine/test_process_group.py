@@ -1,0 +1,61 @@
+"""Where the processes of a run are, by arguments or by torchrun's environment."""
+
+from datetime import timedelta
+
+import pytest
+import torch
+from data_helpers import logged
+
+import configs
+from pixpro_d2.engine.arguments import argument_parser
+from pixpro_d2.engine.process_group import ProcessGroup
+from pixpro_d2.errors import UsageError
+
+
+def group(*words, opts=()):
+    return ProcessGroup.from_config(configs.tiny(*opts), argument_parser().parse_args(list(map(str, words))))
+
+
+def test_the_third_of_four_machines():
+    words = ["--num-gpus", 8, "--num-machines", 4, "--machine-rank", 2, "--dist-url", "tcp://head:29500"]
+    expected = ProcessGroup("gloo", "tcp://head:29500", timedelta(seconds=90), 16, 8, 32)
+    assert group(*words, opts=["DISTRIBUTED.TIMEOUT_MINUTES", 1.5]) == expected
+
+
+def test_one_machine_finds_a_port():
+    url = group("--num-gpus", 2).url
+    assert url.startswith("tcp://localhost:") and 0 < int(url.rpartition(":")[2]) < 2**16
+    assert group("--num-gpus", 2, "--dist-url", "tcp://127.0.0.1:7").url == "tcp://127.0.0.1:7"
+
+
+def test_torchrun_tells_all(monkeypatch):
+    variables = {"RUN_ID": "x", "RESTART_COUNT": "3", "USE_AGENT_STORE": "True"}
+    variables = {f"TORCHELASTIC_{name}": value for name, value in variables.items()}
+    variables |= {"RANK": "13", "LOCAL_RANK": "5", "LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "16"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert group() == ProcessGroup("gloo", "env://", timedelta(minutes=30), 8, 8, 16, attempt=3)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")  # a store of its own for each attempt
+    assert group().attempt == 0
+
+
+def test_a_file_between_machines_is_warned_of():
+    words = ["--num-machines", 2, "--dist-url", "file:///shared/meeting"]
+    with logged("pixpro_d2.engine.process_group") as messages:
+        assert group(*words).url == "file:///shared/meeting"
+    assert messages == ["file:// does not work reliably between machines; prefer --dist-url tcp://HOST:PORT."]
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0])
+def test_a_timeout_must_be_one(minutes):
+    with pytest.raises(UsageError, match="DISTRIBUTED.TIMEOUT_MINUTES is .*; it must be above 0"):
+        group(opts=["DISTRIBUTED.TIMEOUT_MINUTES", minutes])
+
+
+def test_a_gpu_for_each_process(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    on_gpu = ["MODEL.DEVICE", "cuda"]
+    assert group("--num-gpus", 2, opts=on_gpu).backend == "nccl" and group("--num-gpus", 3).backend == "gloo"
+    with pytest.raises(UsageError, match="3 processes on this machine need a GPU each, but PyTorch sees 2"):
+        group("--num-gpus", 3, opts=on_gpu)

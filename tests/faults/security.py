@@ -1,0 +1,139 @@
+"""Files that somebody else has made: none may run code, write elsewhere or exhaust the machine."""
+
+import os
+import pickle
+import stat
+import time
+import zipfile
+from unittest import mock
+
+import torch
+from PIL import EpsImagePlugin
+
+from .commands import here
+from .disk import LATEST, falls_back
+from .images import SHORT, trains, zipped
+from .registry import NOTHING, fault
+
+
+class Malicious:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, canary):
+        self.canary = str(canary)
+
+    def __reduce__(self):
+        return os.mkdir, (self.canary,)
+
+
+def refuses_weights(runs, write, suffix):
+    canary, path = runs.new("canary"), runs.new(f"weights{suffix}")
+    write({"model": {"weight": Malicious(canary)}}, path)
+    error = here(*runs.pretraining(), "MODEL.WEIGHTS", path, "OUTPUT_DIR", runs.new()).error()
+    assert f"{path} was refused: it asks for" in error and "mkdir" in error and not canary.exists(), error
+    return "refused in one sentence that names the function; not run", NOTHING
+
+
+@fault("malicious weights of torch.save", "a .pth whose pickle calls os.mkdir, as MODEL.WEIGHTS", quick=True)
+def weights_pth(runs):
+    return refuses_weights(runs, torch.save, ".pth")
+
+
+@fault("malicious weights of the format before 2020", "the same in torch.save's legacy format", quick=True)
+def weights_legacy(runs):
+    def write(content, path):
+        torch.save(content, path, _use_new_zipfile_serialization=False)
+
+    return refuses_weights(runs, write, ".pth")
+
+
+@fault("malicious weights of detectron2's model zoo format", "a .pkl whose pickle calls os.mkdir", quick=True)
+def weights_pkl(runs):
+    return refuses_weights(runs, lambda content, path: path.write_bytes(pickle.dumps(content)), ".pkl")
+
+
+@fault("malicious checkpoint at resume", "the last checkpoint replaced by one that calls os.mkdir", quick=True)
+def checkpoint(runs):
+    canary = runs.new("canary")
+    result = falls_back(runs, lambda path: torch.save({"model": {}, "trainer": Malicious(canary)}, path))
+    assert not canary.exists()
+    return f"{LATEST} refused, not run; {result[0]}", result[1]
+
+
+@fault("malicious config", "a YAML file with !!python/object/apply:os.mkdir", quick=True)
+def config(runs):
+    canary, path = runs.new("canary"), runs.new("config.yaml")
+    path.write_text(f"SEED: !!python/object/apply:os.mkdir ['{canary}']\n")
+    error = here("--config-file", path).error()
+    assert str(path) in error and "os.mkdir" in error and not canary.exists(), error
+    return "refused in one sentence; not run", NOTHING
+
+
+@fault("folder named like a command", "images in a folder `$(mkdir canary); `", quick=True)
+def shell(runs):
+    folder, _ = runs.images()
+    evil = folder.with_name("$(mkdir canary); mkdir canary #")
+    folder.rename(evil)
+    trains([*runs.pretraining(evil), *SHORT], runs.new(), skipped=0)
+    assert not os.path.exists("canary") and not (evil.parent / "canary").exists()
+    return "a name like any other: no shell ever sees it", NOTHING
+
+
+@fault("image that is a program", "PostScript named .jpg, and a Ghostscript that leaves a trace", quick=True)
+def postscript(runs):
+    folder, files = runs.images()
+    canary, tools = runs.new("canary"), runs.new("tools")
+    tools.mkdir()
+    (tools / "gs").write_text(f"#!/bin/sh\nmkdir -p '{canary}'\n")
+    (tools / "gs").chmod(stat.S_IRWXU)
+    files[0].write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
+    # As in a fresh process, in which Pillow has not looked for Ghostscript yet.
+    with (
+        mock.patch.dict(os.environ, PATH=f"{tools}:{os.environ['PATH']}"),
+        mock.patch.object(EpsImagePlugin, "gs_binary", None),
+    ):
+        trains([*runs.pretraining(folder), *SHORT], runs.new(), skipped=1)
+    assert not canary.exists()
+    return "no program is started; the file is skipped", "1 of 14 images"
+
+
+@fault("zip with a path that leads out", "a member ../../out.jpg, listed for training", quick=True)
+def traversal(runs):
+    def add(path):
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.write(runs.scenes / "JPEGImages" / "000000.jpg", "../../out.jpg")
+        with open(path.with_name("train_map.txt"), "a") as file:
+            file.write("../../out.jpg\t0\n")
+
+    trains([*runs.pretraining(), *zipped(runs, add), *SHORT], runs.new(), skipped=0)
+    assert not (runs.folder / "out.jpg").exists() and not (runs.folder.parent / "out.jpg").exists()
+    return "read in memory; nothing is ever unpacked to disk", NOTHING
+
+
+@fault("entity bomb in an annotation", "a VOC XML whose entities expand to 3 GB", quick=True)
+def entities(runs):
+    folder = runs.new("voc")
+    for name in ("Annotations", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    entity = '<!ENTITY a0 "lol">' + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
+    (folder / "Annotations" / "a.xml").write_text(f"<!DOCTYPE b [{entity}]><annotation>&a9;</annotation>")
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    began = time.monotonic()
+    error = here(*runs.detection(), "DATASETS.TRAIN", f"('voc:{folder}@train',)", "OUTPUT_DIR", runs.new()).error()
+    assert "a.xml" in error and time.monotonic() - began < 20, error
+    return "refused in one sentence that names the file", NOTHING
+
+
+@fault("entity that reads another file", "a VOC XML with an external entity file:///etc/hostname", quick=True)
+def external(runs):
+    folder = runs.new("voc")
+    for name in ("Annotations", "ImageSets/Main"):
+        (folder / name).mkdir(parents=True)
+    (folder / "secret").write_text("secret")
+    entity = f'<!ENTITY s SYSTEM "file://{folder}/secret">'
+    document = f"<!DOCTYPE b [{entity}]><annotation><folder>&s;</folder></annotation>"
+    (folder / "Annotations" / "a.xml").write_text(document)
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    error = here(*runs.detection(), "DATASETS.TRAIN", f"('voc:{folder}@train',)", "OUTPUT_DIR", runs.new()).error()
+    assert "a.xml" in error and "undefined entity" in error, error
+    return "refused in one sentence that names the file; the other file is not read", NOTHING

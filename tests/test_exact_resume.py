@@ -1,0 +1,128 @@
+"""A run that is cut off and resumed gives the same weights as one that is not, to the bit: real commands."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cli
+import pytest
+import torch
+from downstream import CLASSES, VOC_SEG, options
+
+import configs
+from pixpro_d2.tools.render import render_dataset
+
+pytestmark = pytest.mark.slow
+
+PERIOD = ["SOLVER.MAX_ITER", 7, "SOLVER.CHECKPOINT_PERIOD", 3]
+NORMS = ["TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 2]
+SMALL = ["INPUT.MIN_SIZE_TRAIN", "(64, 80)", "INPUT.MIN_SIZE_TEST", 64, "SOLVER.BASE_LR", 0.01]
+LAYOUT = [*configs.TINY_DETECTOR, *SMALL, "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("resume") / "scenes"
+    render_dataset(out, train=10, test=2, size=96, layouts=("voc", "classes"))
+    return out
+
+
+def pretraining(config):
+    return lambda scenes: [
+        *("--config-file", f"configs/pretrain/{config}.yaml", "DATASETS.TRAIN", f"('images:{scenes}/JPEGImages',)"),
+        *(*configs.TINY, "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64),
+        *("MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 64),
+    ]
+
+
+def detection(scenes):
+    args = ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml", *LAYOUT, *NORMS]
+    return [*args, "DATASETS.TRAIN", f"('voc:{scenes}@train',)", "MODEL.ROI_HEADS.NUM_CLASSES", 5]
+
+
+TASKS = {
+    "pixpro": pretraining("quickstart"),
+    "densecl": pretraining("densecl_c5_200ep"),
+    "detection": detection,
+}
+
+
+def weights(folder):
+    return torch.load(folder / "model_final.pth", weights_only=True)
+
+
+def assert_same(folder, other):
+    """Weights, and what the optimiser keeps."""
+    ours, theirs = weights(folder), weights(other)
+    for name, value in theirs["model"].items():
+        assert torch.equal(ours["model"][name], value), name
+    ours, theirs = (x["trainer"]["_trainer"]["optimizer"]["state"] for x in (ours, theirs))
+    assert theirs.keys() == ours.keys() and len(theirs) > 0
+    for i, state in theirs.items():
+        assert torch.equal(ours[i]["momentum_buffer"], state["momentum_buffer"])
+
+
+@pytest.mark.parametrize("leaf", ["voc/fcn_R_50_30k_pixpro", "imagenet/linear_R_50_100ep_pixpro"])
+def test_resumed_in_the_middle(scenes, tmp_path, leaf):
+    """The other loaders: label maps with random scales, crops and flips; and torchvision's augmentation."""
+    c5 = [
+        "--config-file",
+        "configs/pretrain/pixpro_c5_100ep.yaml",
+        "DATASETS.TRAIN",
+        f"('images:{scenes}/JPEGImages',)",
+    ]
+    cli.run_here(*c5, *configs.TINY, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path / "c5")
+    data = VOC_SEG if leaf.startswith("voc") else CLASSES
+    args = ["--config-file", f"configs/{leaf}.yaml", *options(scenes, *data), *PERIOD]
+    args += ["MODEL.WEIGHTS", tmp_path / "c5" / "model_final.pth", "TEST.EVAL_PERIOD", 0]
+    cli.run_here(*args, "OUTPUT_DIR", tmp_path / "straight")
+    (tmp_path / "resumed").mkdir()
+    shutil.copy(tmp_path / "straight" / "model_0000002.pth", tmp_path / "resumed")
+    (tmp_path / "resumed" / "last_checkpoint").write_text("model_0000002.pth")
+    cli.run_here("--resume", *args, "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", tmp_path / "resumed")
+    assert_same(tmp_path / "resumed", tmp_path / "straight")
+
+
+def start(*args):
+    command = [sys.executable, "train_net.py", *map(str, args)]
+    env = dict(os.environ, OMP_NUM_THREADS="2")
+    return subprocess.Popen(command, cwd=cli.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+
+
+def kill_after(process, path):
+    """Kill a process as soon as a file is there."""
+    deadline = time.monotonic() + 300
+    while not path.is_file():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_killed_and_resumed_with_other_workers(scenes, tmp_path, task):
+    """7 iterations, on 10 images in batches of 4 or 2: the kill comes in the middle of an epoch."""
+    args = [*TASKS[task](scenes), *PERIOD]
+    cli.run(*args, "OUTPUT_DIR", tmp_path / "straight")
+    folder = tmp_path / "killed"
+    kill_after(start(*args, "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", folder), folder / "model_0000002.pth")
+    assert not (folder / "model_final.pth").exists()
+    output = cli.run("--resume", *args, "DATALOADER.NUM_WORKERS", 2, "OUTPUT_DIR", folder)
+    assert "Starting training from iteration 3" in output or "Starting training from iteration 6" in output
+    assert_same(folder, tmp_path / "straight")
+
+
+def test_a_drawn_seed_is_kept(scenes, tmp_path):
+    """SEED -1: what is drawn at the start holds for the resumed run, which is seen in its losses."""
+    args = [*detection(scenes), "SEED", -1, "SOLVER.METRICS_PERIOD", 1, "SOLVER.MAX_ITER", 2]
+    args += ["SOLVER.CHECKPOINT_PERIOD", 1, "OUTPUT_DIR", tmp_path / "out"]
+    cli.run(*args)
+    expected = weights(tmp_path / "out")["model"]
+    for name in ("model_0000001.pth", "model_final.pth"):
+        (tmp_path / "out" / name).unlink()
+    (tmp_path / "out" / "last_checkpoint").write_text("model_0000000.pth")
+    cli.run("--resume", *args)
+    assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path / "out")["model"].items())
