@@ -12,12 +12,14 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["pixpro_d2", "pixpro_d2.*"]),
+    package_data={"pixpro_d2.report": ["page.html", "page.css", "page.js"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
         "detectron2>=0.6",  # not on PyPI: tools/install_detectron2.py, or a build from its repository
         "fvcore>=0.1.5",
+        "Jinja2>=3",  # the report's page
         "numpy>=1.23",
         "opencv-python-headless>=4.7",  # reads video, and estimates optical flow without weights
         "Pillow>=9.1",

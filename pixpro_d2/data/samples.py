@@ -16,7 +16,7 @@ from .video_mapper import VideoMapper
 logger = logging.getLogger(__name__)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # for training and for testing
 def load_images(names):
     """Dicts of all images (or videos) of the data sets ``names`` (tuple of str), which need nothing but ``file_name``.
 
@@ -63,7 +63,7 @@ def _has_videos(images):
     return not isinstance(images, FileList) and any("num_frames" in image for image in images)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # for training and for testing
 def _long_videos(names, n_frames, flow_files):
     videos = drop_short(load_images(names), n_frames)
     return drop_without_flow(videos, FlowFiles(flow_files)) if flow_files else videos

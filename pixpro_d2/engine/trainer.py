@@ -19,6 +19,7 @@ from ..data.loader import build_view_loader
 from ..data.workers import explaining_workers
 from ..errors import UsageError
 from ..evaluation.build import build_evaluator, check_test_sets
+from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
 from ..stop_signals import StopSignals
@@ -26,6 +27,8 @@ from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_preci
 from .checkpointing import CheckpointHook
 from .hooks import CollapseHook, EMAHook, PreciseBN, SeedHook
 from .loop import TrainLoop
+from .monitoring import HealthHook
+from .pictures import build_picture_hook
 
 
 class Trainer(DefaultTrainer):
@@ -39,7 +42,7 @@ class Trainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self._signals = StopSignals()
-        check_test_sets(cfg.DATASETS.TEST)  # before hours of training
+        check_test_data(cfg)  # before hours of training
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
         model = self.build_model(cfg)
@@ -98,6 +101,8 @@ class Trainer(DefaultTrainer):
         built = [hooks.IterationTimer(), SeedHook(cfg.SEED), hooks.LRScheduler()]
         if is_pretraining(cfg):
             built += [EMAHook(self.checkpointer.model), CollapseHook(pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM)]
+            if cfg.VIS_PERIOD > 0:  # in all processes, which some methods' comparisons bring together
+                built.append(build_picture_hook(cfg, self.checkpointer.model))
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             loader = self.build_train_loader(_without_workers(cfg))  # its own, so that training's goes on untouched
             built.append(PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER))
@@ -106,12 +111,20 @@ class Trainer(DefaultTrainer):
         built.append(CheckpointHook(self.checkpointer, self._trainer, *periods, *keep))
         built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
         if comm.is_main_process():
+            if is_pretraining(cfg):
+                spread = pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM
+                built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *spread, self._trainer.guard))
             built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
-        return built
+        return [hook for hook in built if hook is not None]
 
     def _evaluate(self):
-        self._last_eval_results = self.test(self.cfg, self.model)
+        self._last_eval_results = self.test(self.cfg, self.checkpointer.model)
         return self._last_eval_results
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        """As detectron2's; a pre-training is evaluated without labels, in all processes."""
+        return evaluate_pretext(cfg, model) if is_pretraining(cfg) else super().test(cfg, model, evaluators)
 
     @classmethod
     def build_checkpointer(cls, cfg, model, **checkpointables):
@@ -168,7 +181,7 @@ class Trainer(DefaultTrainer):
         """
         if not cfg.DATASETS.TEST:
             raise UsageError("--eval-only needs data sets in DATASETS.TEST, which is empty.")
-        check_test_sets(cfg.DATASETS.TEST)
+        check_test_data(cfg)
         set_precision(cfg)
         model = cls.build_model(cfg)
         cls.build_checkpointer(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
@@ -178,6 +191,18 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             verify_results(cfg, results)
         return results
+
+
+def check_test_data(cfg):
+    """Check before training, or loading a model, that DATASETS.TEST can be evaluated.
+
+    Raises:
+        UsageError: see :func:`pixpro_d2.evaluation.build.check_test_sets`; for a pre-training without images there.
+    """
+    if not is_pretraining(cfg):
+        check_test_sets(cfg.DATASETS.TEST)
+    elif cfg.DATASETS.TEST:
+        held_out_images(cfg)
 
 
 def _without_workers(cfg):

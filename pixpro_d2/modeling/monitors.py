@@ -1,6 +1,6 @@
-"""Numbers that tell whether dense pre-training is healthy, without labels; pure functions, no host synchronisation.
+"""Numbers that tell whether dense pre-training is healthy, without labels; pure functions.
 
-Shape shorthand: as in :mod:`pixpro_d2.modeling.losses`.
+None of those that training calls synchronises with the host. Shape shorthand: as in :mod:`pixpro_d2.modeling.losses`.
 """
 
 import torch
@@ -59,3 +59,48 @@ def matches(features_q, features_k, positives):
     hit = positives.gather(2, nearest[:, :, None]).squeeze(2)
     matched = positives.any(dim=2)
     return (hit & matched).sum(), matched.sum()
+
+
+@torch.no_grad()
+def effective_rank(vectors):
+    """How many directions vectors spread in: exp of the entropy of their singular values (Roy & Vetterli 2007).
+
+    Singular values that rounding alone could make, by the rule of :func:`torch.linalg.matrix_rank`, count as 0, so that
+    vectors that are all the same have rank 1 rather than that of their rounding errors.
+
+    Args:
+        vectors (Tensor): (N, C) unit vectors; their mean is taken off.
+
+    Returns:
+        Tensor: 0-d, in [1, min(N, C)]; NaN if a vector is not finite.
+    """
+    if not vectors.isfinite().all():
+        return vectors.new_tensor(float("nan"))
+    values = torch.linalg.svdvals(vectors - vectors.mean(dim=0))
+    rounding = max(vectors.shape) * torch.finfo(vectors.dtype).eps * torch.linalg.matrix_norm(vectors)
+    values = torch.where(values > rounding, values, 0)
+    shares = values / values.sum().clamp(min=torch.finfo(vectors.dtype).tiny)
+    return torch.special.entr(shares).sum().exp()
+
+
+@torch.no_grad()
+def uniformity(vectors):
+    """How evenly unit vectors (N, C) lie on the sphere: log of the mean of exp(-2 |x - y|^2) over all pairs, 0-d.
+
+    From Wang & Isola 2020: 0 when all are the same, the lower the more even; -4 for vectors at right angles. N is 2 or
+    more.
+    """
+    similarity = (4 * (vectors @ vectors.T - 1)).exp()  # |x - y|^2 = 2 - 2 x y
+    pairs = len(vectors) * (len(vectors) - 1)
+    return (similarity.fill_diagonal_(0).sum() / pairs).log()
+
+
+@torch.no_grad()
+def relative_distance(tensors, references):
+    """Euclidean distance of all ``tensors`` from their ``references``, as a share of the latter's norm; 0-d.
+
+    Args:
+        tensors, references (list[Tensor]): in the same order, of equal shapes and devices.
+    """
+    gaps = torch._foreach_norm(torch._foreach_sub(tensors, references))
+    return torch.stack(gaps).norm() / torch.stack(torch._foreach_norm(references)).norm()

@@ -29,8 +29,9 @@ from pixpro_d2.data.scenes import CLASSES
 from pixpro_d2.engine.configure import load_config, resolve_sync_bn
 from pixpro_d2.errors import UsageError
 from pixpro_d2.tools.render import render_dataset
-from pixpro_d2.tools.visualize import draw_sample
 from pixpro_d2.visualization.detections import contact_sheet, draw_detections
+from pixpro_d2.visualization.pairs import picture_pairs
+from pixpro_d2.visualization.views import ViewSource
 
 CHECKOUT = Path(pixpro_d2.__file__).resolve().parents[1]
 PRETRAIN = CHECKOUT / "configs/pretrain/quickstart.yaml"
@@ -97,7 +98,8 @@ def draw_pairs(scenes, path, opts):
     name = f"voc:{scenes}@train"
     ensure_registered([name])
     samples = DatasetCatalog.get(name)
-    draw_sample(samples[57 % len(samples)], cfg, "p3", np.random.default_rng(4)).save(path)
+    source, image = ViewSource(cfg), samples[57 % len(samples)]
+    picture_pairs(source, image, source.mapper(image, np.random.default_rng(4)), "p3").save(path)
 
 
 def draw_results(scenes, runs, path, opts, count=4):

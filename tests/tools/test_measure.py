@@ -32,8 +32,9 @@ def test_the_table_and_the_json_agree_and_repeat(images, capsys):
     assert list(values) == ["p3", "p4", "p5", "p6"] and values == json.loads(
         run(capsys, "--input", images, "--json", *TINY)
     )
-    for level, row in zip(values, text.splitlines()[2:]):
+    for level, row in zip(values, text.splitlines()[3:]):
         assert row.split()[0] == level and row.split()[2] == f"{values[level]['match_accuracy']:.3f}"
+        assert row.split()[5:7] == [f"{values[level][name]:.3f}" for name in ("effective_rank", "uniformity")]
         assert 0 <= values[level]["match_accuracy"] <= 1 and values[level]["healthy_std"] == pytest.approx(32**-0.5)
 
 

@@ -1,6 +1,8 @@
-"""The command line that draws positive pairs and optical flow."""
+"""The command line, and its pictures of positive pairs and optical flow."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,12 @@ from pixpro_d2.data.reader import read_image
 from pixpro_d2.data.scene_writers.video import write_frames
 from pixpro_d2.data.video_scenes import render_clip
 from pixpro_d2.engine.configure import load_config
-from pixpro_d2.errors import UsageError
 from pixpro_d2.flow import write_flow
 from pixpro_d2.tools import visualize
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.tools.visualize import data_pictures
+from pixpro_d2.visualization import pairs
+from pixpro_d2.visualization.views import ViewSource
 
 CONFIG = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 VIDEO_CONFIG = str(configs.CONFIGS / "pretrain/pixpro_video_quickstart.yaml")
@@ -46,15 +50,23 @@ def videos(clip, tmp_path_factory):
 
 
 def video_config(videos, *opts):
-    return load_config(VIDEO_CONFIG, ["MODEL.PIXPRO.FLOW.FILES", str(videos / "flow"), *opts])
+    opts = ["MODEL.DEVICE", "cpu", "MODEL.PIXPRO.FLOW.FILES", str(videos / "flow"), *opts]
+    return load_config(VIDEO_CONFIG, opts)
 
 
-def seen_by(monkeypatch, draw, picture, *args):
-    """Arguments that the function ``draw`` of the tool is called with while ``picture(*args)`` is made."""
+def seen_by(monkeypatch, module, draw, picture, *args):
+    """Arguments that the function ``draw`` of a module is called with while ``picture(*args)`` is made."""
     seen = []
-    monkeypatch.setattr(visualize, draw, lambda *args, **kwargs: seen.extend(args))
+    monkeypatch.setattr(module, draw, lambda *args, **kwargs: seen.extend([*args, *kwargs.values()]))
     picture(*args)
     return seen
+
+
+def draw_pairs(dataset_dict, cfg, level, rng):
+    """As the sub-command draws one picture."""
+    cfg.MODEL.DEVICE = "cpu"
+    source = ViewSource(cfg)
+    return pairs.picture_pairs(source, dataset_dict, source.mapper(dataset_dict, rng), level)
 
 
 def long_video(videos):
@@ -91,30 +103,28 @@ def test_data_set_and_options_of_the_config(scenes, tmp_path, capsys):
 
 @pytest.mark.parametrize("level, crop, grid", [("p3", 96, 12), ("p5", 100, 4), ("p6", 96, 2), ("s4", 64, 2)])
 def test_grid_of_a_level(scenes, monkeypatch, level, crop, grid):
-    seen = {}
-    monkeypatch.setattr(visualize, "draw_correspondences", lambda *args, **kwargs: seen.update(args=args, **kwargs))
     cfg = load_config(CONFIG, ["INPUT.PIXPRO.CROP_SIZE", crop, "MODEL.PIXPRO.POS_RATIO", 0.6])
-    visualize.draw_sample({"file_name": str(scenes / "JPEGImages/000000.jpg")}, cfg, level, np.random.default_rng(0))
-    _, views, boxes, positives, grids = seen["args"]
+    args = ({"file_name": str(scenes / "JPEGImages/000000.jpg")}, cfg, level, np.random.default_rng(0))
+    seen = seen_by(monkeypatch, pairs, "draw_correspondences", draw_pairs, *args)
+    _, views, boxes, positives, grids, caption = seen
     assert grids == ((grid, grid), (grid, grid))
     assert positives.shape == (grid**2, grid**2)
-    assert views.shape == (2, 3, crop, crop) and boxes.shape == (2, 4)
+    assert [view.shape for view in views] == [(crop, crop, 3)] * 2 and boxes.shape == (2, 4)
     pattern = rf"{positives.sum()} positive pairs? on a {grid} x {grid} grid at threshold 0.6; "
-    assert re.match(pattern, seen["caption"])
+    assert re.match(pattern, caption)
 
 
 @pytest.mark.parametrize("image_format, mean", [("RGB", [0] * 3), ("BGR", [0] * 3), ("L", [0])])
 def test_views_are_shown_in_their_colours(scenes, monkeypatch, image_format, mean):
     """With the whole image as both views, their pixels are the image's."""
-    seen = {}
-    monkeypatch.setattr(visualize, "draw_correspondences", lambda *args, **kwargs: seen.update(args=args))
     opts = ["INPUT.FORMAT", image_format, "MODEL.PIXEL_MEAN", mean, "INPUT.PIXPRO.AUG", "none"]
     opts += ["INPUT.PIXPRO.MIN_SCALE", 0.99, "INPUT.PIXPRO.CROP_SIZE", 64]
     file_name = str(scenes / "JPEGImages/000000.jpg")
-    visualize.draw_sample({"file_name": file_name}, load_config(CONFIG, opts), "p3", np.random.default_rng(0))
+    args = ({"file_name": file_name}, load_config(CONFIG, opts), "p3", np.random.default_rng(0))
+    seen = seen_by(monkeypatch, pairs, "draw_correspondences", draw_pairs, *args)
     image = read_image(file_name)
     expected = np.asarray(image if image_format != "L" else image.convert("L").convert("RGB")).mean(axis=(0, 1))
-    np.testing.assert_allclose(np.broadcast_to(seen["args"][1][0].mean(axis=(1, 2)), 3), expected, atol=2)
+    np.testing.assert_allclose(seen[1][0].mean(axis=(0, 1)), expected, atol=2)
 
 
 def test_unreadable_images_are_skipped(scenes, tmp_path, capsys):
@@ -135,7 +145,7 @@ def test_augmentation_on_the_device_of_the_model_looks_the_same(scenes, monkeypa
     def views(device):
         cfg = load_config(CONFIG, ["INPUT.FORMAT", "BGR", "INPUT.AUG_DEVICE", device])
         args = ({"file_name": str(scenes / "JPEGImages/000000.jpg")}, cfg, "p3", np.random.default_rng(0))
-        return seen_by(monkeypatch, "draw_correspondences", visualize.draw_sample, *args)[1]
+        return seen_by(monkeypatch, pairs, "draw_correspondences", draw_pairs, *args)[1]
 
     np.testing.assert_array_equal(views("model"), views("cpu"))
 
@@ -157,7 +167,8 @@ def test_points_end_where_the_rendered_scene_says(videos, clip, monkeypatch):
     for seed in range(3):
         rng = np.random.default_rng(seed)
         cfg = video_config(videos, "INPUT.PIXPRO.SWAP_P", 1.0)
-        seen = seen_by(monkeypatch, "draw_flow", visualize.draw_run, long_video(videos), cfg, rng)
+        args = (ViewSource(cfg), long_video(videos), rng)
+        seen = seen_by(monkeypatch, data_pictures, "draw_flow", data_pictures.picture_flow, *args)
         frames, names, pixels, points, steps, title = seen
         start, end = (int(Path(name).stem) - 1 for name in names)
         assert steps == 5 and end == start + 5  # the earlier one first, although training would swap them
@@ -182,9 +193,9 @@ def test_pairs_of_frames_are_those_of_training(videos, monkeypatch):
     found = 0
     for rng in rngs:
         args = (long_video(videos), cfg, "p3", rng)
-        seen = seen_by(monkeypatch, "draw_video_pairs", visualize.draw_sample, *args)
+        seen = seen_by(monkeypatch, pairs, "draw_video_pairs", draw_pairs, *args)
         frames, names, views, boxes, tracks, positives, grids, caption = seen
-        assert len(frames) == 2 and views.shape == (2, 3, 96, 96) and grids == ((12, 12), (12, 12))
+        assert len(frames) == 2 and np.shape(views) == (2, 96, 96, 3) and grids == ((12, 12), (12, 12))
         assert int(Path(names[1]).stem) == int(Path(names[0]).stem) + 5
         # Pairs by hand: less than 0.7 of the longer diagonal from where the flow moves a bin to the other's centre.
         steps = (np.arange(12) + 0.5) / 12
@@ -216,7 +227,7 @@ def test_pairs_of_videos_are_drawn(videos, tmp_path, capsys):
 def test_a_single_frame_gives_the_picture_of_an_image(videos, monkeypatch):
     cfg = video_config(videos, "INPUT.PIXPRO.N_FRAMES", 1)
     args = (long_video(videos), cfg, "p3", np.random.default_rng(0))
-    image, *_, grids = seen_by(monkeypatch, "draw_correspondences", visualize.draw_sample, *args)
+    image, *_, grids, _ = seen_by(monkeypatch, pairs, "draw_correspondences", draw_pairs, *args)
     assert image.size == (WIDTH, HEIGHT) and grids == ((12, 12), (12, 12))
 
 
@@ -225,7 +236,7 @@ def test_a_single_frame_gives_the_picture_of_an_image(videos, monkeypatch):
     "folder, count, opts, message",
     [
         ("videos/long", 1, [], "error: Data set 'video:.*long': no sub-folder of .*long has frames of a video"),
-        ("nowhere", 1, [], "error: Data set 'video:.*nowhere': there is no folder"),
+        ("nowhere", 1, [], "error: There is no image or folder .*nowhere"),
         ("videos", 1, ["INPUT.PIXPRO.N_FRAMES", "9"], "error: None of 2 videos has 9 frames, the longest has 8"),
         (
             "videos",
@@ -260,7 +271,7 @@ def test_flow_needs_two_frames(videos, n_frames):
     "args, message",
     [
         (["--level", "p9"], "error: There is no level 'p9'"),
-        (["--input", "nowhere"], "error: No image file"),
+        (["--input", "nowhere"], "error: There is no image or folder .*nowhere"),
         (["MODEL.PIXPRO.TAU", "1"], "error: There is no config key 'MODEL.PIXPRO.TAU'"),
         (["INPUT.PIXPRO.MIN_SCALE", "2.0"], "error: INPUT.PIXPRO.MIN_SCALE is 2.0"),
     ],
@@ -280,6 +291,6 @@ def test_wrong_usage(args, capsys):
     assert info.value.code == 2 and "usage:" in capsys.readouterr().err
 
 
-def test_draw_sample_raises_for_an_unknown_level(scenes):
-    with pytest.raises(UsageError, match="choose from res2"):
-        visualize.draw_sample({"file_name": "any"}, load_config(CONFIG, []), "c5", np.random.default_rng(0))
+def test_runs_as_a_module(tmp_path):
+    command = [sys.executable, "-W", "error::RuntimeWarning", "-m", "pixpro_d2.tools.visualize", "features", "--help"]
+    assert "--weights" in subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,124 @@
+"""Pictures of what pre-training does, while it does it."""
+
+import logging
+import os
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torchvision.transforms.functional import pil_to_tensor
+
+from ..checkpoint.writing import write_file
+from ..data.reader import UnreadableImage
+from ..data.samples import load_samples
+from ..visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
+from ..visualization.pairs import picture_pairs
+from ..visualization.views import ViewSource, compare_views
+
+logger = logging.getLogger(__name__)
+
+COUNT = 3  # fixed images
+FOLDER = "vis"  # below OUTPUT_DIR
+
+
+class PictureHook(HookBase):
+    """Draws the same views of the same images every so often, as PNG files and for TensorBoard.
+
+    Belongs into all processes, since losses between them are computed on the way; the main process draws. When the run
+    starts or goes on it draws the pixel correspondences. The model, its norms' statistics and all random generators
+    stay as they are; colours of features go on where they were, also in a resumed run.
+    """
+
+    def __init__(self, model, source, subjects, level, period, folder):
+        """
+        Args:
+            model (PixPro): not wrapped in DDP.
+            source (ViewSource): with the model's correspondence.
+            subjects (list[Subject]): of the source, 1 or more.
+            level (str): whose correspondences are drawn.
+            period (int): iterations from one set of pictures to the next; the last iteration has one too.
+            folder (str): for the files ``NAME_0000199.png``, where 199 is the iteration, counted from 0.
+        """
+        self.model = model
+        self.source = source
+        self.subjects = subjects
+        self.level = level
+        self.period = period
+        self.folder = folder
+        self._colours = None  # of the last picture of features, which the next one keeps
+
+    def before_train(self):
+        if comm.is_main_process():
+            for i, subject in enumerate(self.subjects, start=1):
+                picture = picture_pairs(self.source, subject.dataset_dict, subject.sample, self.level)
+                self._write(f"pairs_{i}", picture)
+
+    def after_step(self):
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done == self.trainer.max_iter:
+            trained = compare_views(self.model, [subject.sample for subject in self.subjects])
+            plain = compare_views(self.model, [subject.plain for subject in self.subjects])
+            if comm.is_main_process() and with_pixels(plain):
+                self._draw(trained, plain, f"After {done} of {self.trainer.max_iter} iterations")
+
+    def _draw(self, trained, plain, note):
+        views = [self.source.images(subject.plain)[0] for subject in self.subjects]
+        picture, self._colours = picture_features(plain, views, note, self._colours)
+        self._write("features", picture)
+        for i, subject in enumerate(self.subjects):
+            if self.model.ppm is not None:
+                self._write(f"attention_{i + 1}", picture_attention(plain, i, self.model.ppm, views[i], note))
+            pair = self.source.images(subject.sample)
+            self._write(f"matches_{i + 1}", picture_matches(trained, i, pair, note))
+
+    def _write(self, name, picture):
+        self.trainer.storage.put_image(name, pil_to_tensor(picture))
+        path = os.path.join(self.folder, f"{name}_{self.trainer.iter:07d}.png")
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            write_file(path, lambda partial: picture.save(partial, format="PNG"))
+        except OSError as error:  # no run ends for a picture
+            logger.warning(f"The picture {path} could not be written: {error}.")
+
+    def state_dict(self):
+        return {} if self._colours is None else {"colours": self._colours}
+
+    def load_state_dict(self, state_dict):
+        self._colours = state_dict["colours"]
+
+
+def build_picture_hook(cfg, model):
+    """The hook of a pre-training with ``VIS_PERIOD`` above 0; None without a pixel loss, or readable images.
+
+    Args:
+        cfg (CfgNode): of a pre-training.
+        model (PixPro): not wrapped in DDP.
+    """
+    levels = cfg.MODEL.PIXPRO.IN_FEATURES
+    if not levels:
+        return None
+    source = ViewSource(cfg, correspondence=model.correspondence)
+    subjects = fixed_subjects(source, load_samples(cfg), COUNT, max(cfg.SEED, 0))
+    if not subjects:
+        return None
+    return PictureHook(model, source, subjects, levels[0], cfg.VIS_PERIOD, os.path.join(cfg.OUTPUT_DIR, FOLDER))
+
+
+def fixed_subjects(source, images, count, seed):
+    """Subjects (list) of readable images, evenly spread over all; of the same one several times if there are fewer.
+
+    Args:
+        source (ViewSource): draws the views.
+        images (Sequence[dict]): dataset dicts.
+        count (int): of subjects.
+        seed (int): of the views.
+    """
+    subjects = []
+    for i in range(4 * count):  # as some may be unreadable
+        image = images[int((i + 0.5) * 0.6180339887 % 1 * len(images))]  # golden ratio: far apart
+        try:
+            subjects.append(source.subject(image, (seed, i)))
+        except UnreadableImage as error:
+            logger.warning(f"There will be no pictures of {error}.")
+        if len(subjects) == count:
+            break
+    return subjects

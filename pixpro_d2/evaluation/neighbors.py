@@ -1,0 +1,60 @@
+"""Classes told by the nearest neighbours among the test images themselves: a test of a backbone in pre-training."""
+
+import torch
+from detectron2.data import DatasetCatalog
+
+from ..data.build import build_test_loader
+from ..learner.probe import eval_mode
+from ..modeling.knn import QUERIES_AT_ONCE, KNNClassifier, knn_votes
+
+
+def leave_one_out(features, labels, neighbors, temperature):
+    """Share of images whose class is that of their nearest neighbours among all the others.
+
+    Args:
+        features (Tensor): (N, C) unit vectors of two images or more.
+        labels (Tensor): (N,) int64 classes.
+        neighbors (list[int]): numbers k of neighbours, see :func:`pixpro_d2.modeling.knn.knn_votes`.
+        temperature (float): of the votes.
+
+    Returns:
+        dict[str, float]: "knn<k>_top1" in per cent.
+    """
+    hits = dict.fromkeys(neighbors, 0)
+    for rows in torch.arange(len(features), device=features.device).split(QUERIES_AT_ONCE):
+        similarities = features[rows] @ features.T
+        similarities.scatter_(1, rows[:, None], float("-inf"))  # no image votes for itself
+        for k in neighbors:
+            votes = knn_votes(similarities, labels, k, int(labels.max()) + 1, temperature)
+            hits[k] += int((votes.argmax(dim=1) == labels[rows]).sum())
+    return {f"knn{k}_top1": 100 * count / len(features) for k, count in hits.items()}
+
+
+def evaluate_neighbors(cfg, model, name):
+    """kNN accuracy of a pre-training's online backbone on a data set with classes, by :func:`leave_one_out`.
+
+    The processes share the images, cut as for the kNN classifier (``INPUT.CLASSIFICATION``), and all must call this.
+
+    Args:
+        cfg (CfgNode): of the pre-training.
+        model (PixPro): not wrapped in DDP; it stays as it is.
+        name (str): of the data set.
+
+    Returns:
+        dict[str, float]: see :func:`leave_one_out`, in every process.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.META_ARCHITECTURE = "KNNClassifier"  # whose mapper the loader takes
+    cfg.MODEL.CLASSIFIER.NUM_CLASSES = 1 + max(image["category_id"] for image in DatasetCatalog.get(name))
+    classifier = KNNClassifier(
+        backbone=model.backbone,
+        num_classes=cfg.MODEL.CLASSIFIER.NUM_CLASSES,
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+        neighbors=list(cfg.MODEL.CLASSIFIER.NEIGHBORS),
+        temperature=cfg.MODEL.CLASSIFIER.TEMPERATURE,
+    ).to(model.device)
+    with eval_mode(model):
+        classifier.fit(build_test_loader(cfg, name))
+    return leave_one_out(classifier.bank, classifier.labels, classifier.neighbors, classifier.temperature)

@@ -1,0 +1,115 @@
+"""Whether a run looks healthy, told from its curves in words."""
+
+import math
+from dataclasses import dataclass
+
+from .curves import begin_and_end, finite
+
+GOOD, WATCH, BAD = range(3)
+VERDICTS = ("Looks healthy", "Worth a look", "Looks unhealthy")
+READINGS = 5  # of a curve that can be judged
+
+NEAR = 0.5  # share of the standard deviation of spread features that counts as spread
+FEW = 0.1  # share of images without a positive pair that is no longer few
+ABOVE_CHANCE = 1.5  # times chance that a match accuracy must reach to have learned anything
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: ``grade`` is GOOD, WATCH or BAD; ``text`` a clause of a sentence."""
+
+    grade: int
+    text: str
+
+
+def assess(curves, spread=None, collapsed=0.1, skipped_steps=0):
+    """Look at the curves of a run.
+
+    Args:
+        curves (dict[str, list]): by name, see :mod:`.curves`; ``total_loss``, and if they are there
+            ``feature_std/LEVEL``, ``images_without_pair/LEVEL``, ``match_accuracy/LEVEL`` and ``chance/LEVEL``.
+        spread (float or None): standard deviation of features whose directions are spread, 1 / sqrt(C).
+        collapsed (float): share of it below which they have collapsed.
+        skipped_steps (int): steps that were left out because their gradients were not finite.
+
+    Returns:
+        list[Finding]: empty if there is too little to tell.
+    """
+    findings = _loss(curves.get("total_loss", []))
+    if spread:
+        findings += _spread(_levels(curves, "feature_std"), spread, collapsed)
+    findings += _pairs(_levels(curves, "images_without_pair"))
+    findings += _matches(_levels(curves, "match_accuracy"), _levels(curves, "chance"))
+    if skipped_steps:
+        findings.append(Finding(WATCH, f"{skipped_steps} steps were left out for infinite or NaN gradients"))
+    return findings
+
+
+def verdict(findings):
+    """Judge a run by the worst of its findings.
+
+    Returns:
+        tuple[int or None, str, str]: grade (None without findings), verdict and reasons: what is wrong, or else what is
+        good. f"{verdict}: {reasons}" is a sentence.
+    """
+    if not findings:
+        return None, "Too early to tell", f"fewer than {READINGS} readings are recorded."
+    worst = max(finding.grade for finding in findings)
+    *first, last = [finding.text for finding in findings if finding.grade == worst]
+    return worst, VERDICTS[worst], f"{', '.join(first)}{' and ' if first else ''}{last}."
+
+
+def _levels(curves, quantity):
+    """Finite values of a quantity that is recorded for each level, by level; those with enough of them."""
+    found = {name.split("/", 1)[1]: finite(c) for name, c in curves.items() if name.startswith(f"{quantity}/")}
+    return {level: curve for level, curve in found.items() if len(curve) >= READINGS}
+
+
+def _loss(curve):
+    values = finite(curve)
+    findings = []
+    if curve and not math.isfinite(curve[-1][1]):
+        findings.append(Finding(BAD, "the loss is infinite or NaN"))
+    elif len(values) < len(curve):
+        findings.append(Finding(WATCH, f"the loss was infinite or NaN {len(curve) - len(values)} times"))
+    if len(values) >= READINGS:
+        first, last = begin_and_end(values)
+        fell = last < first
+        says = "fell" if fell else "has not fallen: it went"
+        findings.append(Finding(GOOD if fell else WATCH, f"the loss {says} from {first:.3g} to {last:.3g}"))
+    return findings
+
+
+def _spread(levels, spread, collapsed):
+    shares = {level: begin_and_end(curve)[1] / spread for level, curve in levels.items()}
+    if not shares:
+        return []
+    lowest = min(shares, key=shares.get)
+    share = f"standard deviation {100 * shares[lowest]:.0f} % of 1/√C"
+    if shares[lowest] < collapsed:
+        return [Finding(BAD, f"the features of {lowest} have collapsed ({share})")]
+    if shares[lowest] < NEAR:
+        return [Finding(WATCH, f"the features of {lowest} point in similar directions ({share})")]
+    return [Finding(GOOD, f"features are spread ({share} or more)")]
+
+
+def _pairs(levels):
+    shares = {level: sum(value for _, value in curve) / len(curve) for level, curve in levels.items()}
+    if not shares:
+        return []
+    worst = max(shares, key=shares.get)
+    share = f"{100 * shares[worst]:.0f} %"
+    if shares[worst] > FEW:
+        return [Finding(WATCH, f"{share} of the images have no positive pair on {worst}")]
+    return [Finding(GOOD, "nearly all images have positive pairs")]
+
+
+def _matches(levels, chances):
+    both = sorted(levels.keys() & chances.keys())
+    ends = {level: (begin_and_end(levels[level])[1], begin_and_end(chances[level])[1]) for level in both}
+    if not ends:
+        return []
+    worst = min(ends, key=lambda level: ends[level][0] / max(ends[level][1], 1e-12))
+    accuracy, chance = ends[worst]
+    text = f"{100 * accuracy:.0f} % of the pixels of {worst} find their match (by chance {100 * chance:.0f} %)"
+    return [Finding(GOOD if accuracy >= ABOVE_CHANCE * chance else WATCH, text)]

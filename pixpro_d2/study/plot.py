@@ -1,0 +1,98 @@
+"""The plot of a part: a dot for each seed, a line at the mean."""
+
+import math
+from statistics import mean
+
+from ..visualization.canvas import LINE, MARGIN, TEXT, Canvas, palette, text_width
+from .comparison import init_title, spread
+from .recipes import METHODS, RANDOM
+
+WIDTH, HEIGHT = 1000, 360  # of the picture, and of the axes in it, pixels
+AXIS = 50  # left of the axes, for the numbers
+GRID = (70, 74, 82)
+TITLE_SIZE = 20
+STEPS = 4  # of the axis from the lowest to the highest value, at most
+
+
+def plot_rows(title, unit, rows):
+    """Draw the results of a part.
+
+    Args:
+        title (str): of the plot.
+        unit (str): what the values are.
+        rows (list[Row]): at least one; those of a variant stand side by side.
+
+    Returns:
+        PIL.Image.Image: 1000 pixels wide.
+    """
+    titles = [init_title(init) for init in (RANDOM, *METHODS)]
+    colours = dict(zip(titles, palette(len(titles))))  # the same in all plots
+    inits = [title for title in titles if any(row.init == title for row in rows)]
+    legend = _legend_places(inits)
+    top = MARGIN + 2 * LINE + (legend[-1][1] + 1) * LINE + MARGIN
+    canvas = Canvas(WIDTH, top + HEIGHT + 3 * LINE + MARGIN)
+    canvas.text(MARGIN, MARGIN, f"{title}: {unit}", size=TITLE_SIZE)
+    for init, (x, line) in zip(inits, legend):
+        y = MARGIN + (2 + line) * LINE
+        canvas.dot((x + 6, y + 9), colours[init], radius=6)
+        canvas.text(x + 20, y, init)
+    ticks = axis_ticks([value for row in rows for value in row.values])
+    height_of = _heights(ticks, top)
+    for tick in ticks:
+        canvas.line((MARGIN + AXIS, height_of(tick)), (WIDTH - MARGIN, height_of(tick)), GRID)
+        label = f"{tick:g}"
+        canvas.text(MARGIN + AXIS - 10 - text_width(label), height_of(tick) - 9, label)
+    _draw_columns(canvas, rows, colours, height_of, top + HEIGHT + 8)
+    return canvas.finish()
+
+
+def _draw_columns(canvas, rows, colours, height_of, bottom):
+    """Dots and means of the rows, an equal column for each, wider gaps between variants; words below ``bottom``."""
+    variants = list(dict.fromkeys(row.variant for row in rows))
+    step = (WIDTH - 2 * MARGIN - AXIS) / (len(rows) + len(variants) - 1)
+    x = MARGIN + AXIS
+    for variant in variants:
+        columns = [row for row in rows if row.variant == variant]
+        _centred(canvas, variant, x + step * len(columns) / 2, bottom + LINE)
+        for row in columns:
+            centre = x + step / 2
+            half = min(step * 0.35, 60)
+            level = height_of(mean(row.values))
+            canvas.line((centre - half, level), (centre + half, level), colours[row.init], width=3)
+            for number, value in enumerate(row.values):
+                offset = half * ((number + 0.5) / len(row.values) - 0.5)
+                canvas.dot((centre + offset, height_of(value)), colours[row.init])
+            _centred(canvas, spread(row.values), centre, bottom)
+            x += step
+        x += step
+
+
+def _centred(canvas, text, x, y):
+    canvas.text(x - text_width(text) / 2, y, text, TEXT)
+
+
+def _legend_places(names):
+    """(x, line) of each name, in as many lines as it takes."""
+    places, x, line = [], MARGIN, 0
+    for name in names:
+        width = 50 + text_width(name)
+        if x + width > WIDTH - MARGIN and x > MARGIN:
+            x, line = MARGIN, line + 1
+        places.append((x, line))
+        x += width
+    return places
+
+
+def axis_ticks(values):
+    """Two or more round numbers, evenly spaced, that enclose the values."""
+    low, high = min(values), max(values)
+    power = 10 ** math.floor(math.log10(max((high - low) / STEPS, 0.01)))
+    step = next(power * factor for factor in (1, 2, 5, 10) if high - low <= STEPS * power * factor)
+    first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
+    return [round(number * step, 6) for number in range(first, last + 1)]
+
+
+def _heights(ticks, top):
+    """Function from a value to its y."""
+    low, high = ticks[0], ticks[-1]
+    return lambda value: top + HEIGHT * (high - value) / (high - low)

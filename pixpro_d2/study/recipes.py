@@ -1,0 +1,166 @@
+"""What the study trains, as data: methods to pre-train with, recipes at two scales, and the parts of the study."""
+
+from dataclasses import dataclass
+
+RANDOM = "random"  # the initialisation without a pre-training
+C5 = {"MODEL.BACKBONE.NAME": "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES": '["res5"]'}
+INSTANCE = {"MODEL.PIXPRO.INSTANCE.WEIGHT": 1.0, "MODEL.PIXPRO.INSTANCE.LOSS": "infonce"}
+CONTRAST = {"MODEL.PIXPRO.METHOD": "pixcontrast", "MODEL.PIXPRO.TEMPERATURE": 0.3, "MODEL.PIXPRO.PPM.ENABLED": False}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to pre-train: what the report calls it, the recipe it takes, and the options that make the difference."""
+
+    title: str
+    recipe: str
+    options: dict
+
+
+METHODS = {
+    "pixpro": Method("PixPro on P3-P6", "images", {}),
+    "pixcontrast": Method("PixContrast on P3-P6", "images", CONTRAST),
+    "pixpro_c5": Method("PixPro on C5", "images", {**C5, "MODEL.PIXPRO.IN_FEATURES": '["res5"]'}),
+    "simclr_star": Method("instance only (SimCLR*)", "images", {**C5, "MODEL.PIXPRO.IN_FEATURES": "[]", **INSTANCE}),
+    "video1": Method("PixPro, one frame", "video", {"INPUT.PIXPRO.N_FRAMES": 1}),
+    "video6": Method("PixPro, six frames", "video", {"INPUT.PIXPRO.N_FRAMES": 6}),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A question: which initialisations are compared, on which task and in which of its variants."""
+
+    title: str
+    task: str
+    inits: tuple
+    variants: tuple
+
+
+PARTS = {
+    "labels": Part("Few labels", "detection", (RANDOM, "simclr_star", "pixpro"), ("5", "20", "all")),
+    "methods": Part("Pixels or whole images", "detection", (RANDOM, "simclr_star", "pixcontrast", "pixpro"), ("20",)),
+    "levels": Part("P3-P6 or C5", "detection", (RANDOM, "pixpro_c5", "pixpro"), ("20",)),
+    "video": Part("Driving video, one frame or six", "segmentation", (RANDOM, "video1", "video6"), ("frozen", "tuned")),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task to fine-tune on: the result that counts, what the report calls it and the variants."""
+
+    metric: str
+    unit: str
+    variants: dict
+
+
+TASKS = {
+    "detection": Task("bbox/AP", "AP", {"5": "5 images", "20": "20 images", "all": "all images"}),
+    "segmentation": Task("sem_seg/IoU", "mIoU", {"frozen": "frozen backbone", "tuned": "fine-tuned"}),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training: config, options, number of iterations, and the time of it, measured once, for the estimate.
+
+    Attributes:
+        seconds (float): of an iteration.
+        overhead (float): seconds to start, and to evaluate.
+    """
+
+    config: str
+    iterations: int
+    seconds: float
+    overhead: float
+    options: dict
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The recipes for one size of machine, by name, and the options of the rendered videos."""
+
+    recipes: dict
+    videos: dict
+
+
+_PRETRAINED = {
+    "SOLVER.MAX_EPOCHS": 0,
+    "SOLVER.WARMUP_EPOCHS": 0,
+    "SOLVER.CHECKPOINT_KEEP_LAST": 1,
+    "SOLVER.CHECKPOINT_KEEP_EVERY": 0,
+}
+_SMALL = {"MODEL.DEVICE": "cpu", "DATALOADER.NUM_WORKERS": 1}
+_SMALL_RESNET = {"MODEL.RESNETS.DEPTH": 18, "MODEL.RESNETS.RES2_OUT_CHANNELS": 64}
+_STRIDE_16 = {"MODEL.RESNETS.OUT_FEATURES": '["res4"]'}
+
+# Two CPU cores: ResNet-18, views of 96 pixels.
+CPU = Scale(
+    recipes={
+        "images": Recipe(
+            "configs/pretrain/quickstart.yaml", 480, 0.87, 20,
+            {**_SMALL, **_PRETRAINED, "SOLVER.WARMUP_ITERS": 40},
+        ),
+        "video": Recipe(
+            "configs/pretrain/pixpro_video_quickstart.yaml", 300, 0.57, 20,
+            {
+                **_SMALL, **_PRETRAINED, **_STRIDE_16, "MODEL.BACKBONE.NAME": "build_resnet_backbone",
+                "MODEL.PIXPRO.IN_FEATURES": '["res4"]', "SOLVER.WARMUP_ITERS": 30,
+            },
+        ),
+        "detection": Recipe(
+            "configs/voc/faster_rcnn_R_18_FPN_small.yaml", 120, 1.1, 35,
+            {**_SMALL, "SOLVER.STEPS": "(80, 108)", "SOLVER.CHECKPOINT_PERIOD": 60, "SOLVER.CHECKPOINT_KEEP_LAST": 1},
+        ),
+        "segmentation": Recipe(
+            "configs/cityscapes/fcn_R_50_90k_random.yaml", 150, 0.3, 25,
+            {
+                **_SMALL, **_SMALL_RESNET, **_STRIDE_16, "MODEL.RESNETS.RES5_DILATION": 1,
+                "MODEL.SEM_SEG_HEAD.IN_FEATURES": '["res4"]', "MODEL.SEM_SEG_HEAD.CONVS_DIM": 128,
+                "MODEL.SEM_SEG_HEAD.DILATION": 1, "INPUT.MIN_SIZE_TRAIN": "(96, 192)", "INPUT.MAX_SIZE_TRAIN": 384,
+                "INPUT.MIN_SIZE_TEST": 128, "INPUT.MAX_SIZE_TEST": 256, "INPUT.CROP.SIZE": "[96, 96]",
+                "SOLVER.IMS_PER_BATCH": 8, "SOLVER.BASE_LR": 0.02, "SOLVER.STEPS": "(100, 135)",
+                "SOLVER.WARMUP_ITERS": 15, "SOLVER.CHECKPOINT_PERIOD": 75, "SOLVER.CHECKPOINT_KEEP_LAST": 1,
+            },
+        ),
+    },
+    videos={"videos": 32, "frames": 12, "size": (128, 256), "flow_scale": 8, "labelled": 4},
+)  # fmt: skip
+
+# One GPU: ResNet-50, views of 224 pixels.
+GPU = Scale(
+    recipes={
+        "images": Recipe(
+            "configs/pretrain/pixpro_fpn.yaml", 4000, 0.5, 60,
+            {
+                **_PRETRAINED, "SOLVER.IMS_PER_BATCH": 128, "SOLVER.WARMUP_ITERS": 200,
+                "SOLVER.CHECKPOINT_PERIOD": 500, "MODEL.PIXPRO.MOMENTUM": 0.97,
+            },
+        ),
+        "video": Recipe(
+            "configs/pretrain/pixpro_bdd100k_1frames_2000ep.yaml", 4000, 0.4, 60,
+            {
+                **_PRETRAINED, "SOLVER.IMS_PER_BATCH": 128, "SOLVER.WARMUP_ITERS": 200,
+                "SOLVER.CHECKPOINT_PERIOD": 500, "MODEL.PIXPRO.MOMENTUM": 0.97, "INPUT.PIXPRO.STARTS_PER_VIDEO": 64,
+            },
+        ),
+        "detection": Recipe(
+            "configs/voc/faster_rcnn_R_50_FPN_24k_random.yaml", 1000, 0.35, 90,
+            {
+                "INPUT.MIN_SIZE_TRAIN": "(480,)", "INPUT.MIN_SIZE_TEST": 480, "SOLVER.STEPS": "(700, 900)",
+                "SOLVER.CHECKPOINT_PERIOD": 500, "SOLVER.CHECKPOINT_KEEP_LAST": 1,
+            },
+        ),
+        "segmentation": Recipe(
+            "configs/cityscapes/fcn_R_50_90k_random.yaml", 1000, 0.25, 60,
+            {
+                "INPUT.MIN_SIZE_TRAIN": "(192, 512)", "INPUT.MAX_SIZE_TRAIN": 1024, "INPUT.MIN_SIZE_TEST": 256,
+                "INPUT.MAX_SIZE_TEST": 512, "INPUT.CROP.SIZE": "[192, 192]", "SOLVER.STEPS": "(700, 900)",
+                "SOLVER.CHECKPOINT_PERIOD": 500, "SOLVER.CHECKPOINT_KEEP_LAST": 1,
+            },
+        ),
+    },
+    videos={"videos": 128, "frames": 20, "size": (256, 512), "flow_scale": 8, "labelled": 4},
+)  # fmt: skip
+
+SCALES = {"cpu": CPU, "gpu": GPU}

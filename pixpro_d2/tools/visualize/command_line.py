@@ -1,0 +1,64 @@
+"""The command line: a sub-command is a function of the parsed arguments, listed in :func:`main`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from ...data.reader import UnreadableImage
+from ...errors import UsageError
+from ...visualization.pairs import STRIDES
+from .data_pictures import flow, pairs
+from .model_pictures import attention, features, matches
+from .predictions import predictions
+
+
+def main(argv=None):
+    """Run the command line ``argv``, by default that of the process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pixpro_d2.tools.visualize",
+        description="Pictures of what pre-training sees and learns, and of what a downstream model predicts.",
+    )
+    commands = parser.add_subparsers(required=True, dest="command", metavar="WHAT")
+    images = "image or folder, for videos a folder of folders of frames; by default DATASETS.TRAIN"
+    for run in (pairs, flow, attention, features, matches):
+        _add_command(commands, run, "config of a pre-training", images)
+    labelled = "labelled data set, such as voc:DIR@test; by default the first of DATASETS.TEST"
+    _add_command(commands, predictions, "config of a detector or of a semantic segmentation", labelled)
+    parsers = commands.choices
+    parsers["pairs"].add_argument(
+        "--level", help=f"feature whose grid is shown ({', '.join(STRIDES)}); by default the first of "
+        "MODEL.PIXPRO.IN_FEATURES")  # fmt: skip
+    for name in ("attention", "features", "matches"):
+        parsers[name].add_argument("--weights", default="", metavar="FILE", help="checkpoint; by default random")
+        parsers[name].add_argument("--level", help="the only one of MODEL.PIXPRO.IN_FEATURES to show; by default all")
+    parsers["predictions"].add_argument(
+        "--weights", action="append", required=True, metavar="FILE", help="checkpoint, called by its folder's name; "
+        "several times to compare")  # fmt: skip
+    parsers["predictions"].add_argument(
+        "--min-score", type=float, default=0.5, metavar="S", help="of the detections that are shown, by default 0.5"
+    )
+    args = parser.parse_args(argv)
+    try:
+        args.run(args)
+    except (UsageError, UnreadableImage) as error:
+        sys.exit(f"error: {error}")
+
+
+def _add_command(commands, run, config, images):
+    """Add the sub-command ``run``, named and described by the function, with the arguments that all have."""
+    parser = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
+    parser.set_defaults(run=run)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help=config)
+    parser.add_argument("--input", metavar="PATH", help=images)
+    output = Path("output", run.__name__)
+    parser.add_argument("--output", type=Path, default=output, metavar="DIR", help=f"by default {output}")
+    parser.add_argument("--count", type=_positive, default=4, metavar="N", help="images to show, by default 4")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all randomness, by default 0")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options, after the rest")
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value

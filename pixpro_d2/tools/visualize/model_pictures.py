@@ -1,0 +1,80 @@
+"""The sub-commands that show what a pre-training model makes of fixed views."""
+
+import torch
+from detectron2.modeling import build_model
+
+from ...checkpoint import PixProCheckpointer
+from ...errors import UsageError
+from ...visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
+from ...visualization.views import ViewSource, compare_views
+from .inputs import first_readable, images_of, load_pretraining_config, name_of, write_picture
+
+
+def attention(args):
+    """What the pixel propagation module gathers for a few pixels of a view."""
+    cfg = load_pretraining_config(args)
+    if not cfg.MODEL.PIXPRO.PPM.ENABLED:
+        raise UsageError(
+            f"{args.config_file} has no pixel propagation module (MODEL.PIXPRO.PPM.ENABLED is False), whose attention "
+            "this is: take a config of PixPro."
+        )
+    model, source, note = _load(args, cfg)
+    for number, image, subject in _subjects(args, cfg, source):
+        comparisons = _compare(args, model, [subject.plain])
+        view = source.images(subject.plain)[0]
+        write_picture(args, picture_attention(comparisons, 0, model.ppm, view, note), name_of(number, image))
+
+
+def features(args):
+    """Dense features of all images as colours, by their three main components."""
+    cfg = load_pretraining_config(args)
+    model, source, note = _load(args, cfg)
+    plain = [subject.plain for _, _, subject in _subjects(args, cfg, source)]
+    views = [source.images(sample)[0] for sample in plain]
+    write_picture(args, picture_features(_compare(args, model, plain), views, note)[0])
+
+
+def matches(args):
+    """Which pixels of two views the features take for the same, against those that are."""
+    cfg = load_pretraining_config(args)
+    model, source, note = _load(args, cfg)
+    for number, image, subject in _subjects(args, cfg, source):
+        comparisons = _compare(args, model, [subject.sample])
+        picture = picture_matches(comparisons, 0, source.images(subject.sample), note)
+        write_picture(args, picture, name_of(number, image))
+
+
+def _load(args, cfg):
+    """Model, source of views, and how the model is called."""
+    levels = cfg.MODEL.PIXPRO.IN_FEATURES
+    if args.level is not None and args.level not in levels:
+        raise UsageError(f"There is no level '{args.level}' in MODEL.PIXPRO.IN_FEATURES: choose from {_list(levels)}.")
+    torch.manual_seed(args.seed)
+    model = build_model(cfg)
+    note = "Random weights"
+    if args.weights:
+        PixProCheckpointer(model).resume_or_load(args.weights, resume=False)
+        note = f"Weights {args.weights}"
+    return model, ViewSource(cfg, correspondence=model.correspondence), note
+
+
+def _subjects(args, cfg, source):
+    """(number, image, Subject) of the images to show; a number gives the same views with any weights."""
+    return first_readable(args, images_of(args, cfg), lambda number, image: source.subject(image, (args.seed, number)))
+
+
+def _compare(args, model, samples):
+    """The comparisons of the wanted levels that have pixels to show."""
+    comparisons = compare_views(model, samples)
+    wanted = {level: x for level, x in comparisons.items() if args.level in (None, level)}
+    if not with_pixels(wanted):
+        size = samples[0]["views"].shape[-1]
+        raise UsageError(
+            f"Level {_list(wanted)} has a single pixel for views of {size} pixels, in which there is nothing to see: "
+            "choose a finer one, or raise INPUT.PIXPRO.CROP_SIZE."
+        )
+    return wanted
+
+
+def _list(levels):
+    return ", ".join(levels)

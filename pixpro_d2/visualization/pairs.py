@@ -1,0 +1,58 @@
+"""The picture of the positive pairs of a sample: of an image, or of two frames of a video."""
+
+import math
+
+import numpy as np
+import torch
+
+from ..errors import UsageError
+from ..modeling.correspondence import bin_centers
+from .correspondence import describe, draw_correspondences
+from .flow import describe as describe_motion
+from .tracks import follow
+from .video_pairs import draw_video_pairs
+
+# Pixels of the view per bin of each feature of ResNet, of its FPN and of RegNet.
+STRIDES = {f"res{i}": 2**i for i in range(2, 6)}
+STRIDES |= {f"p{i}": 2**i for i in range(2, 7)}
+STRIDES |= {f"s{i}": 2 ** (i + 1) for i in range(1, 5)}
+
+
+def picture_pairs(source, dataset_dict, sample, level):
+    """Picture of the positive pairs of two views; needs no model.
+
+    Args:
+        source (ViewSource): that the sample is of.
+        dataset_dict (dict): of the image, or of the video.
+        sample (dict): of the source's mapper.
+        level (str): feature whose grid is shown, a key of STRIDES.
+
+    Returns:
+        PIL.Image.Image: see :func:`pixpro_d2.visualization.correspondence.draw_correspondences`; for two frames
+        :func:`pixpro_d2.visualization.video_pairs.draw_video_pairs`.
+
+    Raises:
+        UsageError: for an unknown level.
+    """
+    if level not in STRIDES:
+        raise UsageError(f"There is no level '{level}': choose from {', '.join(STRIDES)}.")
+    geometry = source.geometry(sample)
+    views = [np.asarray(view) for view in source.images(sample)]
+    grids = ((math.ceil(views[0].shape[0] / STRIDES[level]),) * 2,) * 2
+    positives = source.correspondence(geometry, grids)[0][0].cpu().numpy()
+    caption = describe(positives, grids, source.correspondence.pos_ratio)
+    frames = source.frames(dataset_dict, sample)
+    if len(frames) == 1:
+        return draw_correspondences(frames[0].image, views, sample["boxes"], positives, grids, caption=caption)
+    centers = bin_centers(torch.from_numpy(sample["boxes"][:1]), grids[0])[0].numpy()
+    tracks = follow(centers, geometry.motion, source.correspondence)
+    return draw_video_pairs(
+        [frame.image for frame in frames],
+        [frame.name for frame in frames],
+        views,
+        sample["boxes"],
+        tracks,
+        positives,
+        grids,
+        f"{caption} Of the centres of view 1's bins {describe_motion(tracks)}",
+    )

@@ -1,0 +1,107 @@
+"""Sheets of small pictures with titles, text below them, and the marks that their pixels get."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from .canvas import GAP, HALO, LINE, MARGIN, TEXT, Canvas, shorten, text_width, wrap
+from .heat import draw_bar
+
+WIDTH = 1200  # of a sheet at most, pixels
+SIDE = 216  # of a picture where five stand in a row
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture of its final size with a title above; (x, y) is the title's upper left corner in the sheet."""
+
+    x: float
+    y: float
+    picture: Image.Image
+    title: str
+    colour: tuple = TEXT
+
+
+def lay_out_rows(rows):
+    """Tiles in rows.
+
+    Args:
+        rows (list[list[tuple]]): (picture, title) or (picture, title, colour of the title) each; pictures of SIDE.
+
+    Returns:
+        list[Tile]: as :func:`draw_sheet` takes them.
+    """
+    step = LINE + SIDE + GAP
+    return [
+        Tile(MARGIN + j * (SIDE + MARGIN), MARGIN + i * step, *tile)
+        for i, row in enumerate(rows)
+        for j, tile in enumerate(row)
+    ]
+
+
+def draw_sheet(tiles, paragraphs, width=WIDTH, bar=None):
+    """A sheet as high as it needs to be.
+
+    Args:
+        tiles (list[Tile]): with pictures that do not overlap.
+        paragraphs (list[str]): text below, each on lines of its own.
+        width (int): of the sheet in pixels.
+        bar (tuple[str, str]): names of the lowest and the highest colour of :func:`pixpro_d2.visualization.heat.magma`,
+            if the pictures have them.
+
+    Returns:
+        PIL.Image.Image: RGB.
+    """
+    lines = [line for text in paragraphs for line in wrap(text, width - 2 * MARGIN)]
+    bottom = max(tile.y + LINE + tile.picture.height for tile in tiles) + GAP
+    canvas = Canvas(width, round(bottom + (len(lines) + bool(bar)) * LINE + MARGIN))
+    for tile in tiles:
+        canvas.text(tile.x, tile.y, shorten(tile.title, tile.picture.width), tile.colour)
+    if bar is not None:
+        draw_bar(canvas, MARGIN, bottom, *bar)
+        bottom += LINE
+    for i, line in enumerate(lines):
+        canvas.text(MARGIN, bottom + i * LINE, line)
+    sheet = canvas.finish()
+    for tile in tiles:
+        sheet.paste(tile.picture, (round(tile.x), round(tile.y + LINE)))
+    return sheet
+
+
+def tile_canvas(image, side=SIDE):
+    """Canvas of ``side`` x ``side`` pixels that shows a square picture."""
+    canvas = Canvas(side, side)
+    canvas.paste(image, (0, 0), side / image.width)
+    return canvas
+
+
+def bin_box(index, grid, side=SIDE):
+    """(x0, y0, x1, y1) of bin ``index``, row-major, of a ``grid`` (H, W) over a picture of ``side`` pixels."""
+    height, width = side / grid[0], side / grid[1]
+    row, column = divmod(int(index), grid[1])
+    return column * width, row * height, (column + 1) * width, (row + 1) * height
+
+
+def mark(canvas, box, number, colour):
+    """A numbered dot in the middle of a bin's ``box``, inside the picture even at its edge."""
+    radius = 9
+    x, y = (min(max((box[i] + box[i + 2]) / 2, radius + 2), canvas.size[i] - radius - 2) for i in range(2))
+    canvas.dot((x, y), colour, radius)
+    text = str(number)
+    canvas.text(x - text_width(text, 13) / 2, y - 8, text, (0, 0, 0), 13)
+
+
+def outline(canvas, mask, colour, side=SIDE):
+    """The border of those bins of a picture of ``side`` pixels that a ``mask`` (H, W) bool holds."""
+    framed = np.pad(mask, 1)
+    edges = []
+    for i in np.flatnonzero(mask):
+        row, column = divmod(int(i), mask.shape[1])
+        x0, y0, x1, y1 = bin_box(i, mask.shape, side)
+        around = framed[row : row + 3, column : column + 3]
+        sides = ((0, 1, x0, y0, x1, y0), (2, 1, x0, y1, x1, y1), (1, 0, x0, y0, x0, y1), (1, 2, x1, y0, x1, y1))
+        edges += [ends for r, c, *ends in sides if not around[r, c]]
+    for line_colour, width in ((HALO, 4), (colour, 2)):
+        for x0, y0, x1, y1 in edges:
+            canvas.line((x0, y0), (x1, y1), line_colour, width)

@@ -1,0 +1,138 @@
+"""Commands out of Markdown pages, and their arguments as the programs themselves understand them."""
+
+import argparse
+import importlib
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+from pixpro_d2.engine import argument_parser
+from pixpro_d2.engine.configure import load_config
+
+ROOT = Path(__file__).resolve().parent.parent
+FENCE = re.compile(r"^```(\S*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Command:
+    """``python train_net.py`` or ``python -m pixpro_d2.tools.NAME`` as a page has it.
+
+    Attributes:
+        text (str): the whole line.
+        launcher (tuple[str]): words before the program, but ``python``: torchrun and its options.
+        tool (str): NAME, or "" for train_net.py.
+        argv (tuple[str]): the arguments.
+    """
+
+    text: str
+    launcher: tuple
+    tool: str
+    argv: tuple
+
+
+def read(page):
+    """Text of a page, named by its path within the checkout."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page, language):
+    """Contents of the fenced blocks of a language."""
+    return [body for name, body in FENCE.findall(read(page)) if name == language]
+
+
+def prose(page):
+    """The page without its fenced blocks."""
+    return FENCE.sub("", read(page))
+
+
+def spans(page):
+    """The code within the running text: `such`."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def links(page):
+    """Targets of links and images: [such](target)."""
+    return re.findall(r"\]\(([^)\s]+)\)", prose(page))
+
+
+def anchors(page):
+    """What a link to a heading of the page names it."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def expand(text):
+    """The alternatives of a text with {such,ones}."""
+    match = re.search(r"\{([^{}]+)\}", text)
+    if not match:
+        return [text]
+    return [x for part in match[1].split(",") for x in expand(text[: match.start()] + part + text[match.end() :])]
+
+
+def commands(page):
+    """(commands of this project, words of every other line) of a page's bash blocks."""
+    found, others = [], []
+    for block in blocks(page, "bash"):
+        variables = {}
+        for line in block.replace("\\\n", " ").splitlines():
+            words = [_substitute(word, variables) for word in shlex.split(line, comments=True)]
+            name, is_assignment, value = words[0].partition("=") if len(words) == 1 else ("", "", "")
+            if is_assignment:
+                variables[name] = value
+            elif command := _command(line, words):
+                found.append(command)
+            elif words and not block.startswith("#!"):
+                others.append(words)
+    return found, others
+
+
+def _substitute(word, variables):
+    return re.sub(r"\$(\w+)", lambda match: variables.get(match[1], match[0]), word)
+
+
+def _command(line, words):
+    for i, word in enumerate(words):
+        if word == "train_net.py":
+            return Command(line, tuple(x for x in words[:i] if x != "python"), "", tuple(words[i + 1 :]))
+        if word.startswith("pixpro_d2.tools."):
+            name = word.removeprefix("pixpro_d2.tools.")
+            return Command(line, tuple(words[: i - 2]), name, tuple(words[i + 1 :]))
+        if " train_net.py " in word:  # a command of `bash -c`
+            return _command(line, [*words[:i], *shlex.split(word)])
+    return None
+
+
+def check(command):
+    """Parse a command's arguments with its own parser, and load its config with its options; nothing runs.
+
+    Returns:
+        tuple[Namespace, CfgNode or None]:
+    """
+    argv = ["0" if word.startswith("$") else word for word in command.argv]
+    while "..." in argv:  # what the reader fills in, perhaps with the option before it
+        i = argv.index("...")
+        del argv[i - 1 if argv[i - 1].startswith("--") else i : i + 1]
+    args = _parse_only(command.tool, argv) if command.tool else argument_parser().parse_args(argv)
+    config_file = getattr(args, "config_file", "")
+    return args, load_config(config_file, args.opts) if config_file and hasattr(args, "opts") else None
+
+
+class _Parsed(Exception):
+    pass
+
+
+def _parse_only(tool, argv):
+    parse_args = argparse.ArgumentParser.parse_args
+
+    def stop(parser, args=None, namespace=None):
+        raise _Parsed(parse_args(parser, args, namespace))
+
+    main = importlib.import_module(f"pixpro_d2.tools.{tool}").main
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
+        try:
+            main(argv)
+        except _Parsed as parsed:
+            return parsed.args[0]
+    raise AssertionError(f"{tool} parsed no arguments")

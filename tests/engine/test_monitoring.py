@@ -1,0 +1,124 @@
+"""Monitors without labels during training, and that training does not notice."""
+
+import json
+
+import pytest
+import torch
+from data_helpers import logged, write_images
+from detectron2.engine import HookBase, hooks
+from detectron2.utils.events import EventStorage
+
+import configs
+from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.engine import Trainer
+from pixpro_d2.engine.monitoring import HealthHook
+from pixpro_d2.evaluation.pretext import evaluate_pretext
+
+RECORDED = [f"{name}/p4" for name in ("match_accuracy", "chance", "effective_rank", "uniformity", "test/feature_std")]
+RECORDED += ["test/images_without_pair/p4", "ema_distance", "knn/knn1_top1"]
+
+
+class Monitored(Trainer):
+    """Evaluates and judges every two iterations."""
+
+    def build_hooks(self):
+        cfg, model = self.cfg.clone(), self.checkpointer.model
+        cfg.DATASETS.TEST = (f"classes:{cfg.DATASETS.TRAIN[0].partition(':')[2]}",)
+        ensure_registered(cfg.DATASETS.TEST)
+        built = super().build_hooks()
+        built.insert(-1, hooks.EvalHook(2, lambda: evaluate_pretext(cfg, model)))
+        built.insert(-1, HealthHook(2, 0.1, 16, self._trainer.guard))
+        return built
+
+
+def train(kind, images, folder):
+    opts = ["DATASETS.TRAIN", (f"images:{images}",), "OUTPUT_DIR", str(folder), "MODEL.PIXPRO.IN_FEATURES", ["p4"]]
+    opts += ["SOLVER.MAX_ITER", 5, "SOLVER.METRICS_PERIOD", 1, "MODEL.CLASSIFIER.NEIGHBORS", [1]]
+    opts += ["INPUT.CLASSIFICATION.CROP_SIZE", 32, "INPUT.CLASSIFICATION.RESIZE", 32]
+    torch.manual_seed(1)
+    trainer = kind(configs.tiny(*opts))
+    trainer.train()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """(trainer, folder, log) of a run of five iterations with monitors, and of one without."""
+    images = tmp_path_factory.mktemp("monitoring") / "images"
+    for name in ("a", "b"):
+        write_images(images / name, 4, size=(60, 80))
+    found = []
+    for kind in (Monitored, Trainer):
+        folder = tmp_path_factory.mktemp(kind.__name__)
+        with logged("pixpro_d2") as messages:
+            found.append((train(kind, images, folder), folder, messages))
+    return found
+
+
+def test_training_does_not_notice(runs):
+    (monitored, *_), (plain, *_) = runs
+    ours, theirs = (trainer.checkpointer.model.state_dict() for trainer in (monitored, plain))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    losses = [trainer.storage.history("total_loss").values() for trainer in (monitored, plain)]
+    assert losses[0] == losses[1] and len(losses[0]) == 5
+
+
+def test_values_of_every_period_and_of_the_end(runs):
+    trainer, folder, _ = runs[0]
+    for name in RECORDED:
+        iterations = [i for _, i in trainer.storage.history(name).values()]
+        assert iterations == [1, 3, 5], name  # at the end detectron2 has counted on
+    distances = [value for value, _ in trainer.storage.history("ema_distance").values()]
+    assert 0 < distances[0] < distances[1] < distances[2] < 1
+    last = json.loads((folder / "metrics.json").read_text().splitlines()[-1])
+    assert set(RECORDED) <= set(last)
+
+
+def test_the_log_says_how_the_run_looks(runs):
+    said = [message for message in runs[0][2] if message.startswith("After ")]
+    assert [message.split(":")[0] for message in said] == [f"After {i} iterations" for i in (2, 4, 5)]
+    assert "Too early to tell" in said[0] and "the loss" in said[-1]
+
+
+class Recorded(HookBase):
+    """What a hook needs of a trainer that has recorded ``curves``, name -> values."""
+
+    def __init__(self, curves, max_iter):
+        self.iter, self.max_iter, self.storage = 0, max_iter, EventStorage()
+        for i in range(max_iter):
+            self.storage.iter = i
+            self.storage.put_scalars(**{name: values[i] for name, values in curves.items()})
+
+
+class Guard:
+    """A StepGuard that has left out two steps."""
+
+    skipped = torch.tensor(2.0)
+
+
+@pytest.mark.parametrize(
+    ("std", "says"), [(0.2, "Worth a look: 2 steps"), (0.02, "Looks unhealthy: the features of p3")]
+)
+def test_collapse_and_steps_left_out_are_said(std, says):
+    trainer = Recorded({"total_loss": range(6, 0, -1), "feature_std/p3": [std] * 6}, 6)
+    hook = HealthHook(3, 0.1, 16, Guard())
+    hook.trainer = trainer
+    said = []
+    with logged("pixpro_d2.engine.monitoring") as messages:
+        for trainer.iter in range(6):
+            hook.after_step()
+            said.append(len(messages))
+        trainer.iter = 6
+        hook.after_train()
+    assert said == [0, 0, 1, 1, 1, 1] and len(messages) == 2
+    assert messages[-1].startswith(f"After 6 iterations: {says}")
+
+
+def test_a_failed_run_is_not_judged():
+    hook = HealthHook(0, 0.1, 16, Guard())
+    hook.trainer = Recorded({"total_loss": [1.0] * 6}, 6)
+    hook.trainer.iter = 5  # in the last one
+    with logged("pixpro_d2.engine.monitoring") as messages:
+        hook.after_step(), hook.after_train()
+    assert not messages

@@ -1,0 +1,206 @@
+"""Pictures during training, and that training does not notice."""
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from data_helpers import logged, write_images
+from detectron2.engine import HookBase
+from detectron2.modeling import build_model
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from PIL import Image
+
+import configs
+from pixpro_d2.engine import Trainer, pictures
+from pixpro_d2.engine.pictures import PictureHook, build_picture_hook, fixed_subjects
+from pixpro_d2.visualization.views import ViewSource
+
+NAMES = [f"{what}_{i}" for what in ("attention", "matches") for i in (1, 2, 3)]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pictures") / "images"
+    write_images(folder, 8, size=(90, 120))
+    return folder
+
+
+def config(images, folder, *opts):
+    one_level = "MODEL.PIXPRO.IN_FEATURES", ["p4"]
+    return configs.tiny("DATASETS.TRAIN", (f"images:{images}",), "OUTPUT_DIR", str(folder), *one_level, *opts)
+
+
+def with_period(cfg, period):
+    cfg = cfg.clone()
+    cfg.VIS_PERIOD = period
+    return cfg
+
+
+class Pictured(Trainer):
+    """Trains with pictures every two iterations."""
+
+    def build_hooks(self):
+        built = super().build_hooks()
+        built.insert(3, build_picture_hook(with_period(self.cfg, 2), self.checkpointer.model))
+        return built
+
+
+def train(kind, cfg, resume=False):
+    torch.manual_seed(1)
+    trainer = kind(cfg)
+    trainer.resume_or_load(resume)
+    trainer.train()
+    return trainer
+
+
+def names(folder):
+    return sorted(path.name for path in (folder / "vis").iterdir())
+
+
+@pytest.fixture(scope="module")
+def runs(images, tmp_path_factory):
+    """(folder, trainer) of a run of three iterations with pictures, and of one without."""
+    found = []
+    for kind in (Pictured, Trainer):
+        folder = tmp_path_factory.mktemp(kind.__name__)
+        opts = ["SOLVER.MAX_ITER", 3, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.METRICS_PERIOD", 1]
+        found.append((folder, train(kind, config(images, folder, *opts))))
+    return found
+
+
+def test_training_does_not_notice(runs):
+    (_, pictured), (_, plain) = runs
+    ours, theirs = (trainer.checkpointer.model.state_dict() for trainer in (pictured, plain))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    losses = [trainer.storage.history("total_loss").values() for trainer in (pictured, plain)]
+    assert losses[0] == losses[1] and len(losses[0]) == 3
+
+
+def test_files_of_every_period_and_of_the_end(runs):
+    (folder, _), (other, _) = runs
+    expected = [f"{name}_{i:07d}.png" for name in [*NAMES, "features"] for i in (1, 2)]
+    expected += [f"pairs_{i}_0000000.png" for i in (1, 2, 3)]
+    assert names(folder) == sorted(expected)
+    assert all(Image.open(folder / "vis" / name).width <= 1200 for name in expected)
+    assert not (other / "vis").exists()
+
+
+def test_pictures_change_as_the_model_does_but_not_their_views(runs):
+    folder = runs[0][0] / "vis"
+    first, last = (np.asarray(Image.open(folder / f"attention_1_{i:07d}.png")).astype(int) for i in (1, 2))
+    assert np.array_equal(first[:250, :236], last[:250, :236])  # the view itself
+    assert np.abs(first - last)[:250, 236:].max() > 3
+
+
+def test_a_resumed_run_draws_what_the_straight_one_draws(runs, images, tmp_path):
+    """After iteration 1; the colours of the features hang on those that its last picture had."""
+    straight = runs[0][0]
+    shutil.copy(straight / "model_0000001.pth", tmp_path)
+    (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
+    opts = ["SOLVER.MAX_ITER", 3, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.METRICS_PERIOD", 1]
+    train(Pictured, config(images, tmp_path, *opts), resume=True)
+    later = [f"{name}_0000002.png" for name in [*NAMES, "features"]]
+    assert names(tmp_path) == sorted([*later, *(f"pairs_{i}_0000002.png" for i in (1, 2, 3))])
+    for name in later:
+        assert (tmp_path / "vis" / name).read_bytes() == (straight / "vis" / name).read_bytes(), name
+
+
+class Drawing(HookBase):
+    """What a hook needs of a trainer."""
+
+    def __init__(self, start=0, max_iter=10):
+        self.iter, self.max_iter, self.storage = start, max_iter, EventStorage(start)
+        self.images = {}
+        self.storage.put_image = lambda name, image: self.images.update({name: image})
+
+
+def hook_of(cfg, trainer, period=1):
+    hook = build_picture_hook(with_period(cfg, period), build_model(cfg).train())
+    hook.trainer = trainer
+    return hook
+
+
+def test_images_for_tensorboard(images, tmp_path):
+    trainer = Drawing()
+    hook = hook_of(config(images, tmp_path), trainer)
+    hook.before_train()
+    assert list(trainer.images) == ["pairs_1", "pairs_2", "pairs_3"]
+    hook.after_step()
+    assert sorted(trainer.images) == sorted([*NAMES, "features", "pairs_1", "pairs_2", "pairs_3"])
+    for name, image in trainer.images.items():
+        (path,) = (tmp_path / "vis").glob(f"{name}_0000000.png")
+        assert image.dtype == torch.uint8
+        np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(Image.open(path)))
+
+
+def test_other_processes_take_part_but_do_not_draw(images, tmp_path, monkeypatch):
+    trainer, compared = Drawing(), []
+    hook = hook_of(config(images, tmp_path), trainer)
+    original = pictures.compare_views
+    monkeypatch.setattr(pictures, "compare_views", lambda *args: compared.append(1) or original(*args))
+    monkeypatch.setattr(comm, "is_main_process", lambda: False)
+    hook.before_train(), hook.after_step()
+    assert len(compared) == 2 and not trainer.images and not (tmp_path / "vis").exists()
+    trainer.iter, hook.period = 4, 2
+    hook.after_step()
+    assert len(compared) == 2  # five iterations are no period
+
+
+def test_a_picture_that_cannot_be_written_ends_no_run(images, tmp_path):
+    (tmp_path / "vis").write_text("in the way")
+    trainer = Drawing()
+    hook = hook_of(config(images, tmp_path), trainer)
+    with logged("pixpro_d2") as messages:
+        hook.after_step()
+    assert "features" in trainer.images and any("features_0000000.png could not be written" in m for m in messages)
+
+
+def test_without_propagation_module_there_is_no_attention(images, tmp_path):
+    trainer = Drawing()
+    hook_of(config(images, tmp_path, "MODEL.PIXPRO.PPM.ENABLED", False), trainer).after_step()
+    assert sorted(trainer.images) == ["features", "matches_1", "matches_2", "matches_3"]
+
+
+def test_the_instance_branch_alone_has_no_pictures(images, tmp_path):
+    cfg = config(images, tmp_path, "MODEL.PIXPRO.IN_FEATURES", [], "MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0)
+    assert build_picture_hook(with_period(cfg, 1), build_model(cfg)) is None
+
+
+def test_subjects_are_spread_and_readable(images, tmp_path, caplog):
+    source = ViewSource(config(images, tmp_path))
+    good = [{"file_name": str(path)} for path in sorted(images.iterdir())]
+    subjects = fixed_subjects(source, good, 3, 0)
+    chosen = [good.index(subject.dataset_dict) for subject in subjects]
+    assert len(set(chosen)) == 3 and max(chosen) - min(chosen) >= 4
+    (tmp_path / "bad.jpg").write_text("not an image")
+    mixed = [dict(image) for image in good]
+    mixed[chosen[0]] = {"file_name": str(tmp_path / "bad.jpg")}
+    with caplog.at_level(logging.WARNING):
+        found = fixed_subjects(source, mixed, 3, 0)
+    assert len(found) == 3 and all("bad" not in subject.dataset_dict["file_name"] for subject in found)
+    assert "There will be no pictures of" in caplog.text
+    one = fixed_subjects(source, good[:1], 3, 0)
+    assert len({subject.sample["boxes"].tobytes() for subject in one}) == 3  # other views of the same image
+    assert fixed_subjects(source, [{"file_name": str(tmp_path / "bad.jpg")}], 3, 0) == []
+
+
+def test_colours_go_on_where_a_checkpoint_has_them(images, tmp_path):
+    cfg = config(images, tmp_path)
+    trainer = Drawing()
+    hook = hook_of(cfg, trainer)
+    assert hook.state_dict() == {}
+    hook.after_step()
+    first = trainer.images["features"]
+    torch.save(hook.state_dict(), tmp_path / "state.pth")
+    colours = torch.load(tmp_path / "state.pth", weights_only=True)["colours"]
+    for sign, same in ((1, True), (-1, False)):
+        resumed = PictureHook(hook.model, hook.source, hook.subjects, "p4", 1, str(tmp_path / "vis"))
+        resumed.load_state_dict({"colours": {level: sign * value for level, value in colours.items()}})
+        resumed.trainer = trainer
+        resumed.after_step()
+        difference = (trainer.images["features"].int() - first.int()).abs()
+        assert difference.max() <= 1 if same else difference.max() > 100

@@ -1,0 +1,52 @@
+"""The data of a study: nested sets of labelled images, and what is refused."""
+
+import pytest
+
+from pixpro_d2.data.datasets.voc import image_ids, load_voc
+from pixpro_d2.errors import UsageError
+from pixpro_d2.study.data import StudyData
+from pixpro_d2.study.recipes import CPU, Part
+from pixpro_d2.tools.render import render_dataset
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes") / "voc"
+    render_dataset(folder, train=12, test=2, size=64, layouts=("voc",))
+    return folder
+
+
+def prepare(folder, scenes, *variants, seeds=(0,)):
+    data = StudyData(folder, (), scenes)
+    data.prepare([Part("", "detection", (), variants)], seeds, CPU)
+    return data
+
+
+def test_few_labels_are_nested_seeded_parts_of_the_training_images(tmp_path, scenes):
+    prepare(tmp_path, scenes, "3", "7", "all", seeds=(0, 1))
+    root = str(tmp_path / "detection")
+    drawn = {(n, seed): set(image_ids(root, f"train_{n}_seed{seed}")) for n in (3, 7) for seed in (0, 1)}
+    assert [len(ids) for ids in drawn.values()] == [3, 3, 7, 7]
+    assert all(drawn[3, seed] < drawn[7, seed] < set(image_ids(str(scenes), "train")) for seed in (0, 1))
+    assert drawn[7, 0] != drawn[7, 1]
+
+
+def test_the_labels_are_those_of_the_data_set(tmp_path, scenes):
+    prepare(tmp_path, scenes, "3")
+    labels = {item["image_id"]: item for item in load_voc(str(scenes), "train")}
+    few = load_voc(str(tmp_path / "detection"), "train_3_seed0")
+    assert len(few) == 3
+    assert all(item["annotations"] == labels[item["image_id"]]["annotations"] for item in few)
+
+
+def test_more_labels_than_images(tmp_path, scenes):
+    with pytest.raises(UsageError, match="has 12 images in its split 'train'.*takes 13"):
+        prepare(tmp_path, scenes, "13")
+
+
+def test_trainval_is_preferred_to_train(tmp_path):
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    data = StudyData(tmp_path, (), tmp_path)
+    assert data.train_split == "train"
+    (tmp_path / "ImageSets" / "Main" / "trainval.txt").touch()
+    assert data.train_split == "trainval"

@@ -1,0 +1,109 @@
+"""The README and the pages of docs: their commands run, small and on rendered data, and what they name is there."""
+
+import ast
+import doctest
+import importlib.util
+import re
+
+import pytest
+import yaml
+from detectron2.config import CfgNode
+from documentation_helpers import ROOT, anchors, blocks, check, commands, expand, links, prose, read, spans
+from small_commands import reader_folder, render_data, run, why_not_run
+
+from pixpro_d2.engine.configure import load_config
+
+FOLDERS = (ROOT, ROOT / "docs", ROOT / "datasets")
+PAGES = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in folder.glob("*.md"))
+PROGRAMS = {"cd", "export", "git", "pip", "source", "tensorboard"}  # of others
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    render_data(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def counts(request):
+    """Page -> why each of its commands is only checked, "" where it is run; printed at the end."""
+    counts = {}
+    yield counts
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\nCommands of the documentation: {_summary([x for reasons in counts.values() for x in reasons])}")
+        for page, reasons in counts.items():
+            print(f"  {page}: {_summary(reasons)}")
+
+
+def _summary(reasons):
+    checked = [reason for reason in reasons if reason]
+    listed = f" ({', '.join(sorted(set(checked)))})" if checked else ""
+    return f"{len(reasons) - len(checked)} run, {len(checked)} only checked{listed}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)[0]])
+def test_commands_run(page, data, counts, tmp_path):
+    counts[page] = []
+    with reader_folder(tmp_path / "reader", data):
+        for command in commands(page)[0]:
+            counts[page].append(why_not_run(command))
+            if not counts[page][-1]:
+                print(f"$ {command.text}")
+                run(command)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_arguments_and_config_keys_of_commands_exist(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    ours, others = commands(page)
+    for command in ours:
+        check(command)
+    for program, *words in others:
+        if program == "make":
+            assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+        elif program == "python" and words[0] == "-c":
+            ast.parse(words[1])
+        else:
+            assert program in PROGRAMS, f"{page}: what is '{program}'?"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_other_blocks(page, monkeypatch):
+    """Python is valid and what it imports exists; sessions print what they show; YAML has keys that exist."""
+    monkeypatch.syspath_prepend(ROOT)
+    for block in blocks(page, "python"):
+        imports = [node for node in ast.parse(block).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        exec(compile(ast.Module(imports, []), page, "exec"), {})
+    for block in blocks(page, "pycon"):
+        session = doctest.DocTestParser().get_doctest(block, {}, page, page, 0)
+        assert session.examples and not doctest.DocTestRunner().run(session).failed
+    for block in blocks(page, "yaml"):
+        keys = {key: value for key, value in yaml.safe_load(block).items() if key != "_BASE_"}
+        load_config("", []).merge_from_other_cfg(CfgNode(keys))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_modules_and_keys_that_are_named_exist(page):
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        if "://" not in target:
+            file = (ROOT / page).parent / path if path else ROOT / page
+            assert file.exists() and (not anchor or anchor in anchors(file)), f"{page} links to {target}"
+    for span in spans(page):
+        for path in expand(span) if re.match(r"(configs|docs|pixpro_d2|tests)/", span) else []:
+            assert list(ROOT.glob(path.partition(":")[0])), f"{page} names {path}"
+    for name in re.findall(r"python -m (pixpro_d2[\w.]+)", read(page)):
+        assert importlib.util.find_spec(name), f"{page} names {name}"
+    cfg = load_config("", [])
+    for key in re.findall(r"\b(?:[A-Z][A-Z0-9_]*\.)+[A-Z][A-Z0-9_]*\b", prose(page)):
+        node = cfg
+        if key.split(".")[0] in cfg:
+            for part in key.split("."):
+                assert isinstance(node, CfgNode) and part in node, f"{page} names {key}"
+                node = node[part]
+
+
+def test_every_page_is_in_the_index():
+    assert {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"} <= set(links("docs/README.md"))
