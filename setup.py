@@ -28,7 +28,10 @@ setup(
         "safetensors>=0.4",
         "shapely>=2",  # detectron2 reads Cityscapes' polygons with it
         "tabulate",
-        "tqdm>=4.29",
+        "tqdm>=4.66",
     ],
-    extras_require={"dev": ["pytest>=8", "pytest-timeout>=2", "ruff>=0.5"]},
+    extras_require={
+        "dev": ["ipykernel>=6", "nbclient>=0.10", "pytest>=8", "pytest-timeout>=2", "ruff>=0.5"],
+        "wandb": ["wandb>=0.16"],  # for WANDB.ENABLED
+    },
 )

@@ -16,6 +16,13 @@ def add_pixpro_config(cfg):
     cfg.DISTRIBUTED = CN()
     # Minutes after which a process that waits in vain for the others gives up.
     cfg.DISTRIBUTED.TIMEOUT_MINUTES = 30.0
+    cfg.WANDB = CN()
+    # Whether a training is also recorded by Weights & Biases, which must be installed: `pip install wandb`. Account,
+    # team and the rest come from its own environment variables (WANDB_API_KEY, WANDB_ENTITY, WANDB_MODE ...).
+    cfg.WANDB.ENABLED = False
+    # Project of W&B, and name of the run there; "" for the name of the folder OUTPUT_DIR.
+    cfg.WANDB.PROJECT = "pixpro_d2"
+    cfg.WANDB.NAME = ""
 
 
 def is_pretraining(cfg):

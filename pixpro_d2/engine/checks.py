@@ -65,3 +65,22 @@ def check_task(cfg, args):
         raise UsageError(
             "MODEL.BACKBONE.FROZEN would keep a random backbone: set MODEL.WEIGHTS to the checkpoint to evaluate."
         )
+
+
+def check_wandb(cfg, args):
+    """Check, in the main process, that a training which asks for Weights & Biases has it and is logged in."""
+    if not cfg.WANDB.ENABLED or args.eval_only or not comm.is_main_process():
+        return
+    try:
+        from wandb import errors, login  # not the folder `wandb` that it leaves behind
+    except ImportError as error:
+        raise UsageError(
+            "WANDB.ENABLED is True, but Weights & Biases is not installed: run `pip install wandb`."
+        ) from error
+    try:
+        login()
+    except errors.Error as error:
+        raise UsageError(
+            f"WANDB.ENABLED is True, but Weights & Biases does not let this machine in ({error}): run `wandb login`, "
+            "set WANDB_API_KEY, or set WANDB_MODE=offline to upload the run later."
+        ) from error

@@ -19,7 +19,7 @@ from ..data.sampler import batches_per_epoch
 from ..data.samples import epoch_length
 from ..errors import UsageError
 from ..solver.schedule import scaled_lr
-from .checks import check_batch, check_image_format, check_lengths, check_output_dir, check_task
+from .checks import check_batch, check_image_format, check_lengths, check_output_dir, check_task, check_wandb
 
 
 def setup(args):
@@ -32,6 +32,7 @@ def setup(args):
         UsageError: for a mistake in the config.
     """
     cfg = load_config(args.config_file, args.opts)
+    check_wandb(cfg, args)
     check_output_dir(cfg)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
     ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])

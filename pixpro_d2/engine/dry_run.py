@@ -38,6 +38,7 @@ def dry_run(args):
         trial = cfg.clone()
         trial.defrost()
         trial.SOLVER.METRICS_PERIOD = 1  # to see the losses of both iterations; their times then end with the device's
+        trial.WANDB.ENABLED = False
         trainer = Trainer(trial)
         trainer.resume_or_load(resume=False)
         if comm.is_main_process():

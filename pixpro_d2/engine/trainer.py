@@ -29,6 +29,8 @@ from .hooks import CollapseHook, EMAHook, PreciseBN, SeedHook
 from .loop import TrainLoop
 from .monitoring import HealthHook
 from .pictures import build_picture_hook
+from .progress import progress_line
+from .writers import build_wandb_writers
 
 
 class Trainer(DefaultTrainer):
@@ -65,7 +67,7 @@ class Trainer(DefaultTrainer):
 
     def train(self):
         """As detectron2's; when asked to stop by a signal, saves a checkpoint and exits with the code REQUEUE."""
-        with self._signals, explaining_workers():
+        with self._signals, explaining_workers(), progress_line(self, self.cfg.SOLVER.IMS_PER_BATCH):
             return super().train()
 
     def _reads_losses(self, iteration):
@@ -116,6 +118,10 @@ class Trainer(DefaultTrainer):
                 built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *spread, self._trainer.guard))
             built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return [hook for hook in built if hook is not None]
+
+    def build_writers(self):
+        """Weights & Biases where it is asked for, then detectron2's, the last of which clears the pictures."""
+        return [*build_wandb_writers(self.cfg, lambda: self.start_iter > 0), *super().build_writers()]
 
     def _evaluate(self):
         self._last_eval_results = self.test(self.cfg, self.checkpointer.model)

@@ -5,38 +5,26 @@ import json
 import pytest
 import torch
 from data_helpers import logged, write_images
-from detectron2.engine import HookBase, hooks
+from detectron2.engine import HookBase
 from detectron2.utils.events import EventStorage
 
 import configs
 from pixpro_d2.data.catalog import ensure_registered
 from pixpro_d2.engine import Trainer
 from pixpro_d2.engine.monitoring import HealthHook
-from pixpro_d2.evaluation.pretext import evaluate_pretext
 
 RECORDED = [f"{name}/p4" for name in ("match_accuracy", "chance", "effective_rank", "uniformity", "test/feature_std")]
 RECORDED += ["test/images_without_pair/p4", "ema_distance", "knn/knn1_top1"]
 
 
-class Monitored(Trainer):
-    """Evaluates and judges every two iterations."""
-
-    def build_hooks(self):
-        cfg, model = self.cfg.clone(), self.checkpointer.model
-        cfg.DATASETS.TEST = (f"classes:{cfg.DATASETS.TRAIN[0].partition(':')[2]}",)
-        ensure_registered(cfg.DATASETS.TEST)
-        built = super().build_hooks()
-        built.insert(-1, hooks.EvalHook(2, lambda: evaluate_pretext(cfg, model)))
-        built.insert(-1, HealthHook(2, 0.1, 16, self._trainer.guard))
-        return built
-
-
-def train(kind, images, folder):
+def train(images, folder, *monitors):
     opts = ["DATASETS.TRAIN", (f"images:{images}",), "OUTPUT_DIR", str(folder), "MODEL.PIXPRO.IN_FEATURES", ["p4"]]
     opts += ["SOLVER.MAX_ITER", 5, "SOLVER.METRICS_PERIOD", 1, "MODEL.CLASSIFIER.NEIGHBORS", [1]]
     opts += ["INPUT.CLASSIFICATION.CROP_SIZE", 32, "INPUT.CLASSIFICATION.RESIZE", 32]
+    cfg = configs.tiny(*opts, *monitors)
+    ensure_registered(cfg.DATASETS.TEST)
     torch.manual_seed(1)
-    trainer = kind(configs.tiny(*opts))
+    trainer = Trainer(cfg)
     trainer.train()
     return trainer
 
@@ -48,10 +36,10 @@ def runs(tmp_path_factory):
     for name in ("a", "b"):
         write_images(images / name, 4, size=(60, 80))
     found = []
-    for kind in (Monitored, Trainer):
-        folder = tmp_path_factory.mktemp(kind.__name__)
+    for monitors in (["DATASETS.TEST", (f"classes:{images}",), "TEST.EVAL_PERIOD", 2], []):
+        folder = tmp_path_factory.mktemp("run")
         with logged("pixpro_d2") as messages:
-            found.append((train(kind, images, folder), folder, messages))
+            found.append((train(images, folder, *monitors), folder, messages))
     return found
 
 
