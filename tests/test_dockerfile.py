@@ -1,0 +1,101 @@
+"""The Dockerfile, as far as it can be tried without Docker: what it copies, installs and starts."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from documentation_helpers import ROOT, Command, check, read
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+LINES = re.sub(r"^ *#.*\n", "", read("Dockerfile"), flags=re.MULTILINE).replace("\\\n", " ").splitlines()
+STEPS = [tuple(line.split(maxsplit=1)) for line in LINES if line]  # (instruction, the rest)
+SETUP = next(i for i, (_, text) in enumerate(STEPS) if "make setup" in text)
+
+
+def arguments(instruction, steps):
+    return [text for name, text in steps if name == instruction]
+
+
+def left_out(path):
+    """Whether .dockerignore leaves a path of the checkout out: the last rule for it, or a folder above it, decides."""
+    result = False
+    for rule in read(".dockerignore").splitlines():
+        pattern = re.escape(rule.removeprefix("!")).replace(r"\*\*/", "(.*/)?").replace(r"\*", "[^/]*")
+        if rule and not rule.startswith("#") and re.fullmatch(f"{pattern}(/.*)?", str(path)):
+            result = not rule.startswith("!")
+    return result
+
+
+@pytest.fixture(scope="module")
+def layer(tmp_path_factory):
+    """The folder as it is after setup, which installs nothing here, with the metadata that pip makes of it."""
+    path = tmp_path_factory.mktemp("workspace")
+    for text in arguments("COPY", STEPS[:SETUP]):
+        *sources, target = [word for word in text.split() if not word.startswith("--")]
+        (path / target).mkdir(parents=True, exist_ok=True)
+        for source in sources:
+            assert not left_out(source), source
+            shutil.copy(ROOT / source, path / target)
+    # Of make, a missing file or target is an error before anything runs.
+    dry = STEPS[SETUP][1].replace("make setup", "make --dry-run setup")
+    subprocess.run(dry, shell=True, cwd=path, check=True, timeout=60)
+    subprocess.run([sys.executable, "setup.py", "-q", "egg_info"], cwd=path, check=True, timeout=60)
+    return path
+
+
+def test_setup_has_all_that_it_needs(layer):
+    assert (layer / "pixpro_d2.egg-info/top_level.txt").read_text().split() == ["pixpro_d2"]
+
+
+def test_nothing_is_installed_beside_setup():
+    assert not [text for text in arguments("RUN", STEPS) if "pip" in text.split()]
+
+
+def test_python_is_one_that_setup_takes(layer):
+    [version] = re.findall(r"^python:(3\.\d+)-", arguments("FROM", STEPS)[0])
+    major, minor = version.split(".")
+    assert f"({major}, {minor})" in read("Makefile")
+    [required] = re.findall(r"^Requires-Python: (.*)$", (layer / "pixpro_d2.egg-info/PKG-INFO").read_text(), re.M)
+    assert version in SpecifierSet(required)
+
+
+def test_every_requirement_that_setup_installs_is_pinned_within_its_range(layer):
+    assert "-e '.[dev]'" in read("Makefile")
+    lines = [line for line in read("constraints.txt").splitlines() if not line.startswith("#")]
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    [always, *extras] = (layer / "pixpro_d2.egg-info/requires.txt").read_text().split("\n\n[")
+    [dev] = [extra.removeprefix("dev]\n") for extra in extras if extra.startswith("dev]\n")]
+    names = set()
+    for requirement in map(Requirement, [*always.split(), *dev.split()]):
+        names.add(requirement.name)
+        if requirement.name != "detectron2":  # not of the package index
+            assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+    assert {"torch", "detectron2", "pytest", "nbclient"} <= names
+
+
+def test_the_image_has_the_sources_and_no_data():
+    assert arguments("COPY", STEPS[SETUP:]) == ["--chown=pixpro . ."]
+    folders = ("configs", "docs", "notebooks", "pixpro_d2", "tests", "tools")
+    sources = [path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.*")]
+    kept = [path for path in sources if "__pycache__" not in path.parts]
+    assert len(kept) > 400
+    assert not [path for path in (*kept, "train_net.py", "LICENSE", "datasets/README.md") if left_out(path)]
+    ignored = [line.strip("/") for line in read(".gitignore").splitlines() if not line.startswith("!")]
+    for name in (".git/HEAD", "pixpro_d2/data/__pycache__/a.pyc", *(line.replace("*", "a") for line in ignored)):
+        assert left_out(name), name
+
+
+def test_it_starts_the_demo_as_a_user_without_privileges():
+    [command] = arguments("CMD", STEPS)
+    python, _, module, *argv = json.loads(command)
+    assert python == "python"
+    args, _ = check(Command(command, (), module.removeprefix("pixpro_d2.tools."), tuple(argv)))
+    assert args.device == "cuda" and not args.output.is_absolute()
+    assert (arguments("ARG", STEPS), arguments("USER", STEPS)) == (["UID=1000"], ["$UID"])
+    assert Path(arguments("WORKDIR", STEPS)[-1]).is_absolute()
