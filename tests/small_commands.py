@@ -53,7 +53,7 @@ TOOLS = {
     **{f"visualize {what}": {"--count": 2} for what in ("features", "matches", "predictions")},
 }
 # Tools that have a test of their own which runs them as they are.
-TESTED = ("demo", "benchmark_gpu", "document_config")
+TESTED = ("demo", "benchmark_gpu", "document_config", "study")
 
 
 def why_not_run(command):
@@ -90,6 +90,7 @@ def reader_folder(path, data):
         "configs": ROOT / "configs",
         "scenes": data / "scenes",
         "my_photos": data / "scenes/JPEGImages",
+        "held_out": data / "scenes/JPEGImages",
         "my_data": data / "scenes",
         "my_videos": data / "videos",
         "bdd100k/videos/train": data / "videos",

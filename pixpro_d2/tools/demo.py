@@ -9,7 +9,6 @@ step is a run of train_net.py, whose command is printed; a finished step is not 
 
 import argparse
 import collections
-import json
 import os
 import re
 import subprocess
@@ -28,6 +27,8 @@ from pixpro_d2.data.reader import read_image
 from pixpro_d2.data.scenes import CLASSES
 from pixpro_d2.engine.configure import load_config, resolve_sync_bn
 from pixpro_d2.errors import UsageError
+from pixpro_d2.json_files import read_json, write_json
+from pixpro_d2.report.curves import read_curves
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.visualization.detections import contact_sheet, draw_detections
 from pixpro_d2.visualization.pairs import picture_pairs
@@ -57,7 +58,7 @@ def run_train_net(output, config, *opts):
     command = [sys.executable, "train_net.py", "--config-file", str(config.relative_to(CHECKOUT))]
     command += [*map(str, opts), "OUTPUT_DIR", str(output)]
     record = output / "command.json"
-    if record.is_file() and json.loads(record.read_text()) == command and (output / "model_final.pth").is_file():
+    if read_json(record) == command and (output / "model_final.pth").is_file():
         print(f"  done before: {output}")
         return
     print("  $ python " + " ".join(f'"{part}"' if "(" in part else part for part in command[1:]))
@@ -81,15 +82,14 @@ def run_train_net(output, config, *opts):
                 print("    " + "  ".join(shown), flush=True)
     if process.returncode:
         raise UsageError(f"{''.join(lines)}The run failed; its whole log is {output / 'stdout.txt'}.")
-    record.write_text(json.dumps(command))
+    write_json(record, command)
     print(f"  took {time.time() - start:.0f} s")
 
 
 def results(output):
     """AP, AP50, AP75 in per cent, of the last evaluation of a run."""
-    lines = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
-    last = [line for line in lines if "bbox/AP" in line][-1]
-    return [last[f"bbox/{name}"] for name in ("AP", "AP50", "AP75")]
+    curves, _ = read_curves(output / "metrics.json")
+    return [curves[f"bbox/{name}"][-1][1] for name in ("AP", "AP50", "AP75")]
 
 
 def draw_pairs(scenes, path, opts):

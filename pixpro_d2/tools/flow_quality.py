@@ -16,7 +16,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from ..data.scene_writers.video import grid_flow
-from ..data.video_scenes import describe_video, render_video
+from ..data.video_scenes import render_clip
 from ..errors import UsageError
 from ..flow.estimators import ESTIMATORS, build_estimator
 from ..flow.quality import Counts, count_pairs, draw_views, find_truth
@@ -40,7 +40,7 @@ def measure(videos, estimator, frames=20, size=(160, 320), n_frames=6, views=32,
     """Measure flow on rendered videos.
 
     Args:
-        videos (int): number of videos; video ``i`` is that of ``render_video`` with the same seed.
+        videos (int): number of videos; video ``i`` is that of :mod:`.render_video` with the same seed.
         estimator (Callable): see :mod:`pixpro_d2.flow.estimators`; its scale is also that of the exact flow files.
         frames (int), size (tuple[int, int]): frames of a video, and their height and width in pixels.
         n_frames (int): frames from the first view's to the second's, both included.
@@ -66,7 +66,7 @@ def measure(videos, estimator, frames=20, size=(160, 320), n_frames=6, views=32,
     totals = {}
     for video in tqdm(range(videos), desc="measure", unit="video"):
         rng = np.random.default_rng((seed, video))
-        clip = render_video(describe_video(rng, frames, *size))
+        clip = render_clip(rng, frames, *size)
         drawn = draw_views(rng, views, frames, n_frames, size, MIN_SCALE)
         truths = find_truth(clip.scene, drawn, (grid, grid), POS_RATIO)
         flows = {

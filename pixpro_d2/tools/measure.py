@@ -19,7 +19,7 @@ from ..data.reader import UnreadableImage
 from ..data.samples import build_view_mapper, folder_name, load_samples
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
 from ..errors import UsageError
-from ..evaluation.pretext import measure, table
+from ..evaluation.dense_features import measure, table
 
 
 def main(argv=None):

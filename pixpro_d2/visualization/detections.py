@@ -3,11 +3,11 @@
 from detectron2.structures import BoxMode
 from PIL import Image
 
-from .canvas import BACKGROUND, GAP, LINE, MARGIN, Canvas, fit, palette, shorten, text_width
+from .canvas import BACKGROUND, GAP, LINE, MARGIN, Canvas, fit, palette, shorten
 from .labels import draw_labels
+from .legend import Legend
 
 TOP = MARGIN + LINE  # of the images, below their titles
-SWATCH = 12  # side of the coloured square before a name in the legend, pixels
 
 
 def draw_detections(image, ground_truth, predictions, class_names, min_score=0.5, side=300, legend=True):
@@ -28,19 +28,16 @@ def draw_detections(image, ground_truth, predictions, class_names, min_score=0.5
     panels = [_truth_panel(ground_truth, class_names)]
     panels += [_prediction_panel(*item, class_names, min_score) for item in predictions.items()]
     width = len(panels) * (side + MARGIN) + MARGIN
-    entries = lay_out_legend(class_names, width - 2 * MARGIN) if legend else []
-    legend_lines = 1 + entries[-1][2] if entries else 0
-    bottom = TOP + round(image.height * fit(image, side, side))
-    canvas = Canvas(width, bottom + (GAP + legend_lines * LINE if entries else 0) + MARGIN // 2)
     colours = palette(len(class_names))
+    below = Legend(class_names, colours, width - 2 * MARGIN) if legend else None
+    bottom = TOP + round(image.height * fit(image, side, side))
+    canvas = Canvas(width, bottom + (GAP + below.height if below else 0) + MARGIN // 2)
     for i, (title, objects) in enumerate(panels):
         x = MARGIN + i * (side + MARGIN)
         canvas.text(x, MARGIN, shorten(title, side))
         _draw_panel(canvas, (x, TOP), image, objects, colours, side)
-    for (name, x, line), colour in zip(entries, colours):
-        x, y = MARGIN + x, bottom + GAP + line * LINE
-        canvas.fill((x, y + 3, x + SWATCH, y + 3 + SWATCH), colour)
-        canvas.text(x + SWATCH + 6, y, name)
+    if below:
+        below.draw(canvas, MARGIN, bottom + GAP)
     return canvas.finish()
 
 
@@ -52,19 +49,6 @@ def contact_sheet(rows):
         sheet.paste(row, (0, y))
         y += row.height
     return sheet
-
-
-def lay_out_legend(names, width):
-    """Places of the names in a legend of ``width`` pixels: a list of (name, x in pixels, number of the line)."""
-    entries, x, line = [], 0, 0
-    for name in names:
-        name = shorten(name, width - SWATCH - 6)
-        step = SWATCH + 6 + text_width(name)
-        if x and x + step > width:
-            x, line = 0, line + 1
-        entries.append((name, x, line))
-        x += step + MARGIN
-    return entries
 
 
 def _truth_panel(annotations, class_names):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from .canvas import GAP, LINE, MARGIN, Canvas, fit, palette, shorten
-from .detections import SWATCH, TOP, lay_out_legend
+from .canvas import GAP, MARGIN, Canvas, fit, palette, shorten
+from .detections import TOP
+from .legend import Legend
 from .segmentation import blend
 
 
@@ -28,18 +29,15 @@ def draw_segmentations(image, truth, predictions, class_names, ignore_label=255,
     shown = np.unique([truth, *predictions.values()])
     present = [i for i in shown.tolist() if 0 <= i < len(class_names)]
     width = len(panels) * (side + MARGIN) + MARGIN
-    entries = lay_out_legend([class_names[i] for i in present], width - 2 * MARGIN)
+    legend = Legend([class_names[i] for i in present], [colours[i] for i in present], width - 2 * MARGIN)
     scale = fit(image, side, side)
     bottom = TOP + round(image.height * scale) + GAP
-    canvas = Canvas(width, bottom + (1 + entries[-1][2] if entries else 0) * LINE + MARGIN // 2)
+    canvas = Canvas(width, bottom + legend.height + MARGIN // 2)
     for i, (title, panel) in enumerate(panels):
         x = MARGIN + i * (side + MARGIN)
         canvas.text(x, MARGIN, shorten(title, side))
         canvas.paste(panel, (x, TOP), scale)
-    for (name, x, line), i in zip(entries, present):
-        x, y = MARGIN + x, bottom + line * LINE
-        canvas.fill((x, y + 3, x + SWATCH, y + 3 + SWATCH), colours[i])
-        canvas.text(x + SWATCH + 6, y, name)
+    legend.draw(canvas, MARGIN, bottom)
     return canvas.finish()
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from .canvas import GAP, LINE, MARGIN, Canvas, fit, palette
-from .detections import SWATCH, lay_out_legend
+from .canvas import GAP, MARGIN, Canvas, fit, palette
+from .legend import Legend
 
 
 def blend(image, ids, colours, opacity=0.6):
@@ -42,14 +42,11 @@ def draw_segmentation(image, ids, class_names, side=400):
     colours = palette(len(class_names))
     present = [i for i in np.unique(ids).tolist() if 0 <= i < len(class_names)]
     width = 2 * (side + MARGIN) + MARGIN
-    entries = lay_out_legend([class_names[i] for i in present], width - 2 * MARGIN)
+    legend = Legend([class_names[i] for i in present], [colours[i] for i in present], width - 2 * MARGIN)
     scale = fit(image, side, side)
     bottom = MARGIN + round(image.height * scale) + GAP
-    canvas = Canvas(width, bottom + (1 + entries[-1][2] if entries else 0) * LINE + MARGIN // 2)
+    canvas = Canvas(width, bottom + legend.height + MARGIN // 2)
     for i, panel in enumerate((image, blend(image, ids, colours))):
         canvas.paste(panel, (MARGIN + i * (side + MARGIN), MARGIN), scale)
-    for (name, x, line), i in zip(entries, present):
-        x, y = MARGIN + x, bottom + line * LINE
-        canvas.fill((x, y + 3, x + SWATCH, y + 3 + SWATCH), colours[i])
-        canvas.text(x + SWATCH + 6, y, name)
+    legend.draw(canvas, MARGIN, bottom)
     return canvas.finish()

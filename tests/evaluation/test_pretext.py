@@ -1,37 +1,14 @@
-"""The evaluation without labels, on models and images whose answer is known, in one process and in two."""
+"""The evaluation of a pre-training, on models and images whose answer is known, in one process and in two."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
-from data_helpers import logged, write_images
-from detectron2.modeling import build_model
+from data_helpers import write_images
 from distributed_helpers import in_processes
+from pretext_helpers import LEVELS, build, config
 
 import configs
-from pixpro_d2.data.catalog import ensure_registered
-from pixpro_d2.data.reader import UnreadableImage
-from pixpro_d2.data.samples import build_view_mapper
-from pixpro_d2.data.video_collate import collate_videos
 from pixpro_d2.evaluation import pretext
-from pixpro_d2.evaluation.pretext import ema_distance, evaluate_pretext, held_out_images, measure
-from pixpro_d2.learner.probe import eval_mode
-from pixpro_d2.modeling.monitors import effective_rank, uniformity
-
-LEVELS = ["p3", "p4"]
-
-
-def config(folder, *opts):
-    """Config that is evaluated on the images of ``folder``."""
-    name = f"images:{folder}"
-    ensure_registered([name])
-    return configs.tiny("DATASETS.TEST", (name,), "MODEL.PIXPRO.IN_FEATURES", LEVELS, *opts)
-
-
-def build(cfg):
-    torch.manual_seed(0)
-    return build_model(cfg).train()
+from pixpro_d2.evaluation.pretext import ema_distance, evaluate_pretext, held_out_images
 
 
 @pytest.fixture(scope="module")
@@ -59,41 +36,6 @@ def test_nothing_is_evaluated_without_test_data():
     assert evaluate_pretext(cfg, None) == {}
 
 
-def test_values_are_those_of_all_images_at_once(images, monkeypatch):
-    cfg = config(images, "INPUT.PIXPRO.MIN_SCALE", 0.05)  # small crops, of which some do not meet
-    model, mapper, dicts = build(cfg), build_view_mapper(cfg), held_out_images(cfg)
-    batch = collate_videos([mapper(image, np.random.default_rng((0, i))) for i, image in enumerate(dicts)])
-    with torch.no_grad(), eval_mode(model):
-        _, comparisons = model.compare(*model.prepare(batch))
-    monkeypatch.setattr(pretext, "BATCH", 2)
-    found = measure(model, mapper, dicts)
-    for level, x in comparisons.items():
-        pixels = torch.nn.functional.normalize(x.views[0].features, dim=1).permute(0, 2, 3, 1).flatten(0, 2)
-        values = found[level]
-        assert values["effective_rank"] == pytest.approx(effective_rank(pixels).item(), rel=1e-3)
-        assert values["uniformity"] == pytest.approx(uniformity(pixels).item(), rel=1e-3)
-        assert values["images_without_pair"] == pytest.approx((~x.positives.any(2).any(1)).float().mean().item())
-        assert values["positive_pairs"] == pytest.approx(x.positives.sum().item() / 5)
-        shares = [row.float().mean().item() for image in x.positives for row in image if row.any()]
-        assert values["chance"] == pytest.approx(sum(shares) / len(shares))
-    assert 0 < found["p3"]["images_without_pair"] < 1
-
-
-def test_a_collapsed_model_is_found(images):
-    """Features without any input: all pixels are the bias."""
-    cfg = config(images)
-    model = build(cfg)
-    for level in ("3", "4"):
-        output = model.backbone.get_submodule(f"fpn_output{level}")
-        torch.nn.init.zeros_(output.weight)
-        norm = output.norm
-        torch.nn.init.constant_(norm.bias, 0.3)
-        torch.nn.init.zeros_(norm.weight)
-    values = measure(model, build_view_mapper(cfg), held_out_images(cfg))["p3"]
-    assert values["effective_rank"] == 1 and values["uniformity"] == pytest.approx(0, abs=1e-5)
-    assert values["feature_std"] == pytest.approx(0, abs=1e-6)
-
-
 def test_distance_of_the_target(images):
     model = build(config(images))
     with torch.no_grad():
@@ -106,19 +48,6 @@ def test_distance_of_the_target(images):
 def test_images_are_spread_over_the_data_set(images, monkeypatch):
     monkeypatch.setattr(pretext, "COUNT", 2)
     assert [image["file_name"][-7:] for image in held_out_images(config(images))] == ["000.png", "002.png"]
-
-
-def test_unreadable_images_are_left_out(images, tmp_path):
-    write_images(tmp_path / "mixed", 5, size=(70, 90))
-    (tmp_path / "mixed" / "002.png").write_text("not an image")
-    cfg = config(tmp_path / "mixed")
-    model, mapper = build(cfg), build_view_mapper(cfg)
-    with logged("pixpro_d2.evaluation.pretext") as messages:
-        found = measure(model, mapper, held_out_images(cfg))
-    assert len(messages) == 1 and "002.png" in messages[0]
-    assert all(math.isfinite(values["match_accuracy"]) for values in found.values())
-    with pytest.raises(UnreadableImage, match="002.png"):
-        measure(model, mapper, held_out_images(cfg)[2:3])
 
 
 def evaluate(folder, *opts):

@@ -35,6 +35,7 @@ def test_a_failing_run_shows_its_log(tmp_path):
 
 
 def test_results_are_the_last_evaluation(tmp_path):
-    lines = [{"bbox/AP": i, "bbox/AP50": 2 * i, "bbox/AP75": 3 * i} for i in (1, 2)]
-    (tmp_path / "metrics.json").write_text("\n".join(json.dumps(line) for line in [*lines, {"lr": 1}]) + "\n")
+    lines = [{"iteration": i, "bbox/AP": i, "bbox/AP50": 2 * i, "bbox/AP75": 3 * i} for i in (1, 2)]
+    lines.append({"iteration": 3, "lr": 1})
+    (tmp_path / "metrics.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert demo.results(tmp_path) == [2, 4, 6]

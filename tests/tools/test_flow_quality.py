@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pixpro_d2.data.video_scenes import describe_video, render_video
+from pixpro_d2.data.video_scenes import render_clip
 from pixpro_d2.modeling.flow_points import CONSISTENCY
 from pixpro_d2.tools import flow_quality
 
@@ -20,7 +20,7 @@ class _Exact:
     scale = 8
 
     def __init__(self, factor):
-        clips = [render_video(describe_video(np.random.default_rng((0, i)), 4, 64, 96)) for i in range(2)]
+        clips = [render_clip(np.random.default_rng((0, i)), 4, 64, 96) for i in range(2)]
         self.flows = [flow * factor for clip in clips for flow in (clip.forward, clip.backward)]
 
     def __call__(self, first, second):

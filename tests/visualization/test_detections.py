@@ -7,8 +7,8 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from PIL import Image
 
 from pixpro_d2.visualization import detections
-from pixpro_d2.visualization.canvas import MARGIN, palette, text_width
-from pixpro_d2.visualization.detections import TOP, contact_sheet, draw_detections, lay_out_legend
+from pixpro_d2.visualization.canvas import MARGIN, palette
+from pixpro_d2.visualization.detections import TOP, contact_sheet, draw_detections
 
 TRUTH = [{"bbox": [10, 10, 30, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1}]
 
@@ -77,17 +77,6 @@ def test_panels_are_as_high_as_the_image():
     assert without_legend.height < wide.height < TOP + 200
     tall = draw_detections(Image.new("RGB", (50, 100)), [], {"a": instances([]), "b": instances([])}, ["x"], side=200)
     assert tall.size[0] == 3 * 200 + 4 * MARGIN and tall.size[1] > TOP + 200
-
-
-def test_legend_wraps_within_its_width():
-    names = [f"class number {i}" for i in range(20)] + ["w" * 200]
-    entries = lay_out_legend(names, 300)
-    assert len(entries) == 21
-    assert all(x + text_width(name) <= 300 for name, x, _ in entries)
-    assert [line for *_, line in entries] == sorted(line for *_, line in entries)
-    places = [(x, line) for _, x, line in entries]
-    assert len(set(places)) == 21
-    assert lay_out_legend([], 300) == []
 
 
 def test_contact_sheet_stacks_rows():

@@ -1,0 +1,139 @@
+"""How good dense features are, without labels: a pre-training model on pairs of views of images."""
+
+import logging
+
+import numpy as np
+import torch
+from detectron2.utils import comm
+from tabulate import tabulate
+
+from ..data.reader import UnreadableImage
+from ..data.video_collate import collate_videos
+from ..learner.probe import eval_mode
+from ..modeling.monitors import effective_rank, feature_std, matches, pair_counts, uniformity, unit
+
+logger = logging.getLogger(__name__)
+
+BATCH = 32
+VECTORS = 4096  # that effective rank and uniformity, which compare all with all, are taken of
+COLUMNS = {
+    "loss": "loss",
+    "match_accuracy": "matched",
+    "match_accuracy_projected": "matched,\nprojected",
+    "chance": "chance",
+    "effective_rank": "rank",
+    "uniformity": "uniformity",
+    "feature_std": "std",
+    "healthy_std": "of",
+    "feature_std_projected": "std,\nprojected",
+    "healthy_std_projected": "of",
+    "positive_pairs": "pairs",
+    "images_without_pair": "without",
+}
+
+
+@torch.no_grad()
+def measure(model, mapper, images, seed=0):
+    """Compare two views of each image, always the same, with the running statistics of the model's norms.
+
+    All processes must call it with the same images; those that one of them cannot read are left out.
+
+    Args:
+        model (PixPro): not wrapped in DDP; it stays as it is.
+        mapper (TwoViewMapper): or VideoMapper.
+        images (list[dict]): dataset dicts.
+        seed (int): of the views.
+
+    Returns:
+        dict[str, dict[str, float]]: for each feature of the model
+
+        * loss: both directions, before weighting;
+        * match_accuracy, match_accuracy_projected: of the backbone's (or dense head's) features and the projector's, in
+          [0, 1]; see :func:`pixpro_d2.modeling.monitors.match_accuracy`;
+        * chance: what a random choice of pixel would score;
+        * effective_rank, uniformity: of the features of pixels of the first views; see the functions of
+          :mod:`pixpro_d2.modeling.monitors`;
+        * feature_std, feature_std_projected: see :func:`pixpro_d2.modeling.monitors.feature_std`;
+        * healthy_std, healthy_std_projected: 1 / sqrt(C), the scale of the two;
+        * positive_pairs: per image;
+        * images_without_pair: share of the images.
+
+    Raises:
+        UnreadableImage: if no image can be read.
+    """
+    sums, vectors, count = {}, {}, 0
+    with eval_mode(model):
+        for samples in _batches(mapper, images, seed):
+            losses, comparisons = model.compare(*model.prepare(collate_videos(samples)))
+            for level, x in comparisons.items():
+                loss = losses[f"loss_pix_{level}"] * len(model.in_features)
+                _add_batch(sums.setdefault(level, {}), x, loss)
+                pixels = max(1, VECTORS // len(images))
+                vectors.setdefault(level, []).append(_some_pixels(x.views[0].features, pixels))
+            count += len(samples)
+    return {level: _result(total, count, torch.cat(vectors[level])) for level, total in sums.items()}
+
+
+def _batches(mapper, images, seed):
+    """Batches (lists) of samples of the images that all processes can read."""
+    found = False
+    for start in range(0, len(images), BATCH):
+        samples, error = {}, None
+        for i, image in enumerate(images[start : start + BATCH], start):
+            try:
+                samples[i] = mapper(image, np.random.default_rng((seed, i)))
+            except UnreadableImage as unreadable:
+                error = unreadable
+                logger.warning(f"Left out of the evaluation: {error}.")
+        readable = set.intersection(*map(set, comm.all_gather(list(samples))))
+        if readable:
+            found = True
+            yield [samples[i] for i in sorted(readable)]
+    if not found:
+        raise error or UnreadableImage("no image can be read in all processes")
+
+
+def _add_batch(total, x, loss):
+    """Add a level's batch to its sums over images or pixels."""
+    first, second = x.views
+    images = len(x.positives)
+    pairs, without = pair_counts(x.positives)
+    added = {
+        "loss": loss * images,
+        "positive_pairs": pairs * images,
+        "images_without_pair": without * images,
+        "chance": x.positives.float().mean(dim=2)[x.positives.any(dim=2)].sum(),
+    }
+    for name, pair in (("", (first.features, second.features)), ("_projected", (first.keys, second.keys))):
+        added[f"hits{name}"], added[f"pixels{name}"] = matches(*pair, x.positives)
+        added[f"feature_std{name}"] = feature_std(pair[0]) * images
+        total[f"channels{name}"] = pair[0].shape[1]
+    for name, value in added.items():
+        total[name] = total.get(name, 0.0) + float(value)
+
+
+def _some_pixels(features, count):
+    """Unit vectors (M, C) of at most ``count`` pixels, evenly spread, of each image of (N, C, H, W)."""
+    pixels = unit(features).flatten(2)
+    length = pixels.shape[2]
+    index = torch.linspace(0, length - 1, min(count, length), device=pixels.device).long()
+    return pixels[:, :, index].transpose(1, 2).flatten(0, 1)
+
+
+def _result(total, images, vectors):
+    vectors = vectors[:: -(-len(vectors) // VECTORS)]
+    means = ("loss", "positive_pairs", "images_without_pair", "feature_std", "feature_std_projected")
+    result = {name: total[name] / images for name in means}
+    for name in ("", "_projected"):
+        result[f"match_accuracy{name}"] = total[f"hits{name}"] / max(total[f"pixels{name}"], 1)
+        result[f"healthy_std{name}"] = total[f"channels{name}"] ** -0.5
+    result["chance"] = total["chance"] / max(total["pixels"], 1)
+    result["effective_rank"] = effective_rank(vectors).item()
+    result["uniformity"] = uniformity(vectors).item()
+    return result
+
+
+def table(levels):
+    """What :func:`measure` gives, as text: a row for each feature."""
+    rows = [[level, *(values[name] for name in COLUMNS)] for level, values in levels.items()]
+    return tabulate(rows, headers=["feature", *COLUMNS.values()], floatfmt=".3f")
