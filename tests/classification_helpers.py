@@ -1,4 +1,4 @@
-"""Small classifiers, images that any features tell apart, and a run in several processes."""
+"""Small classifiers, images that any features tell apart, and what one of several processes makes of them."""
 
 import torch
 from data_helpers import make_cfg
@@ -53,14 +53,9 @@ def share(samples, batch_size=1):
     return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
 
 
-def evaluate_knn(rank, world_size, meeting, bank, queries, path):
-    """Body of one of ``world_size`` processes: save to ``path`` the memory of a kNN classifier and its results."""
-    group = {"init_method": f"file://{meeting}", "rank": rank, "world_size": world_size}
-    torch.distributed.init_process_group("gloo", **group)
-    try:
-        model = build("KNNClassifier")
-        model.fit(share(bank, batch_size=2))
-        results = inference_on_dataset(model, share(queries), ClassificationEvaluator())
-        torch.save({"bank": model.bank, "labels": model.labels, "results": dict(results)}, path)
-    finally:
-        torch.distributed.destroy_process_group()
+def evaluate_knn(bank, queries):
+    """The memory of a kNN classifier that the processes share, and its results."""
+    model = build("KNNClassifier")
+    model.fit(share(bank, batch_size=2))
+    results = inference_on_dataset(model, share(queries), ClassificationEvaluator())
+    return {"bank": model.bank, "labels": model.labels, "results": dict(results)}

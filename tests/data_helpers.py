@@ -5,7 +5,6 @@ import itertools
 import logging
 
 import numpy as np
-import torch
 from detectron2.config import get_cfg
 from PIL import Image
 
@@ -93,11 +92,6 @@ def describe_images(images):
     }
 
 
-def save_batches(rank, world_size, meeting, cfgs, count, path):
-    """Body of one of ``world_size`` processes: save to ``path`` the first batches it gets for each config."""
-    group = {"init_method": f"file://{meeting}", "rank": rank, "world_size": world_size}
-    torch.distributed.init_process_group("gloo", **group)
-    try:
-        torch.save([take(build_view_loader(cfg), count) for cfg in cfgs], path)
-    finally:
-        torch.distributed.destroy_process_group()
+def first_batches(cfgs, count):
+    """The first batches that this process gets for each config."""
+    return [take(build_view_loader(cfg), count) for cfg in cfgs]

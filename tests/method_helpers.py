@@ -1,4 +1,4 @@
-"""Training steps of the pre-training methods, alone or as one of several processes."""
+"""Training steps of the pre-training methods, in one process or in several."""
 
 import torch
 from detectron2.modeling import build_model
@@ -56,11 +56,6 @@ def train(opts, batches):
     return {"losses": losses, "gradients": gradients, "buffers": dict(model.method.named_buffers())}
 
 
-def train_in_process(rank, world_size, meeting, runs, path):
-    """Body of one of ``world_size`` processes: save to ``path`` what :func:`train` returns for each of ``runs``."""
-    group = {"init_method": f"file://{meeting}", "rank": rank, "world_size": world_size}
-    torch.distributed.init_process_group("gloo", **group)
-    try:
-        torch.save({name: train(*run) for name, run in runs.items()}, path)
-    finally:
-        torch.distributed.destroy_process_group()
+def train_each(runs):
+    """What :func:`train` returns for each of ``runs``, name -> its arguments."""
+    return {name: train(*run) for name, run in runs.items()}

@@ -12,9 +12,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from data_helpers import logged, make_cfg, noise, save_batches, take, write_images
+from data_helpers import first_batches, logged, make_cfg, noise, take, write_images
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
+from distributed_helpers import in_processes
 from PIL import Image
 
 from pixpro_d2.data.file_list import FileList, JoinedLists
@@ -366,17 +367,7 @@ def test_two_processes_share_each_batch(tmp_path):
     # Real processes of one group; with SEED -1 they have to agree on a seed.
     write_images(tmp_path / "images", 9)
     cfgs = [_cfg(tmp_path / "images", SEED=seed) for seed in (3, -1)]
-    spawn = multiprocessing.get_context("spawn")
-    processes = []
-    for rank in range(2):
-        args = (rank, 2, tmp_path / "meeting", cfgs, 5, tmp_path / f"{rank}.pt")
-        processes.append(spawn.Process(target=save_batches, args=args))
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-        assert process.exitcode == 0
-    runs = list(zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in range(2))))
+    runs = list(zip(*in_processes(tmp_path / "two", first_batches, cfgs, 5)))
     joined = []
     for first, second in runs:
         assert [len(batch["file_names"]) for batch in (*first, *second)] == [2] * 10

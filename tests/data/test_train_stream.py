@@ -2,7 +2,6 @@
 
 import errno
 import itertools
-import multiprocessing
 import random
 from collections import Counter
 
@@ -12,7 +11,8 @@ import torch
 from data_helpers import take
 from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
-from stream_helpers import assert_equal_batches, image_ids, plain, save_stream, stream_cfg, write_boxes
+from distributed_helpers import in_processes
+from stream_helpers import assert_equal_batches, first_samples, image_ids, plain, stream_cfg, write_boxes
 
 from pixpro_d2.data.build import build_train_loader
 from pixpro_d2.data.reader import UnreadableImage
@@ -175,15 +175,7 @@ def test_the_global_generators_are_left_alone(boxes, workers):
 def test_two_processes(boxes, tmp_path):
     keys = {"DATALOADER__SAMPLER_TRAIN": "RepeatFactorTrainingSampler", "DATALOADER__REPEAT_THRESHOLD": 1.0}
     cfgs = [stream_cfg(boxes), stream_cfg(boxes, **keys)]
-    spawn = multiprocessing.get_context("spawn")
-    arguments = [(rank, 2, tmp_path / "meeting", cfgs, 5, tmp_path / f"{rank}.pt") for rank in range(2)]
-    processes = [spawn.Process(target=save_stream, args=args) for args in arguments]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-        assert process.exitcode == 0
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
+    first, second = in_processes(tmp_path / "two", first_samples, cfgs, 5)
     for i, cfg in enumerate(cfgs):
         joined = [part + other for part, other in zip(first[i], second[i])]
         np.testing.assert_equal(joined, plain(take(build_train_loader(cfg), 5)))

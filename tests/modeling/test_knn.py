@@ -1,13 +1,13 @@
 """Nearest neighbours against a slow oracle, and their memory in one process and in two."""
 
 import math
-import multiprocessing
 
 import pytest
 import torch
 import torch.nn.functional as F
 from classification_helpers import build, colored_images, evaluate_knn, share
 from data_helpers import logged
+from distributed_helpers import in_processes
 
 from pixpro_d2.errors import UsageError
 from pixpro_d2.evaluation.classification import ClassificationEvaluator
@@ -136,17 +136,7 @@ def test_two_processes_share_the_memory_and_the_evaluation(tmp_path):
     bank, queries = colored_images(13), colored_images(5, seed=1)
     for x in queries[:2]:
         x["category_id"] = 3  # two wrong labels: the figure depends on which images are counted, and how often
-    spawn = multiprocessing.get_context("spawn")
-    processes = []
-    for rank in range(2):
-        args = (rank, 2, tmp_path / "meeting", bank, queries, tmp_path / f"{rank}.pt")
-        processes.append(spawn.Process(target=evaluate_knn, args=args))
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-        assert process.exitcode == 0
-    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    first, second = in_processes(tmp_path, evaluate_knn, bank, queries)
     alone = build("KNNClassifier").eval()
     alone.fit(share(bank, batch_size=2))
     for part in (first, second):

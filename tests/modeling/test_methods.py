@@ -1,10 +1,9 @@
 """The methods in several processes: half a batch in each of two is the whole batch in one."""
 
-import multiprocessing
-
 import pytest
 import torch
-from method_helpers import NO_NORM, crops, share, train, train_in_process
+from distributed_helpers import in_processes
+from method_helpers import NO_NORM, crops, share, train, train_each
 
 from pixpro_d2.modeling.methods import METHODS, PixelMethod
 
@@ -26,20 +25,7 @@ RUNS = {
 @pytest.fixture(scope="module")
 def in_two(tmp_path_factory):
     """What both of two processes return for all runs."""
-    folder = tmp_path_factory.mktemp("two")
-    spawn = multiprocessing.get_context("spawn")
-    processes = []
-    for rank in range(2):
-        args = (rank, 2, folder / "meeting", RUNS, folder / f"{rank}.pt")
-        processes.append(spawn.Process(target=train_in_process, args=args))
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=240)
-        if process.exitcode is None:  # waits for the other
-            process.kill()
-        assert process.exitcode == 0
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return in_processes(tmp_path_factory.mktemp("two"), train_each, RUNS)
 
 
 @pytest.mark.slow
