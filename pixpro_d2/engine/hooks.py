@@ -53,6 +53,18 @@ class EMAHook(HookBase):
         self.trainer.storage.put_scalar("ema_momentum", momentum, smoothing_hint=False)
 
 
+class LRScheduler(hooks.LRScheduler):
+    """detectron2's, but records the learning rate that most weights have.
+
+    detectron2 takes the group with most tensors: with LARS those are biases and norms, whose rate may be another one.
+    """
+
+    def before_train(self):
+        super().before_train()
+        sizes = [sum(parameter.numel() for parameter in group["params"]) for group in self._optimizer.param_groups]
+        self._best_param_group_id = sizes.index(max(sizes))
+
+
 class PreciseBN(hooks.PreciseBN):
     """detectron2's, on batches that follow from the iteration, which a resumed run sees too."""
 

@@ -25,7 +25,7 @@ from ..solver.build import build_lr_scheduler, build_optimizer
 from ..stop_signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from .checkpointing import CheckpointHook
-from .hooks import CollapseHook, EMAHook, PreciseBN, SeedHook
+from .hooks import CollapseHook, EMAHook, LRScheduler, PreciseBN, SeedHook
 from .loop import TrainLoop
 from .monitoring import HealthHook
 from .pictures import build_picture_hook
@@ -98,7 +98,7 @@ class Trainer(DefaultTrainer):
     def build_hooks(self):
         """detectron2's hooks in their order, with those of this project where they belong."""
         cfg, solver, pixpro = self.cfg, self.cfg.SOLVER, self.cfg.MODEL.PIXPRO
-        built = [hooks.IterationTimer(), SeedHook(cfg.SEED), hooks.LRScheduler()]
+        built = [hooks.IterationTimer(), SeedHook(cfg.SEED), LRScheduler()]
         if is_pretraining(cfg):
             built += [EMAHook(self.checkpointer.model), CollapseHook(pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM)]
             if cfg.VIS_PERIOD > 0:  # in all processes, which some methods' comparisons bring together
