@@ -53,6 +53,23 @@ class EMAHook(HookBase):
         self.trainer.storage.put_scalar("ema_momentum", momentum, smoothing_hint=False)
 
 
+class UnreadableHook(HookBase):
+    """Has the processes count together the images that they had to skip, where they read their losses."""
+
+    def __init__(self, loader, loop):
+        """
+        Args:
+            loader (ViewLoader): of the run.
+            loop (TrainLoop): tells when it has read the losses.
+        """
+        self.loader = loader
+        self.loop = loop
+
+    def after_step(self):
+        if self.loop.has_read:
+            self.loader.share_unreadable()
+
+
 class LRScheduler(hooks.LRScheduler):
     """detectron2's, but records the learning rate that most weights have.
 
