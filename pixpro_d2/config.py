@@ -225,11 +225,13 @@ def _add_solver_config(cfg):
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # Losses are read from the device every so many iterations; each reading waits for the device.
     cfg.SOLVER.METRICS_PERIOD = 20
-    # A step whose gradients are not finite is left out; with so many in a row the run stops and saves the batch.
+    # A step whose gradients are not finite is left out; when the last so many before a reading of the losses were, the
+    # run stops and saves the batch.
     cfg.SOLVER.MAX_SKIPPED_STEPS = 10
     # A checkpoint also after so many minutes, checked when the losses are read; 0: after CHECKPOINT_PERIOD only.
     cfg.SOLVER.CHECKPOINT_MINUTES = 0.0
-    # Checkpoints that are kept: the last so many (0: all), and those of every so many iterations (0: none besides).
+    # Checkpoints that are kept: the last so many (0: all), and the first at or after each multiple of so many
+    # iterations (0: none besides).
     cfg.SOLVER.CHECKPOINT_KEEP_LAST = 0
     cfg.SOLVER.CHECKPOINT_KEEP_EVERY = 0
     # detectron2 after v0.6 has the next two under the same names and meaning. Last learning rate of

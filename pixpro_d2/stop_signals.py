@@ -1,5 +1,6 @@
 """Signals by which a scheduler asks a run to end, so that it can save before it does."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -27,6 +28,28 @@ def _wait_for(parent):
     os._exit(0)
 
 
+@contextlib.contextmanager
+def requeue_when_stopped():
+    """Context in which a stop signal ends the process with REQUEUE at once, where there is nothing to save yet.
+
+    Nor does a second signal change this code while the process ends: a scheduler may send several.
+    """
+    former = {number: signal.signal(number, _requeue) for number in STOP_SIGNALS}
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == REQUEUE:
+            former = dict.fromkeys(former, signal.SIG_IGN)
+        raise
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _requeue(number, frame):
+    raise SystemExit(REQUEUE)
+
+
 class StopSignals:
     """Context in which a stop signal is noted instead of ending the process; the main thread's only.
 
@@ -38,6 +61,7 @@ class StopSignals:
         self.received = None
 
     def __enter__(self):
+        self._process = os.getpid()
         self._former = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
 
@@ -46,4 +70,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number, frame):
+        # A child that was forked, as of a multiprocessing.Pool, must end when its parent, which then waits, says so.
+        if os.getpid() != self._process:
+            os._exit(128 + number)
         self.received = self.received or signal.Signals(number).name

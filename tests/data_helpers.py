@@ -5,11 +5,13 @@ import itertools
 import logging
 
 import numpy as np
+import pytest
 from detectron2.config import get_cfg
 from PIL import Image
 
 from pixpro_d2.config import add_pixpro_config
 from pixpro_d2.data.loader import build_view_loader
+from pixpro_d2.errors import UsageError
 
 
 def noise(seed, height, width, channels=3):
@@ -67,6 +69,16 @@ def logged(name):
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+def unreadable_of_an_epoch(cfg):
+    """Number of files of an epoch that this process finds unreadable, and the error when all have told of theirs."""
+    loader = build_view_loader(cfg)
+    take(loader, loader.num_images // cfg.SOLVER.IMS_PER_BATCH)
+    alone = len(loader.unreadable)
+    with pytest.raises(UsageError) as caught:
+        loader.share_unreadable()
+    return alone, str(caught.value)
 
 
 def assert_same_distribution(a, b, what=""):

@@ -1,5 +1,6 @@
 """Signals that ask a run to end: noted in the main process, ignored by its workers, which yet end with it."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from pixpro_d2.stop_signals import REQUEUE, STOP_SIGNALS, StopSignals, ignore_stop_signals
+from pixpro_d2.stop_signals import REQUEUE, STOP_SIGNALS, StopSignals, ignore_stop_signals, requeue_when_stopped
 
 
 def test_the_first_signal_is_noted_and_the_former_handlers_come_back():
@@ -28,11 +29,67 @@ def test_the_first_signal_is_noted_and_the_former_handlers_come_back():
             signal.signal(number, handler)
 
 
+def test_forked_children_end_by_the_signal():
+    """A multiprocessing.Pool ends its workers by SIGTERM and waits for them."""
+    with StopSignals() as signals:
+        context = multiprocessing.get_context("fork")
+        here = context.Event()
+        child = context.Process(target=lambda: here.set() or time.sleep(60))
+        child.start()
+        here.wait(20)
+        child.terminate()
+        child.join(20)
+        code = child.exitcode
+        child.kill()
+    assert code == 128 + signal.SIGTERM and signals.received is None
+
+
 def test_handlers_come_back_after_an_exception():
     before = [signal.getsignal(number) for number in STOP_SIGNALS]
     with pytest.raises(KeyError), StopSignals():
         raise KeyError
     assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+
+
+def test_other_ends_bring_the_former_handlers_back():
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    for error in (SystemExit(1), KeyError(), None):
+        with contextlib.suppress(SystemExit, KeyError), requeue_when_stopped():
+            assert [signal.getsignal(number) for number in STOP_SIGNALS] != before
+            if error:
+                raise error
+        assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+
+
+STOPPED = """
+import os, signal
+from pixpro_d2.stop_signals import StopSignals, requeue_when_stopped
+
+with requeue_when_stopped():
+    with StopSignals() as signals:
+        os.kill(os.getpid(), signal.{number})
+        print("noted", signals.received, flush=True)
+    try:
+        os.kill(os.getpid(), signal.{number})
+        print("went on", flush=True)
+    finally:
+        print("cleans up", flush=True)
+print("went on", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGUSR1"])
+def test_a_process_without_anything_to_save_ends_at_once(number):
+    program = [sys.executable, "-c", STOPPED.format(number=number)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (REQUEUE, f"noted {number}\ncleans up\n", "")
+
+
+def test_a_second_signal_does_not_change_the_code():
+    second = "import atexit; atexit.register(lambda: os.kill(os.getpid(), signal.SIGUSR1))\nwith requeue"
+    program = STOPPED.format(number="SIGTERM").replace("with requeue", second)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == REQUEUE and done.stderr == ""
 
 
 def _wait_ignoring(ready):

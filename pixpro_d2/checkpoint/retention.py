@@ -12,15 +12,18 @@ def superseded(names, keep_last, keep_every):
     Args:
         names (Iterable[str]): of files; those with a number, ``model_0000199.pth``, can be superseded.
         keep_last (int): the newest so many are kept; 0: all.
-        keep_every (int): those after a multiple of so many iterations are kept too (``model_0000199.pth`` is after
-            200); 0: none besides.
+        keep_every (int): of all others, the first at or after each multiple of so many iterations is kept too
+            (``model_0000199.pth`` is after 200); 0: none besides.
 
     Returns:
         list[str]: oldest first.
     """
     numbered = sorted((name for name in names if number(name) is not None), key=number)
     older = numbered[:-keep_last] if keep_last else []
-    return [name for name in older if not keep_every or (number(name) + 1) % keep_every]
+    first = {}  # by how many multiples lie behind it
+    for name in numbered if keep_every else []:
+        first.setdefault((number(name) + 1) // keep_every, name)
+    return [name for name in older if name not in first.values() or name == first.get(0)]
 
 
 def remove_superseded(folder, keep_last, keep_every):

@@ -22,14 +22,15 @@ def save_checkpoint(data, path):
         data (dict): contents.
         path (str): of the file.
     """
-    for half in Path(path).parent.glob("*.pth.tmp"):
+    for half in Path(path).parent.glob("model_*.pth.tmp"):
         if half.is_file():
             half.unlink()
-    write_file(path, lambda partial: _dump(data, partial))
+    write_file(path, lambda partial: dump(data, partial))
 
 
-def _dump(data, path):
-    with open(path, "wb") as file:  # given the path alone, torch.save would hide why a write failed
+def dump(data, path):
+    """``torch.save`` that tells why a write failed, which that hides when it opens the file itself."""
+    with open(path, "wb") as file:
         torch.save(data, file)
 
 

@@ -96,6 +96,7 @@ class ViewLoader:
         self.max_unreadable = max_unreadable
         self.what = what
         self.unreadable = set()
+        self._news = set()  # of these, what other processes do not know yet
 
     def start_at(self, iteration):
         """Begin with the batch of ``iteration``; only before iterating."""
@@ -111,15 +112,32 @@ class ViewLoader:
                 raise UsageError(f"{in_a_row} {self.what} in a row are unreadable, one is {skipped[-1][1]}.")
             yield batch
 
+    def share_unreadable(self):
+        """Count what other processes had to skip too; all must call it.
+
+        Each sees a part of an epoch only, in which there need not be more than a share of the whole.
+
+        Raises:
+            UsageError: as iterating does, in all processes.
+        """
+        news, self._news = self._news, set()
+        for others in comm.all_gather(news):
+            self.unreadable |= others
+        self._check(next(iter(news), "met by another process"))
+
     def _count(self, file_name, message):
         if file_name in self.unreadable:
             return
         self.unreadable.add(file_name)
+        self._news.add(file_name)
         logger.warning(f"Skipped an unreadable image ({len(self.unreadable)} so far): {message}")
+        self._check(message)
+
+    def _check(self, last):
         if len(self.unreadable) > self.max_unreadable * self.num_images:
             raise UsageError(
                 f"{len(self.unreadable)} of {self.num_images} {self.what} are unreadable, more than the share "
-                f"DATALOADER.MAX_UNREADABLE {self.max_unreadable} allows; the last one is {message}."
+                f"DATALOADER.MAX_UNREADABLE {self.max_unreadable} allows; the last one is {last}."
             )
 
 

@@ -14,13 +14,14 @@ from torch.utils.data import get_worker_info
 from ..errors import UsageError
 from ..stop_signals import ignore_stop_signals
 
+SIGNAL_SECONDS = 5.0  # from when a worker's connections close to when PyTorch hears why, on a busy system
 # What PyTorch or the system says -> what it means and what to do about it; the first that is found counts.
 _REMEDIES = {
     r"Too many open files|ancdata": (
         "Too many files are open, of which each batch in shared memory is one: raise `ulimit -n`, or lower "
         "DATALOADER.NUM_WORKERS"
     ),
-    r"</torch_|shared memory|Bus error": (
+    r"</torch_|Bus error": (  # PyTorch's files in /dev/shm
         "The data loader's workers are out of shared memory: enlarge /dev/shm (with docker run --shm-size), or lower "
         "DATALOADER.NUM_WORKERS"
     ),
@@ -60,42 +61,55 @@ class _Sharer(pickle.Pickler):
         return "shared"
 
 
-@contextlib.contextmanager
 def explaining_workers():
     """Context that turns errors about the workers of a DataLoader into a UsageError with the remedy.
 
     PyTorch learns by a signal that a worker has ended, so that its error can come up anywhere in the main thread while
-    a loader is in use, not only where a batch is taken.
+    a loader is in use, not only where a batch is taken. There, errors of the model and of anything else come up too:
+    only those count that speak of a worker.
     """
+    return _explaining(r"DataLoader worker")
+
+
+@contextlib.contextmanager
+def _explaining(about):
+    """Turn errors that the pattern ``about`` and one of the remedies' fit into a UsageError."""
     try:
         yield
     except (RuntimeError, OSError, EOFError, MemoryError) as error:
-        for told in _reasons(error):
+        for told in map(str, _reasons(error)):
             for pattern, remedy in _REMEDIES.items():
-                if re.search(pattern, str(told)):
-                    reason = str(told).strip().splitlines()[-1]  # of a worker's error, that of its traceback
-                    raise UsageError(f"{remedy} ({reason.split('. ')[0].rstrip('.')}).") from error
+                if re.search(about, told) and re.search(pattern, told):
+                    raise UsageError(f"{remedy} ({_sentence(told, pattern)}).") from error
         raise
+
+
+def _sentence(told, pattern):
+    """The sentence of an error's last line that ``pattern`` fits, or its first; of a worker's error, that is the last
+    line of its traceback."""
+    sentences = told.strip().splitlines()[-1].split(". ")
+    return next((text for text in sentences if re.search(pattern, text)), sentences[0]).rstrip(". ")
 
 
 def _reasons(error):
     """What may tell why a worker failed: what PyTorch learnt by the signal, then ``error``."""
     if isinstance(error, (ConnectionError, EOFError)):  # a batch lies with a worker that is gone, the signal is to come
         try:
-            time.sleep(1)
+            time.sleep(SIGNAL_SECONDS)
         except RuntimeError as told:
             return told, error
     return error.__cause__, error
 
 
 def explained(loader):
-    """The batches of a DataLoader, each taken within :func:`explaining_workers`; a generator."""
-    with explaining_workers():
-        batches = iter(loader)
-    end = object()
-    while True:
-        with explaining_workers():
-            batch = next(batches, end)
-        if batch is end:
-            return
-        yield batch
+    """The batches of a DataLoader; an error where one is taken is about the workers, whatever it says. A generator."""
+    with explaining_workers():  # the signal may come while another error is on its way up
+        with _explaining(""):
+            batches = iter(loader)
+        end = object()
+        while True:
+            with _explaining(""):
+                batch = next(batches, end)
+            if batch is end:
+                return
+            yield batch

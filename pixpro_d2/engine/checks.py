@@ -21,6 +21,16 @@ def check_output_dir(cfg):
         raise UsageError(f"OUTPUT_DIR '{folder}' cannot be written to ({error}): choose another folder.") from error
 
 
+def check_fresh_start(cfg, args):
+    """Check that a run that begins anew does so in a folder without checkpoints, which it would mix with its own."""
+    found = [] if args.resume or args.eval_only else candidates(cfg.OUTPUT_DIR)
+    if found:
+        raise UsageError(
+            f"OUTPUT_DIR '{cfg.OUTPUT_DIR}' holds the checkpoint {found[0]} of a run: add --resume to go on with it, "
+            "or choose another folder for a new one."
+        )
+
+
 def check_image_format(cfg):
     """Check that the channels of INPUT.FORMAT are as many as MODEL.PIXEL_MEAN has values."""
     channels = {"RGB": 3, "BGR": 3, "L": 1}

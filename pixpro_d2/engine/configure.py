@@ -18,8 +18,19 @@ from ..data.reader import restrict_pillow
 from ..data.sampler import batches_per_epoch
 from ..data.samples import epoch_length
 from ..errors import UsageError
+from ..json_files import read_json, write_json
 from ..solver.schedule import scaled_lr
-from .checks import check_batch, check_image_format, check_lengths, check_output_dir, check_task, check_wandb
+from .checks import (
+    check_batch,
+    check_fresh_start,
+    check_image_format,
+    check_lengths,
+    check_output_dir,
+    check_task,
+    check_wandb,
+)
+
+SEED_FILE = "seed.json"
 
 
 def setup(args):
@@ -34,6 +45,7 @@ def setup(args):
     cfg = load_config(args.config_file, args.opts)
     check_wandb(cfg, args)
     check_output_dir(cfg)
+    check_fresh_start(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
     ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     resolve_device(cfg)
@@ -126,17 +138,37 @@ def resolve_sync_bn(cfg):
 def resolve_seed(cfg, args):
     """Draw the seed of a run that names none, in place; a resumed one goes on with the one it began with.
 
-    The order of the data, all augmentation and the random numbers of the model come from it.
+    The order of the data, all augmentation and the random numbers of the model come from it. It is kept in a file of
+    its own, OUTPUT_DIR/seed.json, because config.yaml is written anew by every command, an evaluation too.
+
+    Raises:
+        UsageError: if a run would go on with another seed, or its file is damaged.
     """
-    if cfg.SEED >= 0 or args.eval_only:
+    if args.eval_only:
         return
-    cfg.SEED = comm.shared_random_seed()
-    written = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-    if args.resume and os.path.isfile(written):
-        with open(written, encoding="utf-8") as file:
-            before = yaml.safe_load(file).get("SEED", -1)
-        before = comm.all_gather(before)[0]  # nobody writes the file anew before everybody has read it
-        cfg.SEED = before if before >= 0 else cfg.SEED
+    path = os.path.join(cfg.OUTPUT_DIR, SEED_FILE)
+    # All read before any writes, and use what the first process has read.
+    before = comm.all_gather(_seed_in(path) if args.resume else None)[0]
+    drawn = comm.shared_random_seed() if before is None else before
+    if before is not None and cfg.SEED not in (-1, before):
+        raise UsageError(
+            f"SEED is {cfg.SEED}, but the run in {cfg.OUTPUT_DIR} began with {before}: resume with that one, or begin "
+            "another run in another OUTPUT_DIR."
+        )
+    cfg.SEED = drawn if cfg.SEED < 0 else cfg.SEED
+    if comm.is_main_process():
+        write_json(path, {"seed": cfg.SEED})
+
+
+def _seed_in(path):
+    """The seed that a file holds; None if there is no file."""
+    if not os.path.exists(path):
+        return None
+    content = read_json(path)
+    seed = content.get("seed") if isinstance(content, dict) else None
+    if not isinstance(seed, int) or seed < 0:
+        raise UsageError(f'{path} is damaged: write {{"seed": N}} into it, N being the seed that log.txt tells.')
+    return seed
 
 
 def resolve_schedule(cfg):

@@ -53,6 +53,35 @@ class EMAHook(HookBase):
         self.trainer.storage.put_scalar("ema_momentum", momentum, smoothing_hint=False)
 
 
+class UnreadableHook(HookBase):
+    """Has the processes count together the images that they had to skip, where they read their losses."""
+
+    def __init__(self, loader, loop):
+        """
+        Args:
+            loader (ViewLoader): of the run.
+            loop (TrainLoop): tells when it has read the losses.
+        """
+        self.loader = loader
+        self.loop = loop
+
+    def after_step(self):
+        if self.loop.has_read:
+            self.loader.share_unreadable()
+
+
+class LRScheduler(hooks.LRScheduler):
+    """detectron2's, but records the learning rate that most weights have.
+
+    detectron2 takes the group with most tensors: with LARS those are biases and norms, whose rate may be another one.
+    """
+
+    def before_train(self):
+        super().before_train()
+        sizes = [sum(parameter.numel() for parameter in group["params"]) for group in self._optimizer.param_groups]
+        self._best_param_group_id = sizes.index(max(sizes))
+
+
 class PreciseBN(hooks.PreciseBN):
     """detectron2's, on batches that follow from the iteration, which a resumed run sees too."""
 

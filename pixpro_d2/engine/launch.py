@@ -13,11 +13,13 @@ import torch.multiprocessing as mp
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..errors import UsageError
-from ..stop_signals import StopSignals
+from ..stop_signals import REQUEUE, StopSignals, requeue_when_stopped
 from .arguments import check_arguments
 from .configure import load_config
 from .process_group import ProcessGroup, in_torchrun
 from .supervisor import supervise
+
+MAX_REPORT = 10_000  # characters: less than a pipe holds, so that nobody waits until they are read
 
 
 def launch(main, args):
@@ -43,15 +45,28 @@ def launch(main, args):
     if in_torchrun():
         args.resume = args.resume or int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0
         group.join(int(os.environ["LOCAL_RANK"]))
-        record(main)(args)  # leaves an exception where torchrun finds it for its summary
-        dist.destroy_process_group()
-    elif group.world_size == 1:
-        main(args)
-    else:
-        code, message = _run_processes(main, args, group)
-        if message:
-            print(message, file=sys.stderr)
-        sys.exit(code)
+        _run_joined(record(main), args)  # leaves an exception where torchrun finds it for its summary
+        return
+    with requeue_when_stopped():
+        if group.world_size == 1:
+            main(args)
+        else:
+            code, message = _run_processes(main, args, group)
+            if message:
+                print(message, file=sys.stderr)
+            sys.exit(code)
+
+
+def _run_joined(main, args):
+    """Run ``main(args)`` in a process that has joined its group, and leave the group unless there was an error."""
+    try:
+        with requeue_when_stopped():
+            main(args)
+    except SystemExit as end:
+        if end.code == REQUEUE:
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def _run_processes(main, args, group):
@@ -61,6 +76,8 @@ def _run_processes(main, args, group):
     with StopSignals() as signals:  # before a process is there that would miss one
         senders = [sender for _, sender in pipes]
         context = mp.start_processes(_run_process, (main, args, group, senders), group.local_size, join=False)
+        for sender in senders:  # so that a report that breaks off with its process has an end here
+            sender.close()
         receivers = [receiver for receiver, _ in pipes]
         return supervise(dict(zip(ranks, context.processes)), dict(zip(ranks, receivers)), signals)
 
@@ -78,8 +95,7 @@ def _run_process(local_rank, main, args, group, senders):
         torch.set_num_threads(max(1, torch.get_num_threads() // group.local_size))
     try:
         group.join(local_rank)
-        main(args)
-        dist.destroy_process_group()
+        _run_joined(main, args)
     except SystemExit as end:
         if not isinstance(end.code, str):
             raise
@@ -91,5 +107,5 @@ def _run_process(local_rank, main, args, group, senders):
 
 def _report(sender, message):
     # At once, since the others notice only when the connections to this process close.
-    sender.send((time.time(), message))
+    sender.send((time.time(), message[-MAX_REPORT:]))
     sys.exit(1)

@@ -11,6 +11,7 @@ from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
+from ..checkpoint.saving import dump
 from ..checkpoint.writing import write_file
 from .loss_window import LossWindow, mean_losses
 from .step_guard import StepGuard
@@ -82,6 +83,7 @@ class TrainLoop(TrainerBase):
         start = time.perf_counter()
         if self._batches is None:  # only now, since a resumed run first sets where its data begin
             self._batches = iter(self.data_loader)
+            self.guard.keep_buffers()
         batch = next(self._batches)
         self._window.data_time += time.perf_counter() - start
 
@@ -108,7 +110,7 @@ class TrainLoop(TrainerBase):
         return self._window.add(losses)
 
     def _read(self, batch):
-        """Record the mean losses of all processes in the EventStorage; the one point that waits for the device."""
+        """Record the mean losses of all processes in the EventStorage; waits for the device, as no other step does."""
         window, self._window = self._window, LossWindow()
         sums, (skipped, in_a_row) = window.read(self.guard.skipped, self.guard.in_a_row)
         mine = sums, in_a_row, window.data_time / window.length, self.asked_to_stop()
@@ -118,8 +120,7 @@ class TrainLoop(TrainerBase):
         if skipped > self._skipped:
             self._see_to(int(skipped) - self._skipped, window.length, int(max(in_a_row)), losses, batch)
             self._skipped = int(skipped)
-        else:
-            self.guard.keep_buffers()
+        self.guard.keep_buffers()
         if comm.is_main_process():
             storage = get_event_storage()
             storage.put_scalar("data_time", max(data_times))
@@ -138,11 +139,15 @@ class TrainLoop(TrainerBase):
             )
             return
         path = os.path.join(self.folder, f"bad_batch_{self.iter:07d}_{comm.get_rank()}.pth")
-        write_file(path, lambda partial: torch.save(batch, partial))
+        try:
+            write_file(path, lambda partial: dump(batch, partial))
+            where = f"is saved as {path}"
+        except (OSError, RuntimeError) as error:  # the disk's fault must not hide that of the run
+            where = f"could not be saved as {path} ({error})"
         bad = ", ".join(name for name, value in losses.items() if not math.isfinite(value)) or "gradients alone"
         raise FloatingPointError(
             f"{in_a_row} steps in a row, up to iteration {self.iter}, were left out for what was infinite or NaN in "
-            f"them ({bad}), and SOLVER.MAX_SKIPPED_STEPS is {self.max_skipped}; the last batch is saved as {path}. "
+            f"them ({bad}), and SOLVER.MAX_SKIPPED_STEPS is {self.max_skipped}; the last batch {where}. "
             "Lower SOLVER.BASE_LR, lengthen the warm-up, or look at the data."
         )
 
@@ -150,12 +155,15 @@ class TrainLoop(TrainerBase):
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
         state["grad_scaler"] = self.grad_scaler.state_dict()
+        state["skipped_steps"] = self._skipped
         return state
 
     def load_state_dict(self, state_dict):
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
-        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        if state_dict["grad_scaler"]:  # empty where there was no float16; its scale then is found anew
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        self._skipped = self.guard.skipped = state_dict.get("skipped_steps", 0)
 
 
 def split_batch(batch, parts):

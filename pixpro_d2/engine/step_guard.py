@@ -15,27 +15,31 @@ class StepGuard:
     def __init__(self, model, optimizer, grad_scaler):
         """
         Args:
-            model (nn.Module): whose floating-point buffers are looked after.
+            model (nn.Module): whose floating-point buffers are looked after; call :meth:`keep_buffers` before it sees a
+                first batch.
             optimizer (torch.optim.Optimizer):
             grad_scaler (torch.amp.GradScaler): if enabled, it decides: it leaves steps out to find its scale.
         """
         self.optimizer = optimizer
         self.grad_scaler = grad_scaler
         self.skipped = self.in_a_row = 0  # 0-d tensors from the first step on
-        self._buffers = [x for x in model.buffers() if x.is_floating_point()]
-        self._good = None
+        self._model = model
+        self._good = []
 
     def step(self, finite_loss):
         """Step, unless a gradient is not finite.
 
         Args:
-            finite_loss (Tensor): 0-d bool; with an enabled scaler only steps without it count as ``in_a_row``.
+            finite_loss (Tensor): 0-d bool; with an enabled scaler, steps with it count as ``in_a_row`` only when the
+                scale, below 1 by then, cannot be to blame.
         """
-        if self._good is None:
-            self.keep_buffers()
-        found = self._scaled_step() if self.grad_scaler.is_enabled() else self._step()
+        if self.grad_scaler.is_enabled():
+            small = self.grad_scaler._scale < 1
+            found = self._scaled_step()
+            counts = found * (~finite_loss | small)
+        else:
+            counts = found = self._step()
         self.skipped = self.skipped + found
-        counts = found * ~finite_loss if self.grad_scaler.is_enabled() else found
         self.in_a_row = (self.in_a_row + 1) * counts
 
     def _step(self):
@@ -58,16 +62,21 @@ class StepGuard:
 
     def keep_buffers(self):
         """Remember the buffers as they are."""
-        if self._good is None:
-            self._good = [torch.empty_like(x) for x in self._buffers]
-        if self._buffers:
-            torch._foreach_copy_(self._good, self._buffers)
+        buffers = self._buffers()
+        if not self._good:
+            self._good = [torch.empty_like(x) for x in buffers]
+        if buffers:
+            torch._foreach_copy_(self._good, buffers)
 
     def restore_buffers(self):
         """Give the buffers that are no longer finite the values they were kept with."""
-        for buffer, good in zip(self._buffers, self._good):
+        for buffer, good in zip(self._buffers(), self._good):
             if not buffer.isfinite().all():
                 buffer.copy_(good)
+
+    def _buffers(self):
+        # Asked for each time: a module may put another tensor in a buffer's place.
+        return [x for x in self._model.buffers() if x.is_floating_point()]
 
 
 @torch.no_grad()

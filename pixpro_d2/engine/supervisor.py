@@ -1,5 +1,7 @@
 """Watching the processes of a run: they end together, and what made them end is told once."""
 
+import contextlib
+import math
 import multiprocessing.connection
 import os
 import signal
@@ -9,12 +11,14 @@ from ..stop_signals import REQUEUE
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0
+REQUEUE_SECONDS = 60.0  # for the others when one has ended with REQUEUE, which it does when all is saved
 
 
 def supervise(processes, reports, signals):
     """Wait until all processes have ended, or one has failed, which ends the others within seconds.
 
-    Stop signals are handed on to the processes, which end by themselves when they have saved.
+    Stop signals are handed on to the processes, which end by themselves when they have saved. One that then hangs as it
+    ends is killed.
 
     Args:
         processes (dict[int, multiprocessing.Process]): started, by rank.
@@ -27,8 +31,10 @@ def supervise(processes, reports, signals):
         and what happened, "" if nothing is wrong.
     """
     handed_on = False
+    deadline = math.inf
+    reports = dict(reports)
     try:
-        while not _any_failed(processes, reports):
+        while not (messages := _receive(reports)) and not _any_failed(processes) and time.monotonic() < deadline:
             running = [process for process in processes.values() if process.exitcode is None]
             if not running:
                 break
@@ -40,15 +46,28 @@ def supervise(processes, reports, signals):
                 handed_on = True
                 for process in running:
                     os.kill(process.pid, signal.Signals[signals.received])
+            if any(process.exitcode == REQUEUE for process in processes.values()):
+                deadline = min(deadline, time.monotonic() + REQUEUE_SECONDS)
     finally:
         codes = _end(processes)
-    messages = {rank: report.recv() for rank, report in reports.items() if report.poll()}
-    return _verdict(codes, messages, signals.received)
+    return _verdict(codes, messages | _receive(reports), signals.received)
 
 
-def _any_failed(processes, reports):
-    ended = any(process.exitcode not in (None, 0, REQUEUE) for process in processes.values())
-    return ended or any(report.poll() for report in reports.values())
+def _receive(reports):
+    """Take what has come out of ``reports``; a process has one report.
+
+    Returns:
+        dict[int, tuple[float, str]]: times and messages by rank.
+    """
+    messages = {}
+    for rank in [rank for rank, report in reports.items() if report.poll()]:
+        with contextlib.suppress(EOFError, OSError):  # closed, perhaps in the middle of a report
+            messages[rank] = reports.pop(rank).recv()
+    return messages
+
+
+def _any_failed(processes):
+    return any(process.exitcode not in (None, 0, REQUEUE) for process in processes.values())
 
 
 def _end(processes):
@@ -75,7 +94,8 @@ def _end(processes):
 def _verdict(codes, messages, stopped_by):
     """What :func:`supervise` returns, from exit codes and (time, message), by rank."""
     bad = {rank: code for rank, code in codes.items() if code and rank not in messages}
-    if stopped_by and not messages and all(code in (REQUEUE, -signal.Signals[stopped_by]) for code in bad.values()):
+    stops = (REQUEUE, -signal.Signals[stopped_by]) if stopped_by else ()
+    if bad and not messages and all(code in stops for code in bad.values()):
         return REQUEUE, ""
     # Who is killed cannot report, but the others then do, that they have lost it. NCCL aborts a process that has lost
     # another one, so that SIGABRT may be a consequence too.

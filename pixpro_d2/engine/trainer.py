@@ -15,7 +15,7 @@ from fvcore.nn.precise_bn import get_bn_modules
 from ..checkpoint import InputConvention, PixProCheckpointer
 from ..config import is_pretraining
 from ..data.build import build_test_loader, build_train_loader
-from ..data.loader import build_view_loader
+from ..data.loader import ViewLoader, build_view_loader
 from ..data.workers import explaining_workers
 from ..errors import UsageError
 from ..evaluation.build import build_evaluator, check_test_sets
@@ -25,7 +25,7 @@ from ..solver.build import build_lr_scheduler, build_optimizer
 from ..stop_signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from .checkpointing import CheckpointHook
-from .hooks import CollapseHook, EMAHook, PreciseBN, SeedHook
+from .hooks import CollapseHook, EMAHook, LRScheduler, PreciseBN, SeedHook, UnreadableHook
 from .loop import TrainLoop
 from .monitoring import HealthHook
 from .pictures import build_picture_hook
@@ -71,14 +71,14 @@ class Trainer(DefaultTrainer):
             return super().train()
 
     def _reads_losses(self, iteration):
-        """Read the losses when they are written, before a checkpoint, and to hear who was asked to stop.
+        """Read the losses when they are written, before a checkpoint or an evaluation, and to hear who is to stop.
 
         Several processes agree on that only where they meet anyway.
         """
         done = iteration + 1
-        periods = (self.cfg.SOLVER.METRICS_PERIOD, self.cfg.SOLVER.CHECKPOINT_PERIOD)
+        periods = (self.cfg.SOLVER.METRICS_PERIOD, self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
         alone = comm.get_world_size() == 1 and self._signals.received is not None
-        return alone or done == self.max_iter or any(done % period == 0 for period in periods)
+        return alone or done == self.max_iter or any(done % period == 0 for period in periods if period)
 
     def resume_or_load(self, resume=True):
         """As detectron2's; a resumed run goes on with the next batch, a fresh pre-training copies the loaded
@@ -100,9 +100,11 @@ class Trainer(DefaultTrainer):
     def build_hooks(self):
         """detectron2's hooks in their order, with those of this project where they belong."""
         cfg, solver, pixpro = self.cfg, self.cfg.SOLVER, self.cfg.MODEL.PIXPRO
-        built = [hooks.IterationTimer(), SeedHook(cfg.SEED), hooks.LRScheduler()]
+        built = [hooks.IterationTimer(), SeedHook(cfg.SEED), LRScheduler()]
         if is_pretraining(cfg):
             built += [EMAHook(self.checkpointer.model), CollapseHook(pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM)]
+            if isinstance(self.data_loader, ViewLoader):
+                built.append(UnreadableHook(self.data_loader, self._trainer))
             if cfg.VIS_PERIOD > 0:  # in all processes, which some methods' comparisons bring together
                 built.append(build_picture_hook(cfg, self.checkpointer.model))
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):

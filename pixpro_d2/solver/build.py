@@ -3,7 +3,6 @@
 import torch
 from detectron2.projects.deeplab import build_lr_scheduler as build_d2_lr_scheduler
 from detectron2.solver import LRMultiplier, get_default_optimizer_params
-from detectron2.solver import build_optimizer as build_d2_optimizer
 from detectron2.solver.build import maybe_add_gradient_clipping
 
 from ..errors import check_choice
@@ -25,28 +24,40 @@ def lars_groups(model, lr, factor_1d=1.0):
 
 
 def build_optimizer(cfg, model):
-    """The optimiser named by ``SOLVER.OPTIMIZER``, with detectron2's gradient clipping if configured."""
+    """The optimiser named by ``SOLVER.OPTIMIZER``, with detectron2's gradient clipping if configured.
+
+    PyTorch's own are the fused ones on GPUs: in a step of others, the host would wait for whether a gradient is NaN.
+    """
     solver = cfg.SOLVER
     check_choice("SOLVER.OPTIMIZER", solver.OPTIMIZER, ("SGD", "LARS", "AdamW"))
-    if solver.OPTIMIZER == "SGD":
-        return build_d2_optimizer(cfg, model)
+    options = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
     if solver.OPTIMIZER == "LARS":
-        return maybe_add_gradient_clipping(cfg, LARS)(
-            lars_groups(model, solver.BASE_LR, solver.BIAS_LR_FACTOR),
-            lr=solver.BASE_LR,
-            momentum=solver.MOMENTUM,
-            weight_decay=solver.WEIGHT_DECAY,
-        )
-    params = get_default_optimizer_params(
+        groups = lars_groups(model, solver.BASE_LR, solver.BIAS_LR_FACTOR)
+        return maybe_add_gradient_clipping(cfg, LARS)(groups, momentum=solver.MOMENTUM, **options)
+    groups = get_default_optimizer_params(
         model,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         base_lr=solver.BASE_LR,
     )
-    return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(
-        params, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY
-    )
+    options["fused"] = next(model.parameters()).is_cuda
+    if solver.OPTIMIZER == "AdamW":
+        return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(groups, **options)
+    options |= {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
+    return begin_momentum(maybe_add_gradient_clipping(cfg, torch.optim.SGD)(groups, **options))
+
+
+def begin_momentum(sgd):
+    """Give fused SGD its momentum from the start, in place: 0, from which the first step goes as without.
+
+    It would make room for it in its first step, and where that is left out go on with what the memory held.
+    """
+    for group in sgd.param_groups:
+        if group["fused"] and group["momentum"]:
+            for parameter in group["params"]:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def build_lr_scheduler(cfg, optimizer):

@@ -23,6 +23,8 @@ def names(*iterations):
         (1, 100, (249,)),
         (1, 200, (99, 249, 299)),
         (3, 200, (99,)),
+        (1, 150, (99, 249)),  # after 200, the first at or after 150, and 300
+        (1, 240, (99, 199, 299)),
     ],
 )
 def test_superseded(keep_last, keep_every, deleted):

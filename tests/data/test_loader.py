@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from data_helpers import first_batches, logged, make_cfg, noise, take, write_images
+from data_helpers import first_batches, logged, make_cfg, noise, take, unreadable_of_an_epoch, write_images
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from distributed_helpers import in_processes
@@ -130,6 +130,19 @@ def test_too_many_unreadable_files(tmp_path, workers):
     assert "5 of 20" in text and "DATALOADER.MAX_UNREADABLE 0.2" in text and "\n" not in text
     last = [message for message in messages if "unreadable" in message][-1]
     assert [str(path) for path in paths[::4] if str(path) in text and str(path) in last]
+
+
+def test_processes_count_unreadable_files_together(tmp_path):
+    """5 of 20 are too many, of which each of two processes sees but a part."""
+    paths = write_images(tmp_path / "images", 20)
+    for path in paths[::4]:
+        _damage(path, "text")
+    cfg = _cfg(tmp_path / "images", DATALOADER__MAX_UNREADABLE=0.2)
+    results = in_processes(tmp_path / "processes", unreadable_of_an_epoch, cfg)
+    seen = [alone for alone, _ in results]
+    assert all(0 < alone < 5 for alone in seen) and sum(seen) == 5
+    for _, message in results:
+        assert message.startswith("5 of 20 images are unreadable, more than the share DATALOADER.MAX_UNREADABLE 0.2")
 
 
 def test_the_share_itself_is_allowed(tmp_path):

@@ -94,6 +94,74 @@ def test_a_worker_that_is_killed_while_the_model_computes():
             time.sleep(0.05)
 
 
+def test_a_worker_that_is_killed_while_its_batch_is_handed_over():
+    """The signal may come as soon as the generator goes on."""
+    batches = explained(_loader(lambda: None, 0))
+    next(batches)
+    with pytest.raises(UsageError, match=rf"{MEMORY} \(.*signal: Killed\)\.$"):
+        batches.throw(RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. "))
+
+
+def _hear(number, frame):
+    """What PyTorch does when a worker has ended."""
+    raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error. It is possible that it is busy.")
+
+
+def test_the_signal_may_come_later_than_the_loss_of_the_connection():
+    former = signal.signal(signal.SIGALRM, _hear)
+    signal.setitimer(signal.ITIMER_REAL, 3.0)
+    try:
+        told = _told(_loader(lambda: _raise(ConnectionResetError()), 0), UsageError)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)
+    assert "/dev/shm" in told and told.endswith("killed by signal: Bus error).")
+
+
+def _allocate():
+    torch.empty(10**16)
+
+
+def _open_many():
+    raise OSError(24, "Too many open files")
+
+
+def _connect():
+    raise RuntimeError("NCCL error: Error while creating shared memory segment /dev/shm/nccl-Ab3dEf (size 9637888)")
+
+
+def _compile():
+    raise RuntimeError("out of resource: shared memory, Required: 131072, Hardware limit: 101376.")
+
+
+@pytest.mark.parametrize("fail", [_allocate, _open_many, _connect, _compile])
+def test_errors_of_the_model_are_not_the_loader_s(fail):
+    for _ in explained(_loader(lambda: None)):
+        with pytest.raises((RuntimeError, OSError)) as told, explaining_workers():
+            fail()
+        assert not isinstance(told.value, UsageError)
+
+
+@pytest.mark.parametrize("fail", [_connect, _compile])
+def test_other_shared_memory_than_the_workers(fail):
+    assert "shared memory" in _told(_loader(fail, 0), RuntimeError)
+
+
+def test_the_telling_sentence_is_kept():
+    told = _told(_loader(_allocate), UsageError)
+    assert re.search(
+        rf"{MEMORY} \(DefaultCPUAllocator: can't allocate memory: you tried to allocate \d+ bytes\)\.$", told
+    )
+
+
+def test_errors_of_a_worker_count_anywhere():
+    """Those of a loader whose batches are taken without :func:`explained`, as detectron2 does to evaluate."""
+    with pytest.raises(UsageError, match=MEMORY), explaining_workers():
+        list(_loader(_allocate))
+    with pytest.raises(UsageError, match="ulimit -n"), explaining_workers():
+        list(_loader(_open_many))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_other_errors_are_left_alone(workers):
     for error in (ValueError("another"), RuntimeError("another"), OSError("another")):

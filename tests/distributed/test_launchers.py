@@ -130,3 +130,13 @@ def test_a_stop_signal_saves_and_asks_to_be_queued_again(start, training, tmp_pa
     assert "Asked to stop" in output and "Traceback" not in output
     assert last.read_text() > before and (tmp_path / last.read_text()).is_file()
     assert f"iteration {int(last.read_text()[6:13])};" in output
+
+
+def test_a_stop_signal_before_the_training(start, training, tmp_path):
+    """When nothing is there to save, to all processes: none waits for the others."""
+    process = start("train_net.py", *training, "OUTPUT_DIR", tmp_path)
+    assert any("Full config saved" in line for line in process.stdout)
+    os.killpg(process.pid, signal.SIGUSR1)
+    code, output = end(process)
+    assert code == REQUEUE and "Traceback" not in output and "error" not in output, output[-4000:]
+    assert not (tmp_path / "last_checkpoint").exists()

@@ -6,7 +6,14 @@ import pytest
 from detectron2.utils import comm
 
 import configs
-from pixpro_d2.engine.checks import check_batch, check_image_format, check_lengths, check_output_dir, check_task
+from pixpro_d2.engine.checks import (
+    check_batch,
+    check_fresh_start,
+    check_image_format,
+    check_lengths,
+    check_output_dir,
+    check_task,
+)
 from pixpro_d2.engine.configure import load_config
 from pixpro_d2.errors import UsageError
 
@@ -25,6 +32,19 @@ def test_channels_must_agree(opts, message):
     check_image_format(load_config(QUICKSTART, ["INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", [0.5]]))
     with pytest.raises(UsageError, match=message):
         check_image_format(load_config(QUICKSTART, opts))
+
+
+def test_a_new_run_leaves_the_checkpoints_of_another_alone(tmp_path):
+    cfg = load_config(QUICKSTART, ["OUTPUT_DIR", str(tmp_path)])
+    fresh = argparse.Namespace(eval_only=False, resume=False)
+    check_fresh_start(cfg, fresh)
+    (tmp_path / "metrics.json").touch()
+    check_fresh_start(cfg, fresh)
+    (tmp_path / "model_0000199.pth").touch()
+    with pytest.raises(UsageError, match=f"'{tmp_path}' holds the checkpoint model_0000199.pth of a run: add --resume"):
+        check_fresh_start(cfg, fresh)
+    check_fresh_start(cfg, argparse.Namespace(eval_only=False, resume=True))
+    check_fresh_start(cfg, argparse.Namespace(eval_only=True, resume=False))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Random numbers of an iteration, and the warning of collapse."""
+"""Random numbers of an iteration, the learning rate that is recorded, and the warning of collapse."""
 
 import math
 import random
@@ -9,7 +9,9 @@ import torch
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 
-from pixpro_d2.engine.hooks import CollapseHook, SeedHook
+from pixpro_d2.engine.hooks import CollapseHook, LRScheduler, SeedHook
+from pixpro_d2.solver.build import lars_groups
+from pixpro_d2.solver.lars import LARS
 
 
 class Drawing(TrainerBase):
@@ -39,6 +41,19 @@ def test_a_resumed_run_draws_what_the_straight_one_draws(monkeypatch):
     assert not set(drawn(8)) & set(straight)
     monkeypatch.setattr(comm, "get_rank", lambda: 1)
     assert not set(drawn(7)) & set(straight)
+
+
+def test_the_rate_of_most_weights_is_recorded():
+    """Not that of most tensors, which are biases and norms."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8))
+    optimizer = LARS(lars_groups(net, 2.0, factor_1d=0.05), lr=2.0)
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 3]
+    rates = []
+    hook = LRScheduler(optimizer, torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.5))
+    trainer = Drawing(hook, lambda trainer: rates.append(trainer.storage.latest().get("lr")))
+    optimizer.step()
+    trainer.train(0, 4)
+    assert rates == [None, (2.0, 0), (2.0, 1), (1.0, 2)]
 
 
 def warnings_of(caplog, values, share=0.1, dim=16):

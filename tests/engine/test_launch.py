@@ -1,8 +1,17 @@
 """What the launcher does before there are processes; those are in tests/distributed."""
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
+import torch.distributed as dist
 
 from pixpro_d2.engine import argument_parser, launch
+from pixpro_d2.engine.launch import _report, _run_joined
+from pixpro_d2.stop_signals import REQUEUE, STOP_SIGNALS
 
 CONFIG = ["--config-file", "configs/pretrain/quickstart.yaml"]
 
@@ -15,6 +24,63 @@ def test_one_process_is_this_one():
     args = argument_parser().parse_args([*CONFIG, "MODEL.DEVICE", "cpu"])
     launch(record_call, args)
     assert args.called
+
+
+def test_the_former_handlers_come_back():
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    test_one_process_is_this_one()
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+
+
+STOPPED = """
+import os, signal
+from pixpro_d2.engine import argument_parser, launch
+
+def main(args):
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("went on")
+
+launch(main, argument_parser().parse_args({}))
+"""
+
+
+def test_one_process_that_has_not_begun_to_train_can_be_queued_again():
+    program = [sys.executable, "-c", STOPPED.format([*CONFIG, "MODEL.DEVICE", "cpu"])]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (REQUEUE, "", "")
+
+
+def test_a_report_never_waits_for_its_reader():
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    os.set_blocking(sender.fileno(), False)  # an error instead of waiting
+    with pytest.raises(SystemExit):
+        _report(sender, 10**6 * "long" + "its end")
+    assert receiver.recv()[1].endswith("its end")
+
+
+@pytest.fixture
+def group():
+    """A process group of this process alone, and the handlers of stop signals as they were."""
+    former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("end, leaves", [(REQUEUE, True), ("error: a mistake", False), (1, False)])
+def test_who_stops_leaves_the_group_and_who_fails_does_not(group, end, leaves):
+    """It would wait for the others, which have not failed."""
+    with pytest.raises(SystemExit) as told:
+        _run_joined(sys.exit, end)
+    assert told.value.code == end and dist.is_initialized() is not leaves
+
+
+def test_who_has_finished_leaves_the_group(group):
+    _run_joined(print, "finished")
+    assert not dist.is_initialized()
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,46 @@ def test_too_many_in_a_row_stop_the_run_and_save_the_batch(tmp_path, read_at):
     assert torch.equal(saved, data[5]) is False and torch.equal(saved.nan_to_num(), data[5].nan_to_num())
 
 
+class Normed(Model):
+    """With a norm, whose running statistics each batch moves."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x):
+        return super().forward(self.norm(x))
+
+
+@pytest.mark.parametrize("bad", [0, 2])
+def test_the_statistics_of_norms_survive_a_bad_batch(bad):
+    """Those of the last reading are taken again; before a run's first batch that is what it began with."""
+    data = with_nan(batches(4), bad)
+    model = Normed()
+    loop = TrainLoop(model, data, torch.optim.SGD(model.parameters(), lr=0.1), max_skipped=9)
+    model.norm.running_mean = torch.full((4,), 0.5)  # what a resumed run loads, after its loop was built
+    run(loop, 4)
+    expected, moved = torch.full((4,), 0.5), [x for i, x in enumerate(data) if i != bad]
+    for x in moved:
+        expected = 0.9 * expected + 0.1 * x.mean(0)
+    torch.testing.assert_close(model.norm.running_mean, expected)
+
+
+def test_a_bad_batch_that_cannot_be_saved_does_not_hide_the_fault(tmp_path):
+    loop = make(TrainLoop, with_nan(batches(2), 0), folder=str(tmp_path / "gone"))
+    with pytest.raises(FloatingPointError, match="could not be saved as .*bad_batch_0000000_0.pth .*No such file"):
+        run(loop, 1)
+
+
+def test_the_number_of_steps_left_out_goes_on_after_a_resume(caplog):
+    first, second = (make(TrainLoop, with_nan(batches(4), 0, 1), max_skipped=9) for _ in range(2))
+    run(first, 3)
+    second.load_state_dict(first.state_dict())
+    caplog.clear()
+    run(second, 1)
+    assert int(second.guard.skipped) == 3 and "1 of the 1 steps" in caplog.text
+
+
 def test_a_request_to_stop_is_heard_where_losses_are_read():
     asked = []
     loop = make(TrainLoop, batches(4), read_at=lambda i: i % 2 == 1, asked_to_stop=lambda: bool(asked))

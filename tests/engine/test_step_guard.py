@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from pixpro_d2.engine.step_guard import StepGuard, non_finite
+from pixpro_d2.solver.build import begin_momentum
 from pixpro_d2.solver.lars import LARS
 
 OPTIMIZERS = {
@@ -63,11 +64,37 @@ def test_with_a_scaler_only_losses_count_as_in_a_row():
     assert int(guard.in_a_row) == 0
 
 
+def test_gradients_that_no_scale_mends_count_as_in_a_row():
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    model, guard = model_and_guard("lars", scaler)
+    scaler.scale(torch.ones(()))
+    counted = []
+    for _ in range(6):  # scales 4, 2, 1, 1/2, 1/4, 1/8
+        step(model, guard, bad=float("nan"))
+        counted.append(int(guard.in_a_row))
+    assert counted == [0, 0, 0, 1, 2, 3] and int(guard.skipped) == 6
+
+
+def test_momentum_of_fused_sgd_is_defined_when_the_first_step_is_left_out():
+    model, guard = model_and_guard("fused sgd")
+    begin_momentum(guard.optimizer)
+    assert all(state["momentum_buffer"].eq(0).all() for state in guard.optimizer.state.values())
+    step(model, guard, bad=float("nan"))
+    expected, other = model_and_guard("sgd")
+    for _ in range(2):
+        step(model, guard), step(expected, other)
+    for p, q in zip(model.parameters(), expected.parameters()):
+        torch.testing.assert_close(p, q)
+    states = [x.optimizer.state_dict()["state"] for x in (guard, other)]
+    assert len(states[0]) == len(states[1]) == 4
+    for i in states[1]:
+        torch.testing.assert_close(states[0][i]["momentum_buffer"], states[1][i]["momentum_buffer"])
+
+
 def test_statistics_of_a_bad_batch_are_put_back():
     model, guard = model_and_guard("sgd")
     norm = model[1]
-    step(model, guard)
-    norm.running_mean.fill_(2)
+    norm.running_mean = torch.full((2,), 2.0)  # another tensor than the one that the guard first saw
     guard.keep_buffers()
     norm.running_mean.fill_(3)
     norm.running_var.fill_(float("nan"))

@@ -19,14 +19,21 @@ FORK = multiprocessing.get_context("fork")
 def short_grace(monkeypatch):
     monkeypatch.setattr(supervisor, "GRACE_SECONDS", 1.0)
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(supervisor, "REQUEUE_SECONDS", 4.0)
 
 
-def work(seconds, sender=None, code=0):
+def work(seconds, sender=None, code=0, message="error: after {} s"):
     """Body of a process: sleep, send a report if given a pipe, and exit."""
     time.sleep(seconds)
     if sender is not None:
-        sender.send((time.time(), f"error: after {seconds} s"))
+        sender.send((time.time(), message.format(seconds)))
     sys.exit(code)
+
+
+def break_off(sender):
+    """Send half a report: its length, and less than that."""
+    os.write(sender.fileno(), b"\0\0\0\x10half")
+    kill_itself(signal.SIGKILL)
 
 
 def hang(ready):
@@ -67,6 +74,8 @@ def run(*bodies, then=None):
     with StopSignals() as signals:
         for process in processes.values():
             process.start()
+        for sender in senders:
+            sender.close()
         if then:
             then()
         start = time.monotonic()
@@ -100,6 +109,17 @@ def test_the_first_report_counts():
     assert run(fail(0.5), fail(0.1))[0] == (1, "error: after 0.1 s")
 
 
+def test_a_report_longer_than_the_pipe():
+    message = "error: " + 10**6 * "long"
+    long = (lambda sender: work(0.1, sender, 1, message), (), True)
+    verdict, _, codes = run(long, (work, (0.2,), False))
+    assert verdict == (1, message) and codes == [1, 0]
+
+
+def test_a_report_that_breaks_off():
+    assert run((break_off, (), True), (work, (0.1,), False))[0][0] == 137
+
+
 def test_who_is_killed_counts_before_those_that_lost_it():
     verdict, _, _ = run(fail(0.0), (kill_itself, (signal.SIGKILL,), False))
     assert verdict[0] == 137 and verdict[1].startswith("error: rank 1 was killed by SIGKILL, as the system does")
@@ -131,6 +151,23 @@ def test_a_stop_signal_is_handed_on_and_all_have_time_to_save():
 def test_processes_that_agree_to_stop_by_themselves():
     """The signal came to one of them only, not to this process."""
     assert run((work, (0.1, None, REQUEUE), False), (work, (0.2, None, REQUEUE), False))[0] == (REQUEUE, "")
+
+
+def test_one_that_hangs_when_all_is_saved_does_not_keep_the_others():
+    ready = FORK.Event()
+    verdict, seconds, codes = run(
+        (work, (0.1, None, REQUEUE), False), (hang, (ready,), False), then=lambda: ready.wait(20)
+    )
+    assert verdict == (REQUEUE, "") and codes == [REQUEUE, -signal.SIGKILL]
+    assert 4.5 < seconds < 12  # and the grace period
+
+
+def test_a_stop_signal_when_the_run_is_complete():
+    def stop():
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run((work, (0.5,), False), (work, (0.7,), False), then=stop)[0] == (0, "")
 
 
 def test_a_stop_signal_before_they_listen_to_it():

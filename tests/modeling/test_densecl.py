@@ -173,6 +173,14 @@ def test_the_queue_keeps_the_newest_of_more_keys_than_places():
     assert rows(queue) == ([8, 9, 7], 2)
 
 
+def test_the_queue_leaves_out_keys_of_a_bad_batch():
+    queue = KeyQueue(3, 2)
+    queue.vectors.copy_(torch.tensor([[-1.0, 0], [-2, 0], [-3, 0]]))
+    nan = float("nan")
+    queue.push(torch.tensor([[1.0, nan], [2, 0]]))
+    assert queue.vectors.tolist() == [[-1, 0], [2, 0], [-3, 0]] and queue.position == 2
+
+
 def test_queues_start_alike_in_every_process():
     torch.manual_seed(1)
     first = KeyQueue(6, 4).vectors

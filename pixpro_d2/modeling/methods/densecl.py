@@ -50,10 +50,14 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys):
-        """Replace the oldest vectors by ``keys`` (M, C), the oldest of which comes first."""
+        """Replace the oldest vectors by ``keys`` (M, C), the oldest of which comes first.
+
+        One that is not finite, out of a bad batch, leaves the vector whose turn it is.
+        """
         size = len(self.vectors)
         keys = keys[-size:]
         rows = (self.position + torch.arange(len(keys), device=keys.device)) % size
+        keys = torch.where(keys.isfinite().all(dim=1, keepdim=True), keys, self.vectors[rows])
         # Not in place: the loss that was computed with the vectors still needs them for its gradient.
         self.vectors = self.vectors.index_copy(0, rows, keys)
         self.position = (self.position + len(keys)) % size
