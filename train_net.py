@@ -13,7 +13,7 @@ import sys
 
 from pixpro_d2.engine import Trainer, argument_parser, launch, setup
 from pixpro_d2.engine.dry_run import dry_run
-from pixpro_d2.errors import UsageError
+from pixpro_d2.errors import ONE_SENTENCE
 
 
 def main(args):
@@ -27,7 +27,7 @@ def main(args):
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
-    except (UsageError, FloatingPointError) as error:
+    except ONE_SENTENCE as error:
         sys.exit(f"error: {error}")
 
 

@@ -13,6 +13,10 @@ class UsageError(ValueError):
         super().__init__(message.rpartition("UsageError: ")[2].strip())
 
 
+# What the launcher prints the message of, without a traceback.
+ONE_SENTENCE = (UsageError, FloatingPointError)
+
+
 def check_choice(key, value, choices):
     """Raise a UsageError unless ``value`` of config key ``key`` is one of ``choices``."""
     if value not in choices:

@@ -130,6 +130,7 @@ class ViewLoader:
             return
         self.unreadable.add(file_name)
         self._news.add(file_name)
+        message = message.encode(errors="backslashreplace").decode()  # a name need not be UTF-8, what is printed must
         logger.warning(f"Skipped an unreadable image ({len(self.unreadable)} so far): {message}")
         self._check(message)
 

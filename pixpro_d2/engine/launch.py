@@ -107,5 +107,7 @@ def _run_process(local_rank, main, args, group, senders):
 
 def _report(sender, message):
     # At once, since the others notice only when the connections to this process close.
-    sender.send((time.time(), message[-MAX_REPORT:]))
+    if len(message) > MAX_REPORT:
+        message = f"{message[: MAX_REPORT // 2]}\n[...]\n{message[-MAX_REPORT // 2 :]}"
+    sender.send((time.time(), message))
     sys.exit(1)

@@ -1,11 +1,12 @@
 """The trainer of pre-training and of every downstream task."""
 
 import itertools
+import logging
 import weakref
 
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultTrainer, hooks
+from detectron2.engine import DefaultTrainer, hooks, train_loop
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
@@ -17,7 +18,7 @@ from ..config import is_pretraining
 from ..data.build import build_test_loader, build_train_loader
 from ..data.loader import ViewLoader, build_view_loader
 from ..data.workers import explaining_workers
-from ..errors import UsageError
+from ..errors import ONE_SENTENCE, UsageError
 from ..evaluation.build import build_evaluator, check_test_sets
 from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..modeling.freeze import freeze_trunk
@@ -69,6 +70,10 @@ class Trainer(DefaultTrainer):
         """As detectron2's; when asked to stop by a signal, saves a checkpoint and exits with the code REQUEUE."""
         with self._signals, explaining_workers(), progress_line(self, self.cfg.SOLVER.IMS_PER_BATCH):
             return super().train()
+
+    def run_step(self):
+        with explaining_workers():  # here too, within what detectron2 logs errors of
+            super().run_step()
 
     def _reads_losses(self, iteration):
         """Read the losses when they are written, before a checkpoint or an evaluation, and to hear who is to stop.
@@ -230,6 +235,17 @@ def wrap_ddp(cfg, model):
     # A detector's graph changes with what it proposes; that of two views never does.
     options["static_graph"] = is_pretraining(cfg) and not unused and cfg.SOLVER.ACCUMULATION_STEPS == 1
     return create_ddp_model(model, **options)
+
+
+def _in_one_sentence(record):
+    """detectron2 logs what ends a training with its traceback; an error that says itself what to do needs none."""
+    error = record.exc_info and record.exc_info[1]
+    if isinstance(error, ONE_SENTENCE):
+        record.msg, record.exc_info = f"Training ended: {error}", None
+    return True
+
+
+logging.getLogger(train_loop.__name__).addFilter(_in_one_sentence)
 
 
 # meta-architecture -> (node below MODEL with its NUM_CLASSES, where the data set's metadata list the classes)
