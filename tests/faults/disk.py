@@ -4,9 +4,7 @@ import ctypes
 import os
 import resource
 import shutil
-from contextlib import contextmanager
 
-from .commands import here
 from .killing import resume
 from .registry import NOTHING, fault
 from .runs import assert_same, numbered, resumed_after
@@ -15,25 +13,18 @@ LATEST, BEFORE = numbered(23), 19  # of the runs that are cut off: the last chec
 STEPS = f"{NOTHING}; {23 - BEFORE} more steps are repeated"
 
 
-@contextmanager
-def file_size_limit(size):
-    """Context in which a file of this process cannot grow beyond ``size`` bytes, as on a full disk."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former)
-
-
 @fault("disk full while saving", "RLIMIT_FSIZE at 3/4 of a checkpoint's size", quick=True)
 def full(runs):
     folder = runs.cut_off(23)
-    with file_size_limit((folder / LATEST).stat().st_size * 3 // 4):
-        error = here("--resume", *runs.pretraining(), "OUTPUT_DIR", folder).error()
+    size = (folder / LATEST).stat().st_size * 3 // 4
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    error = runs.train("--resume", *runs.pretraining(), "OUTPUT_DIR", folder, preexec_fn=limit).error()
     assert f"{numbered(27)} could not be saved" in error and f"{LATEST}, is whole" in error and "GB" in error, error
     assert not (folder / numbered(27)).exists() and not any(folder.glob("*.tmp"))
-    later = resume(runs.pretraining(), folder, runs.straight)
+    later = resume(runs, runs.pretraining(), folder, runs.straight)
     return f"one sentence says how much room it takes, exit code 1; with room {later}", NOTHING
 
 
@@ -45,7 +36,7 @@ def read_only(runs):
     def give_up_override():
         ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE: what root has
 
-    ended = runs.start(*runs.pretraining(), "OUTPUT_DIR", folder, preexec_fn=give_up_override).end()
+    ended = runs.train(*runs.pretraining(), "OUTPUT_DIR", folder, preexec_fn=give_up_override)
     assert str(folder) in ended.error() and "ermission denied" in ended.error(), ended
     return "one sentence before the first step, exit code 1", NOTHING
 
@@ -54,7 +45,7 @@ def read_only(runs):
 def no_folder(runs):
     path = runs.new()
     path.write_text("notes")
-    assert str(path) in here(*runs.pretraining(), "OUTPUT_DIR", path).error()
+    assert str(path) in runs.train(*runs.pretraining(), "OUTPUT_DIR", path).error()
     assert path.read_text() == "notes"
     return "one sentence before the first step, exit code 1", NOTHING
 
@@ -91,7 +82,7 @@ def flip_bit(path):
 def falls_back(runs, damage):
     folder = runs.cut_off(23)
     damage(folder / LATEST)
-    ended = here("--resume", *runs.pretraining(), "OUTPUT_DIR", folder)
+    ended = runs.train("--resume", *runs.pretraining(), "OUTPUT_DIR", folder)
     assert resumed_after(ended) == BEFORE, ended
     assert LATEST in ended.output and f"resuming from {folder / numbered(BEFORE)} instead" in ended.output, ended
     assert_same(folder, runs.straight)
@@ -127,14 +118,14 @@ def missing(runs):
 def mark_gone(runs):
     folder = runs.cut_off(23)
     (folder / "last_checkpoint").unlink()
-    return resume(runs.pretraining(), folder, runs.straight), NOTHING
+    return resume(runs, runs.pretraining(), folder, runs.straight), NOTHING
 
 
 @fault("last_checkpoint empty", "truncated to nothing", quick=True)
 def mark_empty(runs):
     folder = runs.cut_off(23)
     empty(folder / "last_checkpoint")
-    return resume(runs.pretraining(), folder, runs.straight), NOTHING
+    return resume(runs, runs.pretraining(), folder, runs.straight), NOTHING
 
 
 @fault("all checkpoints damaged", "each truncated to half its size", quick=True)
@@ -142,7 +133,7 @@ def all_damaged(runs):
     folder = runs.cut_off(23)
     for path in folder.glob("*.pth"):
         truncate(path)
-    error = here("--resume", *runs.pretraining(), "OUTPUT_DIR", folder).error()
+    error = runs.train("--resume", *runs.pretraining(), "OUTPUT_DIR", folder).error()
     assert "can be resumed from" in error and str(folder) in error, error
     assert not (folder / "model_final.pth").exists()
     return "one sentence, exit code 1; no run from scratch over what may be saved yet", NOTHING
@@ -152,15 +143,25 @@ def all_damaged(runs):
 def other_model(runs):
     folder = runs.cut_off(23)
     words = [*runs.pretraining(), "MODEL.PIXPRO.PROJECTOR.HIDDEN_DIM", 24]
-    error = here("--resume", *words, "OUTPUT_DIR", folder).error()
+    error = runs.train("--resume", *words, "OUTPUT_DIR", folder).error()
     assert LATEST in error and "does not fit this config" in error, error
     return "one sentence that names the first tensor that differs, exit code 1", NOTHING
+
+
+@fault("started anew over checkpoints", "the same command without --resume, in the same OUTPUT_DIR", quick=True)
+def started_anew(runs):
+    folder = runs.cut_off(23)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    error = runs.train(*runs.pretraining(), "OUTPUT_DIR", folder).error()
+    assert str(folder) in error and "--resume" in error, error
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    return "refused in one sentence, exit code 1; no file is changed or added", NOTHING
 
 
 @fault("half-written checkpoint left over", "model_0000027.pth.tmp of random bytes beside the others", quick=True)
 def left_over(runs):
     folder = runs.cut_off(23)
     (folder / f"{numbered(27)}.tmp").write_bytes(os.urandom(10_000))
-    happened = resume(runs.pretraining(), folder, runs.straight)
+    happened = resume(runs, runs.pretraining(), folder, runs.straight)
     assert not any(folder.glob("*.tmp"))
     return f"removed at the next save; {happened}", NOTHING

@@ -1,16 +1,13 @@
 """Images that are damaged, vanish, or are too much, and the workers that read them."""
 
-import multiprocessing
 import os
+import signal
 import time
 import zipfile
 
-from detectron2.data import DatasetCatalog
 from PIL import Image
 
-from pixpro_d2.data.datasets.imagenet import load_imagenet
-
-from .commands import here, meanwhile
+from .commands import children, meanwhile
 from .killing import REPEATED, resume
 from .registry import NOTHING, fault
 from .runs import assert_same
@@ -19,9 +16,9 @@ from .runs import assert_same
 SHORT = ["SOLVER.MAX_ITER", 12, "SOLVER.CHECKPOINT_PERIOD", 100, "SOLVER.METRICS_PERIOD", 4]
 
 
-def trains(words, folder, skipped):
+def trains(runs, words, folder, skipped, **options):
     """Train to the end, and check the number of images that are skipped; returns what was logged."""
-    ended = here(*words, "DATALOADER.MAX_UNREADABLE", 0.3, "OUTPUT_DIR", folder)
+    ended = runs.train(*words, "DATALOADER.MAX_UNREADABLE", 0.3, "OUTPUT_DIR", folder, **options)
     assert ended.code == 0 and (folder / "model_final.pth").is_file(), ended
     assert ended.output.count("Skipped an unreadable image") == skipped, ended
     return ended.output
@@ -33,7 +30,7 @@ def unreadable(runs):
     os.truncate(files[0], files[0].stat().st_size // 2)
     os.truncate(files[1], 0)
     files[2].write_text("no image")
-    output = trains([*runs.pretraining(folder), *SHORT], runs.new(), skipped=3)
+    output = trains(runs, [*runs.pretraining(folder), *SHORT], runs.new(), skipped=3)
     assert all(str(path) in output for path in files[:3])
     return "each is named once and replaced by the next readable one; the run ends", "3 of 14 images"
 
@@ -43,7 +40,7 @@ def too_many(runs):
     folder, files = runs.images()
     for path in files:
         os.truncate(path, 100)
-    error = here(*runs.pretraining(folder), "OUTPUT_DIR", runs.new()).error()
+    error = runs.train(*runs.pretraining(folder), "OUTPUT_DIR", runs.new()).error()
     assert "unreadable" in error and str(folder) in error, error
     return "one sentence with the share and the last file, exit code 1", NOTHING
 
@@ -52,7 +49,7 @@ def too_many(runs):
 def vanishing(runs):
     (folder, files), out = runs.images(), runs.new()
     with meanwhile((out / "last_checkpoint").is_file, files[0].unlink):
-        trains(runs.pretraining(folder), out, skipped=1)
+        trains(runs, runs.pretraining(folder), out, skipped=1)
     return "skipped with a warning; the run ends", "1 of 14 images"
 
 
@@ -67,7 +64,7 @@ def away(runs):
         os.rename(elsewhere, folder)
 
     with meanwhile((out / "last_checkpoint").is_file, go_and_come_back):
-        output = trains(runs.pretraining(folder), out, skipped=0)
+        output = trains(runs, runs.pretraining(folder), out, skipped=0)
     assert "trying again in" in output
     assert_same(out, runs.straight)
     return "tried again until it was back; bit-identical", f"{NOTHING} but the second"
@@ -78,24 +75,24 @@ def gone(runs):
     (folder, _), out = runs.images(), runs.new()
     words = [*runs.pretraining(folder), "DATALOADER.RETRY_SECONDS", 1.0]
     with meanwhile((out / "last_checkpoint").is_file, lambda: os.rename(folder, folder.with_name("gone"))):
-        error = here(*words, "OUTPUT_DIR", out).error()
+        error = runs.train(*words, "OUTPUT_DIR", out).error()
     assert "unreadable" in error and str(folder) in error, error
     os.rename(folder.with_name("gone"), folder)
-    return f"one sentence, exit code 1; when it is back, {resume(words, out, runs.straight)}", REPEATED
+    return f"one sentence, exit code 1; when it is back, {resume(runs, words, out, runs.straight)}", REPEATED
 
 
 def zipped(runs, damage):
-    """Name of a data set of the images in a zip file, on which ``damage`` was called."""
-    root = runs.new("imagenet")
-    root.mkdir()
+    """Arguments and environment of a training on the images in a zip file, on which ``damage`` was called."""
+    folder = runs.new("datasets")
+    root = folder / "imagenet"
+    root.mkdir(parents=True)
     files = sorted((runs.scenes / "JPEGImages").iterdir())
     with zipfile.ZipFile(root / "train.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in files:
             archive.write(path, f"n0/{path.name}")
     (root / "train_map.txt").write_text("".join(f"n0/{path.name}\t0\n" for path in files))
     damage(root / "train.zip")
-    DatasetCatalog.register(root.name, lambda: load_imagenet(str(root), "train")[0])
-    return ["DATASETS.TRAIN", f"('{root.name}',)"]
+    return [*runs.pretraining(), "DATASETS.TRAIN", "('imagenet_train',)"], {"DETECTRON2_DATASETS": str(folder)}
 
 
 def _damage_member(path):
@@ -108,15 +105,16 @@ def _damage_member(path):
 
 @fault("zip with a bad member", "a byte changed in the middle of one of 14", quick=True)
 def bad_member(runs):
-    output = trains([*runs.pretraining(), *zipped(runs, _damage_member), *SHORT], runs.new(), skipped=1)
+    words, env = zipped(runs, _damage_member)
+    output = trains(runs, [*words, *SHORT], runs.new(), skipped=1, env=env)
     assert "train.zip@/n0/000005.jpg" in output
     return "the member is named and skipped; the run ends", "1 of 14 images"
 
 
-@fault("zip cut off", "truncated to half its size", quick=True)
+@fault("zip cut off", "truncated to half its size")
 def cut_off_zip(runs):
-    words = zipped(runs, lambda path: os.truncate(path, path.stat().st_size // 2))
-    error = here(*runs.pretraining(), *words, "OUTPUT_DIR", runs.new()).error()
+    words, env = zipped(runs, lambda path: os.truncate(path, path.stat().st_size // 2))
+    error = runs.train(*words, "OUTPUT_DIR", runs.new(), env=env).error()
     assert "train.zip" in error and "not a zip file" in error, error
     return "one sentence that names the archive, exit code 1", NOTHING
 
@@ -129,7 +127,7 @@ def odd_names(runs):
     broken = os.path.join(os.fsencode(folder), b"\xff\xfe.jpg")
     os.rename(files[3], broken)
     os.truncate(broken, 10)
-    trains([*runs.pretraining(folder), *SHORT], runs.new(), skipped=1)
+    trains(runs, [*runs.pretraining(folder), *SHORT], runs.new(), skipped=1)
     return "read like all others; the unreadable one is named and skipped", "1 of 14 images"
 
 
@@ -138,7 +136,7 @@ def bomb(runs):
     folder, files = runs.images()
     Image.new("1", (30_000, 30_000)).save(files[0].with_suffix(".png"))
     assert files[0].with_suffix(".png").stat().st_size < 200_000
-    output = trains([*runs.pretraining(folder), *SHORT], runs.new(), skipped=1)
+    output = trains(runs, [*runs.pretraining(folder), *SHORT], runs.new(), skipped=1)
     assert "DATALOADER.MAX_IMAGE_PIXELS" in output
     return "refused by its header and skipped", "1 of 15 images"
 
@@ -147,7 +145,7 @@ def bomb(runs):
 def too_large(runs):
     folder, files = runs.images()
     Image.new("RGB", (200, 200)).save(files[0])
-    trains([*runs.pretraining(folder), *SHORT, "DATALOADER.MAX_IMAGE_PIXELS", 10_000], runs.new(), skipped=1)
+    trains(runs, [*runs.pretraining(folder), *SHORT, "DATALOADER.MAX_IMAGE_PIXELS", 10_000], runs.new(), skipped=1)
     return "refused by its header and skipped", "1 of 14 images"
 
 
@@ -155,12 +153,10 @@ def too_large(runs):
 def worker(runs):
     out = runs.new()
     words = [*runs.pretraining(), "DATALOADER.NUM_WORKERS", 1]
-
-    def kill():
-        (process,) = multiprocessing.active_children()
-        process.kill()
-
-    with meanwhile((out / "last_checkpoint").is_file, kill):
-        error = here(*words, "OUTPUT_DIR", out).error()
+    command = runs.start(*words, "OUTPUT_DIR", out)
+    command.when((out / "last_checkpoint").is_file)
+    (pid,) = children(command.pid)
+    os.kill(pid, signal.SIGKILL)
+    error = command.end().error()
     assert "lower DATALOADER.NUM_WORKERS" in error and "Killed" in error, error
-    return f"one sentence with the remedy, exit code 1; {resume(words, out, runs.straight)}", REPEATED
+    return f"one sentence with the remedy, exit code 1; {resume(runs, words, out, runs.straight)}", REPEATED

@@ -1,4 +1,7 @@
-"""train_net.py with a fault in its model, in its processes too: what INJECT names, at iteration AT in RANK_OF_FAULT."""
+"""train_net.py with a fault in it, in its processes too: what INJECT names, at iteration AT in process RANK_OF_FAULT.
+
+AT is empty for all iterations, RANK_OF_FAULT for all processes.
+"""
 
 import os
 import signal
@@ -10,7 +13,10 @@ import torch
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
+from pixpro_d2.engine.step_guard import StepGuard
 from pixpro_d2.modeling.pixpro import PixPro
+
+PROGRAM = "tests/faults/injected.py"
 
 _forward = PixPro.forward
 
@@ -28,9 +34,34 @@ def nan_gradients(model, batch):
     return losses
 
 
+def nan_batch(model, batch):
+    """Images that are NaN, and with them all that is computed: features, keys, statistics of norms."""
+    return _forward(model, {**batch, "views": torch.full_like(batch["views"], float("nan"), dtype=torch.float32)})
+
+
+def leave_out(model, batch):
+    """No fault: an iteration whose step the optimiser is not asked for, and which changes no floating-point buffer."""
+    before = {name: value.clone() for name, value in model.named_buffers() if value.is_floating_point()}
+    step = StepGuard.step
+
+    def pass_over(*args):
+        StepGuard.step = step
+        for name, value in model.named_buffers():
+            if name in before:
+                value.copy_(before[name])
+
+    StepGuard.step = pass_over
+    return _forward(model, batch)
+
+
 def fail(model, batch):
     """An exception."""
     raise ArithmeticError("injected")
+
+
+def fail_at_length(model, batch):
+    """An exception with more to say than a pipe holds."""
+    raise ArithmeticError(200_000 * "x" + " injected")
 
 
 def collapse(model, batch):
@@ -40,9 +71,6 @@ def collapse(model, batch):
             layer.weight.data.zero_()
             layer.bias.data.fill_(1.0)
     return _forward(model, batch)
-
-
-INJECTIONS = {"nan": nan, "nan gradients": nan_gradients, "raise": fail, "collapse": collapse}
 
 
 def record(model, batch):
@@ -55,15 +83,33 @@ def record(model, batch):
     return _forward(model, batch)
 
 
-def injected(name, at=None, rank=0):
-    """Context in which the model is faulty, at iteration ``at`` (None: at all) of process ``rank``."""
+INJECTIONS = {
+    "nan": nan,
+    "nan gradients": nan_gradients,
+    "nan batch": nan_batch,
+    "leave out": leave_out,
+    "raise": fail,
+    "raise at length": fail_at_length,
+    "collapse": collapse,
+    "record": record,
+}
+
+
+def injected(name, at=None, rank=None):
+    """Context in which the model is faulty, at iteration ``at`` (None: at all) of process ``rank`` (None: of all)."""
     faulty = INJECTIONS[name]
 
     def forward(model, batch):
-        hit = comm.get_rank() == rank and at in (None, get_event_storage().iter)
+        hit = model.training and rank in (None, comm.get_rank()) and at in (None, get_event_storage().iter)
         return (faulty if hit else _forward)(model, batch)
 
     return mock.patch.object(PixPro, "forward", forward)
+
+
+def variables(name, at=None, rank=None):
+    """The environment in which this program does as in the context of :func:`injected`."""
+    at, rank = ("" if value is None else str(value) for value in (at, rank))
+    return {"INJECT": name, "AT": at, "RANK_OF_FAULT": rank}
 
 
 if __name__ in ("__main__", "__mp_main__"):  # the second in the processes that it starts
@@ -71,9 +117,7 @@ if __name__ in ("__main__", "__mp_main__"):  # the second in the processes that 
     import train_net
     from pixpro_d2.engine import argument_parser, launch
 
-    if os.environ["INJECT"] == "record":
-        PixPro.forward = record
-    else:
-        injected(os.environ["INJECT"], int(os.environ["AT"]), int(os.environ["RANK_OF_FAULT"])).start()
+    at, rank = (int(os.environ[name]) if os.environ[name] else None for name in ("AT", "RANK_OF_FAULT"))
+    injected(os.environ["INJECT"], at, rank).start()
     if __name__ == "__main__":
         launch(train_net.main, argument_parser().parse_args())

@@ -5,7 +5,6 @@ import signal
 
 from pixpro_d2.stop_signals import REQUEUE
 
-from .commands import here
 from .registry import NOTHING, fault
 from .runs import LAST, assert_same, numbered, resumed_after
 
@@ -14,34 +13,34 @@ REPEATED = f"{NOTHING}; the steps since the checkpoint are repeated"
 LARGE = ["MODEL.PIXPRO.PROJECTOR.HIDDEN_DIM", 2048, "MODEL.PIXPRO.PROJECTOR.OUT_DIM", 512]
 
 
-def resume(words, folder, expected):
-    """Resume a run in this process, and check that it ends as the one in ``expected`` did; tells where it went on."""
-    after = resumed_after(here("--resume", *words, "OUTPUT_DIR", folder))
+def resume(runs, words, folder, expected):
+    """Resume a run, and check that it ends as the one in ``expected`` did; tells where it went on."""
+    after = resumed_after(runs.train("--resume", *words, "OUTPUT_DIR", folder))
     assert_same(folder, expected)
     return f"resumed after iteration {after} of {LAST}, bit-identical"
 
 
-@fault("killed while training", "SIGKILL to the training process, which has a data worker", quick=True)
+@fault("killed while training", "SIGKILL to the process, which has a data worker", quick=True)
 def killed(runs):
     folder = runs.new()
     command = runs.start(*runs.pretraining(), "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", folder)
     command.when((folder / numbered(7)).is_file)
     os.kill(command.pid, signal.SIGKILL)
     assert command.end().code == -signal.SIGKILL and not (folder / "model_final.pth").exists()
-    return f"workers ended too; {resume(runs.pretraining(), folder, runs.straight)}", REPEATED
+    return f"workers ended too; {resume(runs, runs.pretraining(), folder, runs.straight)}", REPEATED
 
 
 @fault("killed while saving", "SIGKILL as soon as model_*.pth.tmp is there")
 def killed_while_saving(runs):
     words, folder, straight = [*runs.pretraining(), *LARGE], runs.new(), runs.new("straight")
-    assert here(*words, "OUTPUT_DIR", straight).code == 0
+    assert runs.train(*words, "OUTPUT_DIR", straight).code == 0
     command = runs.start(*words, "OUTPUT_DIR", folder)
     command.when((folder / numbered(7)).is_file)
     command.when(lambda: any(folder.glob("*.pth.tmp")))
     os.kill(command.pid, signal.SIGKILL)
     command.end()
     assert any(folder.glob("*.pth.tmp")), "killed too late"
-    happened = resume(words, folder, straight)
+    happened = resume(runs, words, folder, straight)
     assert not any(folder.glob("*.tmp"))
     return f"half a file left, not taken, removed at the next save; {happened}", REPEATED
 
@@ -53,7 +52,7 @@ def killed_while_evaluating(runs):
     command.when(lambda: "Start inference" in command.output())
     os.kill(command.pid, signal.SIGKILL)
     assert command.end().code == -signal.SIGKILL
-    return resume(runs.detection(), folder, runs.straight_detector), REPEATED
+    return resume(runs, runs.detection(), folder, runs.straight_detector), REPEATED
 
 
 def stopped(runs, name, kill, workers, *launch):
@@ -72,24 +71,40 @@ def stopped(runs, name, kill, workers, *launch):
 @fault("pre-empted (SIGTERM)", "SIGTERM to the training process", quick=True)
 def terminated(runs):
     folder = stopped(runs, "SIGTERM", os.kill, 0)
-    return f"saved at once, exit code {REQUEUE}; {resume(runs.pretraining(), folder, runs.straight)}", NOTHING
+    return f"saved at once, exit code {REQUEUE}; {resume(runs, runs.pretraining(), folder, runs.straight)}", NOTHING
+
+
+@fault("pre-empted before training has begun", "SIGTERM as soon as there is a log")
+def terminated_early(runs):
+    folder = runs.new()
+    command = runs.start(*runs.pretraining(), "OUTPUT_DIR", folder)
+    command.when((folder / "log.txt").is_file)
+    os.kill(command.pid, signal.SIGTERM)
+    assert "Starting training" not in command.output(), "too late"
+    ended = command.end()
+    assert ended.code == REQUEUE and "Traceback" not in ended.output, ended
+    assert runs.train("--resume", *runs.pretraining(), "OUTPUT_DIR", folder).code == 0
+    assert_same(folder, runs.straight)
+    return f"exit code {REQUEUE}; the same command with --resume gives the same bits", NOTHING
 
 
 @fault("time limit near (SIGUSR1)", "SIGUSR1 to the training process and its two data workers, as SLURM does")
 def signalled(runs):
     folder = stopped(runs, "SIGUSR1", os.killpg, 2)
-    later = resume(runs.pretraining(), folder, runs.straight)
+    later = resume(runs, runs.pretraining(), folder, runs.straight)
     return f"workers served on until it had saved, exit code {REQUEUE}; {later}", NOTHING
 
 
 @fault("interrupted by hand", "SIGINT (Ctrl-C) to the training process and its data worker")
 def interrupted(runs):
     folder = runs.new()
-    command = runs.start(*runs.pretraining(), "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", folder)
+    words = [*runs.pretraining(), "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", folder]
+    # What runs in the background of a shell ignores SIGINT, and so would this process.
+    command = runs.start(*words, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     command.when((folder / numbered(7)).is_file)
     os.killpg(command.pid, signal.SIGINT)
     assert command.end().code not in (0, REQUEUE) and not (folder / "model_final.pth").exists()
-    return resume(runs.pretraining(), folder, runs.straight), REPEATED
+    return resume(runs, runs.pretraining(), folder, runs.straight), REPEATED
 
 
 @fault("killed, with another number of workers at resume", "SIGKILL with 1 worker, then --resume with 2")
@@ -99,7 +114,13 @@ def other_workers(runs):
     command.when((folder / numbered(7)).is_file)
     os.kill(command.pid, signal.SIGKILL)
     command.end()
-    return resume([*runs.pretraining(), "DATALOADER.NUM_WORKERS", 2], folder, runs.straight), REPEATED
+    return resume(runs, [*runs.pretraining(), "DATALOADER.NUM_WORKERS", 2], folder, runs.straight), REPEATED
+
+
+def seed_of(folder):
+    """The seed that a run has written into its config."""
+    written = (folder / "config.yaml").read_text()
+    return int(next(line for line in written.splitlines() if line.startswith("SEED: ")).split()[1])
 
 
 @fault("killed, of a run whose seed was drawn", "SEED -1, SIGKILL, --resume, against a run with the drawn seed")
@@ -109,7 +130,20 @@ def drawn_seed(runs):
     command.when((folder / numbered(7)).is_file)
     os.kill(command.pid, signal.SIGKILL)
     command.end()
-    written = (folder / "config.yaml").read_text()
-    seed = int(next(line for line in written.splitlines() if line.startswith("SEED: ")).split()[1])
-    assert here(*words, "SEED", seed, "OUTPUT_DIR", straight).code == 0
-    return f"seed {seed} kept; {resume(words, folder, straight)}", REPEATED
+    seed = seed_of(folder)
+    assert runs.train(*words, "SEED", seed, "OUTPUT_DIR", straight).code == 0
+    return f"seed {seed} kept; {resume(runs, words, folder, straight)}", REPEATED
+
+
+@fault("evaluated before it is resumed", "a detector without SEED: SIGKILL, --eval-only in its folder, --resume")
+def evaluated_between(runs):
+    words, folder, straight = [*runs.detection(), "SEED", -1], runs.new(), runs.new("straight")
+    command = runs.start(*words, "OUTPUT_DIR", folder)
+    command.when((folder / numbered(7)).is_file)
+    os.kill(command.pid, signal.SIGKILL)
+    command.end()
+    seed = seed_of(folder)
+    evaluated = runs.train("--eval-only", *words, "MODEL.WEIGHTS", folder / numbered(7), "OUTPUT_DIR", folder)
+    assert evaluated.code == 0, evaluated
+    assert runs.train(*words, "SEED", seed, "OUTPUT_DIR", straight).code == 0
+    return f"the drawn seed is kept; {resume(runs, words, folder, straight)}", REPEATED

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from .commands import children
 
-SETTLED = 0.2  # share of a run after which its memory no longer grows by what is allocated once
+SETTLED = 0.5  # share of a run after which its memory no longer grows by what is allocated once
 
 
 class MemorySampler(threading.Thread):
@@ -53,8 +53,11 @@ def _children(pid):
 
 def slope(samples, seconds_per_iteration):
     """Growth of the process and of its children, in MB per 1000 iterations, by least squares once they have settled."""
-    times, *sizes = np.array(samples[int(SETTLED * len(samples)) :]).T
-    return [1000 * seconds_per_iteration * np.polyfit(times, size, 1)[0] if len(times) > 2 else 0.0 for size in sizes]
+    settled = samples[int(SETTLED * len(samples)) :]
+    if len(settled) < 3:
+        return [0.0, 0.0]
+    times, *sizes = np.array(settled).T
+    return [1000 * seconds_per_iteration * float(np.polyfit(times, size, 1)[0]) for size in sizes]
 
 
 def draw(path, straight, disturbed, kills):

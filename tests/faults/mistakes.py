@@ -3,7 +3,6 @@
 import os
 import shutil
 
-from .commands import here
 from .registry import NOTHING, fault
 
 SENTENCE = "one sentence, exit code 1, before the first step"
@@ -11,7 +10,7 @@ SENTENCE = "one sentence, exit code 1, before the first step"
 
 def refused(runs, *opts, words=None):
     out = runs.new()
-    error = here(*(words or runs.pretraining()), *opts, "OUTPUT_DIR", out).error()
+    error = runs.train(*(words or runs.pretraining()), *opts, "OUTPUT_DIR", out).error()
     assert not (out / "model_final.pth").exists()
     return error
 
@@ -41,7 +40,7 @@ IMPOSSIBLE = {
 }
 
 
-@fault("impossible config values", ", ".join(f"{key} {value}" for key, value in IMPOSSIBLE.items()), quick=True)
+@fault("impossible config values", f"{len(IMPOSSIBLE)}, such as SOLVER.IMS_PER_BATCH 0", quick=True)
 def impossible(runs):
     wrong = [key for key, value in IMPOSSIBLE.items() if key.rpartition(".")[2] not in _said(runs, key, value)]
     assert not wrong, wrong
@@ -59,7 +58,7 @@ def _said(runs, key, value):
 def cut_off_config(runs):
     path = runs.new("config.yaml")
     path.write_text('MODEL:\n  WEIGHTS: "model')
-    assert str(path) in here("--config-file", path).error()
+    assert str(path) in runs.train("--config-file", path).error()
     return SENTENCE, NOTHING
 
 

@@ -11,11 +11,11 @@ from pixpro_d2.stop_signals import REQUEUE
 
 from .commands import children
 from .killing import REPEATED, stopped
+from .numerics import HAPPENED, LOST, assert_left_out
 from .registry import NOTHING, fault
 from .runs import LAST, assert_same, numbered, resumed_after
 
 PAIR = ["--num-gpus", 2]
-INJECTED = "tests/faults/injected.py"
 BOUND_SECONDS = 60  # from the death of one process to the end of the run
 
 
@@ -30,16 +30,6 @@ def start_pair(runs, folder, **options):
     return runs.start(*PAIR, *runs.pretraining(), "OUTPUT_DIR", folder, **options)
 
 
-def ranks(command):
-    """Pids of the processes that a launcher has started, but for Python's resource tracker."""
-    found = []
-    for pid in children(command.pid):
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            if b"spawn_main" in file.read():
-                found.append(pid)
-    return found
-
-
 @fault("pre-empted, of two processes", "SIGTERM to the launcher")
 def terminated_launcher(runs):
     folder = stopped(runs, "SIGTERM", os.kill, 0, *PAIR)
@@ -52,7 +42,7 @@ def killed_rank(runs):
     command = start_pair(runs, folder)
     command.when((folder / numbered(7)).is_file)
     began = time.monotonic()
-    os.kill(ranks(command)[-1], signal.SIGKILL)
+    os.kill(children(command.pid)[-1], signal.SIGKILL)
     ended, seconds = command.end(), time.monotonic() - began
     last = ended.output.rstrip().splitlines()[-1]
     assert ended.code == 128 + signal.SIGKILL and last.startswith("error: rank ") and "SIGKILL" in last, ended
@@ -63,11 +53,23 @@ def killed_rank(runs):
 @fault("one of two processes fails", "an exception in the model of rank 1 in iteration 10")
 def raising_rank(runs):
     folder = runs.new()
-    command = start_pair(runs, folder, program=INJECTED, env={"INJECT": "raise", "AT": "10", "RANK_OF_FAULT": "1"})
+    command = start_pair(runs, folder, inject="raise", at=10, rank=1)
     ended = command.end()
     assert ended.code == 1 and ended.output.count("ArithmeticError: injected") == 1, ended
     assert ended.output.rstrip().endswith("error: rank 1 failed with the exception above."), ended
     return f"its exception is told, once, exit code 1; {resume_pair(runs, folder)}", REPEATED
+
+
+@fault("one of two processes fails at length", "an exception with a message of 200 000 characters", quick=True)
+def verbose_rank(runs):
+    command = start_pair(runs, runs.new(), inject="raise at length", at=10, rank=1)
+    command.when(lambda: "Starting training" in command.output())
+    began = time.monotonic()
+    ended, seconds = command.end(), time.monotonic() - began
+    assert ended.code == 1 and "xxx injected\n" in ended.output, ended.output[-3000:]
+    assert ended.output.rstrip().endswith("error: rank 1 failed with the exception above."), ended.output[-3000:]
+    assert seconds < BOUND_SECONDS
+    return "the end of its message is told, both ended within a minute, exit code 1", NOTHING
 
 
 @fault("launcher killed", "SIGKILL to the parent of two processes")
@@ -95,13 +97,11 @@ def torchrun(runs):
 
 @fault("NaN in one of two processes", "the loss of rank 1 times NaN in iteration 10")
 def nan_rank(runs):
-    folder = runs.new()
-    env = {"INJECT": "nan", "AT": "10", "RANK_OF_FAULT": "1"}
-    ended = start_pair(runs, folder, program=INJECTED, env=env).end()
-    assert ended.code == 0 and "1 of the 2 steps from iteration 10 to 11 were left out" in ended.output, ended
-    weights = torch.load(folder / "model_final.pth", weights_only=True)["model"]
-    assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
-    return "both left the step out, with a warning; the run ended with finite weights", "1 step"
+    folder, reference = runs.new(), runs.new()
+    ended = start_pair(runs, folder, inject="nan", at=10, rank=1).end()
+    assert start_pair(runs, reference, inject="leave out", at=10).end().code == 0
+    assert_left_out(ended, folder, reference)
+    return f"by both processes {HAPPENED}", LOST
 
 
 @fault("resumed with another number of processes", "2 processes until iteration 15, then 1; batches compared")
@@ -110,12 +110,11 @@ def other_processes(runs):
     whole.mkdir()
     parts.mkdir()
     words = [*runs.pretraining(), "OUTPUT_DIR"]
-    record = {"program": INJECTED}
-    alone = runs.start(*words, runs.new(), env={"INJECT": "record", "RECORD": str(whole)}, **record).end()
-    env = {"INJECT": "record", "RECORD": str(parts)}
-    pair = runs.start(*PAIR, *words, folder, env={**env, "STOP_AT": "15"}, **record).end()
+    alone = runs.start(*words, runs.new(), inject="record", env={"RECORD": str(whole)}).end()
+    env = {"RECORD": str(parts)}
+    pair = runs.start(*PAIR, *words, folder, inject="record", env={**env, "STOP_AT": "15"}).end()
     assert alone.code == 0 and pair.code == REQUEUE, (alone, pair)
-    after = resumed_after(runs.start("--resume", *words, folder, env=env, **record).end())
+    after = resumed_after(runs.start("--resume", *words, folder, inject="record", env=env).end())
     assert 14 <= after < LAST
     for iteration in range(LAST + 1):
         (expected,) = _recorded(whole, iteration)

@@ -17,11 +17,12 @@ FAULTS = []
 class Fault:
     """
     Attributes:
-        name, how (str): of the table.
-        quick (bool): within seconds; part of the test suite.
+        theme, name, how (str): of the table; the theme is the name of its module.
+        quick (bool): within seconds, in one process; part of the test suite.
         inject (Callable[[Runs], tuple[str, str]]): asserts what must happen; returns what happened, and what was lost.
     """
 
+    theme: str
     name: str
     how: str
     quick: bool
@@ -42,7 +43,7 @@ def fault(name, how, quick=False):
     """Decorator that registers a function as the fault ``name``."""
 
     def register(inject):
-        FAULTS.append(Fault(name, how, quick, inject))
+        FAULTS.append(Fault(inject.__module__.rpartition(".")[2], name, how, quick, inject))
         return inject
 
     return register
@@ -61,6 +62,8 @@ def try_fault(fault, runs):
     except Exception as error:
         traceback.print_exc()
         happened, lost = f"{type(error).__name__}: {' '.join(str(error).split())[-300:]}", None
+    finally:
+        runs.close()
     return Result(fault, happened, lost, time.monotonic() - began)
 
 

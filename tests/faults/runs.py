@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from configs import TINY, TINY_DETECTOR
 from pixpro_d2.tools.render import render_dataset
 
 from .commands import Command, here
+from .injected import PROGRAM, injected, variables
 
 # A RegNet of four blocks: an iteration takes hundredths of a second, a checkpoint less than a megabyte.
 NETWORK = [
@@ -32,12 +34,15 @@ DETECTION = [
 class Runs:
     """Folders, data and commands for faults; what several of them need is made once."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, in_process=False):
         """
         Args:
             folder (Path): for all that is written.
+            in_process (bool): whether :meth:`train` trains in this process, instead of one of its own.
         """
         self.folder = Path(folder).resolve()
+        self.in_process = in_process
+        self._commands = []
         self._numbers = itertools.count()
 
     def new(self, name="run"):
@@ -83,13 +88,37 @@ class Runs:
 
     def _finished(self, *words):
         folder = self.new("straight")
-        ended = here(*words, "OUTPUT_DIR", folder)
+        ended = self.train(*words, "OUTPUT_DIR", folder)
         assert ended.code == 0 and (folder / "model_final.pth").is_file(), ended
         return folder
 
-    def start(self, *words, **options):
-        """A :class:`Command` with its output in a file below the folder."""
-        return Command(*words, log=self.new("output.txt"), **options)
+    def train(self, *words, inject=None, at=None, **options):
+        """Run train_net.py to its end.
+
+        Args:
+            words: its arguments.
+            inject (str or None): a fault of :mod:`.injected`, in iteration ``at`` (None: in all).
+            options: of a :class:`Command`, which then it is anyway.
+
+        Returns:
+            Ended: how it ended.
+        """
+        if self.in_process and not options:
+            with injected(inject, at) if inject else nullcontext():
+                return here(*words)
+        return self.start(*words, inject=inject, at=at, **options).end()
+
+    def start(self, *words, inject=None, at=None, rank=None, env=(), **options):
+        """A :class:`Command` that writes to a file below the folder; with a fault as in :meth:`train`, in ``rank``."""
+        if inject:
+            options["program"], env = PROGRAM, {**dict(env), **variables(inject, at, rank)}
+        self._commands.append(Command(*words, log=self.new("output.txt"), env=env, **options))
+        return self._commands[-1]
+
+    def close(self):
+        """Kill what a fault that failed has left running."""
+        while self._commands:
+            self._commands.pop().close()
 
     def cut_off(self, after):
         """Folder as a run leaves it that is killed after its checkpoint of the iteration ``after``."""
@@ -115,22 +144,28 @@ def resumed_after(ended):
     return int(rest.partition(".")[0])
 
 
+def final(folder):
+    """What the last checkpoint of a run that is complete holds."""
+    return torch.load(folder / "model_final.pth", weights_only=True)
+
+
 def assert_same(folder, other):
     """Check that two runs ended with the same, to the bit, in all that a checkpoint holds."""
-    _compare(*(torch.load(path / "model_final.pth", weights_only=True) for path in (folder, other)), "")
+    compare(final(folder), final(other))
 
 
-def _compare(ours, theirs, name):
+def compare(ours, theirs, name=""):
+    """Check that two values, such as dicts of tensors, are the same to the bit; ``name`` is for the message."""
     assert type(ours) is type(theirs), name
     if isinstance(ours, torch.Tensor):
         assert torch.equal(ours, theirs), name
     elif isinstance(ours, dict):
         assert ours.keys() == theirs.keys(), name
         for key, value in ours.items():
-            _compare(value, theirs[key], f"{name}/{key}")
+            compare(value, theirs[key], f"{name}/{key}")
     elif isinstance(ours, (list, tuple)):
         assert len(ours) == len(theirs), name
         for i, pair in enumerate(zip(ours, theirs)):
-            _compare(*pair, f"{name}/{i}")
+            compare(*pair, f"{name}/{i}")
     else:
         assert ours == theirs, name

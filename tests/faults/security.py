@@ -5,12 +5,11 @@ import pickle
 import stat
 import time
 import zipfile
-from unittest import mock
+from pathlib import Path
 
+import cli
 import torch
-from PIL import EpsImagePlugin
 
-from .commands import here
 from .disk import LATEST, falls_back
 from .images import SHORT, trains, zipped
 from .registry import NOTHING, fault
@@ -29,7 +28,7 @@ class Malicious:
 def refuses_weights(runs, write, suffix):
     canary, path = runs.new("canary"), runs.new(f"weights{suffix}")
     write({"model": {"weight": Malicious(canary)}}, path)
-    error = here(*runs.pretraining(), "MODEL.WEIGHTS", path, "OUTPUT_DIR", runs.new()).error()
+    error = runs.train(*runs.pretraining(), "MODEL.WEIGHTS", path, "OUTPUT_DIR", runs.new()).error()
     assert f"{path} was refused: it asks for" in error and "mkdir" in error and not canary.exists(), error
     return "refused in one sentence that names the function; not run", NOTHING
 
@@ -64,7 +63,7 @@ def checkpoint(runs):
 def config(runs):
     canary, path = runs.new("canary"), runs.new("config.yaml")
     path.write_text(f"SEED: !!python/object/apply:os.mkdir ['{canary}']\n")
-    error = here("--config-file", path).error()
+    error = runs.train("--config-file", path).error()
     assert str(path) in error and "os.mkdir" in error and not canary.exists(), error
     return "refused in one sentence; not run", NOTHING
 
@@ -74,8 +73,8 @@ def shell(runs):
     folder, _ = runs.images()
     evil = folder.with_name("$(mkdir canary); mkdir canary #")
     folder.rename(evil)
-    trains([*runs.pretraining(evil), *SHORT], runs.new(), skipped=0)
-    assert not os.path.exists("canary") and not (evil.parent / "canary").exists()
+    trains(runs, [*runs.pretraining(evil), *SHORT], runs.new(), skipped=0)
+    assert not any(Path(place, "canary").exists() for place in (".", cli.ROOT, evil.parent))
     return "a name like any other: no shell ever sees it", NOTHING
 
 
@@ -87,17 +86,13 @@ def postscript(runs):
     (tools / "gs").write_text(f"#!/bin/sh\nmkdir -p '{canary}'\n")
     (tools / "gs").chmod(stat.S_IRWXU)
     files[0].write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n")
-    # As in a fresh process, in which Pillow has not looked for Ghostscript yet.
-    with (
-        mock.patch.dict(os.environ, PATH=f"{tools}:{os.environ['PATH']}"),
-        mock.patch.object(EpsImagePlugin, "gs_binary", None),
-    ):
-        trains([*runs.pretraining(folder), *SHORT], runs.new(), skipped=1)
+    env = {"PATH": f"{tools}:{os.environ['PATH']}"}  # a process of its own: Pillow looks for Ghostscript once
+    trains(runs, [*runs.pretraining(folder), *SHORT], runs.new(), skipped=1, env=env)
     assert not canary.exists()
     return "no program is started; the file is skipped", "1 of 14 images"
 
 
-@fault("zip with a path that leads out", "a member ../../out.jpg, listed for training", quick=True)
+@fault("zip with a path that leads out", "a member ../../out.jpg, listed for training")
 def traversal(runs):
     def add(path):
         with zipfile.ZipFile(path, "a") as archive:
@@ -105,8 +100,9 @@ def traversal(runs):
         with open(path.with_name("train_map.txt"), "a") as file:
             file.write("../../out.jpg\t0\n")
 
-    trains([*runs.pretraining(), *zipped(runs, add), *SHORT], runs.new(), skipped=0)
-    assert not (runs.folder / "out.jpg").exists() and not (runs.folder.parent / "out.jpg").exists()
+    words, env = zipped(runs, add)
+    trains(runs, [*words, *SHORT], runs.new(), skipped=0, env=env)
+    assert not any(runs.folder.rglob("out.jpg")) and not (runs.folder.parent / "out.jpg").exists()
     return "read in memory; nothing is ever unpacked to disk", NOTHING
 
 
@@ -119,7 +115,9 @@ def entities(runs):
     (folder / "Annotations" / "a.xml").write_text(f"<!DOCTYPE b [{entity}]><annotation>&a9;</annotation>")
     (folder / "ImageSets" / "Main" / "train.txt").write_text("a\n")
     began = time.monotonic()
-    error = here(*runs.detection(), "DATASETS.TRAIN", f"('voc:{folder}@train',)", "OUTPUT_DIR", runs.new()).error()
+    error = runs.train(
+        *runs.detection(), "DATASETS.TRAIN", f"('voc:{folder}@train',)", "OUTPUT_DIR", runs.new()
+    ).error()
     assert "a.xml" in error and time.monotonic() - began < 20, error
     return "refused in one sentence that names the file", NOTHING
 
@@ -134,6 +132,8 @@ def external(runs):
     document = f"<!DOCTYPE b [{entity}]><annotation><folder>&s;</folder></annotation>"
     (folder / "Annotations" / "a.xml").write_text(document)
     (folder / "ImageSets" / "Main" / "train.txt").write_text("a\n")
-    error = here(*runs.detection(), "DATASETS.TRAIN", f"('voc:{folder}@train',)", "OUTPUT_DIR", runs.new()).error()
+    error = runs.train(
+        *runs.detection(), "DATASETS.TRAIN", f"('voc:{folder}@train',)", "OUTPUT_DIR", runs.new()
+    ).error()
     assert "a.xml" in error and "undefined entity" in error, error
     return "refused in one sentence that names the file; the other file is not read", NOTHING

@@ -3,7 +3,9 @@
     python tests/faults/soak.py OUTPUT [--iterations 2000] [--seconds 20 60] [KEY VALUE ...]
 
 Renders a data set unless DATASETS.TRAIN is given. Writes OUTPUT/soak.json and OUTPUT/memory.png. Needs Linux. Exits
-with 1 unless weights and optimiser are equal to the bit.
+with 1 unless weights and optimiser are equal to the bit, and memory is flat: over the second half of the uninterrupted
+run's iterations, neither the process nor its data workers together may grow by more than 10 MB per 1000 iterations
+(--flat), on the line of least squares through one reading a second.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from pixpro_d2.json_files import write_json  # noqa: E402
 from pixpro_d2.stop_signals import REQUEUE  # noqa: E402
 from pixpro_d2.tools.render import render_dataset  # noqa: E402
 
+FLAT = 10.0  # MB per 1000 iterations
 # What a kill does, and how often.
 KINDS = {"SIGKILL": 0.6, "SIGKILL while saving": 0.3, "SIGTERM": 0.1}
 
@@ -54,12 +57,14 @@ class Soak:
         return command, sampler.samples
 
     def straight(self):
-        """Run to the end; returns (samples, seconds of training)."""
+        """Run to the end; returns (samples, those of its iterations alone, seconds of training)."""
         command, samples = self.start("straight")
-        began = time.monotonic()
-        command.process.wait()
+        began, first = time.monotonic(), len(samples)
+        while command.process.poll() is None and not (self.output / "straight" / "model_final.pth").exists():
+            time.sleep(0.02)
+        seconds, training = time.monotonic() - began, samples[first:]
         assert command.end().code == 0, command.output()[-3000:]
-        return samples, time.monotonic() - began
+        return samples, training, seconds
 
     def disturbed(self, rng, shortest, longest, most):
         """Run, kill and resume to the end.
@@ -107,13 +112,15 @@ def main():
     parser.add_argument("--seconds", type=float, nargs=2, default=(20, 60), help="least and most between two kills")
     parser.add_argument("--kills", type=int, default=-1, help="no more than so many; -1: until the run ends")
     parser.add_argument("--seed", type=int, default=0, help="of the times and kinds of kills")
+    parser.add_argument("--flat", type=float, default=FLAT, help="most that memory may grow, MB per 1000 iterations")
     parser.add_argument("opts", metavar="KEY VALUE", nargs="*", default=[], help="config of the runs")
     args = parser.parse_intermixed_args()
     soak = Soak(args.output, args.iterations, args.opts)
-    straight, seconds = soak.straight()
+    straight, training, seconds = soak.straight()
     pace = seconds / args.iterations
     parts, kills = soak.disturbed(random.Random(args.seed), *args.seconds, args.kills)
-    own, workers = slope(straight, pace)
+    growth = slope(training, pace)
+    flat = max(growth) <= args.flat
     repeated = round(sum(kill["lost"] for kill in kills) / pace)
     try:
         assert_same(soak.output / "disturbed", soak.output / "straight")
@@ -122,13 +129,16 @@ def main():
         equal = False
         print(f"differs: {error}")
     report = {"iterations": args.iterations, "seconds_per_iteration": pace, "kills": kills, "resumes": len(parts) - 1}
-    report |= {"iterations_repeated": repeated, "equal": equal, "mb_per_1000_iterations": [own, workers]}
+    report |= {"iterations_repeated": repeated, "equal": equal, "flat": flat}
+    report |= {"mb_per_1000_iterations": growth}
     write_json(soak.output / "soak.json", {**report, "memory": {"straight": straight, "disturbed": parts}})
     draw(soak.output / "memory.png", straight, parts, [kill["seconds"] for kill in kills])
     print(f"{len(kills)} kills, {len(parts) - 1} resumes, about {repeated} of {args.iterations} iterations repeated")
-    print(f"memory: {own:+.1f} MB per 1000 iterations, workers {workers:+.1f} MB")
+    own, workers = growth
+    verdict = "flat" if flat else f"NOT FLAT, at most {args.flat:g} MB are"
+    print(f"memory: {own:+.1f} MB per 1000 iterations, workers {workers:+.1f} MB: {verdict}")
     print("final weights and optimiser equal to the bit" if equal else "the final checkpoints DIFFER")
-    sys.exit(not equal)
+    sys.exit(not (equal and flat))
 
 
 if __name__ == "__main__":
