@@ -43,6 +43,8 @@ def test_a_healthy_run():
         ({"total_loss": curve(9, float("inf"), *range(8, 0, -1))}, WATCH, "the loss was infinite or NaN 1 times"),
         ({"images_without_pair__p3": level(0.2)}, WATCH, "20 % of the images have no positive pair on p3"),
         ({"match_accuracy__p3": level(0.3), "chance__p3": level(0.02)}, GOOD, "30 % of the pixels of p3 find"),
+        ({"match_accuracy__p6": level(0.86), "chance__p6": level(0.7)}, GOOD, "86 % of the pixels of p6 find"),
+        ({"match_accuracy__p6": level(0.84), "chance__p6": level(0.7)}, WATCH, "84 % of the pixels of p6 find"),
         (
             {f"{what}__p{i}": level(v) for i, a, c in ((3, 0.3, 0.02), (4, 0.1, 0.09)) for what, v in
              (("match_accuracy", a), ("chance", c))},
