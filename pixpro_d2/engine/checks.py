@@ -42,12 +42,14 @@ def check_image_format(cfg):
 
 
 def check_batch(cfg):
-    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes."""
+    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes, and that LR_REFERENCE_BATCH is a batch."""
     batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     if batch < 1 or batch % world_size:
         raise UsageError(
             f"SOLVER.IMS_PER_BATCH is {batch}; it must be a positive multiple of the {world_size} processes."
         )
+    if cfg.SOLVER.LR_REFERENCE_BATCH < 1:
+        raise UsageError(f"SOLVER.LR_REFERENCE_BATCH is {cfg.SOLVER.LR_REFERENCE_BATCH}; it must be at least 1.")
     steps = cfg.SOLVER.ACCUMULATION_STEPS
     if steps < 1 or batch // world_size % steps:
         raise UsageError(

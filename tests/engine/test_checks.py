@@ -73,6 +73,12 @@ def test_batch_must_divide_among_the_processes(monkeypatch, batch):
         check_batch(load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", batch]))
 
 
+@pytest.mark.parametrize("batch", [0, -8])
+def test_the_reference_of_the_learning_rate_is_a_batch(batch):
+    with pytest.raises(UsageError, match=f"SOLVER.LR_REFERENCE_BATCH is {batch}; it must be at least 1"):
+        check_batch(load_config(QUICKSTART, ["SOLVER.LR_REFERENCE_BATCH", batch]))
+
+
 @pytest.mark.parametrize("key", ["MAX_ITER", "CHECKPOINT_PERIOD", "METRICS_PERIOD"])
 def test_lengths_are_positive(key):
     by_epochs = ["SOLVER.MAX_EPOCHS", 1]
