@@ -65,6 +65,8 @@ def test_arguments_and_config_keys_of_commands_exist(page, monkeypatch):
             assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
         elif program == "python" and words[0] == "-c":
             ast.parse(words[1])
+        elif program == "python":
+            assert (ROOT / words[0]).exists(), f"{page}: there is no {words[0]}"
         else:
             assert program in PROGRAMS, f"{page}: what is '{program}'?"
 

@@ -15,7 +15,7 @@ def refused(runs, *opts, words=None):
     return error
 
 
-@fault("unknown config key", "MODEL.PIXPRO.POS_RATOI", quick=True)
+@fault("unknown config key", "two letters of MODEL.PIXPRO.POS_RATIO exchanged", quick=True)
 def unknown_key(runs):
     assert "did you mean MODEL.PIXPRO.POS_RATIO?" in refused(runs, "MODEL.PIXPRO.POS_RATOI", 0.5)
     return f"{SENTENCE}; names the key that was meant", NOTHING
