@@ -55,6 +55,11 @@ def _send(number):
     time.sleep(10)
 
 
+def _quit():
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # what a shell starts in the background ignores it
+    _send(signal.SIGQUIT)
+
+
 def _raise(error):
     raise error
 
@@ -75,7 +80,7 @@ MEMORY = (
             lambda: _raise(OSError(24, "Too many open files")),
             r"raise `ulimit -n`.*\(OSError: .*Too many open files\)\.$",
         ),
-        (lambda: _send(signal.SIGQUIT), rf"{MEMORY} \(.*(signal: Quit|exited unexpectedly)\)\.$"),
+        (_quit, rf"{MEMORY} \(.*(signal: Quit|exited unexpectedly)\)\.$"),
         (lambda: os._exit(3), rf"{MEMORY} \(.*exited unexpectedly.*\)\.$"),
     ],
     ids=["killed", "no memory", "bus error", "open files", "quits", "exits"],
