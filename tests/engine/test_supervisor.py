@@ -50,6 +50,13 @@ def hear_nothing(ready):
     time.sleep(60)
 
 
+def end_soon(seconds):
+    """As a process that has done its last iteration when the signal comes."""
+    with StopSignals():
+        time.sleep(seconds)
+    sys.exit(0)
+
+
 def save_when_asked(seconds):
     with StopSignals() as signals:
         while signals.received is None:
@@ -164,10 +171,10 @@ def test_one_that_hangs_when_all_is_saved_does_not_keep_the_others():
 
 def test_a_stop_signal_when_the_run_is_complete():
     def stop():
-        time.sleep(0.1)
+        time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    assert run((work, (0.5,), False), (work, (0.7,), False), then=stop)[0] == (0, "")
+    assert run((end_soon, (0.5,), False), (end_soon, (0.7,), False), then=stop)[0] == (0, "")
 
 
 def test_a_stop_signal_before_they_listen_to_it():
