@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from ..errors import UsageError
 from .experiments import compared, fine_tuning_name, pretraining_name
 from .recipes import METHODS, PARTS, RANDOM, TASKS
 
@@ -14,7 +15,7 @@ class Row:
     Attributes:
         init, variant (str): as the report calls them.
         values (list[float]): of the seeds, in per cent.
-        gains (list[float]): differences to random initialisation at the same seeds; [] where there is none.
+        gains (list[float]): differences to random weights at the same seeds; [] where there are none.
         seconds (list[float]): that the fine-tunings took; those that went on after an interruption are left out.
     """
 
@@ -26,24 +27,35 @@ class Row:
 
 
 def rows(part, results):
-    """Rows of a part (Part) for which there are results (dict of name to result, of any seeds)."""
+    """Rows of a part (Part) for which there are results (dict of name to result, of any seeds).
+
+    Raises:
+        UsageError: for a result that lacks the metric of the task.
+    """
     found = {pair: _seeds(part.task, *pair, results) for pair in compared(part)}
     return [_row(part, pair, found) for pair, of_seeds in found.items() if of_seeds]
 
 
 def _seeds(task, init, variant, results):
-    """Seed to result; a result without the metric, as of a detector that finds nothing, is left out."""
-    start = fine_tuning_name(task, init, variant, "")
+    """Seed to result, in the order of the seeds."""
+    start, metric = fine_tuning_name(task, init, variant, ""), TASKS[task].metric
     of_seeds = {int(name.removeprefix(start)): value for name, value in results.items() if name.startswith(start)}
-    return {seed: of_seeds[seed] for seed in sorted(of_seeds) if TASKS[task].metric in of_seeds[seed]["metrics"]}
+    for seed, result in of_seeds.items():
+        if metric not in result["metrics"]:  # one that learnt nothing has 0, so leaving it out would flatter the mean
+            raise UsageError(
+                f"The result of {start}{seed} has no finite '{metric}': look at its log, then remove its result and "
+                "its folder and run the study again."
+            )
+    return dict(sorted(of_seeds.items()))
 
 
 def _row(part, pair, found):
     task = TASKS[part.task]
     init, variant = pair
     values = {seed: result["metrics"][task.metric] for seed, result in found[pair].items()}
-    random = {seed: result["metrics"][task.metric] for seed, result in found.get((RANDOM, variant), {}).items()}
-    gains = [value - random[seed] for seed, value in values.items() if seed in random and init != RANDOM]
+    first = part.variants[variant][0]
+    random = {seed: result["metrics"][task.metric] for seed, result in found[first, variant].items()}
+    gains = [value - random[seed] for seed, value in values.items() if seed in random and init != first]
     seconds = [result["seconds"] for result in found[pair].values() if not result["resumed"]]
     return Row(init_title(init), task.variants[variant], list(values.values()), gains, seconds)
 

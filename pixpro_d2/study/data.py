@@ -11,6 +11,8 @@ from ..tools.label_subset import draw_images
 from ..tools.render_video import render_videos
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout, where commands run
+PRETRAINING_VIDEOS = {"seed": 0, "flow_scale": 8, "labelled": 0}
+LABELLED_VIDEOS = {"seed": 1, "labelled": 4}  # another seed: nothing that is tested on was seen in pre-training
 
 
 def shown(path):
@@ -33,9 +35,14 @@ class StudyData:
     detection: Path | None
 
     @property
-    def videos(self):
-        """Folder of the rendered videos."""
-        return self.folder / "video"
+    def pretraining_videos(self):
+        """Folder of the rendered videos to pre-train on."""
+        return self.folder / "pretraining_videos"
+
+    @property
+    def labelled_videos(self):
+        """Folder of the rendered videos, others than these, to fine-tune and to test on."""
+        return self.folder / "labelled_videos"
 
     def prepare(self, parts, seeds, scale):
         """Write what the parts (list[Part]) need and is not there yet: lists of labelled images, videos.
@@ -45,7 +52,8 @@ class StudyData:
         """
         tasks = {part.task for part in parts}
         if "segmentation" in tasks:
-            render_videos(self.videos, arrays=False, **scale.videos)
+            render_videos(self.pretraining_videos, arrays=False, **PRETRAINING_VIDEOS, **scale.videos)
+            render_videos(self.labelled_videos, arrays=False, **LABELLED_VIDEOS, **scale.videos)
         if "detection" in tasks:
             variants = dict.fromkeys(v for part in parts if part.task == "detection" for v in part.variants)
             for count in (int(variant) for variant in variants if variant != "all"):
@@ -55,14 +63,14 @@ class StudyData:
     def pretraining(self, recipe):
         """Options that name the data of one of a Scale's recipes for pre-training."""
         if recipe == "video":
-            flow = {"MODEL.PIXPRO.FLOW.FILES": shown(self.videos / "flow")}
-            return {"DATASETS.TRAIN": _names(f"video:{shown(self.videos / 'frames')}"), **flow}
+            flow = {"MODEL.PIXPRO.FLOW.FILES": shown(self.pretraining_videos / "flow")}
+            return {"DATASETS.TRAIN": _names(f"video:{shown(self.pretraining_videos / 'frames')}"), **flow}
         return {"DATASETS.TRAIN": _names(*self.images, f"voc:{shown(self.detection)}@{self.train_split}")}
 
     def fine_tuning(self, task, variant, seed):
         """Options that name the data of a variant of a task."""
         if task == "segmentation":
-            train, test = (f"cityscapes:{shown(self.videos)}@{split}" for split in ("train", "val"))
+            train, test = (f"cityscapes:{shown(self.labelled_videos)}@{split}" for split in ("train", "val"))
             further = {"MODEL.BACKBONE.FROZEN": variant == "frozen"}
         else:
             root = shown(self.detection if variant == "all" else self.folder / "detection")

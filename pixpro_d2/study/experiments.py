@@ -15,14 +15,14 @@ class Experiment:
         name (str): of its folder and its result.
         config (str): relative to the checkout.
         options (dict): config key to value, without those that say where weights come from and where output goes.
-        weights (str or None): name of the experiment whose weights it begins with; None for none.
+        weights (Experiment or None): the pre-training whose weights it begins with; None for none.
         seconds (float): about what it takes.
     """
 
     name: str
     config: str
     options: dict
-    weights: str | None
+    weights: "Experiment | None"
     seconds: float
 
 
@@ -37,8 +37,8 @@ def fine_tuning_name(task, init, variant, seed):
 
 
 def compared(part):
-    """(initialisation, variant) pairs of a part; random weights are not frozen, as nothing could be learnt on them."""
-    return [(init, v) for v in part.variants for init in part.inits if (init, v) != (RANDOM, "frozen")]
+    """(initialisation, variant) pairs of a part."""
+    return [(init, variant) for variant, inits in part.variants.items() for init in inits]
 
 
 def list_experiments(parts, seeds, scale, data):
@@ -54,12 +54,12 @@ def list_experiments(parts, seeds, scale, data):
         list[Experiment]: pre-trainings before what begins with them.
     """
     chosen = [PARTS[name] for name in parts]
-    methods = dict.fromkeys(init for part in chosen for init in part.inits if init != RANDOM)
+    methods = dict.fromkeys(init for part in chosen for init, _ in compared(part) if init != RANDOM)
+    pretrainings = {method: _pretraining(method, scale, data) for method in methods}
     runs = dict.fromkeys(
         (part.task, init, variant, seed) for seed in seeds for part in chosen for init, variant in compared(part)
     )
-    pretrainings = [_pretraining(method, scale, data) for method in methods]
-    return pretrainings + [_fine_tuning(*run, scale, data) for run in runs]
+    return [*pretrainings.values(), *(_fine_tuning(*run, pretrainings, scale, data) for run in runs)]
 
 
 def _pretraining(method, scale, data):
@@ -68,12 +68,13 @@ def _pretraining(method, scale, data):
     return _experiment(pretraining_name(method), recipe, options, PRETRAINING_SEED, None)
 
 
-def _fine_tuning(task, init, variant, seed, scale, data):
-    weights = None if init == RANDOM else pretraining_name(init)
+def _fine_tuning(task, init, variant, seed, pretrainings, scale, data):
+    name = fine_tuning_name(task, init, variant, seed)
     options = data.fine_tuning(task, variant, seed)
-    return _experiment(fine_tuning_name(task, init, variant, seed), scale.recipes[task], options, seed, weights)
+    return _experiment(name, scale.recipes[task], options, seed, pretrainings.get(init))
 
 
 def _experiment(name, recipe, options, seed, weights):
     options = {**recipe.options, "SOLVER.MAX_ITER": recipe.iterations, **options, "SEED": seed}
-    return Experiment(name, recipe.config, options, weights, recipe.overhead + recipe.iterations * recipe.seconds)
+    seconds = recipe.overhead + options["SOLVER.MAX_ITER"] * recipe.seconds
+    return Experiment(name, recipe.config, options, weights, seconds)

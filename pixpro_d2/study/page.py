@@ -15,8 +15,8 @@ BEGIN, END = "<!-- results: made by python -m pixpro_d2.tools.study -->", "<!-- 
 HEADER = "# Study: does pre-training help, at the scale of one machine?\n\n"
 NOTE = """Mean ± standard deviation over the seeds, in per cent. A seed draws the labelled images (smaller sets lie
 within larger ones, and are the same for every initialisation), the new weights and the order of the data. Each method
-is pre-trained once, so its own variation is not in these numbers. "Gain" is the difference to random initialisation at
-the same seeds.
+is pre-trained once, so its own variation is not in these numbers. "Gain" is the difference to random weights, the first
+line of each kind, at the same seeds.
 """
 
 
@@ -45,7 +45,7 @@ def write_page(path, results):
         picture = path.with_name(f"{path.stem}_{key}.png")
         image = plot_rows(part.title, f"{task.unit} in %", rows)
         written.append(write_file(str(picture), lambda partial, image=image: image.save(partial, format="PNG")))
-        sections.append(f"## {part.title}\n\n![{part.title}]({picture.name})\n\n{_table(rows, task)}\n")
+        sections.append(f"## {part.title}\n\n{part.note}\n\n![{part.title}]({picture.name})\n\n{_table(rows, task)}\n")
     sections += [_pretraining_section(results), _command_section(results)]
     page = f"{before}{BEGIN}\n\n" + "\n".join(filter(None, sections)) + f"\n{END}{after}"
     return [write_file(str(path), lambda partial: Path(partial).write_text(page, encoding="utf-8")), *written]

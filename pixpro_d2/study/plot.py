@@ -4,6 +4,7 @@ import math
 from statistics import mean
 
 from ..visualization.canvas import LINE, MARGIN, TEXT, Canvas, palette, text_width
+from ..visualization.legend import Legend
 from .comparison import init_title, spread
 from .recipes import METHODS, RANDOM
 
@@ -27,15 +28,12 @@ def plot_rows(title, unit, rows):
     """
     titles = [init_title(init) for init in (RANDOM, *METHODS)]
     colours = dict(zip(titles, palette(len(titles))))  # the same in all plots
-    inits = [title for title in titles if any(row.init == title for row in rows)]
-    legend = _legend_places(inits)
-    top = MARGIN + 2 * LINE + (legend[-1][1] + 1) * LINE + MARGIN
+    inits = list(dict.fromkeys(row.init for row in rows))
+    legend = Legend(inits, [colours[init] for init in inits], WIDTH - 2 * MARGIN)
+    top = MARGIN + 2 * LINE + legend.height + MARGIN
     canvas = Canvas(WIDTH, top + HEIGHT + 3 * LINE + MARGIN)
     canvas.text(MARGIN, MARGIN, f"{title}: {unit}", size=TITLE_SIZE)
-    for init, (x, line) in zip(inits, legend):
-        y = MARGIN + (2 + line) * LINE
-        canvas.dot((x + 6, y + 9), colours[init], radius=6)
-        canvas.text(x + 20, y, init)
+    legend.draw(canvas, MARGIN, MARGIN + 2 * LINE)
     ticks = axis_ticks([value for row in rows for value in row.values])
     height_of = _heights(ticks, top)
     for tick in ticks:
@@ -69,18 +67,6 @@ def _draw_columns(canvas, rows, colours, height_of, bottom):
 
 def _centred(canvas, text, x, y):
     canvas.text(x - text_width(text) / 2, y, text, TEXT)
-
-
-def _legend_places(names):
-    """(x, line) of each name, in as many lines as it takes."""
-    places, x, line = [], MARGIN, 0
-    for name in names:
-        width = 50 + text_width(name)
-        if x + width > WIDTH - MARGIN and x > MARGIN:
-            x, line = MARGIN, line + 1
-        places.append((x, line))
-        x += width
-    return places
 
 
 def axis_ticks(values):

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 RANDOM = "random"  # the initialisation without a pre-training
 C5 = {"MODEL.BACKBONE.NAME": "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES": '["res5"]'}
 INSTANCE = {"MODEL.PIXPRO.INSTANCE.WEIGHT": 1.0, "MODEL.PIXPRO.INSTANCE.LOSS": "infonce"}
+# A rate that leaves float32 weights as they were drawn; the norms' statistics, which a frozen backbone keeps, adapt.
+UNTRAINED = {
+    "INPUT.PIXPRO.N_FRAMES": 1, "SOLVER.BASE_LR": 1e-12, "SOLVER.BASE_LR_END": 0.0, "SOLVER.MAX_ITER": 100,
+}  # fmt: skip
 CONTRAST = {"MODEL.PIXPRO.METHOD": "pixcontrast", "MODEL.PIXPRO.TEMPERATURE": 0.3, "MODEL.PIXPRO.PPM.ENABLED": False}
 
 
@@ -22,6 +26,7 @@ METHODS = {
     "pixcontrast": Method("PixContrast on P3-P6", "images", CONTRAST),
     "pixpro_c5": Method("PixPro on C5", "images", {**C5, "MODEL.PIXPRO.IN_FEATURES": '["res5"]'}),
     "simclr_star": Method("instance only (SimCLR*)", "images", {**C5, "MODEL.PIXPRO.IN_FEATURES": "[]", **INSTANCE}),
+    "untrained": Method("random, norms adapted", "video", UNTRAINED),
     "video1": Method("PixPro, one frame", "video", {"INPUT.PIXPRO.N_FRAMES": 1}),
     "video6": Method("PixPro, six frames", "video", {"INPUT.PIXPRO.N_FRAMES": 6}),
 }
@@ -29,19 +34,56 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A question: which initialisations are compared, on which task and in which of its variants."""
+    """A question.
+
+    Attributes:
+        title (str): of its section in the report.
+        task (str): key of TASKS.
+        variants (dict): variant of the task to the initialisations compared on it; gains are over the first of them.
+        note (str): what else these initialisations differ in, or how they were made.
+    """
 
     title: str
     task: str
-    inits: tuple
-    variants: tuple
+    variants: dict
+    note: str
 
+
+NO_PYRAMID = """SimCLR* and PixPro on C5 pre-train no feature pyramid, so its weights are random in the detector.
+SimCLR* against PixPro on P3-P6 differs in this too; against PixPro on C5 it does not."""
+SHARED_RECIPE = """SimCLR* takes the batch and the rates of PixPro's recipe, which are not tuned for it: its negatives
+are the other images of the batch alone, 15 in a batch of 16."""
 
 PARTS = {
-    "labels": Part("Few labels", "detection", (RANDOM, "simclr_star", "pixpro"), ("5", "20", "all")),
-    "methods": Part("Pixels or whole images", "detection", (RANDOM, "simclr_star", "pixcontrast", "pixpro"), ("20",)),
-    "levels": Part("P3-P6 or C5", "detection", (RANDOM, "pixpro_c5", "pixpro"), ("20",)),
-    "video": Part("Driving video, one frame or six", "segmentation", (RANDOM, "video1", "video6"), ("frozen", "tuned")),
+    "labels": Part(
+        "Few labels",
+        "detection",
+        {
+            "5": (RANDOM, "simclr_star", "pixpro"),
+            "20": (RANDOM, "simclr_star", "pixpro_c5", "pixpro"),
+            "all": (RANDOM, "simclr_star", "pixpro"),
+        },
+        f"{NO_PYRAMID}\n{SHARED_RECIPE}",
+    ),
+    "methods": Part(
+        "Pixels or whole images",
+        "detection",
+        {"20": (RANDOM, "simclr_star", "pixpro_c5", "pixcontrast", "pixpro")},
+        f"{NO_PYRAMID}\n{SHARED_RECIPE}",
+    ),
+    "levels": Part(
+        "P3-P6 or C5",
+        "detection",
+        {"20": (RANDOM, "pixpro_c5", "pixpro")},
+        "PixPro on C5 pre-trains no feature pyramid, so its weights are random in the detector.",
+    ),
+    "video": Part(
+        "Driving video, one frame or six",
+        "segmentation",
+        {"frozen": ("untrained", "video1", "video6"), "tuned": (RANDOM, "video1", "video6")},
+        "The videos of the pre-training are others than those with labels. On a frozen backbone the head alone is "
+        "trained; a random one has, as a pre-trained one, norms with the statistics of the videos.",
+    ),
 }
 
 
@@ -78,7 +120,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Scale:
-    """The recipes for one size of machine, by name, and the options of the rendered videos."""
+    """The recipes for one size of machine, by name, and number, length and size of the rendered videos."""
 
     recipes: dict
     videos: dict
@@ -124,7 +166,7 @@ CPU = Scale(
             },
         ),
     },
-    videos={"videos": 32, "frames": 12, "size": (128, 256), "flow_scale": 8, "labelled": 4},
+    videos={"videos": 32, "frames": 12, "size": (128, 256)},
 )  # fmt: skip
 
 # One GPU: ResNet-50, views of 224 pixels.
@@ -160,7 +202,7 @@ GPU = Scale(
             },
         ),
     },
-    videos={"videos": 128, "frames": 20, "size": (256, 512), "flow_scale": 8, "labelled": 4},
+    videos={"videos": 128, "frames": 20, "size": (256, 512)},
 )  # fmt: skip
 
 SCALES = {"cpu": CPU, "gpu": GPU}

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..benchmark.report import processor
+from ..checkpoint.resume import candidates
 from ..errors import UsageError
 from ..json_files import read_json, write_json
 from ..report.curves import finite
@@ -17,6 +18,7 @@ from ..report.runs import read_run
 from .data import ROOT, shown
 
 PROGRAM = "train_net.py"
+RECORD = "study.json"  # in the folder of an experiment: what it is of, and the seconds of each attempt to run it
 
 
 def result_file(output, name):
@@ -28,24 +30,37 @@ def is_finished(experiment, output):
     """Whether the result of an experiment is there.
 
     Raises:
-        UsageError: if it is that of another command: a changed recipe, or other data.
+        UsageError: if it, or what there is of its run, is of other commands: a changed recipe, another pre-training to
+            begin with, or other data.
     """
-    result = read_json(result_file(output, experiment.name))
-    if result is None:
-        return False
-    if result["command"] != shlex.join(["python", *arguments(experiment, output)]):
-        raise UsageError(
-            f"{result_file(output, experiment.name)} is of an earlier study with other options or data: remove it and "
-            f"{_folder(output, experiment.name)}, or choose another output folder."
-        )
-    return True
+    path, folder = result_file(output, experiment.name), _folder(output, experiment.name)
+    expected = commands(experiment, output)
+    for found in filter(None, (read_json(path), read_json(folder / RECORD))):
+        if any(found.get(key) != command for key, command in expected.items()):
+            raise UsageError(
+                f"{experiment.name} is of an earlier study with other options or data: remove {path} and {folder}, or "
+                "choose another output folder."
+            )
+    return read_json(path) is not None
+
+
+def commands(experiment, output):
+    """What a result is of, dict: the ``command`` and that of the ``pretraining`` it begins with, or None."""
+    return {
+        "command": _shell(experiment, output),
+        "pretraining": experiment.weights and _shell(experiment.weights, output),
+    }
+
+
+def _shell(experiment, output):
+    return shlex.join(["python", *arguments(experiment, output)])
 
 
 def arguments(experiment, output):
     """The command line of an experiment, behind ``python``, as it is given in the checkout."""
     options = {**experiment.options, "MODEL.WEIGHTS": "", "OUTPUT_DIR": shown(_folder(output, experiment.name))}
     if experiment.weights:
-        options["MODEL.WEIGHTS"] = shown(_folder(output, experiment.weights) / "model_final.pth")
+        options["MODEL.WEIGHTS"] = shown(_folder(output, experiment.weights.name) / "model_final.pth")
     words = [str(word) for pair in options.items() for word in pair]
     return [PROGRAM, "--config-file", experiment.config, *words]
 
@@ -54,42 +69,58 @@ def run(experiment, output):
     """Run an experiment to its end, or go on with it where it was interrupted, and write its result.
 
     Returns:
-        dict: the result: ``name``, ``command``, ``metrics`` (the last value of all that was recorded), ``seconds``
-        (of the part that ran now; ``resumed`` says whether there was an earlier one) and ``machine``.
+        dict: the result: ``name``, those of :func:`commands`, ``metrics`` (the last value of all that was recorded),
+        ``seconds`` (of all attempts; ``resumed`` says whether there were several) and ``machine``.
 
     Raises:
         UsageError: if it fails or is interrupted; its output is in ``runs/NAME.log``.
     """
     folder = _folder(output, experiment.name)
     folder.mkdir(parents=True, exist_ok=True)
-    command = arguments(experiment, output)
-    resumed = (folder / "last_checkpoint").is_file()
-    words = [sys.executable, *command[:3], *(["--resume"] if resumed else []), *command[3:]]
-    log = folder.with_suffix(".log")
+    of = commands(experiment, output)
+    attempts = (read_json(folder / RECORD) or {"attempts": []})["attempts"]
+    resumed = bool(candidates(str(folder)))  # where train_net.py finds any, it asks for --resume
+    words = arguments(experiment, output)
+    words[3:3] = ["--resume"] if resumed else []
+    write_json(folder / RECORD, {**of, "attempts": attempts}, indent=2)
     begin = time.perf_counter()
-    with open(log, "a", encoding="utf-8") as file:
-        # In a session of its own, so that an interruption at the terminal reaches it as the signal to save and end.
-        process = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            process.terminate()
-            code = process.wait()
-    if code:
-        raise UsageError(f"{experiment.name} ended with exit code {code}: see {log}, and run the study again.")
+    try:
+        _train(words, experiment.name, folder.with_suffix(".log"))
+    finally:
+        attempts = [*attempts, round(time.perf_counter() - begin, 1)]
+        write_json(folder / RECORD, {**of, "attempts": attempts}, indent=2)
     curves = read_run(folder, experiment.name).curves
     result = {
         "name": experiment.name,
-        "command": shlex.join(["python", *command]),
+        **of,
         "metrics": {name: finite(curve)[-1][1] for name, curve in curves.items() if finite(curve)},
-        "seconds": round(time.perf_counter() - begin, 1),
-        "resumed": resumed,
+        "seconds": round(sum(attempts), 1),
+        "resumed": resumed or len(attempts) > 1,
         "machine": _machine(experiment),
     }
     path = result_file(output, experiment.name)
     path.parent.mkdir(exist_ok=True)
     write_json(path, result, indent=2)
     return result
+
+
+def _train(words, name, log):
+    """Run a Python command in the checkout, its output at the end of ``log``; what interrupts this ends it as well."""
+    with open(log, "a", encoding="utf-8") as file:
+        # In a session of its own, so that an interruption at the terminal reaches it as the signal to save and end.
+        process = subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            raise UsageError(f"{name} was interrupted: run the study again to go on with it.") from None
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if code:
+        raise UsageError(f"{name} ended with exit code {code}: see {log}, and run the study again.")
 
 
 def read_results(output):

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UsageError
+from ..stop_signals import requeue_when_stopped
 from ..study.data import ROOT, StudyData, shown
 from ..study.experiments import list_experiments
 from ..study.page import write_page
@@ -41,15 +42,18 @@ def run_study(output, data, parts, seeds, scale, announce=print):
     """
     experiments = list_experiments(parts, seeds, scale, data)
     left = [experiment for experiment in experiments if not is_finished(experiment, output)]
-    hours = sum(experiment.seconds for experiment in left) / 3600
-    announce(f"{len(left)} of {len(experiments)} experiments to run, about {hours:.1f} hours")
+    announce(f"{len(left)} of {len(experiments)} experiments to run, about {_hours(left):.1f} hours")
     if left:
         data.prepare([PARTS[name] for name in parts], seeds, scale)
     for number, experiment in enumerate(left, start=1):
         announce(f"[{number}/{len(left)}] {experiment.name}, about {experiment.seconds / 60:.0f} min")
         result = run(experiment, output)
-        announce(f"    took {result['seconds'] / 60:.1f} min")
+        announce(f"    took {result['seconds'] / 60:.1f} min; about {_hours(left[number:]):.1f} hours are left")
     return len(left)
+
+
+def _hours(experiments):
+    return sum(experiment.seconds for experiment in experiments) / 3600
 
 
 def main(argv=None):
@@ -70,7 +74,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     try:
         if not args.report:
-            run_study(args.output, _study_data(args), args.parts, args.seeds, SCALES[args.scale], _announce)
+            with requeue_when_stopped():
+                run_study(args.output, _study_data(args), args.parts, args.seeds, SCALES[args.scale], _announce)
         paths = write_page(args.page, read_results(args.output))
     except UsageError as error:
         sys.exit(f"error: {error}")

@@ -1,7 +1,9 @@
 """Means, deviations and gains, by hand."""
 
+import pytest
 from study_helpers import fine_tunings, result
 
+from pixpro_d2.errors import UsageError
 from pixpro_d2.study.comparison import parts_with_results, pretrainings, rows, spread
 from pixpro_d2.study.recipes import PARTS
 
@@ -29,13 +31,29 @@ def test_initialisations_with_like_names_are_told_apart():
     ]  # fmt: skip
 
 
-def test_interrupted_runs_have_no_time_and_failed_metrics_no_value():
+def test_gains_on_a_frozen_backbone_are_over_an_untrained_one():
+    results = {}
+    for init, variant, value in (
+        ("untrained", "frozen", 5.0), ("video1", "frozen", 8.0), ("random", "tuned", 20.0), ("video1", "tuned", 21.0),
+    ):  # fmt: skip
+        results |= fine_tunings("segmentation", init, variant, [value])
+    assert [(row.init, row.gains) for row in rows(PARTS["video"], results)] == [
+        ("random, norms adapted", []), ("PixPro, one frame", [3.0]), ("random", []), ("PixPro, one frame", [1.0]),
+    ]  # fmt: skip
+
+
+def test_interrupted_runs_have_no_time():
     results = fine_tunings("detection", "random", "5", [1.0, 2.0])
-    first, second = results.values()
-    first["resumed"] = True
-    second["metrics"] = {}
+    results["detection-random-5-seed0"] |= {"resumed": True, "seconds": 50.0}
     [row] = rows(PARTS["labels"], results)
-    assert row.values == [1.0] and row.seconds == []
+    assert row.values == [1.0, 2.0] and row.seconds == [30.0]
+
+
+def test_a_result_without_the_metric_is_refused():
+    results = fine_tunings("detection", "random", "5", [1.0, 2.0])
+    results["detection-random-5-seed1"]["metrics"] = {"total_loss": 1.0}
+    with pytest.raises(UsageError, match="result of detection-random-5-seed1 has no finite 'bbox/AP'"):
+        rows(PARTS["labels"], results)
 
 
 def test_parts_and_pretrainings_that_are_there():

@@ -1,11 +1,15 @@
 """The data of a study: nested sets of labelled images, and what is refused."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from pixpro_d2.data.datasets.voc import image_ids, load_voc
 from pixpro_d2.errors import UsageError
-from pixpro_d2.study.data import StudyData
-from pixpro_d2.study.recipes import CPU, Part
+from pixpro_d2.study.data import ROOT, StudyData
+from pixpro_d2.study.recipes import CPU, PARTS, Part, Scale
 from pixpro_d2.tools.render import render_dataset
 
 
@@ -18,7 +22,7 @@ def scenes(tmp_path_factory):
 
 def prepare(folder, scenes, *variants, seeds=(0,)):
     data = StudyData(folder, (), scenes)
-    data.prepare([Part("", "detection", (), variants)], seeds, CPU)
+    data.prepare([Part("", "detection", dict.fromkeys(variants, ()), "")], seeds, CPU)
     return data
 
 
@@ -50,3 +54,27 @@ def test_trainval_is_preferred_to_train(tmp_path):
     assert data.train_split == "train"
     (tmp_path / "ImageSets" / "Main" / "trainval.txt").touch()
     assert data.train_split == "trainval"
+
+
+def test_what_is_tested_on_was_seen_neither_in_pretraining_nor_in_fine_tuning(tmp_path):
+    data = StudyData(tmp_path, (), None)
+    data.prepare([PARTS["video"]], [0], Scale({}, {"videos": 4, "frames": 6, "size": (64, 128)}))
+    pretraining, fine_tuning = data.pretraining("video"), data.fine_tuning("segmentation", "tuned", 0)
+    names = pretraining["DATASETS.TRAIN"], fine_tuning["DATASETS.TRAIN"], fine_tuning["DATASETS.TEST"]
+    unlabelled, train, test = (ROOT / name.split('"')[1].partition(":")[2] for name in names)
+    seen = [*unlabelled.glob("*/*.jpg"), *_labelled(train)]
+    tested = _labelled(test)
+    assert tested and len(seen) == 4 * 6 + 3 * len(tested)
+    frames = np.stack([_pixels(path) for path in seen])
+    # A frame and the next one of its video differ by less than 10, JPEG by less than 2.
+    assert all(np.abs(frames - _pixels(path)).mean(axis=(1, 2, 3)).min() > 20 for path in tested)
+    assert any((ROOT / pretraining["MODEL.PIXPRO.FLOW.FILES"]).iterdir())
+
+
+def _labelled(name):
+    root, _, split = str(name).partition("@")
+    return sorted(Path(root, "leftImg8bit", split).glob("*/*.png"))
+
+
+def _pixels(path):
+    return np.asarray(Image.open(path).convert("RGB"), dtype=np.float32)

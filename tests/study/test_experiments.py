@@ -35,10 +35,10 @@ def test_pretrainings_come_before_what_begins_with_them_and_nothing_comes_twice(
     done = set()
     for experiment in experiments(data):
         assert experiment.name not in done
-        assert experiment.weights is None or experiment.weights in done
+        assert experiment.weights is None or experiment.weights.name in done
         done.add(experiment.name)
-    # 6 pre-trainings; 3 inits x 3 sizes, 2 more at 20 images; 3 fine-tuned and 2 frozen segmentations; 3 seeds
-    assert len(done) == 6 + 3 * (9 + 2 + 5)
+    # 7 pre-trainings; 3 inits x 3 sizes, 2 more at 20 images; 3 fine-tuned and 3 frozen segmentations; 3 seeds
+    assert len(done) == 7 + 3 * (9 + 2 + 6)
 
 
 def test_a_part_runs_what_it_compares_only(data):
@@ -55,7 +55,7 @@ def test_two_cores_need_less_than_three_hours(data):
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_methods_differ_in_what_they_are_named_for(data, scale):
-    found = {e.name.removeprefix("pretrain-"): config(e).MODEL.PIXPRO for e in experiments(data, scale=scale)[:6]}
+    found = {e.name.removeprefix("pretrain-"): config(e).MODEL.PIXPRO for e in experiments(data, scale=scale)[:7]}
     assert set(found) == set(METHODS)
     pyramid = ["p3", "p4", "p5", "p6"]
     expected = {
@@ -72,6 +72,16 @@ def test_the_methods_differ_in_what_they_are_named_for(data, scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
+def test_an_untrained_backbone_is_that_of_the_video_pretrainings_at_its_start(data, scale):
+    found = {e.name: e for e in experiments(data, ["video"], scale=scale)}
+    untrained, trained = (config(found[f"pretrain-{name}"]) for name in ("untrained", "video1"))
+    assert (untrained.SEED, untrained.MODEL) == (trained.SEED, trained.MODEL)
+    assert untrained.SOLVER.BASE_LR_END <= untrained.SOLVER.BASE_LR < 1e-10 < trained.SOLVER.BASE_LR
+    assert found["pretrain-untrained"].seconds < found["pretrain-video1"].seconds
+    assert found["segmentation-untrained-frozen-seed0"].weights == found["pretrain-untrained"]
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_seeds_change_the_labels_and_nothing_else_the_data_of_the_test(data, scale):
     fine = {e.name: config(e) for e in experiments(data, scale=scale) if e.weights or "random" in e.name}
     few = [fine[f"detection-pixpro-5-seed{seed}"] for seed in (0, 1)]
@@ -80,6 +90,6 @@ def test_seeds_change_the_labels_and_nothing_else_the_data_of_the_test(data, sca
     assert fine["detection-random-5-seed1"].DATASETS == few[1].DATASETS
     assert len({cfg.DATASETS.TEST for name, cfg in fine.items() if "detection" in name}) == 1
     assert {name for name, cfg in fine.items() if cfg.MODEL.BACKBONE.FROZEN} == {
-        f"segmentation-video{n}-frozen-seed{seed}" for n in (1, 6) for seed in (0, 1, 2)
+        f"segmentation-{init}-frozen-seed{seed}" for init in ("untrained", "video1", "video6") for seed in (0, 1, 2)
     }
     assert all(cfg.MODEL.ROI_HEADS.NUM_CLASSES == 5 for name, cfg in fine.items() if "detection" in name)

@@ -24,6 +24,7 @@ def test_tables_plots_and_commands(tmp_path):
     assert ["20 images", "random", "11.0 ± 1.4", "", "2", "30"] in cells(page)
     assert ["20 images", "PixPro on P3-P6", "15.0 ± 2.8", "+4.0 ± 1.4", "2", "30"] in cells(page)
     assert ["PixPro on P3-P6", "-3.250", "30"] in cells(page)
+    assert page.count("pre-train no feature pyramid") == 2 and "15 in a batch of 16" in page
     assert page.count("python train_net.py ") == 5 and "two cores" in page
     pictures = [path for path in written if path.endswith(".png")]
     assert [path.rsplit("_")[-1] for path in pictures] == ["labels.png", "methods.png", "levels.png"]

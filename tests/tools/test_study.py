@@ -27,7 +27,7 @@ def tiny(monkeypatch):
         "images": replace(cpu["images"], iterations=2, options={**cpu["images"].options, **SMALL}),
         "detection": replace(cpu["detection"], iterations=2, options={**cpu["detection"].options, **DETECTOR}),
     }
-    part = replace(recipes.PARTS["levels"], inits=("random", "pixpro"), variants=("3",))
+    part = replace(recipes.PARTS["levels"], variants={"3": ("random", "pixpro")})
     monkeypatch.setitem(recipes.PARTS, "levels", part)
     monkeypatch.setitem(recipes.TASKS["detection"].variants, "3", "3 images")
     monkeypatch.setitem(recipes.SCALES, "cpu", recipes.Scale(small, {}))
@@ -44,7 +44,9 @@ def command(tmp_path, *further):
 def test_a_study(tiny, tmp_path, capsys):
     render_dataset(tmp_path / "scenes", train=4, test=2, size=64, layouts=("voc",))
     command(tmp_path)
-    assert capsys.readouterr().out.startswith("3 of 3 experiments to run, about 0.0 hours")
+    said = capsys.readouterr().out
+    assert said.startswith("3 of 3 experiments to run, about 0.0 hours")
+    assert said.count("; about 0.0 hours are left") == 3
     results = {path.stem: read_json(path) for path in (tmp_path / "out" / "results").iterdir()}
     assert set(results) == {"pretrain-pixpro", "detection-random-3-seed0", "detection-pixpro-3-seed0"}
     fine = results["detection-pixpro-3-seed0"]
@@ -61,7 +63,8 @@ def test_a_study(tiny, tmp_path, capsys):
     command(tmp_path)
     assert capsys.readouterr().out.startswith("1 of 3 experiments to run")
     again = read_json(path)
-    assert again["resumed"] and again["metrics"]["bbox/AP"] == fine["metrics"]["bbox/AP"]
+    assert again["resumed"] and again["seconds"] > fine["seconds"]
+    assert again["metrics"]["bbox/AP"] == fine["metrics"]["bbox/AP"]
     assert again["command"] == fine["command"]
 
     with pytest.raises(SystemExit, match="error: .*with other options or data"):
