@@ -11,7 +11,8 @@ from .curves import append
 _ENTRY = re.compile(r"\[\d\d/\d\d \d\d:\d\d:\d\d\] \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL): (.*)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MEMORY = re.compile(r"\biter: (\d+)\b.*\bmax_mem: (\d+)M")
-_SKIPPED = re.compile(r"(\d+) of the \d+ steps from iteration \d+ to \d+ were left out")
+_SKIPPED = re.compile(r"(\d+) of the \d+ steps from iteration (\d+) to \d+ were left out")
+_STARTED = re.compile(r"Starting training from iteration (\d+)")
 _ARGUMENTS = "Command line arguments: "
 
 
@@ -25,10 +26,16 @@ class Log:
     commands: list = field(default_factory=list)
     #: what it said above INFO: message without its numbers -> [first message of the kind, how many there were]
     warnings: dict = field(default_factory=dict)
-    #: steps that were left out because their gradients were not finite
-    skipped_steps: int = 0
+    #: curve of the steps that were left out because their gradients were not finite, each count at the first iteration
+    #: that it is of
+    skipped: list = field(default_factory=list)
     #: curve of the highest GPU memory so far, MiB
     memory: list = field(default_factory=list)
+
+    @property
+    def skipped_steps(self):
+        """Number of all of them."""
+        return sum(count for _, count in self.skipped)
 
 
 def read_log(path):
@@ -54,8 +61,10 @@ def read_log(path):
                 log.commands.append(command_of(message.removeprefix(_ARGUMENTS)))
             elif level not in ("DEBUG", "INFO"):
                 log.warnings.setdefault(re.sub(r"\d+(\.\d+)?", "#", message), [message, 0])[1] += 1
+            if started := _STARTED.search(message):  # what a resumed run repeats counts once
+                log.skipped = [point for point in log.skipped if point[0] < int(started[1])]
             if skipped := _SKIPPED.search(message):
-                log.skipped_steps += int(skipped[1])
+                append(log.skipped, int(skipped[2]), int(skipped[1]))
             if memory := _MEMORY.search(message):
                 append(log.memory, int(memory[1]), float(memory[2]))
     return log

@@ -35,25 +35,35 @@ def embed(pictures, budget=BUDGET):
 
     Args:
         pictures (list[Picture]):
-        budget (int): bytes; pictures that are larger together become JPEG copies of at most WIDTH pixels,
-            and if these are too large, only some iterations are kept, evenly spaced.
+        budget (int): bytes; pictures that are larger together become JPEG copies of at most WIDTH pixels. If there
+            were too many of these, each as large as the largest of its name, some iterations are kept, evenly spaced.
 
     Returns:
         tuple[list[tuple], str]: (Picture, address, (width, height)) of each one that is kept, and a sentence about
         what was changed, "" if nothing was. Files that are no pictures are left out.
     """
-    if sum(picture.path.stat().st_size for picture in pictures) <= budget:
+    if sum(map(_file_size, pictures)) <= budget:
         return list(_addresses(pictures, _as_they_are)), ""
-    copies = list(_addresses(pictures, _small_copy))
     note = f"Pictures are JPEG copies, at most {WIDTH} pixels wide, to keep this page small"
-    size = sum(len(address) for _, address, _ in copies) * 3 / 4
+    groups = by_name(pictures).values()
+    size = sum(len(group) * _copy_size(group) for group in groups)
+    chosen = pictures
     if size > budget:
-        kept = set()
-        for _, group in by_name(picture for picture, _, _ in copies).items():
-            kept.update(evenly(group, int(len(group) * budget / size)))
-        note += f"; {len(kept)} of {len(copies)} are shown"
-        copies = [copy for copy in copies if copy[0] in kept]
+        chosen = [picture for group in groups for picture in evenly(group, int(len(group) * budget / size))]
+    copies = list(_addresses(chosen, _small_copy))
+    if len(chosen) < len(pictures):
+        note += f"; {len(copies)} of {len(pictures)} are shown"
     return copies, note + "."
+
+
+def _file_size(picture):
+    return picture.path.stat().st_size
+
+
+def _copy_size(group):
+    """Bytes of the copy of the largest of some pictures that is one; 0 if none is."""
+    copies = _addresses(sorted(group, key=_file_size, reverse=True), _small_copy)
+    return next((len(address) * 3 // 4 for _, address, _ in copies), 0)
 
 
 def by_name(pictures):

@@ -53,9 +53,12 @@ class Run:
 
     @property
     def is_finished(self):
-        """Whether it has come to its end."""
+        """Whether it has come to its end.
+
+        A ``model_final.pth`` may be of an earlier, shorter one, so it counts only where the length is not known.
+        """
         length = self.key("SOLVER.MAX_ITER")
-        return (self.folder / "model_final.pth").is_file() or bool(length and self.iterations >= length)
+        return self.iterations >= length if length else (self.folder / "model_final.pth").is_file()
 
 
 def find_runs(folders):

@@ -31,17 +31,18 @@ def describe(run):
 
 
 def _method(run):
-    levels = run.key("MODEL.PIXPRO.IN_FEATURES", [])
+    levels = run.key("MODEL.PIXPRO.IN_FEATURES")  # None: not known
     instance = ""
     if run.key("MODEL.PIXPRO.INSTANCE.WEIGHT", 0) > 0:
         instance = f"instance loss ({run.key('MODEL.PIXPRO.INSTANCE.LOSS')})"
-    if not levels:
+    if instance and levels == []:
         return f"Pre-training by the {instance} alone"
-    method = run.key("MODEL.PIXPRO.METHOD")
+    method = run.key("MODEL.PIXPRO.METHOD", "pixpro")
     name = _VARIANTS.get((method, run.key("MODEL.PIXPRO.PPM.ENABLED"))) or _METHODS.get(method, method)
     frames = run.key("INPUT.PIXPRO.N_FRAMES", 0)
     video = f" across {frames} frames of video" if frames > 1 else ""
-    return f"{name} pre-training at {', '.join(levels)}{video}{' and ' if instance else ''}{instance}"
+    at = f" at {', '.join(levels)}" if levels else ""
+    return f"{name} pre-training{at}{video}{' and ' if instance else ''}{instance}"
 
 
 def _task(run):

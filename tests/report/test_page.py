@@ -82,6 +82,13 @@ def test_missing_parts_are_said(tmp_path):
     assert "How and where it ran" not in page and "Where the configs differ" not in page
 
 
+def test_a_run_has_the_same_colour_everywhere(tmp_path):
+    folders = [write_run(tmp_path / name, healthy_lines(), log=log) for name, log in (("a", ""), ("b", LOG))]
+    page = page_of(*folders)
+    colours = set(re.findall(r'<span class="key (c\d)"[^>]*></span> b\b', page))
+    assert colours == {"c1"} and len(re.findall(r"</span> b\b", page)) >= 3
+
+
 def test_an_unfinished_run_with_gaps(tmp_path):
     lines = healthy_lines(6, total_loss=lambda i: float("nan") if i == 5 else -i)
     page = page_of(write_run(tmp_path / "run", lines, log=""))

@@ -6,6 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from pixpro_d2.report import pictures
 from pixpro_d2.report.pictures import WIDTH, embed, evenly, find_pictures
 
 
@@ -50,9 +51,11 @@ def test_too_many_pictures_are_thinned(tmp_path):
         for i in range(10):
             noise(tmp_path / f"{name}_{i:07d}.png", 100, 100)
     found = find_pictures(tmp_path)
+    (tmp_path / "a_0000003.png").write_bytes(b"no picture, and the largest file" * 10_000)
     copies, _ = embed(found, sum(picture.path.stat().st_size for picture in found) - 1)
-    size = sum(len(base64.b64decode(address.partition(",")[2])) for _, address, _ in copies)
-    few, note = embed(found, size * 11 // 20)
+    assert len(copies) == 19
+    size = 20 / 19 * sum(len(base64.b64decode(address.partition(",")[2])) for _, address, _ in copies)
+    few, note = embed(found, int(size * 0.55))
     assert [picture.iteration for picture, _, _ in few] == [0, 2, 4, 7, 9] * 2
     assert note.endswith("; 10 of 20 are shown.")
 
@@ -60,3 +63,13 @@ def test_too_many_pictures_are_thinned(tmp_path):
 def test_evenly():
     assert evenly(range(10), 4) == [0, 3, 6, 9]
     assert evenly(range(10), 0) == [0, 9] and evenly([5], 0) == [5] and evenly(range(3), 5) == [0, 1, 2]
+
+
+def test_only_copies_that_are_kept_are_made(tmp_path, monkeypatch):
+    for i in range(40):
+        noise(tmp_path / f"a_{i:07d}.png", 100, 100)
+    made = []
+    monkeypatch.setattr(pictures, "_small_copy", lambda path, image, make=pictures._small_copy: (
+        made.append(path.name), make(path, image))[1])  # fmt: skip
+    few, _ = embed(find_pictures(tmp_path), 40_000)
+    assert len(few) < 8 and len(made) == len(few) + 1

@@ -35,7 +35,9 @@ def test_what_a_run_knows_of_itself(tmp_path):
     assert run.is_pretraining and run.iterations == 200 and run.is_finished and run.remarks == []
     assert run.curves["max_mem"] == [(19, 512.0), (39, 2048.0)]
     assert not read_run(write_run(tmp_path / "short", healthy_lines(9)), "short").is_finished
-    (tmp_path / "short/model_final.pth").touch()
+    (tmp_path / "short/model_final.pth").touch()  # of an earlier run of fewer iterations
+    assert not read_run(tmp_path / "short", "short").is_finished
+    (tmp_path / "short/config.yaml").unlink()
     assert read_run(tmp_path / "short", "short").is_finished
 
 

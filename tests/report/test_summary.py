@@ -27,6 +27,9 @@ def test_what_was_run(tmp_path):
     assert "at p3, p4 and instance loss (byol) of" in describe(run_of(tmp_path, **instance))
     alone = run_of(tmp_path, MODEL__PIXPRO__IN_FEATURES=[], **instance)
     assert describe(alone).startswith("Pre-training by the instance loss (byol) alone of")
+    assert describe(run_of(tmp_path, MODEL__PIXPRO={})) == "PixPro pre-training of ResNet-18 FPN on images:photos."
+    unknown = run_of(tmp_path, MODEL__PIXPRO={"INSTANCE": {"WEIGHT": 1.0, "LOSS": "byol"}})
+    assert describe(unknown).startswith("PixPro pre-training and instance loss (byol) of")
     assert "across 6 frames of video" in describe(run_of(tmp_path, INPUT__PIXPRO__N_FRAMES=6))
 
 
