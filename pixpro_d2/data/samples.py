@@ -33,27 +33,31 @@ def load_images(names):
     for name in names:
         dicts = DatasetCatalog.get(name)
         if not dicts:
-            raise UsageError(f"Data set '{name}' of DATASETS.TRAIN has no images.")
+            raise UsageError(f"Data set '{name}' has no images.")
         kind = "videos" if "num_frames" in dicts[0] else "images"
         logger.info(f"Data set '{name}': {len(dicts)} {kind}.")
         parts.append(dicts)
     return joined(parts)
 
 
-def load_samples(cfg):
-    """Dicts of the images of ``DATASETS.TRAIN``, or with ``INPUT.PIXPRO.N_FRAMES`` of the videos that are long enough.
+def load_samples(cfg, split="TRAIN"):
+    """Dicts of the images of ``DATASETS``, or with ``INPUT.PIXPRO.N_FRAMES`` of the videos that are long enough.
+
+    Args:
+        cfg (CfgNode): of a pre-training.
+        split (str): TRAIN or TEST, the key below ``DATASETS``.
 
     Raises:
         UsageError: for no data set, one without images, or videos where images are wanted or the other way round.
     """
-    names, n_frames = tuple(cfg.DATASETS.TRAIN), cfg.INPUT.PIXPRO.N_FRAMES
+    key, names, n_frames = f"DATASETS.{split}", tuple(cfg.DATASETS[split]), cfg.INPUT.PIXPRO.N_FRAMES
     if n_frames < 0:
         raise UsageError(f"INPUT.PIXPRO.N_FRAMES is {n_frames}; it must be 0 for images, or a number of frames.")
     if n_frames:
-        return _long_videos(names, n_frames, cfg.MODEL.PIXPRO.FLOW.FILES if n_frames > 1 else "")
+        return _long_videos(key, names, n_frames, cfg.MODEL.PIXPRO.FLOW.FILES if n_frames > 1 else "")
     images = load_images(names)
     if _has_videos(images):
-        raise UsageError("DATASETS.TRAIN has videos: set INPUT.PIXPRO.N_FRAMES, 1 to take both views from one frame.")
+        raise UsageError(f"{key} has videos: set INPUT.PIXPRO.N_FRAMES, 1 to take both views from one frame.")
     return images
 
 
@@ -64,8 +68,8 @@ def _has_videos(images):
 
 
 @functools.lru_cache(maxsize=2)  # for training and for testing
-def _long_videos(names, n_frames, flow_files):
-    videos = drop_short(load_images(names), n_frames)
+def _long_videos(key, names, n_frames, flow_files):
+    videos = drop_short(load_images(names), n_frames, key)
     return drop_without_flow(videos, FlowFiles(flow_files)) if flow_files else videos
 
 

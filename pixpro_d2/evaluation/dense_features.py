@@ -48,12 +48,12 @@ def measure(model, mapper, images, seed=0):
         dict[str, dict[str, float]]: for each feature of the model
 
         * loss: both directions, before weighting;
-        * match_accuracy, match_accuracy_projected: of the backbone's (or dense head's) features and the projector's, in
-          [0, 1]; see :func:`pixpro_d2.modeling.monitors.match_accuracy`;
+        * match_accuracy, match_accuracy_projected: of the backbone's (or dense head's) features and the projector's,
+          both of the online branch, in [0, 1]; see :func:`pixpro_d2.modeling.monitors.match_accuracy`;
         * chance: what a random choice of pixel would score;
         * effective_rank, uniformity: of the features of pixels of the first views; see the functions of
           :mod:`pixpro_d2.modeling.monitors`;
-        * feature_std, feature_std_projected: see :func:`pixpro_d2.modeling.monitors.feature_std`;
+        * feature_std, feature_std_projected: of the same; see :func:`pixpro_d2.modeling.monitors.feature_std`;
         * healthy_std, healthy_std_projected: 1 / sqrt(C), the scale of the two;
         * positive_pairs: per image;
         * images_without_pair: share of the images.
@@ -67,7 +67,7 @@ def measure(model, mapper, images, seed=0):
             losses, comparisons = model.compare(*model.prepare(collate_videos(samples)))
             for level, x in comparisons.items():
                 loss = losses[f"loss_pix_{level}"] * len(model.in_features)
-                _add_batch(sums.setdefault(level, {}), x, loss)
+                _add_batch(sums.setdefault(level, {}), x, model.projector[level](x.views[1].features), loss)
                 pixels = max(1, VECTORS // len(images))
                 vectors.setdefault(level, []).append(_some_pixels(x.views[0].features, pixels))
             count += len(samples)
@@ -93,8 +93,8 @@ def _batches(mapper, images, seed):
         raise error or UnreadableImage("no image can be read in all processes")
 
 
-def _add_batch(total, x, loss):
-    """Add a level's batch to its sums over images or pixels."""
+def _add_batch(total, x, projection, loss):
+    """Add a level's batch to its sums over images or pixels; ``projection`` is the online one of the second view."""
     first, second = x.views
     images = len(x.positives)
     pairs, without = pair_counts(x.positives)
@@ -104,7 +104,7 @@ def _add_batch(total, x, loss):
         "images_without_pair": without * images,
         "chance": x.positives.float().mean(dim=2)[x.positives.any(dim=2)].sum(),
     }
-    for name, pair in (("", (first.features, second.features)), ("_projected", (first.keys, second.keys))):
+    for name, pair in (("", (first.features, second.features)), ("_projected", (x.projection, projection))):
         added[f"hits{name}"], added[f"pixels{name}"] = matches(*pair, x.positives)
         added[f"feature_std{name}"] = feature_std(pair[0]) * images
         total[f"channels{name}"] = pair[0].shape[1]

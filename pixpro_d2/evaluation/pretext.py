@@ -23,10 +23,7 @@ def held_out_images(cfg):
     Raises:
         UsageError: as :func:`pixpro_d2.data.samples.load_samples`.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST
-    images = load_samples(cfg)
+    images = load_samples(cfg, "TEST")
     count = COUNT if cfg.INPUT.PIXPRO.N_FRAMES else min(COUNT, len(images))
     return [images[i * len(images) // count] for i in range(count)]
 
@@ -45,7 +42,8 @@ def evaluate_pretext(cfg, model):
 
         * match_accuracy, chance, effective_rank, uniformity: by level, as
           :func:`pixpro_d2.evaluation.dense_features.measure` gives them;
-        * test: feature_std (of the projections, as that of training) and images_without_pair, by level;
+        * test: feature_std (of the online projections, as that of training, but with the norms' running statistics) and
+          images_without_pair, by level;
         * ema_distance: relative distance of the target's weights from the online ones;
         * knn: for a data set with classes, see :func:`pixpro_d2.evaluation.neighbors.evaluate_neighbors`; by name for
           several.

@@ -87,9 +87,11 @@ def effective_rank(vectors):
 def uniformity(vectors):
     """How evenly unit vectors (N, C) lie on the sphere: log of the mean of exp(-2 |x - y|^2) over all pairs, 0-d.
 
-    From Wang & Isola 2020: 0 when all are the same, the lower the more even; -4 for vectors at right angles. N is 2 or
-    more.
+    From Wang & Isola 2020: 0 when all are the same, a single one too; the lower the more even; -4 for vectors at right
+    angles.
     """
+    if len(vectors) == 1:
+        return vectors.new_zeros(())
     similarity = (4 * (vectors @ vectors.T - 1)).exp()  # |x - y|^2 = 2 - 2 x y
     pairs = len(vectors) * (len(vectors) - 1)
     return (similarity.fill_diagonal_(0).sum() / pairs).log()

@@ -48,11 +48,11 @@ def finite(curve):
     return [point for point in curve if math.isfinite(point[1])]
 
 
-def begin_and_end(curve, share=0.1):
-    """Medians of the first and of the last values of a curve, a ``share`` of it but at least one; all finite."""
+def medians(curve, count=10):
+    """Medians (list) of ``count`` equal stretches of a curve, all finite; of single values if it has no more."""
     values = [value for _, value in curve]
-    count = max(1, round(share * len(values)))
-    return median(values[:count]), median(values[-count:])
+    count = min(count, len(values))
+    return [median(values[i * len(values) // count : (i + 1) * len(values) // count]) for i in range(count)]
 
 
 def ratio(curve, other):

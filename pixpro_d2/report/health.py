@@ -3,13 +3,14 @@
 import math
 from dataclasses import dataclass
 
-from .curves import begin_and_end, finite
+from .curves import finite, medians
 
 GOOD, WATCH, BAD = range(3)
 VERDICTS = ("Looks healthy", "Worth a look", "Looks unhealthy")
 READINGS = 5  # of a curve that can be judged
 
 NEAR = 0.5  # share of the standard deviation of spread features that counts as spread
+KEPT = 0.25  # share of its fall that a loss keeps: it may rise again as the momentum of the target goes to 1
 FEW = 0.1  # share of images without a positive pair that is no longer few
 ABOVE_CHANCE = 1.5  # times chance that a match accuracy must reach to have learned anything
 
@@ -27,7 +28,8 @@ def assess(curves, spread=None, collapsed=0.1, skipped_steps=0):
 
     Args:
         curves (dict[str, list]): by name, see :mod:`.curves`; ``total_loss``, and if they are there
-            ``feature_std/LEVEL``, ``images_without_pair/LEVEL``, ``match_accuracy/LEVEL`` and ``chance/LEVEL``.
+            ``feature_std/LEVEL``, ``effective_rank/LEVEL``, ``images_without_pair/LEVEL``, ``match_accuracy/LEVEL``
+            and ``chance/LEVEL``.
         spread (float or None): standard deviation of features whose directions are spread, 1 / sqrt(C).
         collapsed (float): share of it below which they have collapsed.
         skipped_steps (int): steps that were left out because their gradients were not finite.
@@ -35,7 +37,7 @@ def assess(curves, spread=None, collapsed=0.1, skipped_steps=0):
     Returns:
         list[Finding]: empty if there is too little to tell.
     """
-    findings = _loss(curves.get("total_loss", []))
+    findings = _loss(curves.get("total_loss", [])) + _broken(curves)
     if spread:
         findings += _spread(_levels(curves, "feature_std"), spread, collapsed)
     findings += _pairs(_levels(curves, "images_without_pair"))
@@ -72,16 +74,30 @@ def _loss(curve):
         findings.append(Finding(BAD, "the loss is infinite or NaN"))
     elif len(values) < len(curve):
         findings.append(Finding(WATCH, f"the loss was infinite or NaN {len(curve) - len(values)} times"))
-    if len(values) >= READINGS:
-        first, last = begin_and_end(values)
-        fell = last < first
-        says = "fell" if fell else "has not fallen: it went"
-        findings.append(Finding(GOOD if fell else WATCH, f"the loss {says} from {first:.3g} to {last:.3g}"))
-    return findings
+    return findings + (_course(values) if len(values) >= READINGS else [])
+
+
+def _course(curve):
+    """Where a loss went from its very first reading: a tenth of a long run may lie at the bottom already."""
+    course = medians(curve)
+    first, lowest, last = curve[0][1], min(course), course[-1]
+    if last >= first:
+        return [Finding(WATCH, f"the loss has not fallen: it went from {first:.3g} to {last:.3g}")]
+    if first - last < KEPT * (first - lowest):
+        return [Finding(WATCH, f"the loss fell from {first:.3g} to {lowest:.3g}, but is at {last:.3g} again")]
+    return [Finding(GOOD, f"the loss fell from {first:.3g} to {last:.3g}")]
+
+
+def _broken(curves):
+    """Levels whose newest features were not finite, in training or in an evaluation."""
+    measures = ("feature_std/", "effective_rank/")
+    newest = {name: curve[-1][1] for name, curve in curves.items() if curve and name.startswith(measures)}
+    levels = sorted({name.split("/", 1)[1] for name, value in newest.items() if not math.isfinite(value)})
+    return [Finding(BAD, f"the features of {', '.join(levels)} are infinite or NaN")] if levels else []
 
 
 def _spread(levels, spread, collapsed):
-    shares = {level: begin_and_end(curve)[1] / spread for level, curve in levels.items()}
+    shares = {level: medians(curve)[-1] / spread for level, curve in levels.items()}
     if not shares:
         return []
     lowest = min(shares, key=shares.get)
@@ -106,7 +122,7 @@ def _pairs(levels):
 
 def _matches(levels, chances):
     both = sorted(levels.keys() & chances.keys())
-    ends = {level: (begin_and_end(levels[level])[1], begin_and_end(chances[level])[1]) for level in both}
+    ends = {level: (medians(levels[level])[-1], medians(chances[level])[-1]) for level in both}
     if not ends:
         return []
     # Where a random choice is often right, no more than half of the way from there to all matches can be asked.

@@ -1,6 +1,8 @@
 """Monitors without labels during training, and that training does not notice."""
 
 import json
+import math
+import shutil
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ import configs
 from pixpro_d2.data.catalog import ensure_registered
 from pixpro_d2.engine import Trainer
 from pixpro_d2.engine.monitoring import HealthHook
+from pixpro_d2.report.curves import read_curves
 
 RECORDED = [f"{name}/p4" for name in ("match_accuracy", "chance", "effective_rank", "uniformity", "test/feature_std")]
 RECORDED += ["test/images_without_pair/p4", "ema_distance", "knn/knn1_top1"]
@@ -25,8 +28,13 @@ def train(images, folder, *monitors):
     ensure_registered(cfg.DATASETS.TEST)
     torch.manual_seed(1)
     trainer = Trainer(cfg)
+    trainer.resume_or_load()
     trainer.train()
     return trainer
+
+
+def monitors(images):
+    return ["DATASETS.TEST", (f"classes:{images}",), "TEST.EVAL_PERIOD", 2]
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +44,10 @@ def runs(tmp_path_factory):
     for name in ("a", "b"):
         write_images(images / name, 4, size=(60, 80))
     found = []
-    for monitors in (["DATASETS.TEST", (f"classes:{images}",), "TEST.EVAL_PERIOD", 2], []):
+    for opts in (monitors(images), []):
         folder = tmp_path_factory.mktemp("run")
         with logged("pixpro_d2") as messages:
-            found.append((train(images, folder, *monitors), folder, messages))
+            found.append((train(images, folder, *opts), folder, messages))
     return found
 
 
@@ -54,13 +62,15 @@ def test_training_does_not_notice(runs):
 
 def test_values_of_every_period_and_of_the_end(runs):
     trainer, folder, _ = runs[0]
+    written, _ = read_curves(folder / "metrics.json")
     for name in RECORDED:
         iterations = [i for _, i in trainer.storage.history(name).values()]
         assert iterations == [1, 3, 5], name  # at the end detectron2 has counted on
+        assert [i for i, _ in written[name]] == iterations, name
     distances = [value for value, _ in trainer.storage.history("ema_distance").values()]
     assert 0 < distances[0] < distances[1] < distances[2] < 1
-    last = json.loads((folder / "metrics.json").read_text().splitlines()[-1])
-    assert set(RECORDED) <= set(last)
+    lines = [json.loads(line)["iteration"] for line in (folder / "metrics.json").read_text().splitlines()]
+    assert lines == sorted(set(lines))
 
 
 def test_the_log_says_how_the_run_looks(runs):
@@ -72,9 +82,10 @@ def test_the_log_says_how_the_run_looks(runs):
 class Recorded(HookBase):
     """What a hook needs of a trainer that has recorded ``curves``, name -> values."""
 
-    def __init__(self, curves, max_iter):
-        self.iter, self.max_iter, self.storage = 0, max_iter, EventStorage()
-        for i in range(max_iter):
+    def __init__(self, curves, max_iter, start_iter=0):
+        self.iter = self.start_iter = start_iter
+        self.max_iter, self.storage = max_iter, EventStorage()
+        for i in range(start_iter, max_iter):
             self.storage.iter = i
             self.storage.put_scalars(**{name: values[i] for name, values in curves.items()})
 
@@ -88,9 +99,9 @@ class Guard:
 @pytest.mark.parametrize(
     ("std", "says"), [(0.2, "Worth a look: 2 steps"), (0.02, "Looks unhealthy: the features of p3")]
 )
-def test_collapse_and_steps_left_out_are_said(std, says):
+def test_collapse_and_steps_left_out_are_said(std, says, tmp_path):
     trainer = Recorded({"total_loss": range(6, 0, -1), "feature_std/p3": [std] * 6}, 6)
-    hook = HealthHook(3, 0.1, 16, Guard())
+    hook = HealthHook(3, 0.1, 16, Guard(), tmp_path)
     hook.trainer = trainer
     said = []
     with logged("pixpro_d2.engine.monitoring") as messages:
@@ -103,8 +114,36 @@ def test_collapse_and_steps_left_out_are_said(std, says):
     assert messages[-1].startswith(f"After 6 iterations: {says}")
 
 
-def test_a_failed_run_is_not_judged():
-    hook = HealthHook(0, 0.1, 16, Guard())
+@pytest.mark.parametrize(("start", "says"), [(6, "the loss fell from 9 to 3"), (0, "the loss has not fallen")])
+def test_a_resumed_run_is_judged_as_a_whole(tmp_path, start, says):
+    """It had come to 9 and goes on from 6, where the loss no longer falls; a new run ignores what lies there."""
+    lines = [{"iteration": i, "total_loss": 9.0 - i, "effective_rank/p3": 5 if i < 6 else math.nan} for i in range(9)]
+    (tmp_path / "metrics.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    hook = HealthHook(0, 0.1, 16, Guard(), tmp_path)
+    hook.trainer = Recorded({"total_loss": [3.0] * 30}, 30, start)
+    hook.guard.skipped = torch.tensor(0.0)
+    with logged("pixpro_d2.engine.monitoring") as messages:
+        hook.before_train()
+        hook.trainer.iter = 30
+        hook.after_train()
+    assert len(messages) == 1 and says in messages[0]
+
+
+def test_a_finished_run_does_not_go_past_its_end(runs, tmp_path):
+    finished, folder, _ = runs[0]
+    images = finished.cfg.DATASETS.TEST[0].removeprefix("classes:")
+    again = shutil.copytree(folder, tmp_path / "run")
+    before = (again / "metrics.json").read_text().splitlines()
+    with logged("pixpro_d2") as messages:
+        trainer = train(images, again, *monitors(images))
+    assert trainer.start_iter == 5
+    assert [message.split(":")[0] for message in messages if message.startswith("After ")] == ["After 5 iterations"]
+    added = (again / "metrics.json").read_text().splitlines()[len(before) :]
+    assert [json.loads(line)["iteration"] for line in added] == [5]
+
+
+def test_a_failed_run_is_not_judged(tmp_path):
+    hook = HealthHook(0, 0.1, 16, Guard(), tmp_path)
     hook.trainer = Recorded({"total_loss": [1.0] * 6}, 6)
     hook.trainer.iter = 5  # in the last one
     with logged("pixpro_d2.engine.monitoring") as messages:

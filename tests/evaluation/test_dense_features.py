@@ -60,6 +60,24 @@ def test_a_collapsed_model_is_found(images):
     assert values["feature_std"] == pytest.approx(0, abs=1e-6)
 
 
+def test_projections_are_those_of_the_online_branch(images):
+    cfg = config(images)
+    model, mapper, dicts = build(cfg), build_view_mapper(cfg), held_out_images(cfg)
+    before = measure(model, mapper, dicts)
+    for head in model.target_projector.heads.values():
+        torch.nn.init.zeros_(head[-1].weight)
+    after = measure(model, mapper, dicts)
+    assert after["p3"].pop("loss") != before["p3"].pop("loss")
+    assert after["p3"] == before["p3"] and after["p3"]["feature_std_projected"] > 0.1 * 32**-0.5
+
+    for head in model.projector.heads.values():
+        torch.nn.init.zeros_(head[-1].weight)
+    collapsed = measure(model, mapper, dicts)["p3"]
+    assert collapsed["feature_std_projected"] == pytest.approx(0, abs=1e-6)
+    assert collapsed["match_accuracy_projected"] < before["p3"]["match_accuracy_projected"] / 2
+    assert collapsed["match_accuracy"] == before["p3"]["match_accuracy"]
+
+
 def test_unreadable_images_are_left_out(images, tmp_path):
     write_images(tmp_path / "mixed", 5, size=(70, 90))
     (tmp_path / "mixed" / "002.png").write_text("not an image")

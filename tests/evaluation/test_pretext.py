@@ -7,6 +7,8 @@ from distributed_helpers import in_processes
 from pretext_helpers import LEVELS, build, config
 
 import configs
+from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.errors import UsageError
 from pixpro_d2.evaluation import pretext
 from pixpro_d2.evaluation.pretext import ema_distance, evaluate_pretext, held_out_images
 
@@ -48,6 +50,16 @@ def test_distance_of_the_target(images):
 def test_images_are_spread_over_the_data_set(images, monkeypatch):
     monkeypatch.setattr(pretext, "COUNT", 2)
     assert [image["file_name"][-7:] for image in held_out_images(config(images))] == ["000.png", "002.png"]
+
+
+def test_errors_name_the_key(images, tmp_path):
+    write_images(tmp_path / "videos" / "a", 2, size=(70, 90))
+    name = f"video:{tmp_path / 'videos'}"
+    ensure_registered([name])
+    with pytest.raises(UsageError, match="DATASETS.TEST has videos"):
+        held_out_images(configs.tiny("DATASETS.TEST", (name,)))
+    with pytest.raises(UsageError, match="DATASETS.TEST has .*000.png, which is no video"):
+        held_out_images(config(images, "INPUT.PIXPRO.N_FRAMES", 2))
 
 
 def evaluate(folder, *opts):

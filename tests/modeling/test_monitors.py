@@ -90,6 +90,7 @@ def test_uniformity():
     assert uniformity(torch.stack((first, -first))) == pytest.approx(-8)  # |x - y|^2 = 4
     assert uniformity(torch.stack((first, second))) == pytest.approx(-4)  # |x - y|^2 = 2
     assert uniformity(first.repeat(4, 1)) == pytest.approx(0)
+    assert uniformity(first[None]) == 0
     # Pairs: one at distance 0, two at right angles.
     mean = (1 + 2 * math.exp(-4)) / 3
     assert uniformity(torch.stack((first, first, second))) == pytest.approx(math.log(mean))

@@ -3,7 +3,7 @@
 import json
 import math
 
-from pixpro_d2.report.curves import begin_and_end, finite, ratio, read_curves, thin
+from pixpro_d2.report.curves import finite, medians, ratio, read_curves, thin
 
 
 def read(tmp_path, *lines):
@@ -34,10 +34,10 @@ def test_damaged_lines_are_counted_and_nan_is_a_value(tmp_path):
     assert curves["loss"][0][0] == 1 and math.isnan(curves["loss"][0][1]) and finite(curves["loss"]) == []
 
 
-def test_begin_and_end_are_medians_of_a_tenth():
+def test_medians_of_tenths():
     curve = [(i, float(value)) for i, value in enumerate([9, 1, 8] + [5] * 24 + [2, 100, 3])]
-    assert begin_and_end(curve) == (8, 3)
-    assert begin_and_end([(0, 4.0), (1, 2.0)]) == (4, 2)
+    assert medians(curve) == [8, *[5] * 8, 3]
+    assert medians([(0, 4.0), (1, 2.0)]) == [4, 2]
 
 
 def test_ratio_needs_both_values():

@@ -1,5 +1,7 @@
 """The verdict on a run, on curves whose answer is known."""
 
+import math
+
 import pytest
 
 from pixpro_d2.report.health import BAD, GOOD, WATCH, assess, verdict
@@ -41,6 +43,9 @@ def test_a_healthy_run():
         ({"total_loss": curve(*range(10))}, WATCH, "the loss has not fallen: it went from 0 to 9"),
         ({"total_loss": curve(*range(10, 0, -1), float("nan"))}, BAD, "the loss is infinite or NaN"),
         ({"total_loss": curve(9, float("inf"), *range(8, 0, -1))}, WATCH, "the loss was infinite or NaN 1 times"),
+        ({"feature_std__p3": curve(*[0.1] * 9, math.nan), "feature_std__p4": level(0.1)}, BAD, "of p3 are infinite"),
+        ({"effective_rank__p3": curve(40, math.nan), "effective_rank__p4": curve(math.nan)}, BAD, "of p3, p4 are in"),
+        ({"feature_std__p3": curve(0.1, math.nan, *[0.1] * 8), "effective_rank__p3": []}, GOOD, "features are spread"),
         ({"images_without_pair__p3": level(0.2)}, WATCH, "20 % of the images have no positive pair on p3"),
         ({"match_accuracy__p3": level(0.3), "chance__p3": level(0.02)}, GOOD, "30 % of the pixels of p3 find"),
         ({"match_accuracy__p6": level(0.86), "chance__p6": level(0.7)}, GOOD, "86 % of the pixels of p6 find"),
@@ -66,6 +71,24 @@ def test_the_worst_finding_decides_and_only_such_are_named():
 def test_left_out_steps_are_worth_a_look():
     grade, _, reasons = verdict(assess(FALLING, skipped_steps=3))
     assert grade == WATCH and reasons == "3 steps were left out for infinite or NaN gradients."
+
+
+def pixpro(end):
+    """A loss of 100 epochs as PixPro's: it reaches -3.1 within the first, then rises with the target's momentum."""
+    falls = [-0.09 - 3.01 * i / 60 for i in range(60)]
+    return curve(*falls, *(-3.1 + (3.1 + end) * i / 5940 for i in range(5941)))
+
+
+def test_a_loss_that_rises_with_the_momentum():
+    for recorded in (pixpro(-2.2), pixpro(-2.2)[:600], pixpro(-2.2)[:60]):
+        assert judge(total_loss=recorded)[0] == GOOD
+    assert judge(total_loss=pixpro(-2.2))[2].startswith("the loss fell from -0.09 to -2.2")
+
+
+def test_a_loss_that_is_back_where_it_came_from():
+    grade, _, reasons = judge(total_loss=pixpro(-0.4))
+    assert grade == WATCH and reasons == "the loss fell from -0.09 to -2.96, but is at -0.536 again."
+    assert "has not fallen: it went from -0.09 to" in judge(total_loss=pixpro(1.0))[2]
 
 
 def test_a_dip_that_is_over_is_no_collapse():

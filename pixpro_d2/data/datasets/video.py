@@ -90,15 +90,20 @@ def load_videos(name, root):
     return dicts
 
 
-def drop_short(videos, n_frames):
+def drop_short(videos, n_frames, key="DATASETS.TRAIN"):
     """Those of ``videos`` (list of dicts of :func:`load_videos`) that have ``n_frames`` frames or more.
+
+    Args:
+        videos (list[dict]): of :func:`load_videos`.
+        n_frames (int): 1 or more.
+        key (str): of the config, that names them.
 
     Raises:
         UsageError: when none has, or one of them is an image.
     """
     images = [video["file_name"] for video in videos if "num_frames" not in video]
     if images:
-        raise UsageError(f"DATASETS.TRAIN has {images[0]}, which is no video: address a folder of videos as video:DIR.")
+        raise UsageError(f"{key} has {images[0]}, which is no video: address a folder of videos as video:DIR.")
     long = [video for video in videos if video["num_frames"] >= n_frames]
     if not long:
         most = max(video["num_frames"] for video in videos)
