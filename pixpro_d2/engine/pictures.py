@@ -11,6 +11,7 @@ from ..checkpoint.writing import write_file
 from ..data.reader import UnreadableImage
 from ..data.samples import load_samples
 from ..visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
+from ..visualization.motion import picture_flow
 from ..visualization.pairs import picture_pairs
 from ..visualization.views import ViewSource, compare_views
 
@@ -24,7 +25,8 @@ class PictureHook(HookBase):
     """Draws the same views of the same images every so often, as PNG files and for TensorBoard.
 
     Belongs into all processes, since losses between them are computed on the way; the main process draws. When the run
-    starts or goes on it draws the pixel correspondences. The model, its norms' statistics and all random generators
+    starts or goes on it draws what training does not change: the pixel correspondences, and of videos the optical flow
+    between the frames. The model, its norms' statistics and all random generators
     stay as they are; colours of features go on where they were, also in a resumed run.
     """
 
@@ -47,10 +49,12 @@ class PictureHook(HookBase):
         self._colours = None  # of the last picture of features, which the next one keeps
 
     def before_train(self):
-        if comm.is_main_process():
+        if comm.is_main_process() and self.trainer.start_iter < self.trainer.max_iter:
             for i, subject in enumerate(self.subjects, start=1):
-                picture = picture_pairs(self.source, subject.dataset_dict, subject.sample, self.level)
-                self._write(f"pairs_{i}", picture)
+                shown = self.source, subject.dataset_dict, subject.sample
+                self._write(f"pairs_{i}", picture_pairs(*shown, self.level))
+                if self.source.n_frames > 1:
+                    self._write(f"flow_{i}", picture_flow(*shown))
 
     def after_step(self):
         done = self.trainer.iter + 1
@@ -67,17 +71,11 @@ class PictureHook(HookBase):
         for i, subject in enumerate(self.subjects):
             if self.model.ppm is not None:
                 self._write(f"attention_{i + 1}", picture_attention(plain, i, self.model.ppm, views[i], note))
-            pair = self.source.images(subject.sample)
-            self._write(f"matches_{i + 1}", picture_matches(trained, i, pair, note))
+            pair, boxes = self.source.images(subject.sample), subject.sample["boxes"]
+            self._write(f"matches_{i + 1}", picture_matches(trained, i, pair, boxes, note))
 
     def _write(self, name, picture):
-        self.trainer.storage.put_image(name, pil_to_tensor(picture))
-        path = os.path.join(self.folder, f"{name}_{self.trainer.iter:07d}.png")
-        try:
-            os.makedirs(self.folder, exist_ok=True)
-            write_file(path, lambda partial: picture.save(partial, format="PNG"))
-        except OSError as error:  # no run ends for a picture
-            logger.warning(f"The picture {path} could not be written: {error}.")
+        write_picture(self.trainer, self.folder, name, picture)
 
     def state_dict(self):
         return {} if self._colours is None else {"colours": self._colours}
@@ -89,12 +87,15 @@ class PictureHook(HookBase):
 def build_picture_hook(cfg, model):
     """The hook of a pre-training with ``VIS_PERIOD`` above 0; None without a pixel loss, or readable images.
 
+    All processes must call it.
+
     Args:
         cfg (CfgNode): of a pre-training.
         model (PixPro): not wrapped in DDP.
     """
     levels = cfg.MODEL.PIXPRO.IN_FEATURES
     if not levels:
+        logger.warning("VIS_PERIOD has no pictures of a pre-training without a pixel loss.")
         return None
     source = ViewSource(cfg, correspondence=model.correspondence)
     subjects = fixed_subjects(source, load_samples(cfg), COUNT, max(cfg.SEED, 0))
@@ -104,7 +105,9 @@ def build_picture_hook(cfg, model):
 
 
 def fixed_subjects(source, images, count, seed):
-    """Subjects (list) of readable images, evenly spread over all; of the same one several times if there are fewer.
+    """Subjects (list) of images that all processes can read, evenly spread; of one several times if there are fewer.
+
+    All processes must call it with the same images, and have the same subjects then.
 
     Args:
         source (ViewSource): draws the views.
@@ -114,11 +117,36 @@ def fixed_subjects(source, images, count, seed):
     """
     subjects = []
     for i in range(4 * count):  # as some may be unreadable
-        image = images[int((i + 0.5) * 0.6180339887 % 1 * len(images))]  # golden ratio: far apart
+        subject = None
         try:
-            subjects.append(source.subject(image, (seed, i)))
+            subject = source.subject(images[spread(i, len(images))], (seed, i))
         except UnreadableImage as error:
             logger.warning(f"There will be no pictures of {error}.")
+        if all(comm.all_gather(subject is not None)):
+            subjects.append(subject)
         if len(subjects) == count:
             break
     return subjects
+
+
+def spread(i, count):
+    """The ``i``-th of ``count`` things to look at, far from those before it."""
+    return int((i + 0.5) * 0.6180339887 % 1 * count)  # golden ratio
+
+
+def write_picture(trainer, folder, name, picture):
+    """Hand a picture to a trainer's writers, and write it to ``NAME_0000199.png``, 199 being the iteration, from 0 on.
+
+    Args:
+        trainer (TrainerBase): in training.
+        folder (str): of the file; made if it is not there.
+        name (str): of the picture.
+        picture (PIL.Image.Image): RGB.
+    """
+    trainer.storage.put_image(name, pil_to_tensor(picture))
+    path = os.path.join(folder, f"{name}_{trainer.iter:07d}.png")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        write_file(path, lambda partial: picture.save(partial, format="PNG"))
+    except OSError as error:  # no run ends for a picture
+        logger.warning(f"The picture {path} could not be written: {error}.")

@@ -30,6 +30,7 @@ from .hooks import CollapseHook, EMAHook, LRScheduler, PreciseBN, SeedHook, Unre
 from .loop import TrainLoop
 from .monitoring import HealthHook
 from .pictures import build_picture_hook
+from .prediction_pictures import build_prediction_hook
 from .progress import progress_line
 from .writers import build_wandb_writers
 
@@ -70,6 +71,11 @@ class Trainer(DefaultTrainer):
         """As detectron2's; when asked to stop by a signal, saves a checkpoint and exits with the code REQUEUE."""
         with self._signals, explaining_workers(), progress_line(self, self.cfg.SOLVER.IMS_PER_BATCH):
             return super().train()
+
+    def after_train(self):
+        if self.start_iter >= self.max_iter:  # detectron2 counts an iteration on even where there was none to do
+            self.iter = self.start_iter
+        super().after_train()
 
     def run_step(self):
         with explaining_workers():  # here too, within what detectron2 logs errors of
@@ -112,6 +118,8 @@ class Trainer(DefaultTrainer):
                 built.append(UnreadableHook(self.data_loader, self._trainer))
             if cfg.VIS_PERIOD > 0:  # in all processes, which some methods' comparisons bring together
                 built.append(build_picture_hook(cfg, self.checkpointer.model))
+        elif cfg.VIS_PERIOD > 0:
+            built.append(build_prediction_hook(cfg, self.checkpointer.model, self.build_test_loader))
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             loader = self.build_train_loader(_without_workers(cfg))  # its own, so that training's goes on untouched
             built.append(PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER))
@@ -122,8 +130,9 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             if is_pretraining(cfg):
                 spread = pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM
-                built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *spread, self._trainer.guard))
-            built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+                built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *spread, self._trainer.guard, cfg.OUTPUT_DIR))
+            period = min(20, cfg.TEST.EVAL_PERIOD or 20)  # so that no evaluation takes the place of an unwritten one
+            built.append(hooks.PeriodicWriter(self.build_writers(), period))
         return [hook for hook in built if hook is not None]
 
     def build_writers(self):

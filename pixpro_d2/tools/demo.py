@@ -30,8 +30,9 @@ from pixpro_d2.errors import UsageError
 from pixpro_d2.json_files import read_json, write_json
 from pixpro_d2.report.curves import read_curves
 from pixpro_d2.tools.render import render_dataset
-from pixpro_d2.visualization.detections import contact_sheet, draw_detections
+from pixpro_d2.visualization.detections import draw_detections
 from pixpro_d2.visualization.pairs import picture_pairs
+from pixpro_d2.visualization.sheet import contact_sheet
 from pixpro_d2.visualization.views import ViewSource
 
 CHECKOUT = Path(pixpro_d2.__file__).resolve().parents[1]

@@ -9,17 +9,17 @@ always the same views: two checkpoints compare.
 
 import argparse
 import json
+import logging
 
-import torch
-from detectron2.modeling import build_model
-
-from ..checkpoint import PixProCheckpointer
 from ..config import is_pretraining
 from ..data.reader import UnreadableImage
 from ..data.samples import build_view_mapper, folder_name, load_samples
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
 from ..errors import UsageError
 from ..evaluation.dense_features import measure, table
+from .pretrained import load_pretrained
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv=None):
@@ -30,7 +30,7 @@ def main(argv=None):
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--config-file", required=True, help="config of a pre-training")
-    parser.add_argument("--weights", default="", help="checkpoint to measure; random weights without it")
+    parser.add_argument("--weights", default="", help="checkpoint to measure; MODEL.WEIGHTS without it, or random")
     parser.add_argument("--input", help="folder of images, or of videos; DATASETS.TRAIN of the config without it")
     parser.add_argument("--count", type=int, default=128, help="number of images, or of runs of frames")
     parser.add_argument("--seed", type=int, default=0, help="seed of the views, and of random weights")
@@ -58,11 +58,10 @@ def _measure_config(args):
     if cfg.INPUT.PIXPRO.N_FRAMES:  # of a video, several random runs of frames
         images = images * -(-args.count // len(images))
     images = images[: args.count]
-    torch.manual_seed(args.seed)
-    model = build_model(cfg)
-    if args.weights:
-        PixProCheckpointer(model).resume_or_load(args.weights, resume=False)
-    return measure(model, build_view_mapper(cfg), images, args.seed)
+    loaded = load_pretrained(cfg, args.weights, args.seed)
+    if loaded.random:
+        logger.warning(f"{loaded.note}: what passes through a random part tells nothing about the file.")
+    return measure(loaded.model, build_view_mapper(cfg), images, args.seed)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,9 @@ def picture_attention(comparisons, i, ppm, view, note):
     return draw_attention(view, maps, note)
 
 
-def picture_matches(comparisons, i, views, note):
-    """Matches between both ``views`` (PIL images) of image ``i`` by the backbone's features; further as above.
+def picture_matches(comparisons, i, views, boxes, note):
+    """Matches between both ``views`` (PIL images, of the signed crop ``boxes``) of image ``i`` by the backbone's
+    features; further as above.
 
     Returns:
         PIL.Image.Image: see :func:`pixpro_d2.visualization.matches.draw_matches`.
@@ -44,7 +45,7 @@ def picture_matches(comparisons, i, views, note):
         level: match_level(*(view.features[i] for view in x.views), x.positives[i])
         for level, x in with_pixels(comparisons).items()
     }
-    return draw_matches(views, levels, note)
+    return draw_matches(views, boxes, levels, note)
 
 
 def picture_features(comparisons, images, note, references=None):

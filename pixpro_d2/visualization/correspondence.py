@@ -120,6 +120,7 @@ def draw_correspondences(image, views, boxes, positives, grids, max_lines=12, ca
 
 
 def view_name(number, box):
+    """How a picture calls view ``number``, 0 or 1, of a signed crop ``box``."""
     return f"view {number + 1}" + (", mirrored" if box[0] > box[2] else "")
 
 
@@ -145,14 +146,20 @@ def _draw_original(canvas, image, boxes, points, colours):
         corners = (x + left * scale, y + upper * scale, x + right * scale, y + lower * scale)
         canvas.box(corners, colour, width)
         labels.append((f"view {i + 1}", corners, colour))
-        text = f"{view_name(i, box)}: {right - left:.0f} x {lower - upper:.0f} pixels"
-        line = bottom + GAP + i * LINE
-        canvas.fill((x, line + 3, x + 12, line + 15), colour)
-        canvas.text(x + 20, line, shorten(text, ORIGINAL_SIDE - 20), colour)
+    draw_crop_legend(canvas, boxes, bottom + GAP)
     dots = [(x + point[0] * scale, y + point[1] * scale) for point in points]
     for dot, colour in zip(dots, colours):
         canvas.dot(dot, colour, radius=3)
     draw_labels(canvas, labels, (x, y, x + image.width * scale, bottom), avoid=[_around(dot, (9, 9)) for dot in dots])
+
+
+def draw_crop_legend(canvas, boxes, top):
+    """Names, colours and sizes of both crops, in the left column from ``top`` on: a line each."""
+    for i, (box, colour) in enumerate(zip(boxes, VIEW_COLOURS)):
+        y = top + i * LINE
+        text = f"{view_name(i, box)}: {abs(box[2] - box[0]):.0f} x {box[3] - box[1]:.0f} pixels"
+        canvas.fill((MARGIN, y + 3, MARGIN + 12, y + 15), colour)
+        canvas.text(MARGIN + 20, y, shorten(text, ORIGINAL_SIDE - 20), colour)
 
 
 def draw_view(canvas, view, corner, grid, colour):

@@ -1,9 +1,8 @@
 """Picture of ground truth and detections, side by side."""
 
 from detectron2.structures import BoxMode
-from PIL import Image
 
-from .canvas import BACKGROUND, GAP, LINE, MARGIN, Canvas, fit, palette, shorten
+from .canvas import GAP, LINE, MARGIN, Canvas, fit, palette, shorten
 from .labels import draw_labels
 from .legend import Legend
 
@@ -39,16 +38,6 @@ def draw_detections(image, ground_truth, predictions, class_names, min_score=0.5
     if below:
         below.draw(canvas, MARGIN, bottom + GAP)
     return canvas.finish()
-
-
-def contact_sheet(rows):
-    """Pictures below each other, as one PIL image as wide as the widest."""
-    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), BACKGROUND)
-    y = 0
-    for row in rows:
-        sheet.paste(row, (0, y))
-        y += row.height
-    return sheet
 
 
 def _truth_panel(annotations, class_names):

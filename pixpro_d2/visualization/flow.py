@@ -5,7 +5,8 @@ import torch
 from PIL import Image
 from torchvision.utils import flow_to_image
 
-from .canvas import GAP, HALO, LINE, MARGIN, Canvas, fit, palette, shorten, wrap
+from .canvas import GAP, HALO, LINE, MARGIN, fit, palette
+from .sheet import Tile, draw_sheet, tile_canvas
 from .tracks import warp_back
 
 TILE = (580, 440)  # width and height that each of the six pictures is fitted into
@@ -40,8 +41,8 @@ def draw_flow(frames, names, pixels, points, steps, title):
         (f"frame {later}: {names[1]}", _path_tile(frames[1], points, points.ends)),
         _flow_tile(pixels, size, later),
         _mask_tile(pixels, size),
-        (f"frame {later} warped back to t", _tile(_blank(warped, pixels.valid))),
-        (f"its difference from frame t, x {AMPLIFY}", _tile(_difference(frames[0], warped, pixels.valid))),
+        (f"frame {later} warped back to t", _tile(_blank(warped, pixels.valid)).finish()),
+        (f"its difference from frame t, x {AMPLIFY}", _tile(_difference(frames[0], warped, pixels.valid)).finish()),
     ]
     paragraphs = [
         f"{title}; frames of {size[0]} x {size[1]} pixels. Of all pixels {describe(pixels)}",
@@ -50,7 +51,10 @@ def draw_flow(frames, names, pixels, points, steps, title):
         f"Kept pixels differ from frame t by {errors[0]:.1f} of 255 on average once warped back, and by "
         f"{errors[1]:.1f} left in place; rejected ones are blue.",
     ]
-    return _assemble(tiles, [line for text in paragraphs for line in wrap(text, WIDTH - 2 * MARGIN)])
+    step = TILE[0] + MARGIN, LINE + tiles[0][1].height + GAP
+    places = [(MARGIN + i % 2 * step[0], MARGIN + i // 2 * step[1]) for i in range(len(tiles))]
+    placed = [Tile(*place, picture, title, room=TILE[0]) for place, (title, picture) in zip(places, tiles)]
+    return draw_sheet(placed, paragraphs, WIDTH)
 
 
 def describe(tracks):
@@ -87,11 +91,8 @@ def draw_paths(canvas, tracks, places, scale, colours, radius=3.0):
 
 
 def _path_tile(frame, points, places):
-    scale = fit(frame, *TILE)
-    tile = Canvas(round(frame.width * scale), round(frame.height * scale))
-    tile.paste(frame, (0, 0), scale)
-    colours = palette(12)  # which neighbours do not share
-    draw_paths(tile, points, places, scale, [colours[i % len(colours)] for i in range(len(points.valid))])
+    tile, colours = tile_canvas(frame, *TILE), palette(12)  # which neighbours do not share
+    draw_paths(tile, points, places, fit(frame, *TILE), [colours[i % len(colours)] for i in range(len(points.valid))])
     return tile.finish()
 
 
@@ -101,10 +102,8 @@ def _flow_tile(pixels, size, later):
     lengths = np.linalg.norm(flow, axis=1)
     # Beyond the rim of the wheel colours stay as they are: a few wild vectors would make all others pale.
     rim = max(float(np.percentile(lengths[pixels.valid] if pixels.valid.any() else lengths, 95)), 0.1)
-    tile = _tile(_colours(flow.reshape(size[1], size[0], 2), rim))
-    canvas = Canvas(*tile.size)
-    canvas.paste(tile, (0, 0), 1)
-    corner = tile.width - WHEEL - GAP, GAP
+    canvas = _tile(_colours(flow.reshape(size[1], size[0], 2), rim))
+    corner = canvas.size[0] - WHEEL - GAP, GAP
     canvas.fill((corner[0] - 5, corner[1] - 5, corner[0] + WHEEL + 5, corner[1] + WHEEL + 5), (0, 0, 0, 190))
     canvas.paste(_wheel(), corner, 1)
     return f"flow from t to {later}; rim of the wheel: {rim:.1f} pixels or more", canvas.finish()
@@ -135,7 +134,7 @@ def _mask_tile(pixels, size):
     mask = np.full((len(left), 3), DOUBTFUL, dtype=np.uint8)
     mask[left], mask[pixels.valid] = LEFT, KEPT
     title = f"white: kept, {pixels.valid.mean():.1%}; grey: leave the frame, {left.mean():.1%}; black: do not come back"
-    return title, _tile(mask.reshape(size[1], size[0], 3))
+    return title, _tile(mask.reshape(size[1], size[0], 3)).finish()
 
 
 def _errors(frames, warped, valid):
@@ -158,26 +157,5 @@ def _blank(pixels, valid):
 
 
 def _tile(pixels):
-    """Picture of (H, W, 3) uint8 pixels, fitted into TILE."""
-    image = Image.fromarray(pixels)
-    scale = fit(image, *TILE)
-    canvas = Canvas(round(image.width * scale), round(image.height * scale))
-    canvas.paste(image, (0, 0), scale)
-    return canvas.finish()
-
-
-def _assemble(tiles, lines):
-    """Two columns of (title, picture), the pictures of one size, with ``lines`` of text below."""
-    height = tiles[0][1].height
-    row = LINE + height + GAP
-    bottom = MARGIN + len(tiles) // 2 * row
-    canvas = Canvas(WIDTH, bottom + len(lines) * LINE + MARGIN)
-    corners = [(MARGIN + i % 2 * (TILE[0] + MARGIN), MARGIN + i // 2 * row) for i in range(len(tiles))]
-    for (title, _), (x, y) in zip(tiles, corners):
-        canvas.text(x, y, shorten(title, TILE[0]))
-    for i, line in enumerate(lines):
-        canvas.text(MARGIN, bottom + i * LINE, line)
-    picture = canvas.finish()
-    for (_, tile), (x, y) in zip(tiles, corners):
-        picture.paste(tile, (x, y + LINE))
-    return picture
+    """Canvas of (H, W, 3) uint8 pixels, fitted into TILE."""
+    return tile_canvas(Image.fromarray(pixels), *TILE)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..modeling.monitors import match_accuracy, nearest_pixels, unit
-from .correspondence import VIEW_COLOURS, choose_queries
+from .correspondence import VIEW_COLOURS, choose_queries, view_name
 from .heat import overlay
 from .sheet import SIDE, bin_box, draw_sheet, lay_out_rows, mark, outline, tile_canvas
 
@@ -77,18 +77,19 @@ def match_level(features, others, positives, count=COUNT):
     )
 
 
-def draw_matches(views, levels, note):
+def draw_matches(views, boxes, levels, note):
     """A row for each level: view 1 with its right and wrong matches, and of some pixels the similarity in view 2.
 
     Args:
         views (Sequence[PIL.Image.Image]): view 1 and view 2, square, RGB.
+        boxes (ndarray): (2, 4), their signed crop boxes.
         levels (dict[str, LevelMatches]): by name.
         note (str): what model it is; begins the text below.
 
     Returns:
         PIL.Image.Image: 1200 pixels wide.
     """
-    rows = [_level_row(views, level, matches) for level, matches in levels.items()]
+    rows = [_level_row(views, boxes, level, matches) for level, matches in levels.items()]
     accuracies = "; ".join(_describe(level, matches) for level, matches in levels.items())
     text = [
         f"{note}. Of the pixels of view 1 that show something in view 2, those whose most similar feature there (by "
@@ -108,7 +109,7 @@ def _describe(level, matches):
     return f"{level} {right} of {matched}, {matches.accuracy:.0%} (by chance {matches.chance:.1%})"
 
 
-def _level_row(views, level, matches):
+def _level_row(views, boxes, level, matches):
     first = tile_canvas(views[0])
     for i in np.flatnonzero(matches.matched):
         first.fill(bin_box(i, matches.grids[0]), (*_verdict(matches, i), 75))
@@ -116,10 +117,10 @@ def _level_row(views, level, matches):
         mark(first, bin_box(i, matches.grids[0]), number, _verdict(matches, i))
     second = tile_canvas(views[1])
     for number, i in enumerate(matches.queries, start=1):
-        boxes = [bin_box(j, matches.grids[1]) for j in np.flatnonzero(matches.positives[i])]
-        mark(second, np.mean(boxes, axis=0), number, TRUE)
+        bins = [bin_box(j, matches.grids[1]) for j in np.flatnonzero(matches.positives[i])]
+        mark(second, np.mean(bins, axis=0), number, TRUE)
     row = [
-        (canvas.finish(), f"{level}: view {i + 1}, {grid[0]} x {grid[1]}", VIEW_COLOURS[i])
+        (canvas.finish(), f"{level}: {view_name(i, boxes[i])}, {grid[0]} x {grid[1]}", VIEW_COLOURS[i])
         for i, (canvas, grid) in enumerate(zip((first, second), matches.grids))
     ]
     for number, (i, cosines) in enumerate(zip(matches.queries, matches.cosines), start=1):

@@ -1,47 +1,115 @@
-"""Picture of a semantic segmentation beside its ground truth."""
+"""What downstream models predict of the images of a data set, beside the ground truth."""
+
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
+from PIL import Image
 
-from .canvas import GAP, MARGIN, Canvas, fit, palette, shorten
-from .detections import TOP
-from .legend import Legend
-from .segmentation import blend
+from ..data import ensure_registered
+from ..data.datasets.semseg import IGNORE_LABEL, read_label
+from ..data.reader import read_image
+from ..errors import UsageError
+from ..learner.probe import eval_mode
+from .canvas import MARGIN
+from .detections import draw_detections
+from .segmentation import draw_segmentation
+from .sheet import WIDTH
+
+# meta-architecture -> task
+TASKS = dict.fromkeys(("GeneralizedRCNN", "RetinaNet", "FCOSDetector"), "detection")
+TASKS["SemanticSegmentor"] = "segmentation"
+_LABELS = {"detection": "annotations", "segmentation": "sem_seg_file_name"}  # of a dataset dict
+SIDE = 380  # longer side of an image at most, pixels
 
 
-def draw_segmentations(image, truth, predictions, class_names, ignore_label=255, side=300):
-    """A row of panels: the image, ground truth, then each model's classes; a class has one colour in all of them.
+@dataclass(frozen=True)
+class Labelled:
+    """An image with its ground truth.
+
+    * task: a value of TASKS;
+    * metadata: of its data set;
+    * image: RGB;
+    * truth: detectron2 annotations, or class ids (height, width);
+    * sample: the image as a model in eval mode takes it.
+    """
+
+    task: str
+    metadata: Metadata
+    image: Image.Image
+    truth: list | np.ndarray
+    sample: dict
+
+
+class LabelledImages:
+    """A data set whose ground truth stands beside what models of one task predict; ``records`` are its dicts."""
+
+    def __init__(self, cfg, name, build_loader):
+        """
+        Args:
+            cfg (CfgNode): with a meta-architecture of TASKS.
+            name (str): of the data set.
+            build_loader (Callable): of a test loader from config and name.
+
+        Raises:
+            UsageError: for a data set that is unknown, or without labels of the task.
+        """
+        ensure_registered([name])
+        self._task = TASKS[cfg.MODEL.META_ARCHITECTURE]
+        self.records = DatasetCatalog.get(name)
+        if not self.records or _LABELS[self._task] not in self.records[0]:
+            raise UsageError(
+                f"Data set '{name}' has no labels of {self._task}, which this config's predictions stand beside."
+            )
+        self._inputs = build_loader(cfg, name).dataset  # in the order of the records
+        self._metadata = MetadataCatalog.get(name)
+
+    def read(self, number):
+        """The image ``number``, Labelled.
+
+        Raises:
+            UnreadableImage: for an image that cannot be read.
+            UsageError: for labels that cannot be read, or of another size.
+        """
+        record = self.records[number]
+        image = read_image(record["file_name"])  # first, as a mapper's own errors are of many kinds
+        truth = record[_LABELS[self._task]]
+        if self._task == "segmentation":
+            path, truth = truth, read_label(truth)
+            if truth.shape[::-1] != image.size:
+                raise UsageError(f"{path} has another size than its image: resize it.")
+        return Labelled(self._task, self._metadata, image, truth, self._inputs[number])
+
+
+def picture_predictions(labelled, models, min_score):
+    """One image with its ground truth, and what models predict; these stay as they are.
 
     Args:
-        image (PIL.Image.Image): RGB.
-        truth (ndarray): class ids, int (height, width) of the image.
-        predictions (dict[str, ndarray]): title to class ids, likewise.
-        class_names (list[str]): by id.
-        ignore_label (int): id in ``truth`` of pixels that do not count.
-        side (int): longer side of a panel in pixels.
+        labelled (Labelled): the image.
+        models (dict[str, nn.Module]): 1 or more of the image's task, by title.
+        min_score (float): detections with a lower score, in [0, 1], are not shown.
 
     Returns:
-        PIL.Image.Image: (2 + number of predictions) * (side + MARGIN) + MARGIN pixels wide.
+        PIL.Image.Image: at most 1200 pixels wide, unless the models are very many.
     """
-    colours = palette(len(class_names))
-    panels = [("image", image), ("ground truth", blend(image, truth, colours))]
-    for title, ids in predictions.items():
-        panels.append((f"{title}: {_describe(truth, ids, ignore_label)}", blend(image, ids, colours)))
-    shown = np.unique([truth, *predictions.values()])
-    present = [i for i in shown.tolist() if 0 <= i < len(class_names)]
-    width = len(panels) * (side + MARGIN) + MARGIN
-    legend = Legend([class_names[i] for i in present], [colours[i] for i in present], width - 2 * MARGIN)
-    scale = fit(image, side, side)
-    bottom = TOP + round(image.height * scale) + GAP
-    canvas = Canvas(width, bottom + legend.height + MARGIN // 2)
-    for i, (title, panel) in enumerate(panels):
-        x = MARGIN + i * (side + MARGIN)
-        canvas.text(x, MARGIN, shorten(title, side))
-        canvas.paste(panel, (x, TOP), scale)
-    legend.draw(canvas, MARGIN, bottom)
-    return canvas.finish()
+    image, truth, metadata = labelled.image, labelled.truth, labelled.metadata
+    outputs = {title: _predict(model, labelled.sample) for title, model in models.items()}
+    if labelled.task == "detection":
+        found = {title: output["instances"] for title, output in outputs.items()}
+        return draw_detections(image, truth, found, metadata.thing_classes, min_score, _side(1 + len(found)))
+    maps = {title: output["sem_seg"].argmax(dim=0).cpu().numpy() for title, output in outputs.items()}
+    ignored = metadata.get("ignore_label", IGNORE_LABEL)
+    return draw_segmentation(image, truth, metadata.stuff_classes, maps, ignored, _side(2 + len(maps)))
 
 
-def _describe(truth, ids, ignore_label):
-    """Share of right pixels in words."""
-    counted = truth != ignore_label
-    return f"{(ids == truth)[counted].mean():.1%} right" if counted.any() else "nothing to compare with"
+@torch.no_grad()
+def _predict(model, sample):
+    with eval_mode(model):
+        return model([sample])[0]
+
+
+def _side(panels):
+    """Longer side of an image in a row of ``panels``, pixels."""
+    return min(SIDE, (WIDTH - MARGIN) // panels - MARGIN)

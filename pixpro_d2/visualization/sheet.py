@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from .canvas import GAP, HALO, LINE, MARGIN, TEXT, Canvas, shorten, text_width, wrap
+from .canvas import BACKGROUND, GAP, HALO, LINE, MARGIN, TEXT, Canvas, fit, shorten, text_width, wrap
 from .heat import draw_bar
 
 WIDTH = 1200  # of a sheet at most, pixels
@@ -14,13 +14,17 @@ SIDE = 216  # of a picture where five stand in a row
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture of its final size with a title above; (x, y) is the title's upper left corner in the sheet."""
+    """A picture of its final size with a title above; (x, y) is the title's upper left corner in the sheet.
+
+    The title is as wide as the picture at most, or as ``room`` where that is given.
+    """
 
     x: float
     y: float
     picture: Image.Image
     title: str
     colour: tuple = TEXT
+    room: int = None
 
 
 def lay_out_rows(rows):
@@ -57,7 +61,7 @@ def draw_sheet(tiles, paragraphs, width=WIDTH, bar=None):
     bottom = max(tile.y + LINE + tile.picture.height for tile in tiles) + GAP
     canvas = Canvas(width, round(bottom + (len(lines) + bool(bar)) * LINE + MARGIN))
     for tile in tiles:
-        canvas.text(tile.x, tile.y, shorten(tile.title, tile.picture.width), tile.colour)
+        canvas.text(tile.x, tile.y, shorten(tile.title, tile.room or tile.picture.width), tile.colour)
     if bar is not None:
         draw_bar(canvas, MARGIN, bottom, *bar)
         bottom += LINE
@@ -69,10 +73,21 @@ def draw_sheet(tiles, paragraphs, width=WIDTH, bar=None):
     return sheet
 
 
-def tile_canvas(image, side=SIDE):
-    """Canvas of ``side`` x ``side`` pixels that shows a square picture."""
-    canvas = Canvas(side, side)
-    canvas.paste(image, (0, 0), side / image.width)
+def contact_sheet(rows):
+    """Pictures below each other, as one PIL image as wide as the widest."""
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), BACKGROUND)
+    y = 0
+    for row in rows:
+        sheet.paste(row, (0, y))
+        y += row.height
+    return sheet
+
+
+def tile_canvas(image, width=SIDE, height=SIDE):
+    """Canvas that shows a picture, as large as fits into ``width`` x ``height`` pixels."""
+    scale = fit(image, width, height)
+    canvas = Canvas(round(image.width * scale), round(image.height * scale))
+    canvas.paste(image, (0, 0), scale)
     return canvas
 
 

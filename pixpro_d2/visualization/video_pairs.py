@@ -9,12 +9,14 @@ from .correspondence import (
     VIEW_SIDE,
     WIDTH,
     choose_queries,
+    draw_crop_legend,
     draw_pairs,
     draw_view,
     view_name,
 )
 from .flow import draw_paths
 from .labels import draw_labels
+from .sheet import tile_canvas
 from .tracks import Tracks
 
 FRAME = ((WIDTH - 3 * MARGIN) // 2, 430)  # width and height that each frame is fitted into
@@ -61,9 +63,7 @@ def draw_video_pairs(frames, names, views, boxes, tracks, positives, grids, capt
 
 def _draw_frame(number, frame, box, tracks, queries, colours):
     """Frame 0 with view 1's crop and bins, or frame 1 with view 2's crop and the moved bins."""
-    scale = fit(frame, *FRAME)
-    canvas = Canvas(round(frame.width * scale), round(frame.height * scale))
-    canvas.paste(frame, (0, 0), scale)
+    scale, canvas = fit(frame, *FRAME), tile_canvas(frame, *FRAME)
     (left, right), (upper, lower) = sorted(box[[0, 2]]), box[[1, 3]]
     corners = tuple(side * scale for side in (left, upper, right, lower))
     canvas.box(corners, VIEW_COLOURS[number], 3)
@@ -83,12 +83,8 @@ def _draw_frame(number, frame, box, tracks, queries, colours):
 
 def _write_legend(canvas, top, boxes, caption, marked):
     """Sizes of the crops and the caption, in the column beside the views."""
-    y = top
-    for i, (box, colour) in enumerate(zip(boxes, VIEW_COLOURS)):
-        text = f"{view_name(i, box)}: {abs(box[2] - box[0]):.0f} x {box[3] - box[1]:.0f} pixels"
-        canvas.fill((MARGIN, y + 3, MARGIN + 12, y + 15), colour)
-        canvas.text(MARGIN + 20, y, shorten(text, ORIGINAL_SIDE - 20), colour)
-        y += LINE
+    draw_crop_legend(canvas, boxes, top)
+    y = top + len(boxes) * LINE
     paragraphs = [
         caption,
         "Dots are the centres of view 1's bins, and where the flow moves them; crosses are rejected ones.",

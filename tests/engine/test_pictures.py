@@ -11,11 +11,17 @@ from detectron2.engine import HookBase
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+from distributed_helpers import in_processes
 from PIL import Image
 
 import configs
+from pixpro_d2.data.reader import UnreadableImage
+from pixpro_d2.data.samples import load_samples
+from pixpro_d2.data.scene_writers.video import write_frames
+from pixpro_d2.data.video_scenes import render_clip
 from pixpro_d2.engine import Trainer, pictures
 from pixpro_d2.engine.pictures import PictureHook, build_picture_hook, fixed_subjects
+from pixpro_d2.visualization.motion import picture_flow
 from pixpro_d2.visualization.views import ViewSource
 
 NAMES = [f"{what}_{i}" for what in ("attention", "matches") for i in (1, 2, 3)]
@@ -137,6 +143,19 @@ def test_images_for_tensorboard(images, tmp_path):
         np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(Image.open(path)))
 
 
+def test_of_videos_the_flow_is_drawn_when_the_run_starts(tmp_path):
+    write_frames(tmp_path / "videos/long", render_clip(np.random.default_rng(0), 8, 64, 96))
+    opts = ["DATASETS.TRAIN", (f"video:{tmp_path}/videos",), "OUTPUT_DIR", str(tmp_path)]
+    cfg = configs.tiny(*opts, config="pretrain/pixpro_video_quickstart.yaml")
+    trainer = Drawing()
+    hook_of(cfg, trainer).before_train()
+    assert sorted(trainer.images) == [f"{name}_{i}" for name in ("flow", "pairs") for i in (1, 2, 3)]
+    source = ViewSource(cfg)
+    subject = fixed_subjects(source, load_samples(cfg), 1, cfg.SEED)[0]
+    expected = np.asarray(picture_flow(source, subject.dataset_dict, subject.sample))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "vis/flow_1_0000000.png")), expected)
+
+
 def test_other_processes_take_part_but_do_not_draw(images, tmp_path, monkeypatch):
     trainer, compared = Drawing(), []
     hook = hook_of(config(images, tmp_path), trainer)
@@ -167,7 +186,9 @@ def test_without_propagation_module_there_is_no_attention(images, tmp_path):
 
 def test_the_instance_branch_alone_has_no_pictures(images, tmp_path):
     cfg = config(images, tmp_path, "MODEL.PIXPRO.IN_FEATURES", [], "MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0)
-    assert build_picture_hook(with_period(cfg, 1), build_model(cfg)) is None
+    with logged("pixpro_d2") as messages:
+        assert build_picture_hook(with_period(cfg, 1), build_model(cfg)) is None
+    assert sum("VIS_PERIOD has no pictures" in message for message in messages) == 1
 
 
 def test_subjects_are_spread_and_readable(images, tmp_path, caplog):
@@ -186,6 +207,36 @@ def test_subjects_are_spread_and_readable(images, tmp_path, caplog):
     one = fixed_subjects(source, good[:1], 3, 0)
     assert len({subject.sample["boxes"].tobytes() for subject in one}) == 3  # other views of the same image
     assert fixed_subjects(source, [{"file_name": str(tmp_path / "bad.jpg")}], 3, 0) == []
+
+
+def subjects_of(folder, unreadable):
+    """File names of the subjects of a process that cannot read the images whose names end with one of a tuple.
+
+    Args:
+        folder (Path): of the images.
+        unreadable (list[tuple[str]]): by rank.
+    """
+    source = ViewSource(config(folder, folder))
+    original = source.mapper
+
+    def read(image, rng):
+        if image["file_name"].endswith(unreadable[comm.get_rank()]):
+            raise UnreadableImage(image["file_name"])
+        return original(image, rng)
+
+    source.mapper = read
+    images = [{"file_name": str(path)} for path in sorted(folder.iterdir())]
+    return [subject.dataset_dict["file_name"] for subject in fixed_subjects(source, images, 3, 0)]
+
+
+@pytest.mark.parametrize("broken, count", [(["2.png"], 3), ([".png"], 0)])
+def test_processes_agree_on_the_subjects(images, tmp_path, broken, count):
+    """Those that one process cannot read are left out by all, and if none is left, none has any."""
+    alone = subjects_of(images, [()])
+    assert len(alone) == 3 and any(name.endswith(broken[0]) for name in alone)
+    first, second = in_processes(tmp_path / "meet", subjects_of, images, [(), tuple(broken)])
+    assert first == second and len(first) == count
+    assert not any(name.endswith(broken[0]) for name in first)
 
 
 def test_colours_go_on_where_a_checkpoint_has_them(images, tmp_path):

@@ -55,6 +55,22 @@ def test_weights_are_loaded(images, tmp_path, capsys):
     assert other.splitlines()[-1] != run(capsys, "--input", images, "--json", *TINY).splitlines()[-1]
 
 
+def test_a_file_without_a_target_is_measured_with_a_copy(images, tmp_path, capsys, caplog):
+    """As one with an equal target is: the loss compares both branches."""
+    torch.manual_seed(5)
+    state = build_model(configs.tiny()).state_dict()  # whose branches are equal
+    found = {}
+    for name, left_out in {"whole": ("none",), "online": ("target_",), "backbone": ("target_", "proj", "ppm")}.items():
+        kept = {key: value for key, value in state.items() if not key.startswith(left_out)}
+        torch.save({"model": kept}, tmp_path / f"{name}.pth")
+        opts = [*TINY, "MODEL.WEIGHTS", str(tmp_path / f"{name}.pth")]  # of which a --weights would go first
+        found[name] = json.loads(run(capsys, "--input", images, "--json", *opts).splitlines()[-1])
+        assert ("passes through a random part" in caplog.text) == (name == "backbone")
+    assert found["whole"] == found["online"]
+    assert found["backbone"]["p3"]["match_accuracy"] == found["whole"]["p3"]["match_accuracy"]
+    assert found["backbone"]["p3"]["loss"] != found["whole"]["p3"]["loss"]
+
+
 def test_configs_without_a_pixel_loss_are_refused(images):
     with pytest.raises(SystemExit, match="has no pixel-level pre-training"):
         measure.main([*CONFIG[:1], str(configs.CONFIGS / "voc/faster_rcnn_R_18_FPN_small.yaml"), "--input", images])

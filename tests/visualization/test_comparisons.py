@@ -12,6 +12,7 @@ from pixpro_d2.visualization import comparisons as module
 from pixpro_d2.visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 
 IMAGES = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)) for i in range(2)]
+BOXES = np.array([[0, 0, 9, 9], [9, 0, 0, 9]])
 
 
 def noise(*shape, seed=0):
@@ -59,10 +60,10 @@ def test_matches_of_the_backbones_features(monkeypatch):
     seen = []
     monkeypatch.setattr(module, "draw_matches", lambda *args: seen.append(args))
     x = comparison(4)
-    picture_matches({"p3": x}, 1, IMAGES, "Some weights")
-    ((views, levels, note),) = seen
+    picture_matches({"p3": x}, 1, IMAGES, BOXES, "Some weights")
+    ((views, boxes, levels, note),) = seen
     first, second = (F.normalize(view.features[1], dim=0).flatten(1) for view in x.views)
-    assert views is IMAGES and note == "Some weights"
+    assert views is IMAGES and boxes is BOXES and note == "Some weights"
     np.testing.assert_array_equal(levels["p3"].nearest, (first.T @ second).argmax(dim=1).numpy())
 
 
@@ -122,4 +123,4 @@ def test_ruined_features_are_drawn(value):
     x.projection.fill_(value)
     assert picture_features({"p3": x}, IMAGES, "")[0].height > 100
     assert picture_attention({"p3": x}, 0, Gammas(p3=2.0), IMAGES[0], "").height > 100
-    assert picture_matches({"p3": x}, 0, IMAGES, "").height > 100
+    assert picture_matches({"p3": x}, 0, IMAGES, BOXES, "").height > 100

@@ -8,7 +8,7 @@ from PIL import Image
 
 from pixpro_d2.visualization import detections
 from pixpro_d2.visualization.canvas import MARGIN, palette
-from pixpro_d2.visualization.detections import TOP, contact_sheet, draw_detections
+from pixpro_d2.visualization.detections import TOP, draw_detections
 
 TRUTH = [{"bbox": [10, 10, 30, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1}]
 
@@ -77,10 +77,3 @@ def test_panels_are_as_high_as_the_image():
     assert without_legend.height < wide.height < TOP + 200
     tall = draw_detections(Image.new("RGB", (50, 100)), [], {"a": instances([]), "b": instances([])}, ["x"], side=200)
     assert tall.size[0] == 3 * 200 + 4 * MARGIN and tall.size[1] > TOP + 200
-
-
-def test_contact_sheet_stacks_rows():
-    rows = [draw([0.9]), draw([], side=100)]
-    sheet = contact_sheet(rows)
-    assert sheet.size == (rows[0].width, rows[0].height + rows[1].height)
-    assert np.array_equal(np.asarray(sheet)[rows[0].height :, : rows[1].width], np.asarray(rows[1]))

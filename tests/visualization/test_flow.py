@@ -36,7 +36,9 @@ def tile(image, row, column):
 def test_every_frame_size_has_the_same_width_and_texts_apart(size, monkeypatch):
     texts = []
     text = Canvas.text
-    monkeypatch.setattr(Canvas, "text", lambda c, x, y, words: texts.append((x, y, words)) or text(c, x, y, words))
+    monkeypatch.setattr(
+        Canvas, "text", lambda c, x, y, words, *rest: texts.append((x, y, words)) or text(c, x, y, words)
+    )
     drawn = picture(moved(pixel_centers(size), (0, 0)), size=size)
     assert drawn.width == WIDTH == 1220
     assert "1.jpg" in texts[0][2] and "t + 5: 6.jpg" in texts[1][2]
@@ -52,7 +54,7 @@ def test_every_frame_size_has_the_same_width_and_texts_apart(size, monkeypatch):
 
 def test_a_share_of_the_mask_is_white_and_the_texts_say_it(monkeypatch):
     texts = []
-    monkeypatch.setattr(Canvas, "text", lambda canvas, x, y, text: texts.append(text))
+    monkeypatch.setattr(Canvas, "text", lambda canvas, x, y, text, *rest: texts.append(text))
     starts = pixel_centers(SIZE)
     # The left half is kept; of the right half, that moves by 16 of 64 pixels, the last 16 columns leave the frame.
     right = starts[:, 0] > 32
@@ -83,7 +85,7 @@ def test_colours_tell_the_direction_and_the_wheel_shows_them():
 
 def test_what_is_compared_of_the_frames(monkeypatch):
     texts = []
-    monkeypatch.setattr(Canvas, "text", lambda canvas, x, y, text: texts.append(text))
+    monkeypatch.setattr(Canvas, "text", lambda canvas, x, y, text, *rest: texts.append(text))
     upper = pixel_centers(SIZE)[:, 1] < 24
     # All channels 10 more: four times that is a grey of 40.
     drawn = picture(moved(pixel_centers(SIZE), (0, 0), valid=upper), second=tuple(c + 10 for c in BLUE))

@@ -11,6 +11,8 @@ from pixpro_d2.modeling.monitors import match_accuracy
 from pixpro_d2.visualization import matches as module
 from pixpro_d2.visualization.matches import RIGHT, WRONG, draw_matches, match_level
 
+BOXES = np.array([[0, 0, 9, 9], [9, 0, 0, 9]])  # of which the second is mirrored
+
 
 def maps(*pixels):
     """One view of two-dimensional features, a row of pixels: (2, 1, L)."""
@@ -53,13 +55,14 @@ def test_same_numbers_as_the_monitors():
 def test_no_true_match():
     found = match_level(maps([1, 0], [0, 1]), maps([1, 0]), torch.zeros(2, 1, dtype=torch.bool))
     assert math.isnan(found.accuracy) and math.isnan(found.chance) and found.cosines.shape == (0, 1, 1)
-    assert draw_matches([Image.new("RGB", (32, 32))] * 2, {"p3": found}, "").width == 1200
+    assert draw_matches([Image.new("RGB", (32, 32))] * 2, BOXES, {"p3": found}, "").width == 1200
 
 
 def drawn(monkeypatch, levels):
     sheets = []
     monkeypatch.setattr(module, "draw_sheet", lambda tiles, text, **kwargs: sheets.append((tiles, text)))
-    draw_matches([Image.new("RGB", (32, 32), (90, 90, 90)), Image.new("RGB", (32, 32))], levels, "Some weights")
+    views = [Image.new("RGB", (32, 32), (90, 90, 90)), Image.new("RGB", (32, 32))]
+    draw_matches(views, BOXES, levels, "Some weights")
     return sheets[0]
 
 
@@ -68,8 +71,13 @@ def test_captions_count(monkeypatch):
     tiles, text = drawn(monkeypatch, {"p3": level(), "p4": none})
     assert text[0].startswith("Some weights.")
     assert text[0].endswith("p3 1 of 2, 50% (by chance 50.0%); p4 none has one.")
-    titles = ["p3: view 1, 1 x 3", "p3: view 2, 1 x 2", "pixel 1, right: 0.10 to 1.00", "pixel 2, wrong: 0.41 to 0.95"]
-    assert [tile.title for tile in tiles] == [*titles, "p4: view 1, 1 x 1", "p4: view 2, 1 x 1"]
+    titles = [
+        "p3: view 1, 1 x 3",
+        "p3: view 2, mirrored, 1 x 2",
+        "pixel 1, right: 0.10 to 1.00",
+        "pixel 2, wrong: 0.41 to 0.95",
+    ]
+    assert [tile.title for tile in tiles] == [*titles, "p4: view 1, 1 x 1", "p4: view 2, mirrored, 1 x 1"]
     assert tiles[2].colour == RIGHT and tiles[3].colour == WRONG
 
 

@@ -6,7 +6,17 @@ from PIL import Image
 
 from pixpro_d2.visualization import sheet
 from pixpro_d2.visualization.canvas import LINE, MARGIN, Canvas
-from pixpro_d2.visualization.sheet import SIDE, Tile, bin_box, draw_sheet, lay_out_rows, mark, outline, tile_canvas
+from pixpro_d2.visualization.sheet import (
+    SIDE,
+    Tile,
+    bin_box,
+    contact_sheet,
+    draw_sheet,
+    lay_out_rows,
+    mark,
+    outline,
+    tile_canvas,
+)
 
 
 def picture(colour, side=SIDE):
@@ -43,6 +53,28 @@ def test_text_takes_the_lines_that_it_needs(monkeypatch):
     assert draw_sheet(tiles, ["one"], bar=("low", "high")).height == heights[1] + LINE
 
 
+def test_a_title_may_have_more_room_than_its_picture(monkeypatch):
+    written = []
+    monkeypatch.setattr(sheet.Canvas, "text", lambda canvas, x, y, text, *rest: written.append(text))
+    title = "forty letters of a title of some picture"
+    draw_sheet([Tile(0, 0, picture((0, 0, 0)), title), Tile(0, 300, picture((0, 0, 0)), title, room=400)], [])
+    assert written[0].endswith("...") and written[1] == title
+
+
+def test_contact_sheet_stacks_rows():
+    rows = [picture((200, 0, 0), 40), picture((0, 200, 0), 30)]
+    result = contact_sheet(rows)
+    assert result.size == (40, 70)
+    assert np.array_equal(np.asarray(result)[40:, :30], np.asarray(rows[1]))
+
+
+@pytest.mark.parametrize("size", [(50, 100), (200, 100)])
+def test_a_picture_keeps_its_shape_on_its_canvas(size):
+    canvas = tile_canvas(Image.new("RGB", size, (0, 200, 0)), 300, 300)
+    assert max(canvas.size) == 300 and canvas.size[0] * size[1] == canvas.size[1] * size[0]
+    assert canvas.finish().getcolors() == [(canvas.size[0] * canvas.size[1], (0, 200, 0))]
+
+
 def test_boxes_of_bins():
     assert bin_box(0, (2, 4), 80) == (0, 0, 20, 40)
     assert bin_box(6, (2, 4), 80) == (40, 40, 60, 80)
@@ -63,7 +95,7 @@ def test_marks_stay_inside(box, centre):
 def test_outline_surrounds_the_union():
     mask = np.zeros((4, 4), dtype=bool)
     mask[1, 1:3] = True
-    canvas = tile_canvas(picture((0, 0, 0), 80), 80)
+    canvas = tile_canvas(picture((0, 0, 0), 80), 80, 80)
     outline(canvas, mask, (255, 255, 255), 80)
     white = np.asarray(canvas.finish())[..., 0] > 128
     assert white[19:22, 30].any() and white[38:42, 50].any() and white[30, 18:22].any() and white[30, 58:62].any()

@@ -29,7 +29,9 @@ def main(argv=None):
         "--level", help=f"feature whose grid is shown ({', '.join(STRIDES)}); by default the first of "
         "MODEL.PIXPRO.IN_FEATURES")  # fmt: skip
     for name in ("attention", "features", "matches"):
-        parsers[name].add_argument("--weights", default="", metavar="FILE", help="checkpoint; by default random")
+        parsers[name].add_argument(
+            "--weights", default="", metavar="FILE", help="checkpoint; by default MODEL.WEIGHTS, random if it is empty"
+        )
         parsers[name].add_argument("--level", help="the only one of MODEL.PIXPRO.IN_FEATURES to show; by default all")
     parsers["predictions"].add_argument(
         "--weights", action="append", required=True, metavar="FILE", help="checkpoint, called by its folder's name; "

@@ -1,12 +1,9 @@
 """The sub-commands that show what a pre-training model makes of fixed views."""
 
-import torch
-from detectron2.modeling import build_model
-
-from ...checkpoint import PixProCheckpointer
 from ...errors import UsageError
 from ...visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 from ...visualization.views import ViewSource, compare_views
+from ..pretrained import load_pretrained
 from .inputs import first_readable, images_of, load_pretraining_config, name_of, write_picture
 
 
@@ -18,44 +15,42 @@ def attention(args):
             f"{args.config_file} has no pixel propagation module (MODEL.PIXPRO.PPM.ENABLED is False), whose attention "
             "this is: take a config of PixPro."
         )
-    model, source, note = _load(args, cfg)
+    loaded, source = _load(args, cfg)
+    loaded.require(("projector", "ppm"), "the attention")
     for number, image, subject in _subjects(args, cfg, source):
-        comparisons = _compare(args, model, [subject.plain])
+        comparisons = _compare(args, loaded.model, [subject.plain])
         view = source.images(subject.plain)[0]
-        write_picture(args, picture_attention(comparisons, 0, model.ppm, view, note), name_of(number, image))
+        picture = picture_attention(comparisons, 0, loaded.model.ppm, view, loaded.note)
+        write_picture(args, picture, name_of(number, image))
 
 
 def features(args):
     """Dense features of all images as colours, by their three main components."""
     cfg = load_pretraining_config(args)
-    model, source, note = _load(args, cfg)
+    loaded, source = _load(args, cfg)
     plain = [subject.plain for _, _, subject in _subjects(args, cfg, source)]
     views = [source.images(sample)[0] for sample in plain]
-    write_picture(args, picture_features(_compare(args, model, plain), views, note)[0])
+    write_picture(args, picture_features(_compare(args, loaded.model, plain), views, loaded.note)[0])
 
 
 def matches(args):
     """Which pixels of two views the features take for the same, against those that are."""
     cfg = load_pretraining_config(args)
-    model, source, note = _load(args, cfg)
+    loaded, source = _load(args, cfg)
     for number, image, subject in _subjects(args, cfg, source):
-        comparisons = _compare(args, model, [subject.sample])
-        picture = picture_matches(comparisons, 0, source.images(subject.sample), note)
+        comparisons = _compare(args, loaded.model, [subject.sample])
+        views, boxes = source.images(subject.sample), subject.sample["boxes"]
+        picture = picture_matches(comparisons, 0, views, boxes, loaded.note)
         write_picture(args, picture, name_of(number, image))
 
 
 def _load(args, cfg):
-    """Model, source of views, and how the model is called."""
+    """Pretrained, and source of views."""
     levels = cfg.MODEL.PIXPRO.IN_FEATURES
     if args.level is not None and args.level not in levels:
         raise UsageError(f"There is no level '{args.level}' in MODEL.PIXPRO.IN_FEATURES: choose from {_list(levels)}.")
-    torch.manual_seed(args.seed)
-    model = build_model(cfg)
-    note = "Random weights"
-    if args.weights:
-        PixProCheckpointer(model).resume_or_load(args.weights, resume=False)
-        note = f"Weights {args.weights}"
-    return model, ViewSource(cfg, correspondence=model.correspondence), note
+    loaded = load_pretrained(cfg, args.weights, args.seed)
+    return loaded, ViewSource(cfg, correspondence=loaded.model.correspondence)
 
 
 def _subjects(args, cfg, source):

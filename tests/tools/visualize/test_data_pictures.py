@@ -18,8 +18,7 @@ from pixpro_d2.engine.configure import load_config
 from pixpro_d2.flow import write_flow
 from pixpro_d2.tools import visualize
 from pixpro_d2.tools.render import render_dataset
-from pixpro_d2.tools.visualize import data_pictures
-from pixpro_d2.visualization import pairs
+from pixpro_d2.visualization import motion, pairs
 from pixpro_d2.visualization.views import ViewSource
 
 CONFIG = str(configs.CONFIGS / "pretrain/quickstart.yaml")
@@ -167,8 +166,9 @@ def test_points_end_where_the_rendered_scene_says(videos, clip, monkeypatch):
     for seed in range(3):
         rng = np.random.default_rng(seed)
         cfg = video_config(videos, "INPUT.PIXPRO.SWAP_P", 1.0)
-        args = (ViewSource(cfg), long_video(videos), rng)
-        seen = seen_by(monkeypatch, data_pictures, "draw_flow", data_pictures.picture_flow, *args)
+        source, video = ViewSource(cfg), long_video(videos)
+        args = source, video, source.mapper(video, rng)
+        seen = seen_by(monkeypatch, motion, "draw_flow", motion.picture_flow, *args)
         frames, names, pixels, points, steps, title = seen
         start, end = (int(Path(name).stem) - 1 for name in names)
         assert steps == 5 and end == start + 5  # the earlier one first, although training would swap them

@@ -30,6 +30,13 @@ SMALL = ["MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
 C5 = ["--config-file", str(configs.CONFIGS / "pretrain/pixpro_c5_100ep.yaml")]
 
 
+def backbone_only(folder, state):
+    """The file of a converted backbone, from the state dict of a model."""
+    path = folder / "backbone.pth"
+    torch.save({"model": {name: x for name, x in state.items() if name.startswith("backbone.")}}, path)
+    return str(path)
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """A checkpoint of random weights, by another seed than the tool's."""
@@ -71,6 +78,63 @@ def test_weights_are_loaded_and_named(scenes, weights, tmp_path, monkeypatch):
     (random, (pixels, maps)), (trained, (same, others)) = seen
     assert random == "Random weights" and trained == f"Weights {weights}" and pixels == same
     assert np.abs(maps - others).max() > 0.1
+
+
+def test_weights_of_the_config(scenes, weights, tmp_path):
+    named = pictures("matches", scenes, tmp_path / "named", "--count", "1", "--weights", weights)
+    option = pictures("matches", scenes, tmp_path / "option", "--count", "1", opts=["MODEL.WEIGHTS", weights])
+    assert all(np.array_equal(named[name], option[name]) for name in named)
+
+
+def test_a_backbone_has_a_copy_of_itself_for_a_target(scenes, tmp_path, monkeypatch):
+    path = backbone_only(tmp_path, Trainer.build_model(configs.tiny()).state_dict())
+    seen = []
+    monkeypatch.setattr(
+        comparisons, "draw_features", lambda views, levels, notes: seen.append((levels, notes)) or views[0]
+    )
+    pictures("features", scenes, tmp_path / "out", "--count", "1", "--weights", path)
+    ((levels, notes),) = seen
+    for online, target in levels.values():
+        np.testing.assert_allclose(online, target, atol=1e-5)  # random weights of its own would give other features
+    assert notes[0].startswith(f"Weights {path}, with random projector and ppm, no target branch in the file. ")
+
+
+def test_a_whole_checkpoint_keeps_its_target(scenes, tmp_path, monkeypatch):
+    model = Trainer.build_model(configs.tiny())
+    with torch.no_grad():
+        model.target_backbone.bottom_up.res5[0].conv1.weight.mul_(-1)
+    PixProCheckpointer(model, str(tmp_path)).save("model_final")
+    path = str(tmp_path / "model_final.pth")
+    seen = []
+    monkeypatch.setattr(
+        comparisons, "draw_features", lambda views, levels, notes: seen.append((levels, notes)) or views[0]
+    )
+    pictures("features", scenes, tmp_path / "out", "--count", "1", "--weights", path)
+    ((levels, notes),) = seen
+    assert np.abs(levels["p5"][0] - levels["p5"][1]).max() > 0.01
+    assert notes[0].startswith(f"Weights {path}. ")
+
+
+def test_attention_of_random_parts_is_refused(scenes, tmp_path):
+    path = backbone_only(tmp_path, Trainer.build_model(configs.tiny()).state_dict())
+    with pytest.raises(SystemExit, match="error: .*backbone.pth has no projector and no ppm that fits") as info:
+        pictures("attention", scenes, tmp_path / "out", "--count", "1", "--weights", path)
+    assert "\n" not in str(info.value)
+    pictures("matches", scenes, tmp_path / "out", "--count", "1", "--weights", path)  # of the backbone's features
+
+
+def test_another_input_than_the_weights_were_trained_with_is_refused(scenes, tmp_path):
+    cfg = configs.tiny()
+    Trainer.build_checkpointer(with_output(cfg, tmp_path), Trainer.build_model(cfg)).save("model_final")
+    args = "--count", "1", "--weights", str(tmp_path / "model_final.pth")
+    with pytest.raises(SystemExit, match="error: .* was trained with RGB .*: set INPUT.FORMAT RGB"):
+        pictures("matches", scenes, tmp_path / "out", *args, opts=["INPUT.FORMAT", "BGR"])
+    pictures("matches", scenes, tmp_path / "out", *args)
+
+
+def with_output(cfg, folder):
+    cfg.OUTPUT_DIR = str(folder)
+    return cfg
 
 
 def test_one_level_of_several(scenes, tmp_path, monkeypatch):

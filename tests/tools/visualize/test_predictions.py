@@ -12,7 +12,8 @@ from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.tools import visualize
 from pixpro_d2.tools.render import render_dataset
-from pixpro_d2.tools.visualize import predictions
+from pixpro_d2.tools.visualize.predictions import titles
+from pixpro_d2.visualization import predictions
 
 DETECTOR = "voc/faster_rcnn_R_18_FPN_small.yaml"
 DETECTOR_OPTS = ["MODEL.ROI_HEADS.NUM_CLASSES", 5, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "INPUT.MIN_SIZE_TEST", 64]
@@ -63,10 +64,10 @@ def test_segmentation_beside_the_truth(labelled, tmp_path, monkeypatch):
     opts = ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 6, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 16, "INPUT.MIN_SIZE_TEST", 64, *SMALL]
     path = checkpoint(tmp_path / "run", config, opts, 0)
     seen = []
-    monkeypatch.setattr(predictions, "draw_segmentations", lambda *args: seen.append(args) or Image.new("RGB", (1, 1)))
+    monkeypatch.setattr(predictions, "draw_segmentation", lambda *args: seen.append(args) or Image.new("RGB", (1, 1)))
     data = ["DATASETS.TEST", f"('voc_seg:{labelled}@test',)"]
     predict(config, tmp_path, [path], "--count", "1", *map(str, [*configs.TINY_DETECTOR, *opts, *data]))
-    ((image, truth, found, names, ignored, _),) = seen
+    ((image, truth, names, found, ignored, _),) = seen
     assert list(found) == ["run"] and len(names) == 6 and ignored == 255
     assert truth.shape == found["run"].shape == image.size[::-1]
     assert set(np.unique(found["run"])) <= set(range(6))
@@ -91,5 +92,5 @@ def test_mistakes_with_predictions_are_one_line(labelled, tmp_path, config, args
 
 
 def test_titles_are_folders_unless_they_are_the_same():
-    assert predictions.titles(["a/x.pth", "b/x.pth"]) == {"a": "a/x.pth", "b": "b/x.pth"}
-    assert predictions.titles(["a/x.pth", "a/y.pth"]) == {"a/x": "a/x.pth", "a/y": "a/y.pth"}
+    assert titles(["a/x.pth", "b/x.pth"]) == {"a": "a/x.pth", "b": "b/x.pth"}
+    assert titles(["a/x.pth", "a/y.pth"]) == {"a/x": "a/x.pth", "a/y": "a/y.pth"}
