@@ -1,5 +1,6 @@
 """The checkpoints in the folder of a run: their names, their iterations, and which is the last."""
 
+import math
 import os
 import re
 
@@ -43,3 +44,13 @@ def iteration_of(path):
         return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["iteration"])
     except Exception:  # bytes that are no checkpoint make the decoder raise anything; resuming from it will say what
         return None
+
+
+def reached(folder):
+    """How far a run has come: the iteration of its last checkpoint, infinity where none is named or none tells.
+
+    Later ones in its folder are an earlier run's.
+    """
+    last = last_name(folder)
+    iteration = iteration_of(os.path.join(folder, last)) if last else None
+    return math.inf if iteration is None else iteration

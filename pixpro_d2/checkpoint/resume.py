@@ -1,14 +1,13 @@
 """Which checkpoint a run goes on from: the newest that every process can read."""
 
 import logging
-import math
 import os
 import zipfile
 
 from detectron2.utils import comm
 
 from ..errors import UsageError
-from .folder import checkpoint_names, iteration_of, last_name
+from .folder import checkpoint_names, iteration_of, last_name, reached
 from .reading import read_checkpoint
 
 
@@ -20,15 +19,13 @@ def candidates(folder):
     """
     if not folder:
         return []
-    last = last_name(folder)
-    reached = iteration_of(os.path.join(folder, last)) if last else None
-    reached = math.inf if reached is None else reached
+    last, newest = last_name(folder), reached(folder)
     others = {}
     for name in checkpoint_names(folder):
         if name != last:
             iteration = iteration_of(os.path.join(folder, name))
             others[name] = -1 if iteration is None else iteration
-    newest_first = sorted(others, key=lambda name: (others[name] <= reached, others[name], name), reverse=True)
+    newest_first = sorted(others, key=lambda name: (others[name] <= newest, others[name], name), reverse=True)
     return [last, *newest_first] if last else newest_first
 
 

@@ -1,9 +1,8 @@
 """Which checkpoints of a run are kept."""
 
-import math
 from pathlib import Path
 
-from .folder import checkpoint_names, iteration_of, last_name, number
+from .folder import checkpoint_names, number, reached
 
 
 def superseded(names, keep_last, keep_every):
@@ -21,9 +20,10 @@ def superseded(names, keep_last, keep_every):
     numbered = sorted((name for name in names if number(name) is not None), key=number)
     older = numbered[:-keep_last] if keep_last else []
     first = {}  # by how many multiples lie behind it
-    for name in numbered if keep_every else []:
-        first.setdefault((number(name) + 1) // keep_every, name)
-    return [name for name in older if name not in first.values() or name == first.get(0)]
+    for name in numbered:
+        if keep_every and number(name) + 1 >= keep_every:
+            first.setdefault((number(name) + 1) // keep_every, name)
+    return [name for name in older if name not in first.values()]
 
 
 def remove_superseded(folder, keep_last, keep_every):
@@ -35,9 +35,7 @@ def remove_superseded(folder, keep_last, keep_every):
         folder (str): of the run.
         keep_last, keep_every (int): as for :func:`superseded`.
     """
-    last = last_name(folder)
-    reached = iteration_of(Path(folder, last)) if last else None
-    reached = math.inf if reached is None else reached
-    of_this_run = [name for name in checkpoint_names(folder) if (number(name) or 0) <= reached]
+    newest = reached(folder)
+    of_this_run = [name for name in checkpoint_names(folder) if (number(name) or 0) <= newest]
     for name in superseded(of_this_run, keep_last, keep_every):
         Path(folder, name).unlink(missing_ok=True)

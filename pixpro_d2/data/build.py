@@ -1,8 +1,5 @@
 """Loaders of the downstream tasks, with the mapper that a task needs."""
 
-import functools
-
-import torch
 from detectron2.data import DatasetCatalog, DatasetMapper, get_detection_dataset_dicts
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.common import MapDataset
@@ -13,7 +10,6 @@ from detectron2.data.samplers import (
     TrainingSampler,
 )
 from detectron2.utils import comm
-from torch.utils.data import DataLoader
 
 from ..errors import UsageError, check_choice
 from .classification_mapper import ClassificationMapper
@@ -22,7 +18,7 @@ from .retry import patiently
 from .samples import load_images
 from .semseg_mapper import SemSegMapper
 from .train_stream import StreamBatchSampler, StreamDataset, StreamLoader
-from .workers import collate_shared, init_worker
+from .workers import build_loader
 
 # meta-architecture -> mapper; the others take detectron2's DatasetMapper
 MAPPERS = {
@@ -54,7 +50,8 @@ def build_train_loader(cfg):
         comm.get_world_size(),
     )
     dataset = StreamDataset(shareable(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
-    return StreamLoader(_build_loader(cfg, dataset, batch_sampler=sampler))
+    workers = cfg.DATALOADER.NUM_WORKERS
+    return StreamLoader(build_loader(dataset, trivial_batch_collator, workers, batch_sampler=sampler))
 
 
 def build_test_loader(cfg, dataset_name):
@@ -73,7 +70,13 @@ def build_test_loader(cfg, dataset_name):
         return patiently(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
 
     dataset = MapDataset(shareable(images), read)
-    return _build_loader(cfg, dataset, batch_size=batch_size, sampler=InferenceSampler(len(images)))
+    return build_loader(
+        dataset,
+        trivial_batch_collator,
+        cfg.DATALOADER.NUM_WORKERS,
+        batch_size=batch_size,
+        sampler=InferenceSampler(len(images)),
+    )
 
 
 def build_sampler(cfg, images):
@@ -124,19 +127,6 @@ def orientations(images):
 
 def _build_mapper(cfg, is_train):
     return MAPPERS.get(cfg.MODEL.META_ARCHITECTURE, DatasetMapper)(cfg, is_train)
-
-
-def _build_loader(cfg, dataset, **batches):
-    return DataLoader(
-        dataset,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=functools.partial(collate_shared, trivial_batch_collator),
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=init_worker,
-        # Without one, each start of the workers would move the global generator, which the model draws from.
-        generator=torch.Generator(),
-        **batches,
-    )
 
 
 def _load_train_dicts(cfg):

@@ -1,12 +1,10 @@
 """The pre-training data loader: any registered data set, two views of each image, damaged files skipped."""
 
-import functools
 import logging
 
 import numpy as np
-import torch
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ..errors import UsageError
 from .file_list import shareable
@@ -15,7 +13,7 @@ from .retry import may_pass, patiently
 from .sampler import EpochBatchSampler
 from .samples import build_view_mapper, epoch_length, load_samples
 from .video_collate import collate_videos
-from .workers import collate_shared, explained, init_worker
+from .workers import build_loader, explained
 
 logger = logging.getLogger(__name__)
 
@@ -150,14 +148,6 @@ def build_view_loader(cfg):
     dataset = ViewDataset(
         shareable(images), build_view_mapper(cfg), seed, length, retry_seconds=cfg.DATALOADER.RETRY_SECONDS
     )
-    loader = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=functools.partial(collate_shared, _collate),
-        pin_memory=torch.cuda.is_available(),
-        worker_init_fn=init_worker,
-        generator=torch.Generator(),  # otherwise the start of the workers moves the generator that the model draws from
-    )
+    loader = build_loader(dataset, _collate, cfg.DATALOADER.NUM_WORKERS, batch_sampler=sampler)
     what = "videos" if cfg.INPUT.PIXPRO.N_FRAMES else "images"
     return ViewLoader(loader, sampler, len(images), cfg.DATALOADER.MAX_UNREADABLE, what)

@@ -1,6 +1,7 @@
 """The worker processes of a loader: how they begin, how they hand batches over, and what it means when they fail."""
 
 import contextlib
+import functools
 import io
 import pickle
 import re
@@ -9,7 +10,7 @@ import time
 import cv2
 import torch
 from detectron2.data.build import worker_init_reset_seed
-from torch.utils.data import get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from ..errors import UsageError
 from ..stop_signals import ignore_stop_signals
@@ -30,6 +31,26 @@ _REMEDIES = {
         "job more memory; other reasons show with DATALOADER.NUM_WORKERS 0"
     ),
 }
+
+
+def build_loader(dataset, collate, num_workers, **batches):
+    """The DataLoader of every data set, whose workers do not touch the random numbers that a model draws.
+
+    Args:
+        dataset (torch.utils.data.Dataset): with a length.
+        collate (Callable[[list], object]): makes a batch of samples.
+        num_workers (int): DATALOADER.NUM_WORKERS.
+        **batches: what a DataLoader draws batches by: ``batch_sampler``, or ``batch_size`` and ``sampler``.
+    """
+    return DataLoader(
+        dataset,
+        num_workers=num_workers,
+        collate_fn=functools.partial(collate_shared, collate),
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=init_worker,
+        generator=torch.Generator(),  # else the start of the workers moves the global one, which a model draws from
+        **batches,
+    )
 
 
 def init_worker(worker_id):

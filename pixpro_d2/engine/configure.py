@@ -149,13 +149,13 @@ def resolve_seed(cfg, args):
     path = os.path.join(cfg.OUTPUT_DIR, SEED_FILE)
     # All read before any writes, and use what the first process has read.
     before = comm.all_gather(_seed_in(path) if args.resume else None)[0]
-    drawn = comm.shared_random_seed() if before is None else before
-    if before is not None and cfg.SEED not in (-1, before):
+    if cfg.SEED < 0:
+        cfg.SEED = comm.shared_random_seed() if before is None else before
+    elif before not in (None, cfg.SEED):
         raise UsageError(
             f"SEED is {cfg.SEED}, but the run in {cfg.OUTPUT_DIR} began with {before}: resume with that one, or begin "
             "another run in another OUTPUT_DIR."
         )
-    cfg.SEED = drawn if cfg.SEED < 0 else cfg.SEED
     if comm.is_main_process():
         write_json(path, {"seed": cfg.SEED})
 

@@ -3,6 +3,8 @@
 import os
 import signal
 
+from pixpro_d2.engine.configure import SEED_FILE
+from pixpro_d2.json_files import read_json
 from pixpro_d2.stop_signals import REQUEUE
 
 from .registry import NOTHING, fault
@@ -20,13 +22,18 @@ def resume(runs, words, folder, expected):
     return f"resumed after iteration {after} of {LAST}, bit-identical"
 
 
+def kill_after(runs, iteration, words, folder):
+    """Start a run, and kill it when it has written a checkpoint after ``iteration``."""
+    command = runs.start(*words, "OUTPUT_DIR", folder)
+    command.when((folder / numbered(iteration)).is_file)
+    os.kill(command.pid, signal.SIGKILL)
+    assert command.end().code == -signal.SIGKILL and not (folder / "model_final.pth").exists()
+
+
 @fault("killed while training", "SIGKILL to the process, which has a data worker", quick=True)
 def killed(runs):
     folder = runs.new()
-    command = runs.start(*runs.pretraining(), "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", folder)
-    command.when((folder / numbered(7)).is_file)
-    os.kill(command.pid, signal.SIGKILL)
-    assert command.end().code == -signal.SIGKILL and not (folder / "model_final.pth").exists()
+    kill_after(runs, 7, [*runs.pretraining(), "DATALOADER.NUM_WORKERS", 1], folder)
     return f"workers ended too; {resume(runs, runs.pretraining(), folder, runs.straight)}", REPEATED
 
 
@@ -110,27 +117,15 @@ def interrupted(runs):
 @fault("killed, with another number of workers at resume", "SIGKILL with 1 worker, then --resume with 2")
 def other_workers(runs):
     folder = runs.new()
-    command = runs.start(*runs.pretraining(), "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", folder)
-    command.when((folder / numbered(7)).is_file)
-    os.kill(command.pid, signal.SIGKILL)
-    command.end()
+    kill_after(runs, 7, [*runs.pretraining(), "DATALOADER.NUM_WORKERS", 1], folder)
     return resume(runs, [*runs.pretraining(), "DATALOADER.NUM_WORKERS", 2], folder, runs.straight), REPEATED
-
-
-def seed_of(folder):
-    """The seed that a run has written into its config."""
-    written = (folder / "config.yaml").read_text()
-    return int(next(line for line in written.splitlines() if line.startswith("SEED: ")).split()[1])
 
 
 @fault("killed, of a run whose seed was drawn", "SEED -1, SIGKILL, --resume, against a run with the drawn seed")
 def drawn_seed(runs):
     words, folder, straight = [*runs.pretraining(), "SEED", -1], runs.new(), runs.new("straight")
-    command = runs.start(*words, "OUTPUT_DIR", folder)
-    command.when((folder / numbered(7)).is_file)
-    os.kill(command.pid, signal.SIGKILL)
-    command.end()
-    seed = seed_of(folder)
+    kill_after(runs, 7, words, folder)
+    seed = read_json(folder / SEED_FILE)["seed"]
     assert runs.train(*words, "SEED", seed, "OUTPUT_DIR", straight).code == 0
     return f"seed {seed} kept; {resume(runs, words, folder, straight)}", REPEATED
 
@@ -138,11 +133,8 @@ def drawn_seed(runs):
 @fault("evaluated before it is resumed", "a detector without SEED: SIGKILL, --eval-only in its folder, --resume")
 def evaluated_between(runs):
     words, folder, straight = [*runs.detection(), "SEED", -1], runs.new(), runs.new("straight")
-    command = runs.start(*words, "OUTPUT_DIR", folder)
-    command.when((folder / numbered(7)).is_file)
-    os.kill(command.pid, signal.SIGKILL)
-    command.end()
-    seed = seed_of(folder)
+    kill_after(runs, 7, words, folder)
+    seed = read_json(folder / SEED_FILE)["seed"]
     evaluated = runs.train("--eval-only", *words, "MODEL.WEIGHTS", folder / numbered(7), "OUTPUT_DIR", folder)
     assert evaluated.code == 0, evaluated
     assert runs.train(*words, "SEED", seed, "OUTPUT_DIR", straight).code == 0
