@@ -26,8 +26,8 @@ class PictureHook(HookBase):
 
     Belongs into all processes, since losses between them are computed on the way; the main process draws. When the run
     starts or goes on it draws what training does not change: the pixel correspondences, and of videos the optical flow
-    between the frames. The model, its norms' statistics and all random generators
-    stay as they are; colours of features go on where they were, also in a resumed run.
+    between the frames. The model, its norms' statistics and all random generators stay as they are; colours of features
+    go on where they were, also in a resumed run.
     """
 
     def __init__(self, model, source, subjects, level, period, folder):

@@ -82,7 +82,8 @@ def run_train_net(output, config, *opts):
                 shown = re.findall(r"(?:eta|iter|total_loss): *\S+", line)
                 print("    " + "  ".join(shown), flush=True)
     if process.returncode:
-        raise UsageError(f"{''.join(lines)}The run failed; its whole log is {output / 'stdout.txt'}.")
+        print("".join(lines), end="", file=sys.stderr)
+        raise UsageError(f"The run in {output} failed with these last lines; its whole log is stdout.txt there.")
     write_json(record, command)
     print(f"  took {time.time() - start:.0f} s")
 
