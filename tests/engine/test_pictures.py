@@ -119,7 +119,8 @@ class Drawing(HookBase):
     """What a hook needs of a trainer."""
 
     def __init__(self, start=0, max_iter=10):
-        self.iter, self.max_iter, self.storage = start, max_iter, EventStorage(start)
+        self.iter = self.start_iter = start
+        self.max_iter, self.storage = max_iter, EventStorage(start)
         self.images = {}
         self.storage.put_image = lambda name, image: self.images.update({name: image})
 
@@ -141,6 +142,12 @@ def test_images_for_tensorboard(images, tmp_path):
         (path,) = (tmp_path / "vis").glob(f"{name}_0000000.png")
         assert image.dtype == torch.uint8
         np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(Image.open(path)))
+
+
+def test_a_run_that_is_done_draws_nothing_anew(images, tmp_path):
+    trainer = Drawing(start=10)
+    hook_of(config(images, tmp_path), trainer).before_train()
+    assert not trainer.images and not (tmp_path / "vis").exists()
 
 
 def test_of_videos_the_flow_is_drawn_when_the_run_starts(tmp_path):
