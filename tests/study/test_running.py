@@ -1,5 +1,6 @@
 """What experiments leave: results that know what they are of, and the time of all attempts."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -98,7 +99,9 @@ except UsageError as error:
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, os.EX_TEMPFAIL)])
 def test_what_ends_the_study_ends_the_training_and_its_time_counts(tmp_path, program, sent, code):
     words = [sys.executable, "-c", DRIVER, str(program(seconds=600)), str(tmp_path)]
-    driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    # What runs in the background of a shell ignores SIGINT, and so would the driver.
+    listening = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, preexec_fn=listening)
     folder = tmp_path / "runs" / "pretrain-a"
     wait_for(lambda: (folder / "model_0000001.pth").exists())
     training = child_of(driver.pid)
