@@ -9,7 +9,7 @@ from ..errors import UsageError
 from .comparison import parts_with_results, pretrainings, spread
 from .experiments import pretraining_name
 from .plot import plot_rows
-from .recipes import TASKS
+from .recipes import METHODS, TASKS
 
 BEGIN, END = "<!-- results: made by python -m pixpro_d2.tools.study -->", "<!-- end of results -->"
 HEADER = "# Study: does pre-training help, at the scale of one machine?\n\n"
@@ -89,12 +89,22 @@ def _pretraining_section(results):
 def _command_section(results):
     seconds = sum(result["seconds"] for result in results.values())
     machines = "; ".join(sorted({result["machine"] for result in results.values()}))
-    in_order = sorted(results.values(), key=lambda result: not result["name"].startswith(pretraining_name("")))
-    commands = "\n".join(result["command"] for result in in_order)
-    return (
-        f"## Commands\n\n{len(results)} runs, {seconds / 3600:.1f} hours in all, on {machines}.\n\n"
-        f"<details><summary>All of them, in the checkout</summary>\n\n```\n{commands}\n```\n\n</details>\n"
-    )
+    names = [pretraining_name(method) for method in METHODS]
+    names += [max((name for name in results if name.startswith(task)), default="") for task in TASKS]
+    commands = "\n".join(results[name]["command"] for name in names if name in results)
+    return f"""## Commands
+
+{len(results)} runs, {seconds / 3600:.1f} hours in all, on {machines}. Those of a task differ in SEED, labelled images,
+weights, and whether the backbone is frozen; `results` in the folder of the study has the command of each.
+
+<details><summary>The pre-trainings, and one of each task</summary>
+
+```
+{commands}
+```
+
+</details>
+"""
 
 
 def _markdown(cells, headers):

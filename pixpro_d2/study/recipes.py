@@ -81,7 +81,7 @@ PARTS = {
         "Driving video, one frame or six",
         "segmentation",
         {"frozen": ("untrained", "video1", "video6"), "tuned": (RANDOM, "video1", "video6")},
-        "The videos of the pre-training are others than those with labels. On a frozen backbone the head alone is "
+        "The videos of the pre-training are others than those with labels. On a frozen backbone the head alone is\n"
         "trained; a random one has, as a pre-trained one, norms with the statistics of the videos.",
     ),
 }

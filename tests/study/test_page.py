@@ -11,7 +11,8 @@ from pixpro_d2.study.page import BEGIN, END, write_page
 def made_up():
     results = fine_tunings("detection", "random", "20", [10.0, 12.0])
     results |= fine_tunings("detection", "pixpro", "20", [13.0, 17.0])
-    return results | {"pretrain-pixpro": result("pretrain-pixpro", total_loss=-3.25)}
+    losses = {"pretrain-pixpro": -3.25, "pretrain-pixpro_c5": -3.1}
+    return results | {name: result(name, total_loss=loss) for name, loss in losses.items()}
 
 
 def cells(page):
@@ -25,7 +26,10 @@ def test_tables_plots_and_commands(tmp_path):
     assert ["20 images", "PixPro on P3-P6", "15.0 ± 2.8", "+4.0 ± 1.4", "2", "30"] in cells(page)
     assert ["PixPro on P3-P6", "-3.250", "30"] in cells(page)
     assert page.count("pre-train no feature pyramid") == 2 and "15 in a batch of 16" in page
-    assert page.count("python train_net.py ") == 5 and "two cores" in page
+    commands = [line for line in page.splitlines() if line.startswith("python train_net.py ")]
+    shown = ["pretrain-pixpro", "pretrain-pixpro_c5", "detection-random-20-seed1"]
+    assert commands == [f"python train_net.py {name}" for name in shown]
+    assert "\n6 runs, 0.1 hours in all, on two cores." in page
     pictures = [path for path in written if path.endswith(".png")]
     assert [path.rsplit("_")[-1] for path in pictures] == ["labels.png", "methods.png", "levels.png"]
     assert all(Image.open(path).width == 1000 and f"({path.rsplit('/')[-1]})" in page for path in pictures)
