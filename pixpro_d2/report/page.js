@@ -122,18 +122,30 @@ class Chart {
       const x = anchor === "end" ? width - RIGHT : this.x(iteration);
       this.svg.append(element("text", { x, y: HEIGHT - 4, "text-anchor": anchor }, format(iteration)));
     }
-    for (const { name, value } of this.data.references) {
-      const y = this.y(value), above = y > TOP + 14;
+    for (const { value } of this.data.references) {
+      const y = this.y(value);
       this.svg.append(element("line", { class: "reference", x1: LEFT, x2: width - RIGHT, y1: y, y2: y }));
-      this.svg.append(element("text", { x: width - RIGHT, y: above ? y - 4 : y + 13, "text-anchor": "end" }, name));
     }
     for (const line of this.data.lines) {
       this.svg.append(element("path", { class: `line ${colour(line)}`, d: path(line.points, this.x, this.y) }));
       if (line.points.length === 1) this.svg.append(this.dot(line, line.points[0]));
     }
+    this.nameReferences(width - RIGHT);
     this.marks = element("g");
     this.svg.append(this.marks);
     this.show(now());
+  }
+
+  /** Write the references' names at their right ends, which is at x = `right`, further left where another is near. */
+  nameReferences(right) {
+    const placed = [];
+    for (const { name, value } of this.data.references) {
+      const line = this.y(value), y = line > TOP + 14 ? line - 4 : line + 13;
+      const near = placed.filter((other) => Math.abs(other.y - y) < 14).map((other) => other.x);
+      const text = element("text", { x: Math.min(right - 8, ...near), y, "text-anchor": "end" }, name);
+      this.svg.append(text);
+      placed.push({ y, x: text.getBBox().x - 10 });
+    }
   }
 
   dot(line, [iteration, value]) {
