@@ -50,13 +50,13 @@ def wrap(text, width, size=TEXT_SIZE):
     return lines
 
 
-def shorten(text, width, size=TEXT_SIZE):
-    """``text``, or as much of it as fits into ``width`` pixels together with an ellipsis."""
-    if text_width(text, size) <= width:
-        return text
-    while text and text_width(text + "...", size) > width:
+def shorten(text, width, size=TEXT_SIZE, tail=""):
+    """``text`` with ``tail``; if that takes more than ``width`` pixels, ``text`` is cut and ends in an ellipsis."""
+    if text_width(text + tail, size) <= width:
+        return text + tail
+    while text and text_width(f"{text}...{tail}", size) > width:
         text = text[:-1]
-    return text.rstrip() + "..."
+    return f"{text.rstrip()}...{tail}"
 
 
 def fit(image, width, height):

@@ -31,9 +31,9 @@ def draw_detections(image, ground_truth, predictions, class_names, min_score=0.5
     below = Legend(class_names, colours, width - 2 * MARGIN) if legend else None
     bottom = TOP + round(image.height * fit(image, side, side))
     canvas = Canvas(width, bottom + (GAP + below.height if below else 0) + MARGIN // 2)
-    for i, (title, objects) in enumerate(panels):
+    for i, (title, count, objects) in enumerate(panels):
         x = MARGIN + i * (side + MARGIN)
-        canvas.text(x, MARGIN, shorten(title, side))
+        canvas.text(x, MARGIN, shorten(title, side, tail=f": {count}"))
         _draw_panel(canvas, (x, TOP), image, objects, colours, side)
     if below:
         below.draw(canvas, MARGIN, bottom + GAP)
@@ -41,16 +41,16 @@ def draw_detections(image, ground_truth, predictions, class_names, min_score=0.5
 
 
 def _truth_panel(annotations, class_names):
-    """Title and objects, (box XYXY, category, label), of the ground truth."""
+    """Title, number of objects and these, (box XYXY, category, label), of the ground truth."""
     objects = [
         (BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS), x["category_id"], class_names[x["category_id"]])
         for x in annotations
     ]
-    return f"ground truth: {len(objects)}", objects
+    return "ground truth", len(objects), objects
 
 
 def _prediction_panel(title, instances, class_names, min_score):
-    """Title and objects, (box XYXY, category, label), of the detections, the most certain first."""
+    """Likewise of the detections, the most certain first; their number in words."""
     kept = instances.to("cpu")
     kept = kept[kept.scores >= min_score]
     kept = kept[kept.scores.argsort(descending=True)]
@@ -60,7 +60,7 @@ def _prediction_panel(title, instances, class_names, min_score):
             kept.pred_boxes.tensor.tolist(), kept.pred_classes.tolist(), kept.scores.tolist()
         )
     ]
-    return f"{title}: {len(objects)} of score {min_score:g} or more", objects
+    return title, f"{len(objects)} of score {min_score:g} or more", objects
 
 
 def _draw_panel(canvas, corner, image, objects, colours, side):

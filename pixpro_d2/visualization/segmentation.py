@@ -44,9 +44,9 @@ def draw_segmentation(image, truth, class_names, predictions=None, ignore_label=
     """
     predictions = predictions or {}
     colours = palette(len(class_names))
-    panels = [("image", image), ("ground truth", blend(image, truth, colours))]
+    panels = [("image", "", image), ("ground truth", "", blend(image, truth, colours))]
     for title, ids in predictions.items():
-        panels.append((f"{title}: {_describe(truth, ids, ignore_label)}", blend(image, ids, colours)))
+        panels.append((title, f": {_describe(truth, ids, ignore_label)}", blend(image, ids, colours)))
     shown = np.unique([truth, *predictions.values()])
     present = [i for i in shown.tolist() if 0 <= i < len(class_names)]
     width = len(panels) * (side + MARGIN) + MARGIN
@@ -54,9 +54,9 @@ def draw_segmentation(image, truth, class_names, predictions=None, ignore_label=
     scale = fit(image, side, side)
     bottom = TOP + round(image.height * scale) + GAP
     canvas = Canvas(width, bottom + legend.height + MARGIN // 2)
-    for i, (title, panel) in enumerate(panels):
+    for i, (title, said, panel) in enumerate(panels):
         x = MARGIN + i * (side + MARGIN)
-        canvas.text(x, MARGIN, shorten(title, side))
+        canvas.text(x, MARGIN, shorten(title, side, tail=said))
         canvas.paste(panel, (x, TOP), scale)
     legend.draw(canvas, MARGIN, bottom)
     return canvas.finish()

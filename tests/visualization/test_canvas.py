@@ -26,6 +26,9 @@ def test_wrapped_lines_fit_and_keep_every_word():
 
 def test_shortened_text_fits():
     assert shorten("short", 100) == "short"
+    said = shorten("a title that is far too long for its panel", 150, tail=": 94.2% right")
+    assert said.startswith("a ti") and said.endswith("...: 94.2% right") and text_width(said) <= 150
+    assert shorten("model", 150, tail=": 94.2% right") == "model: 94.2% right"
     cut = shorten("a title that is far too long for its panel", 100)
     assert cut.startswith("a title") and cut.endswith("...") and text_width(cut) <= 100
 
