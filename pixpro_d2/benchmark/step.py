@@ -5,7 +5,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from ..config import is_pretraining
-from ..data.samples import folder_name
+from ..data.samples import dataset_name
 from ..engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from ..engine.checks import check_batch, check_image_format
 from ..engine.configure import load_config, resolve_device, resolve_schedule, resolve_sync_bn
@@ -39,7 +39,7 @@ def measured_config(config_file, opts=(), device=None, batch=None, folder=None):
     cfg.SOLVER.IMS_PER_BATCH = batch or (LARGE_BATCH if cfg.MODEL.DEVICE.startswith("cuda") else SMALL_BATCH)
     cfg.SEED = max(cfg.SEED, 0)
     if folder:
-        cfg.DATASETS.TRAIN = (folder_name(cfg, folder),)
+        cfg.DATASETS.TRAIN = (dataset_name(cfg, folder),)
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     check_image_format(cfg)

@@ -33,6 +33,11 @@ SCHEMES = {
 }
 
 
+def is_name(text):
+    """Whether ``text`` names a data set, registered or addressed by path, rather than being a path itself."""
+    return text in DatasetCatalog.list() or text.partition(":")[0] in SCHEMES
+
+
 def ensure_registered(names):
     """Register those of ``names`` that are addressed by path; check that the others are registered.
 

@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog
 
 from ..errors import UsageError
 from ..flow import FlowFiles
-from .catalog import ensure_registered
+from .catalog import ensure_registered, is_name
 from .datasets.video import drop_short, drop_without_flow
 from .file_list import FileList, JoinedLists, joined
 from .mapper import TwoViewMapper
@@ -81,9 +81,13 @@ def epoch_length(cfg):
     return len(load_samples(cfg)) * (starts if cfg.INPUT.PIXPRO.N_FRAMES else 1)
 
 
-def folder_name(cfg, folder):
-    """Name that addresses ``folder`` as a data set for pre-training by ``cfg``, of images or of videos."""
-    return f"{'video' if cfg.INPUT.PIXPRO.N_FRAMES else 'images'}:{folder}"
+def dataset_name(cfg, place):
+    """The data set ``place``, a name as ``voc:DIR@SPLIT`` or a folder, for pre-training by ``cfg`` on images or videos.
+
+    Returns:
+        str: its name.
+    """
+    return place if is_name(place) else f"{'video' if cfg.INPUT.PIXPRO.N_FRAMES else 'images'}:{place}"
 
 
 def build_view_mapper(cfg):

@@ -13,7 +13,7 @@ import logging
 
 from ..config import is_pretraining
 from ..data.reader import UnreadableImage
-from ..data.samples import build_view_mapper, folder_name, load_samples
+from ..data.samples import build_view_mapper, dataset_name, load_samples
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
 from ..errors import UsageError
 from ..evaluation.dense_features import measure, table
@@ -31,7 +31,7 @@ def main(argv=None):
     )
     parser.add_argument("--config-file", required=True, help="config of a pre-training")
     parser.add_argument("--weights", default="", help="checkpoint to measure; MODEL.WEIGHTS without it, or random")
-    parser.add_argument("--input", help="folder of images, or of videos; DATASETS.TRAIN of the config without it")
+    parser.add_argument("--input", help="folder of images or videos, or data set as voc:DIR@SPLIT; else DATASETS.TRAIN")
     parser.add_argument("--count", type=int, default=128, help="number of images, or of runs of frames")
     parser.add_argument("--seed", type=int, default=0, help="seed of the views, and of random weights")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -53,7 +53,7 @@ def _measure_config(args):
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     if args.input:
-        cfg.DATASETS.TRAIN = (folder_name(cfg, args.input),)
+        cfg.DATASETS.TRAIN = (dataset_name(cfg, args.input),)
     images = load_samples(cfg)
     if cfg.INPUT.PIXPRO.N_FRAMES:  # of a video, several random runs of frames
         images = images * -(-args.count // len(images))

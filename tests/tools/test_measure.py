@@ -26,6 +26,10 @@ def run(capsys, *args):
     return capsys.readouterr().out
 
 
+def test_a_data_set_and_its_folder_are_the_same(images, capsys):
+    assert run(capsys, "--input", f"images:{images}", *TINY) == run(capsys, "--input", images, *TINY)
+
+
 def test_the_table_and_the_json_agree_and_repeat(images, capsys):
     text = run(capsys, "--input", images, *TINY)
     values = json.loads(run(capsys, "--input", images, "--json", *TINY))

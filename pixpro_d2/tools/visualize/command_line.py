@@ -19,7 +19,10 @@ def main(argv=None):
         description="Pictures of what pre-training sees and learns, and of what a downstream model predicts.",
     )
     commands = parser.add_subparsers(required=True, dest="command", metavar="WHAT")
-    images = "image or folder, for videos a folder of folders of frames; by default DATASETS.TRAIN"
+    images = (
+        "image or folder, for videos a folder of folders of frames, or data set, such as voc:DIR@test; by default "
+        "DATASETS.TRAIN"
+    )
     for run in (pairs, flow, attention, features, matches):
         _add_command(commands, run, "config of a pre-training", images)
     labelled = "labelled data set, such as voc:DIR@test; by default the first of DATASETS.TEST"

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from ...config import is_pretraining
+from ...data.catalog import is_name
 from ...data.datasets.images import list_images
 from ...data.reader import UnreadableImage
-from ...data.samples import folder_name, load_samples
+from ...data.samples import dataset_name, load_samples
 from ...engine.configure import load_config, resolve_sync_bn
 from ...errors import UsageError
 
@@ -41,18 +42,17 @@ def load_pretraining_config(args):
 
 def images_of(args, cfg):
     """Dataset dicts of the images to show, or of the videos, which are repeated until there are ``args.count``."""
-    if args.input is not None and not os.path.exists(args.input):
+    is_path = args.input is not None and not is_name(args.input)
+    if is_path and not os.path.exists(args.input):
         raise UsageError(f"There is no image or folder {os.path.abspath(args.input)}.")
-    if not cfg.INPUT.PIXPRO.N_FRAMES:
-        if args.input is None:
-            return load_samples(cfg)
+    if is_path and not cfg.INPUT.PIXPRO.N_FRAMES:
         paths = [args.input] if os.path.isfile(args.input) else list_images(args.input)
         return [{"file_name": path} for path in paths]
     if args.input is not None:
         cfg = cfg.clone()
-        cfg.DATASETS.TRAIN = (folder_name(cfg, args.input),)
-    videos = load_samples(cfg)
-    return videos * math.ceil(args.count / len(videos))
+        cfg.DATASETS.TRAIN = (dataset_name(cfg, args.input),)
+    samples = load_samples(cfg)
+    return samples * math.ceil(args.count / len(samples)) if cfg.INPUT.PIXPRO.N_FRAMES else samples
 
 
 def first_readable(args, images, make):

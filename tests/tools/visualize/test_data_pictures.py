@@ -231,6 +231,17 @@ def test_a_single_frame_gives_the_picture_of_an_image(videos, monkeypatch):
     assert image.size == (WIDTH, HEIGHT) and grids == ((12, 12), (12, 12))
 
 
+def test_data_sets_are_shown_as_their_folders_are(scenes, videos, tmp_path):
+    for config, kind, folder in ((CONFIG, "images", scenes), (VIDEO_CONFIG, "video", videos / "videos")):
+        outputs = [tmp_path / kind / name for name in ("folder", "data_set")]
+        for output, place in zip(outputs, (folder, f"{kind}:{folder}")):
+            opts = ["MODEL.PIXPRO.FLOW.FILES", str(videos / "flow")] if kind == "video" else []
+            words = ["--input", str(place), "--output", str(output), "--count", "1", *opts]
+            visualize.main(["pairs", "--config-file", config, *words])
+        (first,), (second,) = (list(output.iterdir()) for output in outputs)
+        assert first.name == second.name and first.read_bytes() == second.read_bytes()
+
+
 @pytest.mark.parametrize("command", ["flow", "pairs"])
 @pytest.mark.parametrize(
     "folder, count, opts, message",
