@@ -43,6 +43,7 @@ def _save_result(group, rank, path, function, args):
     torch.set_num_threads(1)
     group.join(rank)
     torch.save(function(*args), path)
+    comm.synchronize()  # none leaves while another may still be receiving what it sent
     torch.distributed.destroy_process_group()
 
 

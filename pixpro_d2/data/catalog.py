@@ -35,7 +35,8 @@ SCHEMES = {
 
 def is_name(text):
     """Whether ``text`` names a data set, registered or addressed by path, rather than being a path itself."""
-    return text in DatasetCatalog.list() or text.partition(":")[0] in SCHEMES
+    scheme, colon, _ = text.partition(":")
+    return text in DatasetCatalog.list() or bool(colon and scheme in SCHEMES)
 
 
 def ensure_registered(names):

@@ -1,8 +1,10 @@
 """From command-line arguments to a complete, checked and frozen config."""
 
+import contextlib
 import difflib
 import logging
 import os
+from pathlib import Path
 
 import torch
 import yaml
@@ -12,6 +14,7 @@ from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..checkpoint.writing import write_file
 from ..config import add_pixpro_config, is_pretraining
 from ..data.catalog import ensure_registered
 from ..data.reader import restrict_pillow
@@ -37,7 +40,8 @@ def setup(args):
     """Build the config of ``args`` (detectron2's default argument parser), resolve it, set up logging and seeds.
 
     The config that is returned, and written to OUTPUT_DIR/config.yaml, is explicit: epochs have become
-    iterations, the learning rate is the effective one, and SyncBN is what this machine can run.
+    iterations, the learning rate is the effective one, and SyncBN is what this machine can run. An evaluation leaves
+    that of a training there.
 
     Raises:
         UsageError: for a mistake in the config.
@@ -57,10 +61,23 @@ def setup(args):
     resolve_seed(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()
-    default_setup(cfg, args)
+    with _config_of_training(cfg, args):
+        default_setup(cfg, args)
     if schedule:
         logging.getLogger(__name__).info(f"{schedule} Seed {cfg.SEED}.")
     return cfg
+
+
+@contextlib.contextmanager
+def _config_of_training(cfg, args):
+    """Keep the config.yaml of a training in OUTPUT_DIR, where detectron2 writes that of an evaluation over it."""
+    path = Path(cfg.OUTPUT_DIR, "config.yaml")
+    keep = args.eval_only and comm.is_main_process() and path.is_file() and (path.parent / SEED_FILE).is_file()
+    content = path.read_bytes() if keep else None
+    yield
+    if content is not None:
+        write_file(str(path), lambda partial: Path(partial).write_bytes(content))
+        logging.getLogger(__name__).info(f"{path} stays that of the training in this folder.")
 
 
 def load_config(config_file, opts):

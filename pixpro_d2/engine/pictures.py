@@ -9,6 +9,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from ..checkpoint.writing import write_file
 from ..data.reader import UnreadableImage
+from ..data.retry import patiently
 from ..data.samples import load_samples
 from ..visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 from ..visualization.motion import picture_flow
@@ -51,10 +52,10 @@ class PictureHook(HookBase):
     def before_train(self):
         if comm.is_main_process() and self.trainer.start_iter < self.trainer.max_iter:
             for i, subject in enumerate(self.subjects, start=1):
-                shown = self.source, subject.dataset_dict, subject.sample
-                self._write(f"pairs_{i}", picture_pairs(*shown, self.level))
-                if self.source.n_frames > 1:
-                    self._write(f"flow_{i}", picture_flow(*shown))
+                try:
+                    self._draw_data(i, self.source, subject.dataset_dict, subject.sample)
+                except UnreadableImage as error:  # which the mapper could read a moment ago; no run ends for a picture
+                    logger.warning(f"There will be no picture of {error}.")
 
     def after_step(self):
         done = self.trainer.iter + 1
@@ -63,6 +64,11 @@ class PictureHook(HookBase):
             plain = compare_views(self.model, [subject.plain for subject in self.subjects])
             if comm.is_main_process() and with_pixels(plain):
                 self._draw(trained, plain, f"After {done} of {self.trainer.max_iter} iterations")
+
+    def _draw_data(self, i, *shown):
+        self._write(f"pairs_{i}", picture_pairs(*shown, self.level))
+        if self.source.n_frames > 1:
+            self._write(f"flow_{i}", picture_flow(*shown))
 
     def _draw(self, trained, plain, note):
         views = [self.source.images(subject.plain)[0] for subject in self.subjects]
@@ -98,13 +104,13 @@ def build_picture_hook(cfg, model):
         logger.warning("VIS_PERIOD has no pictures of a pre-training without a pixel loss.")
         return None
     source = ViewSource(cfg, correspondence=model.correspondence)
-    subjects = fixed_subjects(source, load_samples(cfg), COUNT, max(cfg.SEED, 0))
+    subjects = fixed_subjects(source, load_samples(cfg), COUNT, max(cfg.SEED, 0), cfg.DATALOADER.RETRY_SECONDS)
     if not subjects:
         return None
     return PictureHook(model, source, subjects, levels[0], cfg.VIS_PERIOD, os.path.join(cfg.OUTPUT_DIR, FOLDER))
 
 
-def fixed_subjects(source, images, count, seed):
+def fixed_subjects(source, images, count, seed, retry_seconds=0.0):
     """Subjects (list) of images that all processes can read, evenly spread; of one several times if there are fewer.
 
     All processes must call it with the same images, and have the same subjects then.
@@ -119,7 +125,8 @@ def fixed_subjects(source, images, count, seed):
     for i in range(4 * count):  # as some may be unreadable
         subject = None
         try:
-            subject = source.subject(images[spread(i, len(images))], (seed, i))
+            image = images[spread(i, len(images))]
+            subject = patiently(lambda image=image, i=i: source.subject(image, (seed, i)), retry_seconds)
         except UnreadableImage as error:
             logger.warning(f"There will be no pictures of {error}.")
         if all(comm.all_gather(subject is not None)):

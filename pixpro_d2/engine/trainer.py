@@ -118,11 +118,11 @@ class Trainer(DefaultTrainer):
                 built.append(UnreadableHook(self.data_loader, self._trainer))
             if cfg.VIS_PERIOD > 0:  # in all processes, which some methods' comparisons bring together
                 built.append(build_picture_hook(cfg, self.checkpointer.model))
-        elif cfg.VIS_PERIOD > 0:
-            built.append(build_prediction_hook(cfg, self.checkpointer.model, self.build_test_loader))
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             loader = self.build_train_loader(_without_workers(cfg))  # its own, so that training's goes on untouched
             built.append(PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER))
+        if cfg.VIS_PERIOD > 0 and not is_pretraining(cfg):
+            built.append(build_prediction_hook(cfg, self.checkpointer.model, self.build_test_loader))
         keep = solver.CHECKPOINT_KEEP_LAST, solver.CHECKPOINT_KEEP_EVERY
         periods = solver.CHECKPOINT_PERIOD, solver.CHECKPOINT_MINUTES
         built.append(CheckpointHook(self.checkpointer, self._trainer, *periods, *keep))
@@ -131,7 +131,8 @@ class Trainer(DefaultTrainer):
             if is_pretraining(cfg):
                 spread = pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM
                 built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *spread, self._trainer.guard, cfg.OUTPUT_DIR))
-            period = min(20, cfg.TEST.EVAL_PERIOD or 20)  # so that no evaluation takes the place of an unwritten one
+            period = cfg.TEST.EVAL_PERIOD
+            period = min(20, period) if period > 0 else 20  # no evaluation takes the place of an unwritten one
             built.append(hooks.PeriodicWriter(self.build_writers(), period))
         return [hook for hook in built if hook is not None]
 

@@ -97,8 +97,14 @@ class StudyData:
         lists = root / "ImageSets" / "Main"
         lists.mkdir(parents=True, exist_ok=True)
         for name in ("Annotations", "JPEGImages"):
-            if not (root / name).exists():
-                (root / name).symlink_to((self.detection / name).resolve())
+            link, target = root / name, (self.detection / name).resolve()
+            if link.is_symlink() and link.resolve() != target:
+                raise UsageError(
+                    f"{root} is of another data set, {link.resolve().parent}: remove it, or choose another output "
+                    "folder."
+                )
+            if not link.is_symlink():
+                link.symlink_to(target)
         text = "".join(f"{image}\n" for image in sorted(draw_images(ids, 100 * count / len(ids), seed)))
         write_file(str(lists / f"{_subset(count, seed)}.txt"), lambda path: Path(path).write_text(text))
 

@@ -52,7 +52,7 @@ class Part:
 NO_PYRAMID = """SimCLR* and PixPro on C5 pre-train no feature pyramid, so its weights are random in the detector.
 SimCLR* against PixPro on P3-P6 differs in this too; against PixPro on C5 it does not."""
 SHARED_RECIPE = """SimCLR* takes the batch and the rates of PixPro's recipe, which are not tuned for it: its negatives
-are the other images of the batch alone, 15 in a batch of 16."""
+are the other images of this batch alone."""
 
 PARTS = {
     "labels": Part(

@@ -1,5 +1,7 @@
 """Running experiments as a user would, and what each of them leaves: a JSON file."""
 
+import contextlib
+import fcntl
 import os
 import shlex
 import subprocess
@@ -69,31 +71,21 @@ def run(experiment, output):
     """Run an experiment to its end, or go on with it where it was interrupted, and write its result.
 
     Returns:
-        dict: the result: ``name``, those of :func:`commands`, ``metrics`` (the last value of all that was recorded),
-        ``seconds`` (of all attempts; ``resumed`` says whether there were several) and ``machine``.
+        dict: the result: ``name``, those of :func:`commands`, ``metrics`` (the last value of all that was recorded,
+        where it is finite), ``seconds`` (of all attempts; ``resumed`` says whether there were several) and ``machine``.
 
     Raises:
-        UsageError: if it fails or is interrupted; its output is in ``runs/NAME.log``.
+        UsageError: if it fails, is interrupted, or runs already; its output is in ``runs/NAME.log``.
     """
-    folder = _folder(output, experiment.name)
+    folder, of = _folder(output, experiment.name), commands(experiment, output)
     folder.mkdir(parents=True, exist_ok=True)
-    of = commands(experiment, output)
-    attempts = (read_json(folder / RECORD) or {"attempts": []})["attempts"]
-    resumed = bool(candidates(str(folder)))  # where train_net.py finds any, it asks for --resume
-    words = arguments(experiment, output)
-    words[3:3] = ["--resume"] if resumed else []
-    write_json(folder / RECORD, {**of, "attempts": attempts}, indent=2)
-    begin = time.perf_counter()
-    try:
-        _train(words, experiment.name, folder.with_suffix(".log"))
-    finally:
-        attempts = [*attempts, round(time.perf_counter() - begin, 1)]
-        write_json(folder / RECORD, {**of, "attempts": attempts}, indent=2)
+    with _held(folder) as lock:
+        attempts, resumed = _attempt(experiment, of, arguments(experiment, output), folder, lock)
     curves = read_run(folder, experiment.name).curves
     result = {
         "name": experiment.name,
         **of,
-        "metrics": {name: finite(curve)[-1][1] for name, curve in curves.items() if finite(curve)},
+        "metrics": {name: curve[-1][1] for name, curve in curves.items() if finite(curve[-1:])},
         "seconds": round(sum(attempts), 1),
         "resumed": resumed or len(attempts) > 1,
         "machine": _machine(experiment),
@@ -104,12 +96,48 @@ def run(experiment, output):
     return result
 
 
-def _train(words, name, log):
-    """Run a Python command in the checkout, its output at the end of ``log``; what interrupts this ends it as well."""
+@contextlib.contextmanager
+def _held(folder):
+    """Context with the descriptor of a file that one training at a time holds, also when its study was killed."""
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"A training runs in {folder}, of another study or of one that was killed: wait for its end, or end it."
+            ) from None
+        yield file.fileno()
+
+
+def _attempt(experiment, of, words, folder, lock):
+    """Train; the seconds of this and all earlier attempts, and whether it went on from a checkpoint."""
+    attempts = (read_json(folder / RECORD) or {"attempts": []})["attempts"]
+    resumed = bool(candidates(str(folder)))  # where train_net.py finds any, it asks for --resume
+    words[3:3] = ["--resume"] if resumed else []
+    write_json(folder / RECORD, {**of, "attempts": attempts}, indent=2)
+    begin = time.perf_counter()
+    try:
+        _train(words, experiment.name, folder.with_suffix(".log"), lock)
+    finally:
+        attempts = [*attempts, round(time.perf_counter() - begin, 1)]
+        write_json(folder / RECORD, {**of, "attempts": attempts}, indent=2)
+    return attempts, resumed
+
+
+def _train(words, name, log, lock):
+    """Run a Python command in the checkout, its output at the end of ``log``; what interrupts this ends it as well.
+
+    It holds the descriptor ``lock`` as long as it runs.
+    """
     with open(log, "a", encoding="utf-8") as file:
         # In a session of its own, so that an interruption at the terminal reaches it as the signal to save and end.
         process = subprocess.Popen(
-            [sys.executable, *words], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, *words],
+            cwd=ROOT,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,),
         )
         try:
             code = process.wait()

@@ -75,11 +75,22 @@ def load_pretrained(cfg, weights, seed):
     if not path:
         return Pretrained(model)
     missing = _load(Trainer.build_checkpointer(cfg, model), path)
-    copied = any(name.startswith("target_") for name in missing)
-    if copied:
-        model.reset_target()
+    copied = _complete_target(model, missing)
     found = {_part(name) for name in missing}
     return Pretrained(model, path, tuple(part for part in PARTS if part in found), copied)
+
+
+def _complete_target(model, missing):
+    """Copy what the target lacks from the online branch; whether that is all of it."""
+    absent = {id(parameter) for name, parameter in model.named_parameters() if name in missing}
+    lacking = [
+        (online, target)
+        for online, target in model.momentum_pairs()
+        if any(id(parameter) in absent for parameter in target.parameters())
+    ]
+    for online, target in lacking:
+        target.load_state_dict(online.state_dict())
+    return len(lacking) == len(model.momentum_pairs())
 
 
 def _load(checkpointer, path):

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
+from detectron2.data.detection_utils import SizeMismatchError
 from PIL import Image
 
 from ..data import ensure_registered
 from ..data.datasets.semseg import IGNORE_LABEL, read_label
-from ..data.reader import read_image
+from ..data.reader import UnreadableImage, read_image
 from ..errors import UsageError
 from ..learner.probe import eval_mode
 from .canvas import MARGIN
@@ -70,7 +71,7 @@ class LabelledImages:
         """The image ``number``, Labelled.
 
         Raises:
-            UnreadableImage: for an image that cannot be read.
+            UnreadableImage: for an image that cannot be read, or has another size than its data set says.
             UsageError: for labels that cannot be read, or of another size.
         """
         record = self.records[number]
@@ -80,7 +81,11 @@ class LabelledImages:
             path, truth = truth, read_label(truth)
             if truth.shape[::-1] != image.size:
                 raise UsageError(f"{path} has another size than its image: resize it.")
-        return Labelled(self._task, self._metadata, image, truth, self._inputs[number])
+        try:
+            sample = self._inputs[number]
+        except SizeMismatchError as error:
+            raise UnreadableImage(f"{record['file_name']}, whose data set says another size: {error}") from error
+        return Labelled(self._task, self._metadata, image, truth, sample)
 
 
 def picture_predictions(labelled, models, min_score):

@@ -6,7 +6,7 @@ import pytest
 from data_helpers import write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from pixpro_d2.data.catalog import SCHEMES, ensure_registered
+from pixpro_d2.data.catalog import SCHEMES, ensure_registered, is_name
 from pixpro_d2.errors import UsageError
 from pixpro_d2.tools.render import render_dataset
 
@@ -89,6 +89,16 @@ def test_registered_names_are_taken_as_they_are(tmp_path):
     DatasetCatalog.register(name, lambda: [{"file_name": "x"}])
     assert _get(name) == [{"file_name": "x"}]
     ensure_registered(["coco_2017_train", "voc_2007_trainval", "imagenet_train"])
+
+
+@pytest.mark.parametrize("text", ["images:photos", "voc:data@train", "imagenet_train"])
+def test_names(text):
+    assert is_name(text)
+
+
+@pytest.mark.parametrize("text", ["images", "video", "voc", "photos", "photos/a.jpg", "a:b"])
+def test_folders_are_no_names_even_if_called_like_a_scheme(text):
+    assert not is_name(text)
 
 
 @pytest.mark.parametrize(

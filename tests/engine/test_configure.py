@@ -102,3 +102,25 @@ def test_a_fine_tuning_draws_its_seed_too(tmp_path):
     assert cfg.SEED == -1
     resolve_seed(cfg, argument_parser().parse_args([]))
     assert cfg.SEED >= 0
+
+
+def test_an_evaluation_leaves_the_config_of_a_training(folder, tmp_path):
+    out = tmp_path / "out"
+    words = [
+        "--config-file",
+        QUICKSTART,
+        "MODEL.DEVICE",
+        "cpu",
+        "DATASETS.TRAIN",
+        f"('{folder}',)",
+        "OUTPUT_DIR",
+        str(out),
+    ]
+    training = setup(argument_parser().parse_args([*words, "SOLVER.IMS_PER_BATCH", "5", "SOLVER.MAX_EPOCHS", "3"]))
+    assert training.SOLVER.MAX_ITER == 6
+    written = (out / "config.yaml").read_text()
+    setup(argument_parser().parse_args(["--eval-only", *words, "DATASETS.TEST", f"('{folder}',)"]))
+    assert (out / "config.yaml").read_text() == written
+    other = tmp_path / "other"  # without a training there is that of the evaluation
+    setup(argument_parser().parse_args(["--eval-only", *words[:-1], str(other), "DATASETS.TEST", f"('{folder}',)"]))
+    assert "MAX_ITER: 6" not in (other / "config.yaml").read_text()

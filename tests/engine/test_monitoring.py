@@ -8,6 +8,7 @@ import pytest
 import torch
 from data_helpers import logged, write_images
 from detectron2.engine import HookBase
+from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import EventStorage
 
 import configs
@@ -149,3 +150,12 @@ def test_a_failed_run_is_not_judged(tmp_path):
     with logged("pixpro_d2.engine.monitoring") as messages:
         hook.after_step(), hook.after_train()
     assert not messages
+
+
+@pytest.mark.parametrize(("period", "expected"), [(-1, 20), (0, 20), (7, 7), (50, 20)])
+def test_values_are_written_at_least_as_often_as_there_is_an_evaluation(tmp_path, period, expected):
+    write_images(tmp_path / "images", 4, size=(60, 80))
+    data = f"images:{tmp_path}/images"
+    cfg = configs.tiny("DATASETS.TRAIN", (data,), "OUTPUT_DIR", str(tmp_path), "TEST.EVAL_PERIOD", period)
+    (writer,) = [hook for hook in Trainer(cfg).build_hooks() if isinstance(hook, PeriodicWriter)]
+    assert writer._period == expected

@@ -1,6 +1,7 @@
 """Pictures during training, and that training does not notice."""
 
 import logging
+import os
 import shutil
 
 import numpy as np
@@ -142,6 +143,21 @@ def test_images_for_tensorboard(images, tmp_path):
         (path,) = (tmp_path / "vis").glob(f"{name}_0000000.png")
         assert image.dtype == torch.uint8
         np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(Image.open(path)))
+
+
+def test_an_image_that_can_no_longer_be_read_costs_its_picture(images, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(images, own)
+    trainer = Drawing()
+    hook = hook_of(config(own, tmp_path), trainer)
+    gone = hook.subjects[1].sample["file_name"]
+    os.remove(gone)
+    with logged("pixpro_d2") as messages:
+        hook.before_train()
+    assert sorted(trainer.images) == [
+        f"pairs_{i + 1}" for i, x in enumerate(hook.subjects) if x.sample["file_name"] != gone
+    ]
+    assert any(f"There will be no picture of {gone}" in message for message in messages)
 
 
 def test_a_run_that_is_done_draws_nothing_anew(images, tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from data_helpers import logged
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 from downstream import COCO, FCOS, RETINANET, VOC, VOC_SEG, options
 from PIL import Image
@@ -144,3 +145,23 @@ def test_unreadable_images_are_passed_over(scenes, tmp_path):
 def test_other_processes_have_no_hook(scenes, tmp_path, monkeypatch):
     monkeypatch.setattr(comm, "is_main_process", lambda: False)
     assert build(config(scenes, tmp_path, "fcn"), None) is None
+
+
+def test_pictures_are_of_the_statistics_that_are_saved(scenes, tmp_path):
+    opts = ["VIS_PERIOD", 2, "TEST.PRECISE_BN.ENABLED", True]
+    kinds = [type(hook).__name__ for hook in Trainer(config(scenes, tmp_path, "faster_rcnn", *opts)).build_hooks()]
+    assert kinds.index("PreciseBN") < kinds.index("PredictionHook") < kinds.index("CheckpointHook")
+
+
+def test_an_image_of_another_size_than_its_data_set_says_is_passed_over(scenes, tmp_path):
+    cfg = config(scenes, tmp_path, "faster_rcnn")
+    shown = build(cfg, None).images[0].sample["file_name"]
+    record = next(record for record in DatasetCatalog.get(cfg.DATASETS.TEST[0]) if record["file_name"] == shown)
+    DatasetCatalog.register("another_size", lambda: [dict(record, width=record["width"] + 1), record])
+    MetadataCatalog.get("another_size").set(thing_classes=MetadataCatalog.get(cfg.DATASETS.TEST[0]).thing_classes)
+    try:
+        with logged("pixpro_d2") as messages:
+            found = build(config(scenes, tmp_path, "faster_rcnn", "DATASETS.TEST", ("another_size",)), None).images
+    finally:
+        DatasetCatalog.remove("another_size"), MetadataCatalog.remove("another_size")
+    assert len(found) == 1 and any(f"no pictures of {shown}, whose data set says another size" in m for m in messages)

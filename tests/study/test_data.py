@@ -78,3 +78,12 @@ def _labelled(name):
 
 def _pixels(path):
     return np.asarray(Image.open(path).convert("RGB"), dtype=np.float32)
+
+
+def test_labelled_images_of_another_data_set_are_not_taken(tmp_path, scenes):
+    prepare(tmp_path / "out", scenes, "3")
+    prepare(tmp_path / "out", scenes, "3", "7")
+    other = tmp_path / "other"
+    render_dataset(other, train=12, test=2, size=64, layouts=("voc",))
+    with pytest.raises(UsageError, match=f"detection is of another data set, {scenes}: remove it, or choose"):
+        prepare(tmp_path / "out", other, "3")

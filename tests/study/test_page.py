@@ -25,7 +25,7 @@ def test_tables_plots_and_commands(tmp_path):
     assert ["20 images", "random", "11.0 ± 1.4", "", "2", "30"] in cells(page)
     assert ["20 images", "PixPro on P3-P6", "15.0 ± 2.8", "+4.0 ± 1.4", "2", "30"] in cells(page)
     assert ["PixPro on P3-P6", "-3.250", "30"] in cells(page)
-    assert page.count("pre-train no feature pyramid") == 2 and "15 in a batch of 16" in page
+    assert page.count("pre-train no feature pyramid") == 2 and "images of this batch alone" in page
     commands = [line for line in page.splitlines() if line.startswith("python train_net.py ")]
     shown = ["pretrain-pixpro", "pretrain-pixpro_c5", "detection-random-20-seed1"]
     assert commands == [f"python train_net.py {name}" for name in shown]

@@ -112,6 +112,34 @@ def test_what_ends_the_study_ends_the_training_and_its_time_counts(tmp_path, pro
     assert read_json(folder / "study.json")["attempts"][0] >= 0.3
 
 
+def test_a_training_that_outlives_its_study_is_not_joined_by_another(tmp_path, program):
+    words = [sys.executable, "-c", DRIVER, str(program(seconds=600)), str(tmp_path)]
+    driver = subprocess.Popen(words)
+    wait_for(lambda: (tmp_path / "runs" / "pretrain-a" / "model_0000001.pth").exists())
+    training = child_of(driver.pid)
+    driver.kill()
+    driver.wait()
+    with pytest.raises(UsageError, match="A training runs in .*pretrain-a, of another study or of one that was killed"):
+        run(PRETRAINING, tmp_path)
+    os.kill(training, signal.SIGKILL)
+    wait_for(lambda: not os.path.exists(f"/proc/{training}"))
+    program()
+    assert run(PRETRAINING, tmp_path)["resumed"]
+
+
+def test_a_value_that_is_not_finite_at_the_end_is_no_result(tmp_path, program):
+    path = program()
+    path.write_text(
+        path.read_text()
+        + """
+with open(folder / "metrics.json", "a") as file:
+    print('{"iteration": 3, "total_loss": 1.5, "bbox/AP50": 8.0}', file=file)
+    print('{"iteration": 4, "total_loss": NaN, "bbox/AP50": 9.0}', file=file)
+"""
+    )
+    assert run(PRETRAINING, tmp_path)["metrics"] == {"bbox/AP": 7.0, "bbox/AP50": 9.0}
+
+
 def child_of(pid):
     return int(open(f"/proc/{pid}/task/{pid}/children").read().split()[0])
 
