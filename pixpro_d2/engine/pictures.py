@@ -3,11 +3,8 @@
 import logging
 import os
 
-from detectron2.engine import HookBase
 from detectron2.utils import comm
-from torchvision.transforms.functional import pil_to_tensor
 
-from ..checkpoint.writing import write_file
 from ..data.reader import UnreadableImage
 from ..data.retry import patiently
 from ..data.samples import load_samples
@@ -15,14 +12,12 @@ from ..visualization.comparisons import picture_attention, picture_features, pic
 from ..visualization.motion import picture_flow
 from ..visualization.pairs import picture_pairs
 from ..visualization.views import ViewSource, compare_views
+from .periodic_pictures import COUNT, FOLDER, PeriodicPictures, spread
 
 logger = logging.getLogger(__name__)
 
-COUNT = 3  # fixed images
-FOLDER = "vis"  # below OUTPUT_DIR
 
-
-class PictureHook(HookBase):
+class PictureHook(PeriodicPictures):
     """Draws the same views of the same images every so often, as PNG files and for TensorBoard.
 
     Belongs into all processes, since losses between them are computed on the way; the main process draws. When the run
@@ -38,15 +33,13 @@ class PictureHook(HookBase):
             source (ViewSource): with the model's correspondence.
             subjects (list[Subject]): of the source, 1 or more.
             level (str): whose correspondences are drawn.
-            period (int): iterations from one set of pictures to the next; the last iteration has one too.
-            folder (str): for the files ``NAME_0000199.png``, where 199 is the iteration, counted from 0.
+            period, folder: as for :class:`.PeriodicPictures`.
         """
+        super().__init__(period, folder)
         self.model = model
         self.source = source
         self.subjects = subjects
         self.level = level
-        self.period = period
-        self.folder = folder
         self._colours = None  # of the last picture of features, which the next one keeps
 
     def before_train(self):
@@ -57,31 +50,26 @@ class PictureHook(HookBase):
                 except UnreadableImage as error:  # which the mapper could read a moment ago; no run ends for a picture
                     logger.warning(f"There will be no picture of {error}.")
 
-    def after_step(self):
-        done = self.trainer.iter + 1
-        if done % self.period == 0 or done == self.trainer.max_iter:
-            trained = compare_views(self.model, [subject.sample for subject in self.subjects])
-            plain = compare_views(self.model, [subject.plain for subject in self.subjects])
-            if comm.is_main_process() and with_pixels(plain):
-                self._draw(trained, plain, f"After {done} of {self.trainer.max_iter} iterations")
+    def draw(self, done):
+        trained = compare_views(self.model, [subject.sample for subject in self.subjects])
+        plain = compare_views(self.model, [subject.plain for subject in self.subjects])
+        if comm.is_main_process() and with_pixels(plain):
+            self._draw(trained, plain, f"After {done} of {self.trainer.max_iter} iterations")
 
     def _draw_data(self, i, *shown):
-        self._write(f"pairs_{i}", picture_pairs(*shown, self.level))
+        self.write(f"pairs_{i}", picture_pairs(*shown, self.level))
         if self.source.n_frames > 1:
-            self._write(f"flow_{i}", picture_flow(*shown))
+            self.write(f"flow_{i}", picture_flow(*shown))
 
     def _draw(self, trained, plain, note):
         views = [self.source.images(subject.plain)[0] for subject in self.subjects]
         picture, self._colours = picture_features(plain, views, note, self._colours)
-        self._write("features", picture)
+        self.write("features", picture)
         for i, subject in enumerate(self.subjects):
             if self.model.ppm is not None:
-                self._write(f"attention_{i + 1}", picture_attention(plain, i, self.model.ppm, views[i], note))
+                self.write(f"attention_{i + 1}", picture_attention(plain, i, self.model.ppm, views[i], note))
             pair, boxes = self.source.images(subject.sample), subject.sample["boxes"]
-            self._write(f"matches_{i + 1}", picture_matches(trained, i, pair, boxes, note))
-
-    def _write(self, name, picture):
-        write_picture(self.trainer, self.folder, name, picture)
+            self.write(f"matches_{i + 1}", picture_matches(trained, i, pair, boxes, note))
 
     def state_dict(self):
         return {} if self._colours is None else {"colours": self._colours}
@@ -120,6 +108,7 @@ def fixed_subjects(source, images, count, seed, retry_seconds=0.0):
         images (Sequence[dict]): dataset dicts.
         count (int): of subjects.
         seed (int): of the views.
+        retry_seconds (float): how long an image is tried again where not it, but its disk or mount fails.
     """
     subjects = []
     for i in range(4 * count):  # as some may be unreadable
@@ -134,26 +123,3 @@ def fixed_subjects(source, images, count, seed, retry_seconds=0.0):
         if len(subjects) == count:
             break
     return subjects
-
-
-def spread(i, count):
-    """The ``i``-th of ``count`` things to look at, far from those before it."""
-    return int((i + 0.5) * 0.6180339887 % 1 * count)  # golden ratio
-
-
-def write_picture(trainer, folder, name, picture):
-    """Hand a picture to a trainer's writers, and write it to ``NAME_0000199.png``, 199 being the iteration, from 0 on.
-
-    Args:
-        trainer (TrainerBase): in training.
-        folder (str): of the file; made if it is not there.
-        name (str): of the picture.
-        picture (PIL.Image.Image): RGB.
-    """
-    trainer.storage.put_image(name, pil_to_tensor(picture))
-    path = os.path.join(folder, f"{name}_{trainer.iter:07d}.png")
-    try:
-        os.makedirs(folder, exist_ok=True)
-        write_file(path, lambda partial: picture.save(partial, format="PNG"))
-    except OSError as error:  # no run ends for a picture
-        logger.warning(f"The picture {path} could not be written: {error}.")

@@ -3,20 +3,19 @@
 import logging
 import os
 
-from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ..data.reader import UnreadableImage
 from ..errors import UsageError
 from ..visualization.predictions import TASKS, LabelledImages, picture_predictions
-from .pictures import COUNT, FOLDER, spread, write_picture
+from .periodic_pictures import COUNT, FOLDER, PeriodicPictures, spread
 
 logger = logging.getLogger(__name__)
 
 MIN_SCORE = 0.3  # of the detections that are shown: a young model is never sure
 
 
-class PredictionHook(HookBase):
+class PredictionHook(PeriodicPictures):
     """Draws predictions for the same images every so often, as PNG files and for TensorBoard.
 
     Belongs into the main process. The model, its norms' statistics and all random generators stay as they are.
@@ -29,20 +28,16 @@ class PredictionHook(HookBase):
         Args:
             model (nn.Module): not wrapped in DDP.
             images (list[Labelled]): to show.
-            period (int): iterations from one set of pictures to the next; the last iteration has one too.
-            folder (str): for the files ``predictions_1_0000199.png``, where 199 is the iteration, counted from 0.
+            period, folder: as for :class:`.PeriodicPictures`.
         """
+        super().__init__(period, folder)
         self.model = model
         self.images = images
-        self.period = period
-        self.folder = folder
 
-    def after_step(self):
-        done = self.trainer.iter + 1
-        if done % self.period == 0 or done == self.trainer.max_iter:
-            for i, labelled in enumerate(self.images, start=1):
-                picture = picture_predictions(labelled, {f"iteration {done}": self.model}, MIN_SCORE)
-                write_picture(self.trainer, self.folder, f"predictions_{i}", picture)
+    def draw(self, done):
+        for i, labelled in enumerate(self.images, start=1):
+            picture = picture_predictions(labelled, {f"iteration {done}": self.model}, MIN_SCORE)
+            self.write(f"predictions_{i}", picture)
 
 
 def build_prediction_hook(cfg, model, build_loader):

@@ -136,9 +136,8 @@ _SMALL = {"MODEL.DEVICE": "cpu", "DATALOADER.NUM_WORKERS": 1}
 _SMALL_RESNET = {"MODEL.RESNETS.DEPTH": 18, "MODEL.RESNETS.RES2_OUT_CHANNELS": 64}
 _STRIDE_16 = {"MODEL.RESNETS.OUT_FEATURES": '["res4"]'}
 # Nine tenths of a rendered video are background: crops of nothing else, or a lower rate, and short trainings learn that
-# alone. So they do among clutter.
+# alone.
 _SEGMENTED = {"INPUT.CROP.SINGLE_CATEGORY_MAX_AREA": 0.9, "SOLVER.BASE_LR": 0.1}
-_PLAIN = {"clutter": False}
 
 # Two CPU cores: ResNet-18, views of 96 pixels.
 CPU = Scale(
@@ -170,7 +169,7 @@ CPU = Scale(
             },
         ),
     },
-    videos={"videos": 32, "frames": 12, "size": (128, 256), **_PLAIN},
+    videos={"videos": 32, "frames": 12, "size": (128, 256)},
 )  # fmt: skip
 
 # One GPU: ResNet-50, views of 224 pixels.
@@ -206,7 +205,7 @@ GPU = Scale(
             },
         ),
     },
-    videos={"videos": 128, "frames": 20, "size": (256, 512), **_PLAIN},
+    videos={"videos": 128, "frames": 20, "size": (256, 512)},
 )  # fmt: skip
 
 SCALES = {"cpu": CPU, "gpu": GPU}

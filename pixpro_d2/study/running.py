@@ -36,14 +36,14 @@ def is_finished(experiment, output):
             begin with, or other data.
     """
     path, folder = result_file(output, experiment.name), _folder(output, experiment.name)
-    expected = commands(experiment, output)
-    for found in filter(None, (read_json(path), read_json(folder / RECORD))):
+    result, expected = read_json(path), commands(experiment, output)
+    for found in filter(None, (result, read_json(folder / RECORD))):
         if any(found.get(key) != command for key, command in expected.items()):
             raise UsageError(
                 f"{experiment.name} is of an earlier study with other options or data: remove {path} and {folder}, or "
                 "choose another output folder."
             )
-    return read_json(path) is not None
+    return result is not None
 
 
 def commands(experiment, output):
