@@ -3,6 +3,8 @@
 import torch
 from torch.optim import Optimizer
 
+CACHED = 2**20  # weights that are updated together on the CPU; with gradients and momentum, 12 MiB
+
 
 class LARS(Optimizer):
     """SGD whose gradients are scaled, tensor by tensor, to a fixed share of the weights' norm.
@@ -49,8 +51,7 @@ class LARS(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params:
+            for params in parts_of([p for p in group["params"] if p.grad is not None]):
                 self._update(params, group)
         return loss
 
@@ -92,6 +93,22 @@ class LARS(Optimizer):
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
         return state["momentum_buffer"]
+
+
+def parts_of(params):
+    """``params`` in lists to be updated one after the other: of CACHED weights (or of one tensor), on a GPU all.
+
+    An update walks through its tensors several times. On the CPU they had better stay in the cache meanwhile; on a GPU
+    few large calls are faster.
+    """
+    parts, size = [], 0
+    for p in params:
+        if not parts or (not p.is_cuda and size + p.numel() > CACHED):
+            parts.append([])
+            size = 0
+        parts[-1].append(p)
+        size += p.numel()
+    return parts
 
 
 def norms_of(tensors):

@@ -4,6 +4,7 @@ import oracle
 import pytest
 import torch
 
+from pixpro_d2.solver import lars
 from pixpro_d2.solver.lars import LARS
 
 SHAPES = [(4, 3), (4,), (2, 3, 1, 1), (5,), (2, 2, 3, 3)]
@@ -92,6 +93,22 @@ def test_zero_gradient(weight_decay):
     for p, expected in zip(params, slow, strict=True):
         assert torch.isfinite(p).all()
         close(p, expected)
+
+
+def test_parts_do_not_matter(monkeypatch):
+    """As many tensors at a time as fit into the cache, a single one where it does not, or all: the same numbers."""
+    results = []
+    for cached, sizes in ((20, [12 + 4, 6 + 5, 36]), (0, [12, 4, 6, 5, 36]), (2**20, [12 + 4 + 6 + 5 + 36])):
+        monkeypatch.setattr(lars, "CACHED", cached)
+        params = [parameter(t) for t in random_tensors(7)]
+        assert [sum(p.numel() for p in part) for part in lars.parts_of(params)] == sizes
+        optimizer = optimizer_of(params, lr=0.3, weight_decay=0.1)
+        for step in range(3):
+            set_gradients(params, random_tensors(60 + step))
+            optimizer.step()
+        results.append(params)
+    for one, *others in zip(*results, strict=True):
+        assert all(torch.equal(one, other) for other in others)
 
 
 def test_parameters_without_gradient_are_skipped():
