@@ -29,7 +29,7 @@ def assess(curves, spread=None, collapsed=0.1, skipped_steps=0):
     Args:
         curves (dict[str, list]): by name, see :mod:`.curves`; ``total_loss``, and if they are there
             ``feature_std/LEVEL``, ``effective_rank/LEVEL``, ``images_without_pair/LEVEL``, ``match_accuracy/LEVEL``
-            and ``chance/LEVEL``.
+            and ``chance/LEVEL``; of held-out images ``test/feature_std/LEVEL``.
         spread (float or None): standard deviation of features whose directions are spread, 1 / sqrt(C).
         collapsed (float): share of it below which they have collapsed.
         skipped_steps (int): steps that were left out because their gradients were not finite.
@@ -38,8 +38,12 @@ def assess(curves, spread=None, collapsed=0.1, skipped_steps=0):
         list[Finding]: empty if there is too little to tell.
     """
     findings = _loss(curves.get("total_loss", [])) + _broken(curves)
-    if spread:
-        findings += _spread(_levels(curves, "feature_std"), spread, collapsed)
+    trained = {level: medians(curve)[-1] for level, curve in _levels(curves, "feature_std").items()}
+    if spread and trained:
+        findings += _spread(trained, spread, collapsed)
+        # All images of a data set may get the same features, while those of another hold the spread of batches up.
+        held_out = {level: curve[-1][1] for level, curve in _levels(curves, "test/feature_std", readings=1).items()}
+        findings += _spread(held_out, spread, collapsed, " on held-out images")
     findings += _pairs(_levels(curves, "images_without_pair"))
     findings += _matches(_levels(curves, "match_accuracy"), _levels(curves, "chance"))
     if skipped_steps:
@@ -61,10 +65,10 @@ def verdict(findings):
     return worst, VERDICTS[worst], f"{', '.join(first)}{' and ' if first else ''}{last}."
 
 
-def _levels(curves, quantity):
+def _levels(curves, quantity, readings=READINGS):
     """Finite values of a quantity that is recorded for each level, by level; those with enough of them."""
-    found = {name.split("/", 1)[1]: finite(c) for name, c in curves.items() if name.startswith(f"{quantity}/")}
-    return {level: curve for level, curve in found.items() if len(curve) >= READINGS}
+    found = {name[len(quantity) + 1 :]: finite(c) for name, c in curves.items() if name.startswith(f"{quantity}/")}
+    return {level: curve for level, curve in found.items() if len(curve) >= readings}
 
 
 def _loss(curve):
@@ -96,17 +100,17 @@ def _broken(curves):
     return [Finding(BAD, f"the features of {', '.join(levels)} are infinite or NaN")] if levels else []
 
 
-def _spread(levels, spread, collapsed):
-    shares = {level: medians(curve)[-1] / spread for level, curve in levels.items()}
+def _spread(levels, spread, collapsed, where=""):
+    shares = {level: value / spread for level, value in levels.items()}
     if not shares:
         return []
     lowest = min(shares, key=shares.get)
     share = f"standard deviation {100 * shares[lowest]:.0f} % of 1/√C"
     if shares[lowest] < collapsed:
-        return [Finding(BAD, f"the features of {lowest} have collapsed ({share})")]
+        return [Finding(BAD, f"the features of {lowest} have collapsed{where} ({share})")]
     if shares[lowest] < NEAR:
-        return [Finding(WATCH, f"the features of {lowest} point in similar directions ({share})")]
-    return [Finding(GOOD, f"features are spread ({share} or more)")]
+        return [Finding(WATCH, f"the features of {lowest} point in similar directions{where} ({share})")]
+    return [Finding(GOOD, f"features are spread{where} ({share} or more)")]
 
 
 def _pairs(levels):

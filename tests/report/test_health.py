@@ -46,6 +46,9 @@ def test_a_healthy_run():
         ({"feature_std__p3": curve(*[0.1] * 9, math.nan), "feature_std__p4": level(0.1)}, BAD, "of p3 are infinite"),
         ({"effective_rank__p3": curve(40, math.nan), "effective_rank__p4": curve(math.nan)}, BAD, "of p3, p4 are in"),
         ({"feature_std__p3": curve(0.1, math.nan, *[0.1] * 8), "effective_rank__p3": []}, GOOD, "features are spread"),
+        ({"feature_std__p3": level(0.1), "test/feature_std/p3": curve(0.012)}, BAD, "p3 have collapsed on held-out"),
+        ({"feature_std__p3": level(0.1), "test/feature_std/p3": curve(0.1, 0.1, 0.06)}, WATCH, "ions on held-out"),
+        ({"feature_std__p3": level(0.1), "test/feature_std/p4": curve(0, 0.1)}, GOOD, "spread on held-out images"),
         ({"images_without_pair__p3": level(0.2)}, WATCH, "20 % of the images have no positive pair on p3"),
         ({"match_accuracy__p3": level(0.3), "chance__p3": level(0.02)}, GOOD, "30 % of the pixels of p3 find"),
         ({"match_accuracy__p6": level(0.86), "chance__p6": level(0.7)}, GOOD, "86 % of the pixels of p6 find"),
@@ -99,3 +102,4 @@ def test_few_readings_are_too_early():
     few = {"total_loss": curve(2, 1, 1, 1), "feature_std/p3": curve(0, 0)}
     assert verdict(assess(few, SPREAD))[:2] == (None, "Too early to tell")
     assert verdict(assess({}, None))[0] is None
+    assert verdict(assess({"test/feature_std/p3": curve(0)}, SPREAD))[0] is None
