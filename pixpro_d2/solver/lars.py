@@ -103,7 +103,7 @@ def parts_of(params):
     """
     parts, size = [], 0
     for p in params:
-        if not parts or (not p.is_cuda and size + p.numel() > CACHED):
+        if not parts or (p.device.type == "cpu" and size + p.numel() > CACHED):
             parts.append([])
             size = 0
         parts[-1].append(p)
