@@ -23,8 +23,8 @@ def to_grid(flow, scale):
         Tensor: (B, 2, h, w) float32.
     """
     (height, width), (h, w) = flow.shape[-2:], grid_size(flow.shape[-2:], scale)
-    unit = flow.new_tensor([w / width, h / height], dtype=torch.float32).view(2, 1, 1)
-    return F.interpolate(flow.float(), (h, w), mode="bilinear", align_corners=True) * unit
+    x, y = F.interpolate(flow.float(), (h, w), mode="bilinear", align_corners=True).unbind(1)
+    return torch.stack((x * (w / width), y * (h / height)), dim=1)
 
 
 def pad_frames(frames, size):
