@@ -10,7 +10,7 @@ from method_helpers import share
 
 import configs
 from pixpro_d2.engine import Trainer
-from pixpro_d2.engine.process_group import ProcessGroup
+from pixpro_d2.engine.process_group import ProcessGroup, leave
 
 
 def in_processes(folder, function, *args, world_size=2, timeout=240):
@@ -44,7 +44,7 @@ def _save_result(group, rank, path, function, args):
     group.join(rank)
     torch.save(function(*args), path)
     comm.synchronize()  # none leaves while another may still be receiving what it sent
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 class FixedBatches:

@@ -8,7 +8,6 @@ import traceback
 from multiprocessing import resource_tracker
 
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -16,7 +15,7 @@ from ..errors import UsageError
 from ..stop_signals import REQUEUE, StopSignals, requeue_when_stopped
 from .arguments import check_arguments
 from .configure import load_config
-from .process_group import ProcessGroup, in_torchrun
+from .process_group import ProcessGroup, in_torchrun, leave
 from .supervisor import supervise
 
 MAX_REPORT = 10_000  # characters: less than a pipe holds, so that nobody waits until they are read
@@ -59,14 +58,17 @@ def launch(main, args):
 
 def _run_joined(main, args):
     """Run ``main(args)`` in a process that has joined its group, and leave the group unless there was an error."""
+    code = 0
     try:
         with requeue_when_stopped():
             main(args)
     except SystemExit as end:
-        if end.code == REQUEUE:
-            dist.destroy_process_group()
-        raise
-    dist.destroy_process_group()
+        if end.code != REQUEUE:
+            raise
+        code = REQUEUE  # alone: the exception refers to all that the run has left, and that to the group
+    leave()
+    if code:
+        sys.exit(code)
 
 
 def _run_processes(main, args, group):

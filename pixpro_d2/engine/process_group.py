@@ -1,5 +1,6 @@
 """How the processes of a run find each other and talk."""
 
+import gc
 import logging
 import os
 from dataclasses import dataclass
@@ -80,6 +81,18 @@ class ProcessGroup:
                 if first == self.first_rank:
                     comm._LOCAL_PROCESS_GROUP = group
         comm.synchronize()
+
+
+def leave():
+    """Leave the group of this run, and end the threads that gloo has for it.
+
+    They live as long as anything refers to a group, as detectron2 does and a trainer that is over. A thread that meets
+    the end of the interpreter can abort the process, and a finished run would count as failed.
+    """
+    gc.collect()
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
+    dist.destroy_process_group()
 
 
 def _place_in_torchrun():

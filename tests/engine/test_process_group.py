@@ -1,14 +1,18 @@
 """Where the processes of a run are, by arguments or by torchrun's environment."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
 from data_helpers import logged
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 import configs
 from pixpro_d2.engine.arguments import argument_parser
-from pixpro_d2.engine.process_group import ProcessGroup
+from pixpro_d2.engine.process_group import ProcessGroup, leave
 from pixpro_d2.errors import UsageError
 
 
@@ -59,3 +63,20 @@ def test_a_gpu_for_each_process(monkeypatch):
     assert group("--num-gpus", 2, opts=on_gpu).backend == "nccl" and group("--num-gpus", 3).backend == "gloo"
     with pytest.raises(UsageError, match="3 processes on this machine need a GPU each, but PyTorch sees 2"):
         group("--num-gpus", 3, opts=on_gpu)
+
+
+def gloo_threads():
+    return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+
+
+def test_who_leaves_keeps_no_thread_of_the_group(tmp_path):
+    """Whatever referred to it: detectron2, or a model whose trainer is over and refers to itself."""
+    before = gloo_threads()
+    ProcessGroup("gloo", f"file://{tmp_path}/meeting", timedelta(seconds=60), 0, 1, 1).join(0)
+    comm._get_global_gloo_group()
+    model = DistributedDataParallel(nn.Linear(1, 1))
+    model.trainer = [model]
+    assert gloo_threads() > before
+    del model
+    leave()
+    assert gloo_threads() <= before and not torch.distributed.is_initialized()
