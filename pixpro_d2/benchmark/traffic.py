@@ -38,9 +38,9 @@ class TrafficMode(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         if not func.is_view and func.overloadpacket not in UNTOUCHED:
-            self.bytes += (
-                _size([*args, *kwargs.values()]) + _size(result) + _size(_changed_in_place(func, args, kwargs))
-            )
+            outputs = {argument.name for argument in func._schema.arguments if argument.is_out}
+            read = [*args, *(value for name, value in kwargs.items() if name not in outputs)]
+            self.bytes += _size(read) + _size(result) + _size(_changed_in_place(func, args, kwargs))
         return result
 
 

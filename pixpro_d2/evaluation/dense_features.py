@@ -10,7 +10,8 @@ from tabulate import tabulate
 from ..data.reader import UnreadableImage
 from ..data.video_collate import collate_videos
 from ..learner.probe import eval_mode
-from ..modeling.monitors import effective_rank, feature_std, matches, pair_counts, uniformity, unit
+from ..modeling.monitors import effective_rank, feature_std, matches, pair_counts, uniformity
+from ..modeling.unit import unit
 
 logger = logging.getLogger(__name__)
 

@@ -4,12 +4,8 @@ None of those that training calls synchronises with the host. Shape shorthand: a
 """
 
 import torch
-import torch.nn.functional as F
 
-
-def unit(x):
-    """L2-normalise (N, C, H, W) over C, in float32."""
-    return F.normalize(x.float(), dim=1)
+from .unit import unit
 
 
 @torch.no_grad()

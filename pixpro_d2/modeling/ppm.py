@@ -1,7 +1,6 @@
 """The pixel propagation module (PPM) of PixPro, paper section 3.2."""
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -9,6 +8,7 @@ from torch.autograd.function import once_differentiable
 from ..errors import UsageError
 from .chunks import image_chunks
 from .projector import norm_layer
+from .unit import unit
 
 
 def propagate(x, values, gamma, normalize_values=True):
@@ -27,8 +27,8 @@ def propagate(x, values, gamma, normalize_values=True):
         Tensor: (N, D, H, W) float32 whatever the autocast, not normalised.
     """
     with torch.autocast(x.device.type, enabled=False):
-        features = F.normalize(x.float(), dim=1).flatten(2)  # (N, C, L)
-        values = F.normalize(values.float(), dim=1) if normalize_values else values.float()
+        features = unit(x).flatten(2)  # (N, C, L)
+        values = unit(values) if normalize_values else values.float()
         return _Propagate.apply(features, values.flatten(2), gamma).view_as(values)
 
 
@@ -45,34 +45,44 @@ class _Propagate(Function):
         ctx.gamma = gamma
         sums = torch.empty_like(values)
         for part in image_chunks(len(features), features.shape[2] ** 2):
-            sums[part] = values[part] @ _weights(features[part], gamma)[0]
+            similarity = _similarity(_cosines(features[part]), gamma)
+            torch.bmm(values[part], _power(similarity, gamma), out=sums[part])
         return sums
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        features, values = ctx.saved_tensors
+        (features, values), gamma = ctx.saved_tensors, ctx.gamma
         grad_features, grad_values = torch.empty_like(features), torch.empty_like(values)
         for part in image_chunks(len(features), features.shape[2] ** 2):
             f, v, g = features[part], values[part], grad[part]
-            weights, slope = _weights(f, ctx.gamma, with_slope=True)
-            grad_values[part] = g @ weights
-            by_similarity = (v.transpose(1, 2) @ g) * slope  # of row j, column i: v_j . g_i times the slope
-            grad_features[part] = f @ (by_similarity + by_similarity.transpose(1, 2))
+            cosines = _cosines(f)
+            inside = cosines >= 0 if gamma <= 1 else None  # elsewhere a larger gamma gives the slope 0 by itself
+            similarity = _similarity(cosines, gamma)
+            torch.bmm(g, _power(similarity, gamma), out=grad_values[part])
+            by_cosine = v.transpose(1, 2) @ g  # of row j, column i: v_j . g_i; then times the slope / gamma
+            by_cosine *= _power(similarity, gamma - 1)
+            if inside is not None:
+                by_cosine *= inside
+            # The cosine of i and j is that of j and i. Two products are cheaper than adding the matrix transposed.
+            out = grad_features[part]
+            torch.bmm(f, by_cosine, out=out)
+            out.baddbmm_(f, by_cosine.transpose(1, 2), beta=gamma, alpha=gamma)
         return grad_features, grad_values, None
 
 
-def _weights(features, gamma, with_slope=False):
-    """max(cosine, 0)^gamma (N, L, L), symmetric, and its derivative by the cosine (None if not wanted)."""
-    cosine = features.transpose(1, 2) @ features
-    similarity = cosine.clamp(min=0)
-    if gamma < 1:
-        similarity = similarity + 1e-6  # keeps the root's gradient finite at 0, as in the official code
-    weights = similarity if gamma == 1 else similarity**gamma
-    if not with_slope:
-        return weights, None
-    inside = cosine >= 0
-    return weights, (inside.float() if gamma == 1 else gamma * similarity ** (gamma - 1) * inside)
+def _cosines(features):
+    return features.transpose(1, 2) @ features
+
+
+def _similarity(cosines, gamma):
+    """max(cosine, 0) (N, L, L), in the memory of the cosines."""
+    similarity = cosines.clamp_(min=0)
+    return similarity.add_(1e-6) if gamma < 1 else similarity  # finite gradient at 0, as in the official code
+
+
+def _power(x, exponent):
+    return x if exponent == 1 else x**exponent
 
 
 class PixelPropagation(nn.Module):

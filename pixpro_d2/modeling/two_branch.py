@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .backbone import forward_with_last
 from .methods import LevelView
 from .momentum import update_target
-from .monitors import unit
+from .unit import unit
 
 
 @dataclass(frozen=True)

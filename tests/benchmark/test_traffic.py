@@ -20,12 +20,13 @@ def parts():
         (lambda: A.view(6)[2:4].t(), 0),
         (lambda: torch.empty(100), 0),
         (lambda: A.clone().mul_(2), 48 + 48),
+        (lambda: torch.add(A, 1, out=torch.empty(2, 3)), 24 + 24),  # what is written to is not read
         (lambda: torch.ones(1).expand(1000) + torch.ones(1000), 4 + 4000 + (4 + 4000 + 4000)),  # ones are written
         (lambda: A > 0, 24 + 6),  # a bool is a byte
         (lambda: torch._foreach_add_(parts(), 1), 40 + 2 * 40),
         (lambda: torch._foreach_lerp_(parts(), parts(), 0.5), 80 + 3 * 40),  # two lists read, one written
     ],
-    ids=["add", "view", "empty", "in place", "expanded", "bool", "list", "two lists"],
+    ids=["add", "view", "empty", "in place", "out", "expanded", "bool", "list", "two lists"],
 )
 def test_bytes(function, expected):
     with TrafficMode() as traffic:
