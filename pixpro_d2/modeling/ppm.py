@@ -64,7 +64,7 @@ class _Propagate(Function):
             by_cosine *= _power(similarity, gamma - 1)
             if inside is not None:
                 by_cosine *= inside
-            # The cosine of i and j is that of j and i. Two products are cheaper than adding the matrix transposed.
+            # The cosine of i and j is that of j and i. Two products move less memory than adding the matrix transposed.
             out = grad_features[part]
             torch.bmm(f, by_cosine, out=out)
             out.baddbmm_(f, by_cosine.transpose(1, 2), beta=gamma, alpha=gamma)
