@@ -55,15 +55,16 @@ def apply_recipes(images, recipes):
     """
     with torch.autocast(images.device.type, enabled=False):
         recipes = recipes.to(images.device)
-        images = images.float()
-        *jitter, grayscale = recipes.blends[..., None, None, None].unbind()
+        jitter = recipes.blends[..., None, None, None].unbind()
         hues = zip(recipes.hue_images.split(recipes.hue_counts), recipes.hue_turns.split(recipes.hue_counts))
+        # Without a blend, which makes new images, the operations on some of them would write into the given ones.
+        images = images.to(torch.float32, copy=not jitter)
         for shares, (turned, turns) in zip(jitter, hues):
             images = _blend(images, *shares)
-            _update(images, turned, adjust_hue, turns)
-        images = _blend(images, *grayscale)
-        _update(images, recipes.blurred, gaussian_blur, recipes.kernels)
-        _update(images, recipes.solarized, _solarize)
+            images = _update(images, turned, adjust_hue, turns)
+        images = _update(images, recipes.grayed, _grayscale)
+        images = _update(images, recipes.blurred, gaussian_blur, recipes.kernels)
+        images = _update(images, recipes.solarized, _solarize)
     return images
 
 
@@ -76,18 +77,24 @@ def to_format(images, image_format):
 
 def luminance(images):
     """(N, 1, H, W) of RGB images (N, 3, H, W)."""
-    red, green, blue = (share * channel for share, channel in zip(LUMA, images.split(1, dim=1)))
-    return red + green + blue
+    (red, *channels), (share, *shares) = images.split(1, dim=1), LUMA
+    luma = share * red
+    for channel, share in zip(channels, shares):
+        luma.add_(channel, alpha=share)
+    return luma
 
 
 def _update(images, chosen, operation, *parameters):
-    """Replace the images of the indices ``chosen`` by what the operation makes of them."""
+    """The images, of which those of the sorted indices ``chosen`` have become what the operation makes of them."""
+    if len(chosen) == len(images):
+        return operation(images, *parameters)
     if len(chosen):
         images.index_copy_(0, chosen, operation(images[chosen], *parameters))
+    return images
 
 
 def _blend(images, share, gray, mean):
-    """What brightness, contrast, saturation and greyscale are: blending with black, one grey, or all greys.
+    """What brightness, contrast and saturation are: blending with black, one grey, or all greys.
 
     Args:
         images (Tensor): (N, C, H, W).
@@ -95,7 +102,7 @@ def _blend(images, share, gray, mean):
             luminance and its mean.
     """
     luma = luminance(images) if images.shape[1] == 3 else images
-    others = gray * luma + mean * luma.mean(dim=(1, 2, 3), keepdim=True)
+    others = torch.addcmul(mean * luma.mean(dim=(1, 2, 3), keepdim=True), luma, gray)
     return torch.lerp(others, images, share).clamp_(0, 1)
 
 
@@ -106,13 +113,14 @@ def adjust_hue(images, factor):
     red, green, blue = images.unbind(1)
     value = images.amax(dim=1)
     chroma = value - images.amin(dim=1)
-    sixth = 1 / chroma.clamp(min=1e-8)  # grey pixels, of chroma 0, get a hue that has no effect
+    sixth = chroma.clamp(min=1e-8).reciprocal_()  # grey pixels, of chroma 0, get a hue that has no effect
     hue = torch.where(value == green, (blue - red) * sixth + 2, (red - green) * sixth + 4)
-    hue = torch.where(value == red, (green - blue) * sixth, hue)  # in sixths of a turn
+    hue = torch.where(value == red, (green - blue) * sixth, hue)
+    hue += 6 * factor.view(-1, 1, 1)  # in sixths of a turn
     # HSV to RGB in closed form: value - chroma * clamp(min(k, 4 - k), 0, 1), k = (offset + hue) mod 6.
     offsets = torch.arange(5, 0, -2, device=images.device)  # of red, green and blue
-    k = (offsets.view(3, 1, 1) + hue[:, None] + 6 * factor.view(-1, 1, 1, 1)) % 6
-    return value[:, None] - chroma[:, None] * torch.minimum(k, 4 - k).clamp(0, 1)
+    k = (offsets.view(3, 1, 1) + hue[:, None]) % 6
+    return torch.addcmul(value[:, None], chroma[:, None], torch.minimum(k, 4 - k).clamp_(0, 1), value=-1)
 
 
 def gaussian_blur(images, kernels):
@@ -126,6 +134,10 @@ def gaussian_blur(images, kernels):
     planes = F.conv2d(planes, kernels, groups=n * channels)
     planes = F.conv2d(planes, kernels.transpose(2, 3), groups=n * channels)
     return planes.view_as(images)
+
+
+def _grayscale(images):
+    return luminance(images).expand_as(images) if images.shape[1] == 3 else images
 
 
 def _solarize(images):

@@ -16,18 +16,20 @@ CUTOFF = 3  # a Gaussian ends so many standard deviations from its middle
 class RecipeBatch(NamedTuple):
     """Recipes of N images, as operations on all of them in the order of the fields.
 
-    ``blends`` (steps + 1, 3, N) float32 are of the steps of the jitter, and of a last one that makes images grey. They
-    hold the share of the image itself, and of which image it is blended with: of its luminance, and of the mean of
-    that (neither is black). After blending, each step of the jitter turns the hues of some images: ``hue_images`` int64
-    are their indices and ``hue_turns`` float32 shares of a full turn, of all steps in a row; ``hue_counts`` of each.
+    ``blends`` (steps, 3, N) float32 are of the steps of the jitter. They hold the share of the image itself, and of
+    which image it is blended with: of its luminance, and of the mean of that (neither is black). After blending, each
+    step of the jitter turns the hues of some images: ``hue_images`` int64 are their indices and ``hue_turns`` float32
+    shares of a full turn, of all steps in a row; ``hue_counts`` of each.
 
-    ``blurred`` are indices of images, ``kernels`` (B, K) float32 their Gaussians; ``solarized`` are indices.
+    ``grayed``, ``blurred`` and ``solarized`` are indices of images, ``kernels`` (B, K) float32 the Gaussians of those
+    that are blurred. All indices are sorted, those of the hues in each step.
     """
 
     blends: Tensor
     hue_images: Tensor
     hue_turns: Tensor
     hue_counts: tuple
+    grayed: Tensor
     blurred: Tensor
     kernels: Tensor
     solarized: Tensor
@@ -42,14 +44,16 @@ class RecipeBatch(NamedTuple):
         return [self._between(i * size, (i + 1) * size) for i in range(parts)]
 
     def _between(self, start, stop):
-        turned, blurred, solarized = (
-            (images >= start) & (images < stop) for images in (self.hue_images, self.blurred, self.solarized)
+        turned, grayed, blurred, solarized = (
+            (images >= start) & (images < stop)
+            for images in (self.hue_images, self.grayed, self.blurred, self.solarized)
         )
         return RecipeBatch(
             blends=self.blends[:, :, start:stop],
             hue_images=self.hue_images[turned] - start,
             hue_turns=self.hue_turns[turned],
             hue_counts=tuple(int(step.sum()) for step in turned.split(self.hue_counts)),
+            grayed=self.grayed[grayed] - start,
             blurred=self.blurred[blurred] - start,
             kernels=self.kernels[blurred],
             solarized=self.solarized[solarized] - start,
@@ -59,7 +63,7 @@ class RecipeBatch(NamedTuple):
 def collate_recipes(recipes):
     """Join N :class:`pixpro_d2.data.photometric.Recipe` into a :class:`RecipeBatch`."""
     steps = max(len(recipe.jitter) for recipe in recipes)
-    blends = np.zeros((steps + 1, 3, len(recipes)), dtype=np.float32)
+    blends = np.zeros((steps, 3, len(recipes)), dtype=np.float32)
     blends[:, 0] = 1
     hues = [[] for _ in range(steps)]  # (image, turn) of each step
     for i, recipe in enumerate(recipes):
@@ -68,19 +72,21 @@ def collate_recipes(recipes):
                 hues[step].append((i, factor))
             else:
                 blends[step, :, i] = factor, name == "saturation", name == "contrast"
-        if recipe.grayscale:
-            blends[steps, :, i] = 0, 1, 0
     turned = [hue for step in hues for hue in step]
-    blurs = [(i, recipe.blur) for i, recipe in enumerate(recipes) if recipe.blur is not None]
     return RecipeBatch(
         blends=torch.from_numpy(blends),
         hue_images=torch.tensor([i for i, _ in turned], dtype=torch.int64),
         hue_turns=torch.tensor([turn for _, turn in turned], dtype=torch.float32),
         hue_counts=tuple(map(len, hues)),
-        blurred=torch.tensor([i for i, _ in blurs], dtype=torch.int64),
-        kernels=gaussian_kernels([sigma for _, sigma in blurs]),
-        solarized=torch.tensor([i for i, recipe in enumerate(recipes) if recipe.solarize], dtype=torch.int64),
+        grayed=_indices(recipe.grayscale for recipe in recipes),
+        blurred=_indices(recipe.blur is not None for recipe in recipes),
+        kernels=gaussian_kernels([recipe.blur for recipe in recipes if recipe.blur is not None]),
+        solarized=_indices(recipe.solarize for recipe in recipes),
     )
+
+
+def _indices(flags):
+    return torch.tensor([i for i, flag in enumerate(flags) if flag], dtype=torch.int64)
 
 
 def gaussian_kernels(sigmas):

@@ -107,14 +107,17 @@ class PixPro(TwoBranch):
         views = batch["views"].to(self.device, non_blocking=True).unbind(1)
         if "recipes" in batch:  # INPUT.AUG_DEVICE is `model`
             views = [
-                255 * to_format(apply_recipes(view / 255, recipes), self.image_format)
+                self._normalize(to_format(apply_recipes(view / 255, recipes), self.image_format), 1.0)
                 for view, recipes in zip(views, batch["recipes"])
             ]
-        views = [self._normalize(view) for view in views]
+        else:
+            views = [self._normalize(view) for view in views]
         return views, self.correspondence.prepare(batch, self.device)
 
-    def _normalize(self, images):
-        return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std
+    def _normalize(self, images, white=255.0):
+        """Images of values up to ``white`` as the backbone expects them."""
+        images = images.to(self.device, non_blocking=True).float()
+        return (images - self.pixel_mean * (white / 255)) / (self.pixel_std * (white / 255))
 
     def _record(self, geometry, comparisons):
         """Put the monitoring scalars into detectron2's EventStorage, every metrics_period iterations.

@@ -143,6 +143,16 @@ def test_images_keep_to_their_own_recipe_and_inputs_stay():
     assert got.min() >= 0 and got.max() <= 1
 
 
+@pytest.mark.parametrize("recipe", [Recipe(grayscale=True), Recipe(blur=1.0), Recipe(solarize=True)])
+@pytest.mark.parametrize("others", [[], [Recipe()]], ids=["all", "one of two"])
+def test_inputs_stay_without_jitter(recipe, others):
+    images = rand(1 + len(others), 3, 9, 9)
+    before = images.clone()
+    got = apply([recipe, *others], images)
+    assert torch.equal(images, before) and not torch.equal(got[0], images[0])
+    assert torch.equal(got[1:], images[1:]) and torch.equal(got[:1], apply([recipe], images[:1]))
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 def test_colour_needs_rgb(channels):
     images = rand(2, channels, 8, 8)

@@ -19,19 +19,18 @@ def test_by_hand():
     # share of the image, of its luminance, of its mean luminance: by step, one row for each recipe
     first = [[1, 0, 0], [1, 0, 0], [0.5, 0, 1], [2, 1, 0]]
     second = [[1.5, 0, 0], [1, 0, 0], [1, 0, 0], [1, 0, 0]]
-    grey = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0]]
-    assert batch.blends.transpose(1, 2).tolist() == [first, second, grey]
+    assert batch.blends.transpose(1, 2).tolist() == [first, second]
     assert batch.hue_images.tolist() == [0, 2] and batch.hue_counts == (1, 1)
     torch.testing.assert_close(batch.hue_turns, torch.tensor([0.1, -0.2]))
-    assert batch.blurred.tolist() == [0, 3]
+    assert batch.grayed.tolist() == [2] and batch.blurred.tolist() == [0, 3]
     assert torch.equal(batch.kernels, gaussian_kernels([1.0, 0.5]))
     assert batch.solarized.tolist() == [3]
 
 
 def test_nothing_to_do():
     batch = collate_recipes([Recipe()] * 3)
-    assert batch.blends[:, :, 0].tolist() == [[1, 0, 0]]
-    for indices in (batch.hue_images, batch.blurred, batch.solarized):
+    assert batch.blends.shape == (0, 3, 3)
+    for indices in (batch.hue_images, batch.grayed, batch.blurred, batch.solarized):
         assert indices.shape == (0,) and indices.dtype == torch.int64
     assert batch.hue_counts == () and len(batch.kernels) == 0
 
@@ -51,6 +50,7 @@ def test_parts_of_a_batch_are_the_batches_of_its_parts():
     images = torch.from_numpy(rng.random((12, 3, 16, 16), dtype=np.float32))
     whole = apply_recipes(images, collate_recipes(recipes))
     parts = collate_recipes(recipes).in_parts(3)
-    assert sum(len(part.hue_images) for part in parts) > 0 and sum(len(part.solarized) for part in parts) > 0
+    for name in ("hue_images", "grayed", "blurred", "solarized"):
+        assert sum(len(getattr(part, name)) for part in parts) > 0
     apart = [apply_recipes(image, part) for image, part in zip(images.split(4), parts)]
     torch.testing.assert_close(torch.cat(apart), whole)
