@@ -1,23 +1,43 @@
 """A device that has shapes but no values, so that whatever has to wait for a value fails: PyTorch's ``meta``.
 
 A GPU is not needed to see that nothing waits for one: reading a tensor back, or a shape that depends on values, is an
-error on ``meta``. What it lets pass, :class:`OneDevice` looks for.
+error on ``meta``. What it lets pass, :func:`watched` looks for.
 """
 
-from contextlib import ContextDecorator
+from contextlib import ContextDecorator, contextmanager
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+FROM_HOST = (torch.tensor, torch.as_tensor, torch.asarray, torch.Tensor.new_tensor)
 META = torch.device("meta")
+
+
+@contextmanager
+def watched():
+    """Raise for what the host would wait for; yields an :class:`OneDevice`."""
+    with NoNewValues(), OneDevice() as watch:
+        yield watch
+
+
+class NoNewValues(TorchFunctionMode):
+    """Raises for a tensor on META that is made of numbers of the host, since they are copied there at once."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func in FROM_HOST and result.device == META:
+            data = args[func is torch.Tensor.new_tensor]
+            assert isinstance(data, torch.Tensor), f"{func.__name__} waits"
+        return result
 
 
 class OneDevice(TorchDispatchMode):
     """Raises for an operator that mixes devices, and for a copy to another device that the host would wait for.
 
-    A tensor of one number on the CPU is as good as the number. ``torch.tensor(..., device=...)`` waits, too, unseen.
+    A tensor of one number on the CPU is as good as the number.
 
     ``copied`` has the shapes of the tensors that were copied to another device without waiting.
     """

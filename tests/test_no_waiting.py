@@ -3,12 +3,13 @@
 import pytest
 import torch
 from benchmark_helpers import FPN, measured
-from device_helpers import META, NoAutocast, OneDevice
+from device_helpers import META, NoAutocast, watched
 from flow_helpers import Differences
 from learner_helpers import images, small_learner
 
 from pixpro_d2.benchmark import step
 from pixpro_d2.benchmark.sources import Repeated, synthetic_batch
+from pixpro_d2.flow.grid import to_grid
 from pixpro_d2.modeling import correspondence_builder
 
 LARS = ("SOLVER.OPTIMIZER", "LARS")  # PyTorch's own SGD waits for nothing only on GPUs, where it is the fused one
@@ -46,7 +47,7 @@ def train(monkeypatch, cfg, batch):
     training = step.TrainingStep(cfg, read_period=100)
     assert training.device == META
     training.step()
-    with OneDevice() as watch:
+    with watched() as watch:
         training.step()
     assert all(p.grad is not None for p in training.model.parameters() if p.requires_grad)
     return watch.copied
@@ -76,12 +77,17 @@ def test_a_step_that_estimates_flow_waits_for_nothing(monkeypatch):
     assert train(monkeypatch, measured(FPN, *VIDEO), batch).count(frames.shape) == 1
 
 
+def test_making_flow_coarse_waits_for_nothing():
+    with watched():
+        assert to_grid(torch.empty(2, 2, 40, 48, device=META), 8).shape == (2, 2, 5, 6)
+
+
 @pytest.mark.parametrize("method", ["pixpro", "pixcontrast"])
 def test_a_step_of_the_learner_waits_for_nothing(method):
     learner = small_learner(method=method, instance_weight=1.0).to(META)
     optimizer = torch.optim.SGD(learner.parameters(), 0.1)
     batch = images().to(META)
-    with OneDevice() as watch:
+    with watched() as watch:
         loss, _ = learner(batch)
         loss.backward()
         optimizer.step()
@@ -91,7 +97,7 @@ def test_a_step_of_the_learner_waits_for_nothing(method):
 
 def test_what_waits_is_found():
     here, there = torch.ones(3, 3), torch.ones(3, 3, device=META)
-    with OneDevice() as watch:
+    with watched() as watch:
         here.to(META, non_blocking=True)
         there.copy_(here, non_blocking=True)
         there * here.sum()
@@ -99,6 +105,9 @@ def test_what_waits_is_found():
             (lambda: there @ here, "mixes"),
             (lambda: here.to(META), "waits"),
             (lambda: there.copy_(here), "waits"),
+            (lambda: torch.tensor([1.0], device=META), "waits"),
+            (lambda: torch.as_tensor([1.0], device=META), "waits"),
+            (lambda: there.new_tensor([1.0]), "waits"),
         ):
             with pytest.raises(AssertionError, match=message):
                 wrong()

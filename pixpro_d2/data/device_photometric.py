@@ -137,7 +137,7 @@ def gaussian_blur(images, kernels):
 
 
 def _grayscale(images):
-    return luminance(images).expand_as(images) if images.shape[1] == 3 else images
+    return luminance(images).repeat(1, 3, 1, 1) if images.shape[1] == 3 else images
 
 
 def _solarize(images):

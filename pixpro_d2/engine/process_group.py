@@ -91,7 +91,10 @@ def leave():
     """
     gc.collect()
     comm._LOCAL_PROCESS_GROUP = None
-    comm._get_global_gloo_group.cache_clear()
+    for name in ("_get_global_gloo_group", "create_local_process_group"):  # the latter in detectron2 after v0.6
+        function = getattr(comm, name, None)
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
     dist.destroy_process_group()
 
 

@@ -106,18 +106,17 @@ class PixPro(TwoBranch):
         """Views and geometry, as :meth:`compare` takes them, of a batch of the pre-training loader."""
         views = batch["views"].to(self.device, non_blocking=True).unbind(1)
         if "recipes" in batch:  # INPUT.AUG_DEVICE is `model`
+            mean, std = self.pixel_mean / 255, self.pixel_std / 255  # of images in [0, 1]
             views = [
-                self._normalize(to_format(apply_recipes(view / 255, recipes), self.image_format), 1.0)
+                (to_format(apply_recipes(view / 255, recipes), self.image_format) - mean) / std
                 for view, recipes in zip(views, batch["recipes"])
             ]
         else:
             views = [self._normalize(view) for view in views]
         return views, self.correspondence.prepare(batch, self.device)
 
-    def _normalize(self, images, white=255.0):
-        """Images of values up to ``white`` as the backbone expects them."""
-        images = images.to(self.device, non_blocking=True).float()
-        return (images - self.pixel_mean * (white / 255)) / (self.pixel_std * (white / 255))
+    def _normalize(self, images):
+        return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std
 
     def _record(self, geometry, comparisons):
         """Put the monitoring scalars into detectron2's EventStorage, every metrics_period iterations.

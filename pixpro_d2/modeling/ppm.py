@@ -52,23 +52,29 @@ class _Propagate(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        (features, values), gamma = ctx.saved_tensors, ctx.gamma
-        grad_features, grad_values = torch.empty_like(features), torch.empty_like(values)
-        for part in image_chunks(len(features), features.shape[2] ** 2):
-            f, v, g = features[part], values[part], grad[part]
-            cosines = _cosines(f)
-            inside = cosines >= 0 if gamma <= 1 else None  # elsewhere a larger gamma gives the slope 0 by itself
-            similarity = _similarity(cosines, gamma)
-            torch.bmm(g, _power(similarity, gamma), out=grad_values[part])
-            by_cosine = v.transpose(1, 2) @ g  # of row j, column i: v_j . g_i; then times the slope / gamma
+        with torch.autocast(grad.device.type, enabled=False):  # whatever is on where backward() is called or compiled
+            return *_gradients(*ctx.saved_tensors, ctx.gamma, grad), None
+
+
+def _gradients(features, values, gamma, grad):
+    """Of ``features`` and ``values``, from ``grad``, that of the sums."""
+    grad_features, grad_values = torch.empty_like(features), torch.empty_like(values)
+    for part in image_chunks(len(features), features.shape[2] ** 2):
+        f, v, g = features[part], values[part], grad[part]
+        cosines = _cosines(f)
+        inside = cosines >= 0 if gamma <= 1 else None  # elsewhere a larger gamma gives the slope 0 by itself
+        similarity = _similarity(cosines, gamma)
+        torch.bmm(g, _power(similarity, gamma), out=grad_values[part])
+        by_cosine = v.transpose(1, 2) @ g  # of row j, column i: v_j . g_i; then times the slope / gamma
+        if gamma != 1:
             by_cosine *= _power(similarity, gamma - 1)
-            if inside is not None:
-                by_cosine *= inside
-            # The cosine of i and j is that of j and i. Two products move less memory than adding the matrix transposed.
-            out = grad_features[part]
-            torch.bmm(f, by_cosine, out=out)
-            out.baddbmm_(f, by_cosine.transpose(1, 2), beta=gamma, alpha=gamma)
-        return grad_features, grad_values, None
+        if inside is not None:
+            by_cosine *= inside
+        # The cosine of i and j is that of j and i. Two products move less memory than adding the matrix transposed.
+        out = grad_features[part]
+        torch.bmm(f, by_cosine, out=out)
+        out.baddbmm_(f, by_cosine.transpose(1, 2), beta=gamma, alpha=gamma)
+    return grad_features, grad_values
 
 
 def _cosines(features):

@@ -10,8 +10,9 @@ SMALLEST = 1e-12  # length that shorter vectors are divided by, as by torch.nn.f
 def unit(x):
     """L2-normalise ``x`` (N, C, ...) over C, in float32 whatever the autocast.
 
-    It gives what ``torch.nn.functional.normalize`` gives, and its gradient, but that walks through the tensor twice as
-    often on the way back and keeps a float32 copy of ``x``, where here the result itself is kept.
+    It gives what ``torch.nn.functional.normalize`` gives, and its gradient (but for lengths between 0 and SMALLEST).
+    That walks through the tensor twice as often on the way back, and keeps a float32 copy of ``x`` where here the
+    result itself is kept, which must therefore not be changed in place.
     """
     return _Unit.apply(x.float())
 

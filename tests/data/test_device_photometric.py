@@ -153,6 +153,16 @@ def test_inputs_stay_without_jitter(recipe, others):
     assert torch.equal(got[1:], images[1:]) and torch.equal(got[:1], apply([recipe], images[:1]))
 
 
+@pytest.mark.parametrize("second", [Recipe(blur=1.0), Recipe(solarize=True), Recipe(JITTER)])
+def test_what_is_done_to_all_images_precedes_what_is_done_to_some(second):
+    images, first = rand(2, 3, 9, 9), Recipe(second.jitter, True, second.blur, second.solarize)
+    got = apply([first, Recipe(grayscale=True)], images)
+    for image, recipe, result in zip(images, (first, Recipe(grayscale=True)), got):
+        torch.testing.assert_close(result, apply([recipe], image[None])[0])
+    got += 1  # every pixel has memory of its own
+    assert got.min() >= 1 and got.max() <= 2
+
+
 @pytest.mark.parametrize("channels", [1, 4])
 def test_colour_needs_rgb(channels):
     images = rand(2, channels, 8, 8)

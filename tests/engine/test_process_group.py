@@ -1,5 +1,7 @@
 """Where the processes of a run are, by arguments or by torchrun's environment."""
 
+import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -66,7 +68,11 @@ def test_a_gpu_for_each_process(monkeypatch):
 
 
 def gloo_threads():
-    return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+    count = 0
+    for path in Path("/proc/self/task").glob("*/comm"):
+        with suppress(OSError):  # of a thread that has just ended
+            count += "gloo" in path.read_text()
+    return count
 
 
 def test_who_leaves_keeps_no_thread_of_the_group(tmp_path):
@@ -79,4 +85,16 @@ def test_who_leaves_keeps_no_thread_of_the_group(tmp_path):
     assert gloo_threads() > before
     del model
     leave()
-    assert gloo_threads() <= before and not torch.distributed.is_initialized()
+    assert not torch.distributed.is_initialized()
+    deadline = time.monotonic() + 20
+    while gloo_threads() > before and time.monotonic() < deadline:
+        time.sleep(0.01)  # a thread that has been joined is still listed for a moment
+    assert gloo_threads() <= before
+
+
+def test_who_has_left_can_join_again(tmp_path):
+    for attempt in range(2):
+        group = ProcessGroup("gloo", f"file://{tmp_path}/{attempt}", timedelta(seconds=60), 0, 1, 1)
+        group.join(0)
+        assert comm.get_local_size() == 1 and comm.get_local_rank() == 0
+        leave()

@@ -49,6 +49,25 @@ def test_same_losses(what):
     assert train(learner, run) == pytest.approx(train(plain, plain), abs=1e-5)
 
 
+def test_same_losses_under_autocast():
+    """The backward pass is traced, under the autocast of the forward pass, before it is called outside of it."""
+
+    def losses(compiler):
+        learner = PixelLearner(small_net(), ["stem", "body"], **OPTIONS)
+        compiled = compiler(learner)
+
+        def run(*inputs):
+            with torch.autocast("cpu", torch.bfloat16):
+                return compiled(*inputs)
+
+        return train(learner, run)
+
+    torch.manual_seed(0)
+    expected = losses(lambda learner: learner)
+    torch.manual_seed(0)
+    assert losses(lambda learner: torch.compile(learner, backend="aot_eager")) == pytest.approx(expected, rel=0.05)
+
+
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
 def test_a_network_that_was_compiled_and_run_works_or_is_an_error(mode):
     # Which of the two is up to the version of PyTorch; features of an earlier forward would be neither.

@@ -67,7 +67,7 @@ def test_values_against_slow(gamma):
     torch.testing.assert_close(out.double(), oracle.ppm_slow(x, values, gamma), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 1.5, 2.0, 3.0])
 def test_gradients_against_slow(gamma):
     weight = random_features((2, 5, 3, 2), seed=2)
     gradients = []
@@ -95,6 +95,18 @@ def test_gradient_against_finite_differences():
             ends.append(oracle.ppm_slow(moved, moved, 2.0).square().sum().item())
         slope = (ends[0] - ends[1]) / (2 * step)
         assert fast.grad.flatten()[index].item() == pytest.approx(slope, abs=1e-4, rel=1e-4)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+def test_gradients_stay_in_float32_where_backward_is_autocast(gamma):
+    gradients = []
+    for enabled in (False, True):
+        x = random_features((2, 5, 3, 2), seed=6).requires_grad_()
+        out = propagate(x, 2 * x, gamma).square().sum()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            out.backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
 
 
 def test_zero_features_are_finite():
