@@ -9,6 +9,24 @@ import threading
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # Exit code of a run that such a signal ended: all is saved, the scheduler may start the same command with --resume.
 REQUEUE = os.EX_TEMPFAIL
+_CAN_IGNORE = hasattr(signal, "sigwaitinfo")  # macOS, for which no scheduler runs, has none
+
+
+@contextlib.contextmanager
+def stop_signals_held():
+    """Context in which stop signals wait; workers that are forked in it are to call :func:`ignore_stop_signals`.
+
+    A signal reaches any thread of a process that does not block it, and a worker can have some before it gets to call
+    anything: Python finalizes the loaders that its parent has left behind, which begins threads.
+    """
+    if not _CAN_IGNORE:
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
 def ignore_stop_signals():
@@ -17,7 +35,7 @@ def ignore_stop_signals():
     A scheduler signals all processes of a job at once; the workers of a data loader must outlive the signal, because
     the process that they work for first finishes its iteration.
     """
-    if hasattr(signal, "sigwaitinfo"):  # macOS, for which no scheduler runs, has none
+    if _CAN_IGNORE:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         threading.Thread(target=_wait_for, args=(os.getppid(),), daemon=True).start()
 

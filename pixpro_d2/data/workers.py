@@ -13,7 +13,7 @@ from detectron2.data.build import worker_init_reset_seed
 from torch.utils.data import DataLoader, get_worker_info
 
 from ..errors import UsageError
-from ..stop_signals import ignore_stop_signals
+from ..stop_signals import ignore_stop_signals, stop_signals_held
 
 SIGNAL_SECONDS = 5.0  # from when a worker's connections close to when PyTorch hears why, on a busy system
 # What PyTorch or the system says -> what it means and what to do about it; the first that is found counts.
@@ -42,7 +42,7 @@ def build_loader(dataset, collate, num_workers, **batches):
         num_workers (int): DATALOADER.NUM_WORKERS.
         **batches: what a DataLoader draws batches by: ``batch_sampler``, or ``batch_size`` and ``sampler``.
     """
-    return DataLoader(
+    return _Loader(
         dataset,
         num_workers=num_workers,
         collate_fn=functools.partial(collate_shared, collate),
@@ -51,6 +51,14 @@ def build_loader(dataset, collate, num_workers, **batches):
         generator=torch.Generator(),  # else the start of the workers moves the global one, which a model draws from
         **batches,
     )
+
+
+class _Loader(DataLoader):
+    """A DataLoader whose workers outlive stop signals from their first moment on."""
+
+    def __iter__(self):
+        with stop_signals_held():
+            return super().__iter__()
 
 
 def init_worker(worker_id):

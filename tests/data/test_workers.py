@@ -6,9 +6,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from functools import partial
+from multiprocessing import util
 
 import cv2
 import pytest
@@ -16,7 +18,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch.utils.data import DataLoader, Dataset
 
-from pixpro_d2.data.workers import collate_shared, explained, explaining_workers, init_worker
+from pixpro_d2.data.workers import build_loader, collate_shared, explained, explaining_workers, init_worker
 from pixpro_d2.errors import UsageError
 from pixpro_d2.stop_signals import STOP_SIGNALS
 
@@ -179,23 +181,34 @@ def test_all_batches_come(workers):
 
 
 class Signalled(Dataset):
-    """Number of OpenCV threads of its worker, which from the second item on gets what a scheduler sends to a job."""
+    """Number of OpenCV threads of its worker, which gets what a scheduler sends to a job."""
 
     def __len__(self):
         return 3
 
     def __getitem__(self, index):
-        if index:
-            time.sleep(0.5)  # until the batch before has been sent, by threads that begin with it
+        for _ in range(20):
             for number in STOP_SIGNALS:
                 os.kill(os.getpid(), number)
         return torch.tensor(cv2.getNumThreads())
 
 
-def test_workers_outlive_stop_signals_and_have_one_thread():
-    loader = DataLoader(Signalled(), num_workers=1, worker_init_fn=init_worker)
+@pytest.fixture
+def early_thread():
+    """Each worker begins a thread as soon as it is forked, as where Python finalizes its parent's former loaders."""
+    owner = type("Owner", (), {})()
+    util.register_after_fork(owner, lambda _: threading.Thread(target=time.sleep, args=(100,), daemon=True).start())
+    yield
+    del owner
+
+
+@pytest.mark.usefixtures("early_thread")
+def test_workers_outlive_stop_signals_and_have_one_thread_to_compute():
+    loader = build_loader(Signalled(), torch.stack, 1, batch_size=1)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     threads = [int(number) for number in explained(loader)]
     assert len(threads) == 3 and max(threads) <= 1
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 Pair = namedtuple("Pair", "first second")
@@ -229,7 +242,7 @@ def test_workers_share_all_tensors_of_a_batch_themselves():
 SHORT_OF_SHARED_MEMORY = """
 import functools, torch
 from torch.utils.data import DataLoader, default_collate
-from pixpro_d2.data.workers import collate_shared, explained
+from pixpro_d2.data.workers import build_loader, collate_shared, explained
 from pixpro_d2.errors import UsageError
 
 def collate(samples):
