@@ -242,7 +242,7 @@ def test_workers_share_all_tensors_of_a_batch_themselves():
 SHORT_OF_SHARED_MEMORY = """
 import functools, torch
 from torch.utils.data import DataLoader, default_collate
-from pixpro_d2.data.workers import build_loader, collate_shared, explained
+from pixpro_d2.data.workers import collate_shared, explained
 from pixpro_d2.errors import UsageError
 
 def collate(samples):
