@@ -54,6 +54,13 @@ def _add_model_config(cfg):
     cfg.MODEL.PIXPRO.MEAN_OVER = "all"
     # Start value of the target's momentum; it rises to 1 by a cosine over the run.
     cfg.MODEL.PIXPRO.MOMENTUM = 0.99
+    # Weight of the pixel loss beside the terms below and the instance loss.
+    cfg.MODEL.PIXPRO.PIXEL_WEIGHT = 1.0
+    # Weights of two terms on the projections, of any METHOD, against features of few directions (VICReg, Bardes et al.
+    # 2022): each channel's standard deviation over all pixels of the batch, and covariances of channels. 0 in the
+    # papers' recipes; 2.0 and 0.08 help short pre-training.
+    cfg.MODEL.PIXPRO.VARIANCE_WEIGHT = 0.0
+    cfg.MODEL.PIXPRO.COVARIANCE_WEIGHT = 0.0
     # tau of `pixcontrast` (paper: 0.3) and `densecl` (paper: 0.2).
     cfg.MODEL.PIXPRO.TEMPERATURE = 0.3
     # Normalisation in projector, PPM and instance heads; any name that detectron2's get_norm knows.
@@ -172,6 +179,11 @@ def _add_input_config(cfg):
     cfg.INPUT.PIXPRO.CROP_SIZE = 224
     # Smallest area of a crop as a share of the image, in (0, 1].
     cfg.INPUT.PIXPRO.MIN_SCALE = 0.08
+    # Largest area of a crop as a share of the image, from MIN_SCALE to 1.
+    cfg.INPUT.PIXPRO.MAX_SCALE = 1.0
+    # Least area that two crops have in common, as a share of the smaller crop, in [0, 1). Crops are drawn again up to
+    # 20 times; then the pair that overlaps most is taken.
+    cfg.INPUT.PIXPRO.MIN_OVERLAP = 0.0
     # Photometric augmentation pair: `byol` (official), `mocov2`, `simclr` or `none`.
     cfg.INPUT.PIXPRO.AUG = "byol"
 

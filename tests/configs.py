@@ -17,6 +17,7 @@ TINY = [
     "SOLVER.WARMUP_EPOCHS", 0,
     "SOLVER.WARMUP_ITERS", 1,
     "SOLVER.MAX_ITER", 4,
+    "SOLVER.AMP.ENABLED", False,  # the same numbers on processors with and without bfloat16
     "SEED", 1,
 ]  # fmt: skip
 TINY_DETECTOR = [

@@ -6,20 +6,33 @@ from detectron2.config import configurable
 from ..errors import UsageError, check_choice
 from .photometric import POLICIES, apply, to_format, to_planes
 from .reader import EncodedImage
-from .views import sample_view
+from .views import sample_pair
 
 
 class TwoViewMapper:
     """Decode an image once and cut two views out of it, each with its own crop, flip and colours."""
 
     @configurable
-    def __init__(self, *, policies, crop_size, min_scale, image_format, draft=True, aug_device="cpu"):
+    def __init__(
+        self,
+        *,
+        policies,
+        crop_size,
+        min_scale,
+        image_format,
+        max_scale=1.0,
+        min_overlap=0.0,
+        draft=True,
+        aug_device="cpu",
+    ):
         """
         Args:
             policies (tuple[Policy, Policy]): photometric augmentation of the first and second view.
             crop_size (int): side of the views in pixels.
             min_scale (float): smallest crop area as a share of the image, in (0, 1].
             image_format (str): RGB, BGR or L.
+            max_scale (float): largest crop area as a share of the image, from ``min_scale`` to 1.
+            min_overlap (float): least overlap of the two crops, see :func:`pixpro_d2.data.views.sample_pair`.
             draft (bool): decode JPEG files no larger than the views need.
             aug_device (str): ``cpu`` applies the photometric augmentation here; ``model`` leaves it to
                 :func:`pixpro_d2.data.device_photometric.apply_recipes`.
@@ -27,6 +40,8 @@ class TwoViewMapper:
         self.policies = policies
         self.crop_size = crop_size
         self.min_scale = min_scale
+        self.max_scale = max_scale
+        self.min_overlap = min_overlap
         self.image_format = image_format
         self.draft = draft
         self.aug_device = aug_device
@@ -39,10 +54,18 @@ class TwoViewMapper:
         check_choice("INPUT.AUG_DEVICE", cfg.INPUT.AUG_DEVICE, ("cpu", "model"))
         if not 0 < pixpro.MIN_SCALE <= 1:
             raise UsageError(f"INPUT.PIXPRO.MIN_SCALE is {pixpro.MIN_SCALE}; it must be in (0, 1].")
+        if not pixpro.MIN_SCALE <= pixpro.MAX_SCALE <= 1:
+            raise UsageError(
+                f"INPUT.PIXPRO.MAX_SCALE is {pixpro.MAX_SCALE}; it must be in [MIN_SCALE, 1], from {pixpro.MIN_SCALE} on."
+            )
+        if not 0 <= pixpro.MIN_OVERLAP < 1:
+            raise UsageError(f"INPUT.PIXPRO.MIN_OVERLAP is {pixpro.MIN_OVERLAP}; it must be in [0, 1).")
         return {
             "policies": POLICIES[aug],
             "crop_size": pixpro.CROP_SIZE,
             "min_scale": pixpro.MIN_SCALE,
+            "max_scale": pixpro.MAX_SCALE,
+            "min_overlap": pixpro.MIN_OVERLAP,
             "image_format": cfg.INPUT.FORMAT,
             "draft": pixpro.DRAFT,
             "aug_device": cfg.INPUT.AUG_DEVICE,
@@ -77,7 +100,7 @@ class TwoViewMapper:
             dict: as of a call, without file_name.
         """
         width, height = images[0].size
-        views = [sample_view(rng, width, height, self.min_scale) for _ in images]
+        views = sample_pair(rng, width, height, self.min_scale, self.max_scale, self.min_overlap)
         recipes = [policy.sample(rng) for policy in self.policies]
         decoded = [image.decode(self.max_shrink(views)) for image in images]
         pixels = [

@@ -12,6 +12,7 @@ from PIL import Image
 
 RATIO = (3 / 4, 4 / 3)  # of width to height, as in every ImageNet recipe
 ATTEMPTS = 10
+PAIR_ATTEMPTS = 20  # draws of a pair that shall overlap
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,39 @@ def sample_view(rng, width, height, min_scale, max_scale=1.0, ratio_range=RATIO,
             crop = (int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
             break
     return View(*crop, flip=bool(rng.random() < flip_p))
+
+
+def sample_pair(
+    rng: np.random.Generator, width: int, height: int, min_scale: float, max_scale: float, min_overlap: float
+) -> tuple[View, View]:
+    """Draw two views by :func:`sample_view` until they overlap enough.
+
+    Args:
+        rng (numpy.random.Generator): the only source of randomness.
+        width, height (int): of the image, in pixels.
+        min_scale, max_scale (float): in (0, 1].
+        min_overlap (float): least :func:`overlap`, in [0, 1); with 0 the first pair is taken.
+
+    Returns:
+        tuple[View, View]: of ``PAIR_ATTEMPTS`` pairs that overlap too little, the pair that overlaps most.
+    """
+    best, largest = None, -1.0
+    for _ in range(PAIR_ATTEMPTS):
+        pair = tuple(sample_view(rng, width, height, min_scale, max_scale) for _ in range(2))
+        share = overlap(*pair) if min_overlap > 0 else 0.0
+        if share > largest:
+            best, largest = pair, share
+        if share >= min_overlap:
+            break
+    return best
+
+
+def overlap(first: View, second: View) -> float:
+    """Return the area that two views of one image share, as a share of the smaller view, in [0, 1]."""
+    columns = min(first.left + first.width, second.left + second.width) - max(first.left, second.left)
+    rows = min(first.top + first.height, second.top + second.height) - max(first.top, second.top)
+    smaller = min(first.width * first.height, second.width * second.height)
+    return max(columns, 0) * max(rows, 0) / smaller
 
 
 def _central_crop(width, height, ratio_range):

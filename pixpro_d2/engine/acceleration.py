@@ -5,6 +5,7 @@ import logging
 import sys
 
 import torch
+from detectron2.config import CfgNode
 
 from ..errors import UsageError, check_choice
 from ..modeling.backbone import bottom_up
@@ -17,16 +18,32 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.
 _GIB = 2**30
 
 
-def amp_dtype(cfg):
-    """Type to autocast to, or None: half precision pays on GPUs only."""
-    name = cfg.SOLVER.AMP.DTYPE
+def amp_dtype(cfg: CfgNode) -> torch.dtype | None:
+    """Return the type to autocast to by ``SOLVER.AMP``; None for float32, also where half precision does not pay.
+
+    A GPU takes ``DTYPE``, or float16 if it has no bfloat16. A processor takes bfloat16 if it has instructions for it.
+    """
+    name, device = cfg.SOLVER.AMP.DTYPE, torch.device(cfg.MODEL.DEVICE).type
     check_choice("SOLVER.AMP.DTYPE", name, AMP_DTYPES)
-    if not cfg.SOLVER.AMP.ENABLED or not cfg.MODEL.DEVICE.startswith("cuda"):
+    if not cfg.SOLVER.AMP.ENABLED:
         return None
-    if name == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
-        logger.warning("This GPU has no bfloat16: SOLVER.AMP.DTYPE is float16, with a loss scaler.")
-        return torch.float16
-    return AMP_DTYPES[name]
+    if device == "cuda":
+        if name == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
+            logger.warning("This GPU has no bfloat16: SOLVER.AMP.DTYPE is float16, with a loss scaler.")
+            return torch.float16
+        return AMP_DTYPES[name]
+    if device == "cpu" and name == "bfloat16" and cpu_has_bfloat16():
+        return torch.bfloat16
+    logger.info(f"SOLVER.AMP: this {device} has no fast {name}, the run computes in float32.")
+    return None
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether this processor multiplies bfloat16 by instructions of its own: AVX512-BF16, AMX or Arm's."""
+    if hasattr(torch.cpu, "get_capabilities"):  # PyTorch 2.11
+        found = torch.cpu.get_capabilities()
+        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.cpu._is_avx512_bf16_supported()  # PyTorch 2.6 to 2.10
 
 
 def set_precision(cfg):

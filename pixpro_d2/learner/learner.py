@@ -48,6 +48,8 @@ class PixelLearner(TwoBranch):
         instance_weight=0.0,
         instance_loss="byol",
         instance_layer=None,
+        variance_weight=0.0,
+        covariance_weight=0.0,
         momentum=0.99,
         total_steps=None,
         min_scale=0.08,
@@ -82,6 +84,8 @@ class PixelLearner(TwoBranch):
             instance_loss (str): ``byol`` or ``infonce``.
             instance_layer: layer of the instance branch, which may give vectors (N, C); the last of ``layers`` by
                 default. A detectron2 Backbone's is its last feature.
+            variance_weight, covariance_weight (float): weights of two terms against features of few directions, see
+                :func:`pixpro_d2.modeling.losses.variance_covariance`; 2.0 and 0.08 help short runs.
             momentum (float): of the target; the start of a cosine to 1 if ``total_steps`` is given.
             total_steps (int): optimizer steps of the whole run; None keeps the momentum constant.
             min_scale, max_scale (float): area of the crops as a share of the image, in (0, 1].
@@ -119,6 +123,8 @@ class PixelLearner(TwoBranch):
             ppm=propagation,
             instance=instance,
             instance_weight=instance_weight,
+            variance_weight=variance_weight,
+            covariance_weight=covariance_weight,
         )
         self.momentum = momentum
         self.total_steps = total_steps
@@ -139,8 +145,9 @@ class PixelLearner(TwoBranch):
 
         Returns:
             tuple: the loss, 0-d, and dict[str, Tensor] of 0-d tensors without a graph, on the device: the
-            losses it is the sum of (``loss_pix_<layer>``, ``loss_ins``), and for each layer ``positive_pairs/<layer>``
-            per image, ``images_without_pair/<layer>`` as a share, ``feature_std/<layer>`` of the projections.
+            losses it is the sum of (``loss_pix_<layer>``, ``loss_ins``, ``loss_variance_<layer>``,
+            ``loss_covariance_<layer>``), and for each layer ``positive_pairs/<layer>`` per image,
+            ``images_without_pair/<layer>`` as a share, ``feature_std/<layer>`` of the projections.
         """
         views, boxes = self.views(images, generator)
         losses, comparisons = self.compare(views, boxes)

@@ -122,6 +122,18 @@ def positive_pairs(boxes_q, boxes_k, grid_q, grid_k, pos_ratio):
     return pairs.flatten(3).flatten(1, 2)
 
 
+def box_overlap(first, second):
+    """Area that pairs of boxes share, as a share of the smaller box, (N,) float32 in [0, 1].
+
+    Args:
+        first, second (Tensor): (N, 4) signed boxes of one unit.
+    """
+    corners = [(torch.minimum(x[:, :2], x[:, 2:]), torch.maximum(x[:, :2], x[:, 2:])) for x in (first, second)]
+    (low0, high0), (low1, high1) = corners
+    shared = (torch.minimum(high0, high1) - torch.maximum(low0, low1)).clamp(min=0).prod(dim=1)
+    return shared / torch.minimum((high0 - low0).prod(dim=1), (high1 - low1).prod(dim=1))
+
+
 class BoxCorrespondence:
     """Positives of two crops of one image: the pixels that lie close together in it.
 
@@ -129,15 +141,17 @@ class BoxCorrespondence:
     for a level with what ``prepare`` returned.
     """
 
-    def __init__(self, pos_ratio, distance_units="normalized", official_rounding=False):
+    def __init__(self, pos_ratio, distance_units="normalized", official_rounding=False, min_overlap=0.0):
         """
         Args:
             pos_ratio (float): threshold T of :func:`positive_pairs`.
             distance_units, official_rounding: as in :func:`normalize_boxes`.
+            min_overlap (float): overlap of the crops that the loader aims at, see :func:`box_overlap`; 0 for none.
         """
         self.pos_ratio = pos_ratio
         self.distance_units = distance_units
         self.official_rounding = official_rounding
+        self.min_overlap = min_overlap
 
     def prepare(self, batch, device):
         """Both views' boxes (N, 4) on ``device``, as :func:`normalize_boxes` gives them.
@@ -162,6 +176,13 @@ class BoxCorrespondence:
         there = positive_pairs(*boxes, *grids, self.pos_ratio)
         return there, there.transpose(1, 2)
 
-    def monitors(self, geometry):
-        """Scalars (dict[str, Tensor]) to record about what :meth:`prepare` returned; none for boxes."""
-        return {}
+    def monitors(self, boxes):
+        """Scalars (dict[str, Tensor]) to record about what :meth:`prepare` returned.
+
+        With a least overlap, ``pairs_below_overlap`` is the share of images whose crops overlap less, because no draw
+        was better.
+        """
+        if self.min_overlap <= 0:
+            return {}
+        below = box_overlap(*boxes) < self.min_overlap - 1e-5  # rounding of the normalised corners
+        return {"pairs_below_overlap": below.float().mean()}

@@ -13,7 +13,7 @@ def build_correspondence(cfg):
     check_choice("MODEL.PIXPRO.DISTANCE_UNITS", pixpro.DISTANCE_UNITS, ("normalized", "pixel"))
     geometry = (pixpro.POS_RATIO, pixpro.DISTANCE_UNITS, pixpro.OFFICIAL_ROUNDING)
     if cfg.INPUT.PIXPRO.N_FRAMES <= 1:
-        return BoxCorrespondence(*geometry)
+        return BoxCorrespondence(*geometry, cfg.INPUT.PIXPRO.MIN_OVERLAP)
     check_choice("MODEL.PIXPRO.FLOW.CONSISTENCY", flow.CONSISTENCY, CONSISTENCY)
     if flow.ALPHA1 < 0 or flow.ALPHA2 <= 0:
         raise UsageError(

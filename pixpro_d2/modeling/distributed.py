@@ -1,6 +1,7 @@
 """What the processes of a run tell each other within a loss; a single process neither sends nor waits."""
 
 import torch
+import torch.distributed.nn.functional
 from detectron2.utils import comm
 
 
@@ -19,6 +20,17 @@ def gather_keys(keys):
     gathered = [torch.empty_like(keys) for _ in range(world_size)]
     torch.distributed.all_gather(gathered, keys.contiguous())
     return torch.cat(gathered), comm.get_rank() * len(keys)
+
+
+def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
+    """Sum a tensor over the processes, with its gradient; all processes must call this.
+
+    The gradient of the sum is summed over the processes too. DistributedDataParallel then averages the gradients of
+    the weights, so that a loss of the sum has the gradient that one process with all images has.
+    """
+    if comm.get_world_size() == 1:
+        return value
+    return torch.distributed.nn.functional.all_reduce(value)
 
 
 def mean_over_processes(value):

@@ -7,9 +7,15 @@ keys ``k`` are (N, C, H, W) and L2-normalised over C; ``positives`` is the (N, L
 
 import torch
 import torch.nn.functional as F
+from detectron2.utils import comm
+from torch import Tensor
 
+from ..errors import UsageError
 from .chunks import image_chunks
-from .distributed import mean_over_processes
+from .distributed import mean_over_processes, sum_over_processes
+from .unit import unit
+
+STD_EPSILON = 1e-4  # added to a variance before its root, as in VICReg's code: the slope stays finite at 0
 
 
 def mean_over_images(values, counted, mean_over):
@@ -87,3 +93,36 @@ def infonce_loss(q, keys, offset, temperature):
     """
     logits = q.float() @ keys.float().T / temperature
     return F.cross_entropy(logits, offset + torch.arange(len(q), device=q.device))
+
+
+def variance_covariance(projections: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far projections are from spread and uncorrelated channels (VICReg, Bardes et al. 2022, 2105.04906).
+
+    Each pixel's vector is scaled to length sqrt(C); the pixels of all images of all processes are the rows. The
+    standard deviation of a channel is 1 when the rows are spread evenly.
+
+    Args:
+        projections (Tensor): (N, C, H, W) of one view, of the same shape in every process.
+
+    Returns:
+        tuple: two 0-d float32 tensors. ``variance`` (Eq. 1) is the mean over channels of max(0, 1 - standard
+        deviation), in [0, 1). ``covariance`` (Eq. 3, 4) is the sum of the squared covariances of different channels,
+        divided by C, >= 0.
+
+    Raises:
+        UsageError: if there is only one row.
+    """
+    channels = projections.shape[1]
+    rows = unit(projections).transpose(0, 1).flatten(1) * channels**0.5  # (C, rows)
+    count = rows.shape[1] * comm.get_world_size()
+    if count < 2:
+        raise UsageError(
+            "The variance and covariance terms need two pixels or more at each feature level, but this level has one "
+            "pixel and the batch one image: raise SOLVER.IMS_PER_BATCH or INPUT.PIXPRO.CROP_SIZE."
+        )
+    rows = rows - sum_over_processes(rows.sum(dim=1, keepdim=True)) / count
+    covariances = sum_over_processes(rows @ rows.T) / (count - 1)
+    variances = covariances.diagonal()
+    variance = F.relu(1 - (variances + STD_EPSILON).sqrt()).mean()
+    covariance = (covariances.square().sum() - variances.square().sum()) / channels
+    return variance, covariance

@@ -1,5 +1,7 @@
 """The pre-training meta-architecture: what a config and detectron2's loop need around the two branches."""
 
+import math
+
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
@@ -48,6 +50,9 @@ class PixPro(TwoBranch):
     @classmethod
     def from_config(cls, cfg):
         pixpro = cfg.MODEL.PIXPRO
+        for key in ("PIXEL_WEIGHT", "VARIANCE_WEIGHT", "COVARIANCE_WEIGHT"):
+            if not 0 <= pixpro[key] < math.inf:
+                raise UsageError(f"MODEL.PIXPRO.{key} is {pixpro[key]}; it must be 0 or more.")
         check_choice("MODEL.PIXPRO.METHOD", pixpro.METHOD, METHODS)
         check_choice("MODEL.PIXPRO.HEAD", pixpro.HEAD, ("none", *HEADS))
         backbone = build_backbone(cfg)
@@ -61,6 +66,9 @@ class PixPro(TwoBranch):
             "method": METHODS[pixpro.METHOD].from_config(cfg),
             "instance": build_instance_branch(cfg, backbone),
             "instance_weight": pixpro.INSTANCE.WEIGHT,
+            "pixel_weight": pixpro.PIXEL_WEIGHT,
+            "variance_weight": pixpro.VARIANCE_WEIGHT,
+            "covariance_weight": pixpro.COVARIANCE_WEIGHT,
             "correspondence": build_correspondence(cfg),
             "momentum": pixpro.MOMENTUM,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .backbone import forward_with_last
+from .losses import variance_covariance
 from .methods import LevelView
 from .momentum import update_target
 from .unit import unit
@@ -43,6 +44,9 @@ class TwoBranch(nn.Module):
         ppm=None,
         instance=None,
         instance_weight=1.0,
+        pixel_weight=1.0,
+        variance_weight=0.0,
+        covariance_weight=0.0,
     ):
         """
         Args:
@@ -57,6 +61,9 @@ class TwoBranch(nn.Module):
             ppm (LevelHeads or None): a pixel propagation module for each feature.
             instance (InstanceBranch or None): on the last of the bottom-up network's features.
             instance_weight (float): alpha.
+            pixel_weight (float): weight of the method's loss.
+            variance_weight, covariance_weight (float): weights of the two terms of
+                :func:`pixpro_d2.modeling.losses.variance_covariance` on the online projections; 0 computes none.
         """
         super().__init__()
         self.backbone = backbone
@@ -68,6 +75,9 @@ class TwoBranch(nn.Module):
         self.correspondence = correspondence
         self.instance = instance
         self.instance_weight = instance_weight
+        self.pixel_weight = pixel_weight
+        self.variance_weight = variance_weight
+        self.covariance_weight = covariance_weight
 
         self.target_backbone = copy.deepcopy(backbone)
         self.target_head = copy.deepcopy(head)
@@ -109,8 +119,8 @@ class TwoBranch(nn.Module):
 
         Returns:
             tuple: (dict[str, Tensor], dict[str, LevelComparison]). The first has ``loss_pix_<feature>`` for each
-            feature, weighted so that their sum is the mean over the features, and ``loss_ins``; the second
-            what was compared, by feature.
+            feature, with the terms also ``loss_variance_<feature>`` and ``loss_covariance_<feature>``, weighted so
+            that their sum is the mean over the features, and ``loss_ins``; the second what was compared, by feature.
         """
         online = [self._online(view) for view in views]
         with torch.no_grad():
@@ -121,12 +131,22 @@ class TwoBranch(nn.Module):
             x = comparisons[level] = self._compare_level(level, online, target, geometry)
             with torch.autocast(views[0].device.type, enabled=False):
                 loss = self.method(level, x.views, (x.positives, x.positives_back))
-            losses[f"loss_pix_{level}"] = loss / len(self.in_features)
+                terms = self._terms([branch.projections[level] for branch in online])
+            losses[f"loss_pix_{level}"] = self.pixel_weight * loss / len(self.in_features)
+            losses.update({f"loss_{name}_{level}": term / len(self.in_features) for name, term in terms.items()})
         if self.instance is not None:
             (q0, q1), (k0, k1) = ([branch.instance for branch in side] for side in (online, target))
             loss = self.instance.direction_loss(q0, k1) + self.instance.direction_loss(q1, k0)
             losses["loss_ins"] = self.instance_weight * loss
         return losses, comparisons
+
+    def _terms(self, projections):
+        """Weighted terms of a level by name, as means over the views' ``projections``; none without weights."""
+        weights = {"variance": self.variance_weight, "covariance": self.covariance_weight}
+        if not any(weights.values()):
+            return {}
+        values = zip(*(variance_covariance(view) for view in projections))
+        return {name: weight * sum(value) / len(value) for (name, weight), value in zip(weights.items(), values)}
 
     def _compare_level(self, level, online, target, geometry):
         views = tuple(

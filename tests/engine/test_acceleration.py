@@ -62,17 +62,37 @@ def test_precision_of_float32(defaults, allowed, matmul):
     assert torch.get_float32_matmul_precision() == matmul and torch.backends.cudnn.allow_tf32 == allowed
 
 
-def test_half_precision_is_for_gpus():
-    assert amp_dtype(configs.tiny()) is None
-    assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda")) == torch.bfloat16
-    assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda", "SOLVER.AMP.DTYPE", "float16")) == torch.float16
+AMP = ("SOLVER.AMP.ENABLED", True, "MODEL.DEVICE")
+
+
+def test_half_precision_of_a_gpu():
+    assert amp_dtype(configs.tiny(*AMP, "cuda")) == torch.bfloat16
+    assert amp_dtype(configs.tiny(*AMP, "cuda", "SOLVER.AMP.DTYPE", "float16")) == torch.float16
     assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda", "SOLVER.AMP.ENABLED", False)) is None
+
+
+@pytest.mark.parametrize(
+    "instructions, dtype, expected",
+    [
+        ({"avx512_bf16": True}, "bfloat16", torch.bfloat16),
+        ({"amx_bf16": True}, "bfloat16", torch.bfloat16),
+        ({"bf16": True}, "bfloat16", torch.bfloat16),
+        ({"avx512_f": True, "avx512_bf16": False}, "bfloat16", None),
+        ({"avx512_bf16": True}, "float16", None),
+    ],
+)
+def test_half_precision_of_a_processor(monkeypatch, caplog, instructions, dtype, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
+    caplog.set_level("INFO", "pixpro_d2")
+    assert amp_dtype(configs.tiny(*AMP, "cpu", "SOLVER.AMP.DTYPE", dtype)) == expected
+    assert (f"no fast {dtype}, the run computes in float32" in caplog.text) == (expected is None)
+    assert amp_dtype(configs.tiny("SOLVER.AMP.ENABLED", False)) is None
 
 
 def test_a_gpu_without_bfloat16_takes_float16(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda")) == torch.float16
+    assert amp_dtype(configs.tiny(*AMP, "cuda")) == torch.float16
     assert "This GPU has no bfloat16" in caplog.text
 
 
