@@ -1,7 +1,7 @@
 """Results of a study, made up."""
 
 from pixpro_d2.study.experiments import fine_tuning_name
-from pixpro_d2.study.recipes import TASKS
+from pixpro_d2.study.methods import TASKS
 
 
 def result(name, **metrics):
@@ -11,7 +11,8 @@ def result(name, **metrics):
     }  # fmt: skip
 
 
-def fine_tunings(task, init, variant, values):
-    """dict of name to result for the seeds 0, 1, ... with these values of the task's metric."""
-    names = [fine_tuning_name(task, init, variant, seed) for seed in range(len(values))]
-    return {name: result(name, **{TASKS[task].metric: value}) for name, value in zip(names, values)}
+def fine_tunings(task, init, variant, *groups):
+    """dict of name to result, values of the task's metric: of a pre-training with seed 0, 1, ... a list each."""
+    values = {(p, f): value for p, group in enumerate(groups) for f, value in enumerate(group)}
+    names = {pair: fine_tuning_name(task, init, variant, pair) for pair in values}
+    return {name: result(name, **{TASKS[task].metric: values[pair]}) for pair, name in names.items()}

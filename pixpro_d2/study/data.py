@@ -1,14 +1,18 @@
-"""The data of a study: images without labels, few labels out of a VOC data set, rendered driving video."""
+"""The data of a study: photographs, labelled data sets of several domains, rendered driving video."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..checkpoint.writing import write_file
+from ..data.datasets.class_folders import folder_classes
+from ..data.datasets.paths import read_class_names
 from ..data.datasets.voc import class_names, image_ids
 from ..errors import UsageError
 from ..tools.label_subset import draw_images
 from ..tools.render_video import render_videos
+from .methods import Part
+from .recipes import Scale
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout, where commands run
 # Without clutter, among which a short training learns the background alone.
@@ -27,82 +31,111 @@ def shown(path):
 
 @dataclass(frozen=True)
 class StudyData:
-    """Where the data are.
+    """Where the data are; None for what no part needs.
 
     Attributes:
         folder (Path): for what the study makes of them.
-        images (tuple[str]): data sets ``images:DIR`` to pre-train on, beside the detection images.
-        detection (Path or None): folder in Pascal VOC layout; None if no part needs it.
+        photographs (Path or None): one folder of photographs a class; all methods but the control ignore the classes.
+        objects (Path or None): in Pascal VOC layout, with the splits ``train5``, ``train20`` (images of each class),
+            ``train`` and ``test``.
+        scenes (Path or None): with ``images`` and ``labels`` (PNG files of class ids) in ``train`` and in ``val``.
+        cells (Path or None): in Pascal VOC layout, with the splits ``trainval`` or ``train``, and ``test``.
     """
 
     folder: Path
-    images: tuple
-    detection: Path | None
+    photographs: Path | None = None
+    objects: Path | None = None
+    scenes: Path | None = None
+    cells: Path | None = None
 
     @property
-    def pretraining_videos(self):
+    def pretraining_videos(self) -> Path:
         """Folder of the rendered videos to pre-train on."""
         return self.folder / "pretraining_videos"
 
     @property
-    def labelled_videos(self):
+    def labelled_videos(self) -> Path:
         """Folder of the rendered videos, others than these, to fine-tune and to test on."""
         return self.folder / "labelled_videos"
 
-    def prepare(self, parts, seeds, scale):
-        """Write what the parts (list[Part]) need and is not there yet: lists of labelled images, videos.
+    def prepare(self, parts: list[Part], fine_tuning_seeds: list[int], scale: Scale) -> None:
+        """Write what the parts need and is not there yet: lists of labelled images, videos.
+
+        Args:
+            fine_tuning_seeds: SEED of the fine-tunings, each of which labels images of its own.
 
         Raises:
             UsageError: for data that cannot be used.
         """
         tasks = {part.task for part in parts}
-        if "segmentation" in tasks:
+        if "driving" in tasks:
             render_videos(self.pretraining_videos, arrays=False, **PRETRAINING_VIDEOS, **scale.videos)
             render_videos(self.labelled_videos, arrays=False, **LABELLED_VIDEOS, **scale.videos)
-        if "detection" in tasks:
-            variants = dict.fromkeys(v for part in parts if part.task == "detection" for v in part.variants)
+        if "cells" in tasks:
+            variants = dict.fromkeys(v for part in parts if part.task == "cells" for v in part.variants)
             for count in (int(variant) for variant in variants if variant != "all"):
-                for seed in seeds:
+                for seed in fine_tuning_seeds:
                     self._write_subset(count, seed)
 
-    def pretraining(self, recipe):
-        """Options that name the data of one of a Scale's recipes for pre-training."""
+    def pretraining(self, recipe: str) -> dict:
+        """Return the options that name the data of a recipe for pre-training."""
         if recipe == "video":
             flow = {"MODEL.PIXPRO.FLOW.FILES": shown(self.pretraining_videos / "flow")}
             return {"DATASETS.TRAIN": _names(f"video:{shown(self.pretraining_videos / 'frames')}"), **flow}
-        return {"DATASETS.TRAIN": _names(*self.images, f"voc:{shown(self.detection)}@{self.train_split}")}
+        if recipe == "labels":
+            classes = {"MODEL.CLASSIFIER.NUM_CLASSES": len(folder_classes(str(self.photographs)))}
+            return {"DATASETS.TRAIN": _names(f"classes:{shown(self.photographs)}"), **classes}
+        return {"DATASETS.TRAIN": _names(f"images:{shown(self.photographs)}")}
 
-    def fine_tuning(self, task, variant, seed):
-        """Options that name the data of a variant of a task."""
-        if task == "segmentation":
-            train, test = (f"cityscapes:{shown(self.labelled_videos)}@{split}" for split in ("train", "val"))
-            further = {"MODEL.BACKBONE.FROZEN": variant == "frozen"}
-        else:
-            root = shown(self.detection if variant == "all" else self.folder / "detection")
-            split = self.train_split if variant == "all" else _subset(int(variant), seed)
-            train, test = f"voc:{root}@{split}", f"voc:{shown(self.detection)}@test"
-            further = {"MODEL.ROI_HEADS.NUM_CLASSES": len(class_names(str(self.detection)))}
+    def fine_tuning(self, task: str, variant: str, seed: int) -> dict:
+        """Return the options that name the data of a variant of a task, for a fine-tuning with this SEED."""
+        train, test, further = getattr(self, f"_{task}")(variant, seed)
         return {"DATASETS.TRAIN": _names(train), "DATASETS.TEST": _names(test), **further}
 
+    def _objects(self, variant, seed):
+        split = "train" if variant == "all" else f"train{variant}"
+        train, test = (f"voc:{shown(self.objects)}@{name}" for name in (split, "test"))
+        return train, test, {"MODEL.ROI_HEADS.NUM_CLASSES": len(class_names(str(self.objects)))}
+
+    def _cells(self, variant, seed):
+        root = shown(self.cells if variant == "all" else self.folder / "cells")
+        split = self.train_split if variant == "all" else _subset(int(variant), seed)
+        classes = {"MODEL.ROI_HEADS.NUM_CLASSES": len(class_names(str(self.cells)))}
+        return f"voc:{root}@{split}", f"voc:{shown(self.cells)}@test", classes
+
+    def _scenes(self, variant, seed):
+        train, test = (
+            f"semseg:{shown(self.scenes / split / 'images')}@{shown(self.scenes / split / 'labels')}"
+            for split in ("train", "val")
+        )
+        names = read_class_names(str(self.scenes / "train" / "labels"))
+        if names is None:
+            raise UsageError(f"{self.scenes / 'train' / 'labels'} has no classes.txt: name one class a line in it.")
+        return train, test, {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": len(names)}
+
+    def _driving(self, variant, seed):
+        train, test = (f"cityscapes:{shown(self.labelled_videos)}@{split}" for split in ("train", "val"))
+        return train, test, {"MODEL.BACKBONE.FROZEN": variant == "frozen"}
+
     @property
-    def train_split(self):
-        """The split to train on: trainval if there is one, else train."""
+    def train_split(self) -> str:
+        """The split of the cells to train on: trainval if there is one, else train."""
         split = Path("ImageSets", "Main", "trainval.txt")
-        return "trainval" if (self.detection / split).is_file() else "train"
+        return "trainval" if (self.cells / split).is_file() else "train"
 
     def _write_subset(self, count, seed):
         """Write the list of ``count`` images to label, in a folder that shares the images and annotations."""
-        ids = image_ids(str(self.detection), self.train_split)
+        ids = image_ids(str(self.cells), self.train_split)
         if count > len(ids):
             raise UsageError(
-                f"{self.detection} has {len(ids)} images in its split '{self.train_split}', and the study takes "
+                f"{self.cells} has {len(ids)} images in its split '{self.train_split}', and the study takes "
                 f"{count} of them: leave out the parts that do, or use a larger data set."
             )
-        root = self.folder / "detection"
+        root = self.folder / "cells"
         lists = root / "ImageSets" / "Main"
         lists.mkdir(parents=True, exist_ok=True)
         for name in ("Annotations", "JPEGImages"):
-            link, target = root / name, (self.detection / name).resolve()
+            link, target = root / name, (self.cells / name).resolve()
             if link.is_symlink() and link.resolve() != target:
                 raise UsageError(
                     f"{root} is of another data set, {link.resolve().parent}: remove it, or choose another output "

@@ -1,12 +1,12 @@
-"""The plot of a part: a dot for each seed, a line at the mean."""
+"""The plot of a part: a dot for each fine-tuning, those of a pre-training side by side, and a line at the mean."""
 
 import math
 from statistics import mean
 
 from ..visualization.canvas import LINE, MARGIN, TEXT, Canvas, palette, text_width
 from ..visualization.legend import Legend
-from .comparison import init_title, spread
-from .recipes import METHODS, RANDOM
+from .comparison import averages, init_title
+from .methods import METHODS, RANDOM
 
 WIDTH, HEIGHT = 1000, 360  # of the picture, and of the axes in it, pixels
 AXIS = 50  # left of the axes, for the numbers
@@ -34,7 +34,7 @@ def plot_rows(title, unit, rows):
     canvas = Canvas(WIDTH, top + HEIGHT + 3 * LINE + MARGIN)
     canvas.text(MARGIN, MARGIN, f"{title}: {unit}", size=TITLE_SIZE)
     legend.draw(canvas, MARGIN, MARGIN + 2 * LINE)
-    ticks = axis_ticks([value for row in rows for value in row.values])
+    ticks = axis_ticks([value for row in rows for value in row.values.values()])
     height_of = _heights(ticks, top)
     for tick in ticks:
         canvas.line((MARGIN + AXIS, height_of(tick)), (WIDTH - MARGIN, height_of(tick)), GRID)
@@ -55,14 +55,22 @@ def _draw_columns(canvas, rows, colours, height_of, bottom):
         for row in columns:
             centre = x + step / 2
             half = min(step * 0.35, 60)
-            level = height_of(mean(row.values))
-            canvas.line((centre - half, level), (centre + half, level), colours[row.init], width=3)
-            for number, value in enumerate(row.values):
-                offset = half * ((number + 0.5) / len(row.values) - 0.5)
-                canvas.dot((centre + offset, height_of(value)), colours[row.init])
-            _centred(canvas, spread(row.values), centre, bottom)
+            average = mean(averages(row.values))
+            canvas.line((centre - half, height_of(average)), (centre + half, height_of(average)), colours[row.init], 3)
+            for offset, value in zip(_offsets(row.values), row.values.values(), strict=True):
+                canvas.dot((centre + half * offset, height_of(value)), colours[row.init])
+            _centred(canvas, f"{average:.1f}", centre, bottom)
             x += step
         x += step
+
+
+def _offsets(pairs):
+    """Where the fine-tunings stand in their column, from -1 to 1; twice as far apart between pre-trainings."""
+    places, place, last = [], 0, None
+    for pretraining, _ in pairs:
+        place += 2 if last not in (None, pretraining) else 1
+        places, last = [*places, place], pretraining
+    return [2 * place / (places[-1] + 1) - 1 for place in places]
 
 
 def _centred(canvas, text, x, y):

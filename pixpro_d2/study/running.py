@@ -1,6 +1,5 @@
-"""Running experiments as a user would, and what each of them leaves: a JSON file."""
+"""Running an experiment as a user would, and what it leaves: a JSON file."""
 
-import contextlib
 import fcntl
 import os
 import shlex
@@ -12,12 +11,14 @@ from pathlib import Path
 import torch
 
 from ..benchmark.report import processor
+from ..checkpoint.folder import LAST, checkpoint_names
 from ..checkpoint.resume import candidates
 from ..errors import UsageError
 from ..json_files import read_json, write_json
 from ..report.curves import finite
 from ..report.runs import read_run
 from .data import ROOT, shown
+from .experiments import Experiment
 
 PROGRAM = "train_net.py"
 RECORD = "study.json"  # in the folder of an experiment: what it is of, and the seconds of each attempt to run it
@@ -67,88 +68,123 @@ def arguments(experiment, output):
     return [PROGRAM, "--config-file", experiment.config, *words]
 
 
-def run(experiment, output):
-    """Run an experiment to its end, or go on with it where it was interrupted, and write its result.
+class Training:
+    """An experiment that runs in a process of its own, its output at the end of ``runs/NAME.log``.
 
-    Returns:
-        dict: the result: ``name``, those of :func:`commands`, ``metrics`` (the last value of all that was recorded,
-        where it is finite), ``seconds`` (of all attempts; ``resumed`` says whether there were several) and ``machine``.
+    It begins, or goes on where it was interrupted, when it is built; :meth:`close` must follow.
 
-    Raises:
-        UsageError: if it fails, is interrupted, or runs already; its output is in ``runs/NAME.log``.
+    Attributes:
+        experiment (Experiment): what runs.
     """
-    folder, of = _folder(output, experiment.name), commands(experiment, output)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _held(folder) as lock:
-        attempts, resumed = _attempt(experiment, of, arguments(experiment, output), folder, lock)
-    curves = read_run(folder, experiment.name).curves
-    result = {
-        "name": experiment.name,
-        **of,
-        "metrics": {name: curve[-1][1] for name, curve in curves.items() if finite(curve[-1:])},
-        "seconds": round(sum(attempts), 1),
-        "resumed": resumed or len(attempts) > 1,
-        "machine": _machine(experiment),
-    }
-    path = result_file(output, experiment.name)
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, result, indent=2)
-    return result
+
+    def __init__(self, experiment: Experiment, output: Path, threads: int | None = None):
+        """
+        Args:
+            experiment: what to run.
+            output: folder of the study.
+            threads: of a processor that the training computes with; None leaves this to PyTorch.
+
+        Raises:
+            UsageError: if it runs already.
+        """
+        self.experiment, self._output, self._threads = experiment, output, threads
+        self._folder, self._of = _folder(output, experiment.name), commands(experiment, output)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _hold(self._folder)
+        self._attempts = (read_json(self._folder / RECORD) or {"attempts": []})["attempts"]
+        self._resumed = bool(candidates(str(self._folder)))  # where train_net.py finds any, it asks for --resume
+        self._record()
+        self._begin = time.perf_counter()
+        self._process = self._start()
+
+    def _start(self):
+        words = arguments(self.experiment, self._output)
+        words[3:3] = ["--resume"] if self._resumed else []
+        threads = {} if self._threads is None else {"OMP_NUM_THREADS": str(self._threads)}
+        with open(self._log, "a", encoding="utf-8") as file:
+            # In a session of its own, so that an interruption at the terminal reaches it as the signal to save and
+            # end. It holds the lock as long as it runs, also when its study is killed.
+            return subprocess.Popen(
+                [sys.executable, *words],
+                cwd=ROOT,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(self._lock,),
+                env={**os.environ, **threads},
+            )
+
+    @property
+    def _log(self):
+        return self._folder.with_suffix(".log")
+
+    def _record(self):
+        write_json(self._folder / RECORD, {**self._of, "attempts": self._attempts}, indent=2)
+
+    def has_ended(self) -> bool:
+        """Return whether the process has ended, well or not."""
+        return self._process.poll() is not None
+
+    def ask_to_end(self) -> None:
+        """Ask a process that runs to save and end."""
+        if not self.has_ended():
+            self._process.terminate()
+
+    def close(self) -> None:
+        """Wait for the end of the process, and note the time that it took."""
+        self._process.wait()
+        self._attempts = [*self._attempts, round(time.perf_counter() - self._begin, 1)]
+        self._record()
+        os.close(self._lock)
+
+    def write_result(self) -> dict:
+        """Write and return the result of a training that has ended and is closed.
+
+        Checkpoints that no other experiment begins with are removed: hundreds of them would fill a disk.
+
+        Returns:
+            ``name``, those of :func:`commands`, ``metrics`` (the last value of all that was recorded, where it is
+            finite), ``seconds`` (of all attempts; ``resumed`` says whether there were several) and ``machine``.
+
+        Raises:
+            UsageError: if the training failed.
+        """
+        name, code = self.experiment.name, self._process.returncode
+        if code:
+            raise UsageError(f"{name} ended with exit code {code}: see {self._log}, and run the study again.")
+        curves = read_run(self._folder, name).curves
+        result = {
+            "name": name,
+            **self._of,
+            "metrics": {metric: curve[-1][1] for metric, curve in curves.items() if finite(curve[-1:])},
+            "seconds": round(sum(self._attempts), 1),
+            "resumed": self._resumed or len(self._attempts) > 1,
+            "machine": _machine(self.experiment, self._threads),
+        }
+        path = result_file(self._output, name)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, result, indent=2)
+        if not self.experiment.handed_on:
+            _remove_checkpoints(self._folder)
+        return result
 
 
-@contextlib.contextmanager
-def _held(folder):
-    """Context with the descriptor of a file that one training at a time holds, also when its study was killed."""
-    with open(folder / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(
-                f"A training runs in {folder}, of another study or of one that was killed: wait for its end, or end it."
-            ) from None
-        yield file.fileno()
+def _remove_checkpoints(folder):
+    for name in (*checkpoint_names(folder), LAST):
+        (folder / name).unlink(missing_ok=True)
 
 
-def _attempt(experiment, of, words, folder, lock):
-    """Train; the seconds of this and all earlier attempts, and whether it went on from a checkpoint."""
-    attempts = (read_json(folder / RECORD) or {"attempts": []})["attempts"]
-    resumed = bool(candidates(str(folder)))  # where train_net.py finds any, it asks for --resume
-    words[3:3] = ["--resume"] if resumed else []
-    write_json(folder / RECORD, {**of, "attempts": attempts}, indent=2)
-    begin = time.perf_counter()
+def _hold(folder):
+    """Descriptor of a file that one training at a time holds, also when its study was killed."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
     try:
-        _train(words, experiment.name, folder.with_suffix(".log"), lock)
-    finally:
-        attempts = [*attempts, round(time.perf_counter() - begin, 1)]
-        write_json(folder / RECORD, {**of, "attempts": attempts}, indent=2)
-    return attempts, resumed
-
-
-def _train(words, name, log, lock):
-    """Run a Python command in the checkout, its output at the end of ``log``; what interrupts this ends it as well.
-
-    It holds the descriptor ``lock`` as long as it runs.
-    """
-    with open(log, "a", encoding="utf-8") as file:
-        # In a session of its own, so that an interruption at the terminal reaches it as the signal to save and end.
-        process = subprocess.Popen(
-            [sys.executable, *words],
-            cwd=ROOT,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            pass_fds=(lock,),
-        )
-        try:
-            code = process.wait()
-        except KeyboardInterrupt:
-            raise UsageError(f"{name} was interrupted: run the study again to go on with it.") from None
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-    if code:
-        raise UsageError(f"{name} ended with exit code {code}: see {log}, and run the study again.")
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(
+            f"A training runs in {folder}, of another study or of one that was killed: wait for its end, or end it."
+        ) from None
+    return descriptor
 
 
 def read_results(output):
@@ -157,10 +193,11 @@ def read_results(output):
     return {result["name"]: result for result in found if result}
 
 
-def _machine(experiment):
+def _machine(experiment, threads):
     """What an experiment runs on, in words, and with which PyTorch."""
     on_gpu = torch.cuda.is_available() and experiment.options.get("MODEL.DEVICE") != "cpu"
-    device = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores of {processor()}"
+    cores = f"{os.cpu_count()} cores" if threads is None else f"{threads} of {os.cpu_count()} cores"
+    device = torch.cuda.get_device_name() if on_gpu else f"{cores} of {processor()}"
     return f"{device}, PyTorch {torch.__version__}"
 
 

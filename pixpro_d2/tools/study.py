@@ -1,6 +1,7 @@
-"""Does pre-training help? Pre-trainings and fine-tunings one after the other, and a page about them.
+"""Does pre-training help? Pre-trainings and fine-tunings with several seeds each, and a page about them.
 
-python -m pixpro_d2.tools.study OUTPUT --images images:DIR --detection voc:DIR [--parts labels video] [--scale gpu]
+python -m pixpro_d2.tools.study OUTPUT --photographs classes:DIR --objects voc:DIR --scenes DIR --cells voc:DIR
+    [--parts objects video] [--pretraining-seeds 0 1 2] [--seeds 0 1 2] [--jobs 2]
 python -m pixpro_d2.tools.study OUTPUT --report
 
 Runs train_net.py for each experiment. What is finished is not run again, what was interrupted goes on: after an
@@ -10,72 +11,87 @@ interruption the same command completes the study. The second form makes the pag
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import UsageError
 from ..stop_signals import requeue_when_stopped
-from ..study.data import ROOT, StudyData, shown
-from ..study.experiments import list_experiments
+from ..study.data import ROOT, StudyData
+from ..study.experiments import fine_tuning_seed, list_experiments
+from ..study.jobs import hours, run_all
+from ..study.methods import PARTS
 from ..study.page import write_page
-from ..study.recipes import PARTS, SCALES
-from ..study.running import is_finished, read_results, run
+from ..study.recipes import STUDY, Scale
+from ..study.running import is_finished, read_results
 
 PAGE = ROOT / "docs" / "study.md"
+# option -> (how its value begins, the tasks that need it)
+DATA = {
+    "photographs": ("classes:", ("objects", "scenes", "cells")),
+    "objects": ("voc:", ("objects",)),
+    "scenes": ("", ("scenes",)),
+    "cells": ("voc:", ("cells",)),
+}
 
 
-def run_study(output, data, parts, seeds, scale, announce=print):
-    """Run what is not finished yet.
+def run_study(
+    output: Path,
+    data: StudyData,
+    parts: list[str],
+    seeds: tuple[list[int], list[int]],
+    scale: Scale,
+    jobs: int = 1,
+    announce: Callable[[str], None] = print,
+) -> int:
+    """Run what is not finished yet; return the number of experiments that ran.
 
     Args:
-        output (Path): folder of the study.
-        data (StudyData): what to train on.
-        parts (list[str]): keys of PARTS.
-        seeds (list[int]): of the fine-tuning.
-        scale (Scale): recipes.
-        announce (Callable[[str], None]): gets lines on what goes on.
-
-    Returns:
-        int: number of experiments that ran.
+        output: folder of the study.
+        data: what to train on.
+        parts: keys of PARTS.
+        seeds: of the pre-training, and numbers of the fine-tunings of each.
+        scale: recipes.
+        jobs: experiments that run at a time.
+        announce: gets lines on what goes on.
 
     Raises:
         UsageError: for data that cannot be used, an experiment that fails, or an ``output`` of another study.
     """
-    experiments = list_experiments(parts, seeds, scale, data)
+    experiments = list_experiments(parts, *seeds, scale, data)
     left = [experiment for experiment in experiments if not is_finished(experiment, output)]
-    announce(f"{len(left)} of {len(experiments)} experiments to run, about {_hours(left):.1f} hours")
+    announce(f"{len(left)} of {len(experiments)} experiments to run, about {hours(left, jobs):.1f} hours")
     if left:
-        data.prepare([PARTS[name] for name in parts], seeds, scale)
-    for number, experiment in enumerate(left, start=1):
-        announce(f"[{number}/{len(left)}] {experiment.name}, about {experiment.seconds / 60:.0f} min")
-        result = run(experiment, output)
-        announce(f"    took {result['seconds'] / 60:.1f} min; about {_hours(left[number:]):.1f} hours are left")
-    return len(left)
+        fine_tunings = [fine_tuning_seed((pretraining, number)) for pretraining in seeds[0] for number in seeds[1]]
+        data.prepare([PARTS[name] for name in parts], fine_tunings, scale)
+    return len(run_all(left, output, jobs, announce))
 
 
-def _hours(experiments):
-    return sum(experiment.seconds for experiment in experiments) / 3600
-
-
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     """Run the command line ``argv``, by default that of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.study", description="Study whether pre-training helps, and write a page on it."
     )
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder of runs and results")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="by default all")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help="by default 0 1 2")
-    parser.add_argument("--scale", choices=SCALES, default="cpu", help="by default cpu: two cores")
-    parser.add_argument(
-        "--images", nargs="+", default=[], metavar="images:DIR", help="to pre-train on, beside the detection images"
-    )
-    parser.add_argument("--detection", metavar="voc:DIR", help="data set with the splits train or trainval, and test")
+    for option, explanation in (("--pretraining-seeds", "of the pre-training"), ("--seeds", "of its fine-tunings")):
+        parser.add_argument(
+            option, nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help=f"{explanation}, by default 0 1 2"
+        )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at a time, by default 1")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where trainings run, by default cpu")
+    parser.add_argument("--photographs", metavar="classes:DIR", help="to pre-train on; the control alone reads classes")
+    parser.add_argument("--objects", metavar="voc:DIR", help="data set with splits train5, train20, train and test")
+    parser.add_argument("--scenes", metavar="DIR", help="images and labels of segmentation, in train and in val")
+    parser.add_argument("--cells", metavar="voc:DIR", help="data set with the splits train or trainval, and test")
     parser.add_argument("--report", action="store_true", help="run nothing: write the page about what is finished")
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="by default docs/study.md")
     args = parser.parse_args(argv)
     try:
         if not args.report:
             with requeue_when_stopped():
-                run_study(args.output, _study_data(args), args.parts, args.seeds, SCALES[args.scale], _announce)
+                seeds = args.pretraining_seeds, args.seeds
+                scale = STUDY.on(args.device)
+                run_study(args.output, _study_data(args), args.parts, seeds, scale, args.jobs, _announce)
         paths = write_page(args.page, read_results(args.output))
     except UsageError as error:
         sys.exit(f"error: {error}")
@@ -87,22 +103,24 @@ def _announce(line):
 
 
 def _study_data(args):
-    """Data of the command line, with paths that hold in the checkout."""
-    if min(args.seeds) < 0:
-        raise UsageError(f"--seeds has {min(args.seeds)}: seeds are not negative.")
-    detection = None
-    if any(PARTS[part].task == "detection" for part in args.parts):
-        if not args.detection:
-            raise UsageError("These --parts train detectors: name a data set by --detection voc:DIR.")
-        detection = _folder(args.detection, "voc", "--detection")
-    images = tuple(f"images:{shown(_folder(name, 'images', '--images'))}" for name in args.images)
-    return StudyData(args.output / "data", images, detection)
+    """Data of the command line, where its parts need them."""
+    for option, lowest in (("pretraining_seeds", 0), ("seeds", 0), ("jobs", 1)):
+        values = getattr(args, option)
+        least = values if option == "jobs" else min(values)
+        if least < lowest:
+            raise UsageError(f"--{option.replace('_', '-')} has {least}: it takes {lowest} or more.")
+    tasks = {PARTS[part].task for part in args.parts}
+    needed = {option: start for option, (start, users) in DATA.items() if tasks.intersection(users)}
+    return StudyData(args.output / "data", **{name: _folder(args, name, start) for name, start in needed.items()})
 
 
-def _folder(name, scheme, option):
-    start, _, folder = name.partition(":")
-    if start != scheme or not os.path.isdir(folder):
-        raise UsageError(f"{option} is '{name}'; it takes {scheme}:DIR, DIR being a folder.")
+def _folder(args, option, start):
+    value = getattr(args, option)
+    if value is None:
+        raise UsageError(f"These --parts need data: name them by --{option} {start}DIR.")
+    folder = value.removeprefix(start)
+    if not value.startswith(start) or not os.path.isdir(folder):
+        raise UsageError(f"--{option} is '{value}'; it takes {start}DIR, DIR being a folder.")
     return Path(folder)
 
 

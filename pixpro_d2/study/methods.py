@@ -1,0 +1,107 @@
+"""What the study compares, as data: ways to pre-train, tasks to fine-tune on, and the questions that pair them."""
+
+from dataclasses import dataclass
+
+RANDOM = "random"  # the initialisation without a pre-training
+CONTROL = "supervised"  # the positive control: labels of the photographs instead of a pretext task
+LEAST_GAIN = 3.0  # of the control over random weights, in points of the task's metric, for a task that can judge
+
+# Weights against features of few directions: none, as in the papers, and those that help short pre-training.
+NO_TERM = {"MODEL.PIXPRO.VARIANCE_WEIGHT": 0.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT": 0.0}
+TERM = {"MODEL.PIXPRO.VARIANCE_WEIGHT": 2.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT": 0.08}
+CONTRAST = {"MODEL.PIXPRO.METHOD": "pixcontrast", "MODEL.PIXPRO.TEMPERATURE": 0.3, "MODEL.PIXPRO.PPM.ENABLED": False}
+# A rate that leaves float32 weights as they were drawn; the norms' statistics, which a frozen backbone keeps, adapt.
+UNTRAINED = {
+    "INPUT.PIXPRO.N_FRAMES": 1, "SOLVER.BASE_LR": 1e-12, "SOLVER.BASE_LR_END": 0.0, "SOLVER.MAX_ITER": 100,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to pre-train: what the report calls it, the recipe it takes, and the options that make the difference."""
+
+    title: str
+    recipe: str
+    options: dict
+
+
+METHODS = {
+    "pixpro": Method("PixPro", "images", NO_TERM),
+    "pixpro_term": Method("PixPro + term", "images", TERM),
+    "term_alone": Method("term alone", "images", {**TERM, "MODEL.PIXPRO.PIXEL_WEIGHT": 0.0}),
+    "pixcontrast": Method("PixContrast", "images", {**NO_TERM, **CONTRAST}),
+    CONTROL: Method("labels (control)", "labels", {}),
+    "untrained": Method("random, norms adapted", "video", UNTRAINED),
+    "video1": Method("PixPro, one frame", "video", {"INPUT.PIXPRO.N_FRAMES": 1}),
+    "video6": Method("PixPro, six frames", "video", {"INPUT.PIXPRO.N_FRAMES": 6}),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task to fine-tune on: the result that counts, what the report calls it and the variants, and their kind."""
+
+    metric: str
+    unit: str
+    kind: str
+    variants: dict
+
+
+TASKS = {
+    "objects": Task(
+        "bbox/AP", "AP", "labels", {"5": "5 images a class", "20": "20 images a class", "all": "all images"}
+    ),
+    "scenes": Task("sem_seg/mIoU", "mIoU", "labels", {"all": "all images"}),
+    "cells": Task("bbox/AP", "AP", "labels", {"20": "20 images", "all": "all images"}),
+    "driving": Task("sem_seg/IoU", "mIoU", "backbone", {"frozen": "frozen backbone", "tuned": "fine-tuned"}),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A question.
+
+    Attributes:
+        title (str): of its section in the report.
+        task (str): key of TASKS.
+        variants (dict): variant of the task to the initialisations compared on it; gains are over the first of them.
+        note (str): what else these initialisations differ in, or how they were made.
+    """
+
+    title: str
+    task: str
+    variants: dict
+    note: str
+
+
+_OF_PHOTOGRAPHS = (RANDOM, "pixpro", "pixpro_term", "term_alone", "pixcontrast", CONTROL)
+_NO_PYRAMID = """The control trains no feature pyramid, so the pyramid is random in the fine-tuning, and a gain of the
+control is rather too small."""
+
+PARTS = {
+    "objects": Part(
+        "Objects in photographs",
+        "objects",
+        dict.fromkeys(("5", "20", "all"), _OF_PHOTOGRAPHS),
+        f"Detectors of the kind of photographs that the pre-training has seen. {_NO_PYRAMID}",
+    ),
+    "scenes": Part(
+        "Segmentation of scenes",
+        "scenes",
+        {"all": _OF_PHOTOGRAPHS},
+        f"A head on the pre-trained pyramid, few labelled photographs of everyday scenes. {_NO_PYRAMID}",
+    ),
+    "cells": Part(
+        "Blood cells, out of domain",
+        "cells",
+        dict.fromkeys(("20", "all"), _OF_PHOTOGRAPHS),
+        f"Detectors on images of a kind that the pre-training has never seen. {_NO_PYRAMID}",
+    ),
+    "video": Part(
+        "Driving video, one frame or six",
+        "driving",
+        {"frozen": ("untrained", "video1", "video6"), "tuned": (RANDOM, "video1", "video6")},
+        "The videos of the pre-training are others than those with labels. On a frozen backbone the head alone is\n"
+        "trained; a random one has, as a pre-trained one, norms with the statistics of the videos.",
+    ),
+}
