@@ -1,11 +1,13 @@
 """The plot of a part: a dot for each fine-tuning, those of a pre-training side by side, and a line at the mean."""
 
 import math
+from collections.abc import Iterable
 from statistics import mean
 
 from ..visualization.canvas import LINE, MARGIN, TEXT, Canvas, palette, text_width
 from ..visualization.legend import Legend
 from .comparison import averages, init_title
+from .experiments import Pair
 from .methods import METHODS, RANDOM
 
 WIDTH, HEIGHT = 1000, 360  # of the picture, and of the axes in it, pixels
@@ -57,19 +59,20 @@ def _draw_columns(canvas, rows, colours, height_of, bottom):
             half = min(step * 0.35, 60)
             average = mean(averages(row.values))
             canvas.line((centre - half, height_of(average)), (centre + half, height_of(average)), colours[row.init], 3)
-            for offset, value in zip(_offsets(row.values), row.values.values(), strict=True):
+            for offset, value in zip(offsets(row.values), row.values.values(), strict=True):
                 canvas.dot((centre + half * offset, height_of(value)), colours[row.init])
             _centred(canvas, f"{average:.1f}", centre, bottom)
             x += step
         x += step
 
 
-def _offsets(pairs):
-    """Where the fine-tunings stand in their column, from -1 to 1; twice as far apart between pre-trainings."""
-    places, place, last = [], 0, None
+def offsets(pairs: Iterable[Pair]) -> list[float]:
+    """Return where fine-tunings stand in their column, from -1 to 1; twice as far apart between pre-trainings."""
+    places, last = [], None
     for pretraining, _ in pairs:
-        place += 2 if last not in (None, pretraining) else 1
-        places, last = [*places, place], pretraining
+        step = 2 if last not in (None, pretraining) else 1
+        places.append((places[-1] if places else 0) + step)
+        last = pretraining
     return [2 * place / (places[-1] + 1) - 1 for place in places]
 
 

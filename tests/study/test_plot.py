@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from pixpro_d2.study.comparison import Row, init_title
-from pixpro_d2.study.plot import axis_ticks, plot_rows
-from pixpro_d2.study.recipes import METHODS, RANDOM
+from pixpro_d2.study.methods import METHODS, RANDOM
+from pixpro_d2.study.plot import axis_ticks, offsets, plot_rows
 from pixpro_d2.visualization.canvas import palette
 
 
@@ -31,9 +31,15 @@ def centre(picture, colour):
 
 def test_better_results_stand_higher():
     inits = (RANDOM, *METHODS)[:3]
-    rows = [Row(init_title(init), "all", [10.0 * (n + 1)], [], []) for n, init in enumerate(inits)]
+    rows = [Row(init_title(init), "all", {(0, 0): 10.0 * (n + 1)}, {}, []) for n, init in enumerate(inits)]
     picture = plot_rows("Title", "AP", rows)
     assert picture.width == 1000
     low, middle, high = (centre(picture, colour) for colour in palette(3))
     assert low > middle > high
     assert low - middle == pytest.approx(middle - high, abs=2)
+
+
+def test_fine_tunings_of_a_pretraining_stand_together():
+    assert offsets([(0, 0)]) == [0.0]
+    # Places 1, 2 and, behind a gap, 4 and 5 of 6.
+    assert offsets([(0, 0), (0, 1), (3, 0), (3, 1)]) == pytest.approx([-2 / 3, -1 / 3, 1 / 3, 2 / 3])

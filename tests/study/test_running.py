@@ -13,10 +13,11 @@ import pytest
 from pixpro_d2.errors import UsageError
 from pixpro_d2.json_files import read_json
 from pixpro_d2.study.experiments import Experiment
-from pixpro_d2.study.running import is_finished, result_file, run
+from pixpro_d2.study.jobs import run_all
+from pixpro_d2.study.running import is_finished, result_file
 
-PRETRAINING = Experiment("pretrain-a", "a.yaml", {"SOLVER.MAX_ITER": 5}, None, 1.0)
-FINE_TUNING = Experiment("detection-a", "b.yaml", {"SOLVER.MAX_ITER": 3}, PRETRAINING, 1.0)
+PRETRAINING = Experiment("pretrain-a", "a.yaml", {"SOLVER.MAX_ITER": 5}, None, 1.0, True)
+FINE_TUNING = Experiment("detection-a", "b.yaml", {"SOLVER.MAX_ITER": 3}, PRETRAINING, 1.0, False)
 
 # Stands for train_net.py: notes its command, leaves a checkpoint, fails as often as asked to, then has a result.
 PROGRAM = """
@@ -31,6 +32,10 @@ if len((folder / "starts").read_text().split()) <= {failures}:
 time.sleep({seconds})
 (folder / "metrics.json").write_text('{{"iteration": 2, "bbox/AP": 7.0}}\\n')
 """
+
+
+def run(experiment, output):
+    return run_all([experiment], output, 1, lambda line: None)[experiment.name]
 
 
 @pytest.fixture
@@ -70,6 +75,13 @@ def test_a_fine_tuning_is_of_its_pretraining(tmp_path, program):
             is_finished(experiment, tmp_path)
 
 
+def test_weights_that_nothing_begins_with_are_not_kept(tmp_path, program):
+    program()
+    run_all([PRETRAINING, FINE_TUNING], tmp_path, 1, lambda line: None)
+    kept = {path.parent.name for path in (tmp_path / "runs").glob("*/model_*.pth")}
+    assert kept == {"pretrain-a"} and (tmp_path / "runs" / "detection-a" / "metrics.json").exists()
+
+
 def test_an_unfinished_fine_tuning_does_not_go_on_from_another_pretraining(tmp_path, program):
     program(failures=1)
     with pytest.raises(UsageError, match="exit code 3"):
@@ -86,11 +98,12 @@ from pixpro_d2.errors import UsageError
 from pixpro_d2.stop_signals import requeue_when_stopped
 from pixpro_d2.study import running
 from pixpro_d2.study.experiments import Experiment
+from pixpro_d2.study.jobs import run_all
 
 running.PROGRAM = sys.argv[1]
 try:
     with requeue_when_stopped():
-        running.run(Experiment("pretrain-a", "a.yaml", {}, None, 1.0), Path(sys.argv[2]))
+        run_all([Experiment("pretrain-a", "a.yaml", {}, None, 1.0, True)], Path(sys.argv[2]), 1, print)
 except UsageError as error:
     sys.exit(str(error))
 """

@@ -7,7 +7,7 @@ import pytest
 from configs import TINY
 from pixpro_d2.errors import UsageError
 from pixpro_d2.json_files import read_json
-from pixpro_d2.study import recipes
+from pixpro_d2.study import methods, recipes
 from pixpro_d2.study.data import StudyData
 from pixpro_d2.tools import study
 from pixpro_d2.tools.render import render_dataset
@@ -21,22 +21,22 @@ DETECTOR = {
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The part "levels" made small: one pre-training, two fine-tunings, of two iterations, on three labelled images."""
-    cpu = recipes.CPU.recipes
-    small = {
-        "images": replace(cpu["images"], iterations=2, options={**cpu["images"].options, **SMALL}),
-        "detection": replace(cpu["detection"], iterations=2, options={**cpu["detection"].options, **DETECTOR}),
-    }
-    part = replace(recipes.PARTS["levels"], variants={"3": ("random", "pixpro")})
-    monkeypatch.setitem(recipes.PARTS, "levels", part)
-    monkeypatch.setitem(recipes.TASKS["detection"].variants, "3", "3 images")
-    monkeypatch.setitem(recipes.SCALES, "cpu", recipes.Scale(small, {}))
+    """The part "cells" made small: one pre-training, two fine-tunings, of two iterations, on three labelled images."""
+    small = {}
+    for name, options in (("images", SMALL), ("cells", DETECTOR)):
+        recipe = recipes.STUDY.recipes[name]
+        small[name] = replace(recipe, iterations=2, options={**recipe.options, **options})
+    part = replace(methods.PARTS["cells"], variants={"3": ("random", "pixpro")})
+    monkeypatch.setitem(methods.PARTS, "cells", part)
+    monkeypatch.setitem(methods.TASKS["cells"].variants, "3", "3 images")
+    monkeypatch.setattr("pixpro_d2.tools.study.STUDY", recipes.Scale(small, {}))
 
 
 def command(tmp_path, *further):
     study.main([
-        str(tmp_path / "out"), "--parts", "levels", "--seeds", "0", "--detection", f"voc:{tmp_path / 'scenes'}",
-        "--images", f"images:{tmp_path / 'scenes' / 'JPEGImages'}", "--page", str(tmp_path / "study.md"), *further,
+        str(tmp_path / "out"), "--parts", "cells", "--pretraining-seeds", "1", "--seeds", "0", "--cells",
+        f"voc:{tmp_path / 'scenes'}", "--photographs", f"classes:{tmp_path / 'scenes'}", "--page",
+        str(tmp_path / "study.md"), "--jobs", "2", *further,
     ])  # fmt: skip
 
 
@@ -48,17 +48,17 @@ def test_a_study(tiny, tmp_path, capsys):
     assert said.startswith("3 of 3 experiments to run, about 0.0 hours")
     assert said.count("; about 0.0 hours are left") == 3
     results = {path.stem: read_json(path) for path in (tmp_path / "out" / "results").iterdir()}
-    assert set(results) == {"pretrain-pixpro", "detection-random-3-seed0", "detection-pixpro-3-seed0"}
-    fine = results["detection-pixpro-3-seed0"]
-    assert fine["name"] == "detection-pixpro-3-seed0" and fine["seconds"] > 0 and not fine["resumed"]
+    assert set(results) == {"pretrain-pixpro-seed1", "cells-random-3-seed1-0", "cells-pixpro-3-seed1-0"}
+    fine = results["cells-pixpro-3-seed1-0"]
+    assert fine["name"] == "cells-pixpro-3-seed1-0" and fine["seconds"] > 0 and not fine["resumed"]
     assert "bbox/AP" in fine["metrics"] and "PyTorch" in fine["machine"]
-    assert "runs/pretrain-pixpro/model_final.pth" in fine["command"] and "train_3_seed0" in fine["command"]
-    assert "total_loss" in results["pretrain-pixpro"]["metrics"]
+    assert "runs/pretrain-pixpro-seed1/model_final.pth" in fine["command"] and "train_3_seed100" in fine["command"]
+    assert "total_loss" in results["pretrain-pixpro-seed1"]["metrics"]
     first = (tmp_path / "study.md").read_text()
-    assert first.count("3 images") == 2
+    assert first.count("3 images |") == 2
 
-    # Finished experiments do not run again; one whose result is missing goes on from its last checkpoint.
-    path = tmp_path / "out" / "results" / "detection-pixpro-3-seed0.json"
+    # Finished experiments do not run again; one whose result is missing does, and its time counts from the start.
+    path = tmp_path / "out" / "results" / "cells-pixpro-3-seed1-0.json"
     path.unlink()
     command(tmp_path)
     assert capsys.readouterr().out.startswith("1 of 3 experiments to run")
@@ -68,30 +68,36 @@ def test_a_study(tiny, tmp_path, capsys):
     assert again["command"] == fine["command"]
 
     with pytest.raises(SystemExit, match="error: .*with other options or data"):
-        command(tmp_path, "--images", f"images:{tmp_path / 'scenes'}")
+        command(tmp_path, "--photographs", f"classes:{tmp_path / 'scenes' / 'JPEGImages'}")
     for path in (tmp_path / "out" / "data").rglob("*.txt"):  # the report needs the results alone
         path.unlink()
     study.main([str(tmp_path / "out"), "--report", "--page", str(tmp_path / "other" / "study.md")])
-    assert (tmp_path / "other" / "study.md").read_text().count("3 images") == 2
+    assert (tmp_path / "other" / "study.md").read_text().count("3 images |") == 2
 
 
 def test_a_failure_names_the_experiment_and_its_log(tiny, tmp_path, monkeypatch):
     render_dataset(tmp_path / "scenes", train=4, test=2, size=64, layouts=("voc",))
     monkeypatch.setattr("pixpro_d2.study.running.PROGRAM", "no_such_program.py")
-    data = StudyData(tmp_path / "data", (), tmp_path / "scenes")
-    with pytest.raises(UsageError, match="pretrain-pixpro ended with exit code 2: see .*pretrain-pixpro.log"):
-        study.run_study(tmp_path, data, ["levels"], [0], recipes.SCALES["cpu"], announce=lambda line: None)
-    assert "no_such_program" in (tmp_path / "runs" / "pretrain-pixpro.log").read_text()
+    data = StudyData(tmp_path / "data", photographs=tmp_path / "scenes", cells=tmp_path / "scenes")
+    with pytest.raises(UsageError, match="cells-random-3-seed1-0 ended with exit code 2: see .*random-3-seed1-0.log"):
+        study.run_study(tmp_path, data, ["cells"], ([1], [0]), study.STUDY, announce=lambda line: None)
+    assert "no_such_program" in (tmp_path / "runs" / "cells-random-3-seed1-0.log").read_text()
     assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--parts", "labels"], "name a data set by --detection voc:DIR"),
-        (["--parts", "labels", "--detection", "coco:x"], "--detection is 'coco:x'; it takes voc:DIR"),
-        (["--parts", "video", "--images", "images:none"], "--images is 'images:none'; it takes images:DIR"),
-        (["--parts", "video", "--seeds", "-1"], "seeds are not negative"),
+        (["--parts", "cells"], "name them by --photographs classes:DIR"),
+        (
+            ["--parts", "cells", "--photographs", "classes:none"],
+            "is 'classes:none'; it takes classes:DIR",
+        ),
+        (["--parts", "scenes", "--photographs", "classes:."], "name them by --scenes DIR"),
+        (["--parts", "objects", "--photographs", "classes:.", "--objects", "coco:."], "'coco:.'; it takes voc:DIR"),
+        (["--parts", "video", "--seeds", "0", "-1"], "--seeds has -1: it takes 0 or more"),
+        (["--parts", "video", "--pretraining-seeds", "-2"], "--pretraining-seeds has -2: it takes 0 or more"),
+        (["--parts", "video", "--jobs", "0"], "--jobs has 0: it takes 1 or more"),
         (["--report"], "no result of fine-tuning"),
     ],
 )
