@@ -80,12 +80,12 @@ def averages(values: dict[Pair, float]) -> list[float]:
 def estimate(values: dict[Pair, float], sign: str = "") -> str:
     """Return mean and standard error over the pre-trainings in words, as "24.8 ± 1.3".
 
-    It is "" for no values, and without an error for one pre-training.
+    It is "" for no values, and without an error for one pre-training. No mean is "-0.0".
     """
     groups = averages(values)
     if not groups:
         return ""
-    words = f"{mean(groups):{sign}.1f}"
+    words = f"{mean(groups):{sign}z.1f}"
     return f"{words} ± {stdev(groups) / len(groups) ** 0.5:.1f}" if len(groups) > 1 else words
 
 

@@ -75,8 +75,8 @@ class Part:
 
 
 _OF_PHOTOGRAPHS = (RANDOM, "pixpro", "pixpro_term", "term_alone", "pixcontrast", CONTROL)
-_NO_PYRAMID = """The control trains no feature pyramid, so the pyramid is random in the fine-tuning, and a gain of the
-control is rather too small."""
+_NO_PYRAMID = """The control trains no feature pyramid,
+so the pyramid begins with random weights in its fine-tuning."""
 
 PARTS = {
     "objects": Part(

@@ -23,12 +23,12 @@ from .plot import plot_rows
 
 BEGIN, END = "<!-- results: made by python -m pixpro_d2.tools.study -->", "<!-- end of results -->"
 HEADER = "# Study: does pre-training help, at the scale of one machine?\n\n"
-NOTE = f"""In per cent. Fine-tunings are nested in pre-trainings: "3 x 3" are three of these with three fine-tunings
-each. The fine-tunings of a pre-training are averaged first; mean ± standard error are over these averages. "Spread"
+NOTE = f"""In per cent. Fine-tunings are nested in pre-trainings: "3 x 3" are three pre-trainings and three fine-tunings
+of each. The fine-tunings of a pre-training are averaged first. Mean ± standard error are over these averages. "Spread"
 is the standard deviation of all single fine-tunings. "Gain" is the difference to random weights, the first line of each
-kind. A fine-tuning has a seed of its own, the same for every initialisation: it draws the new weights, the order of the
-data and, of cells, the few labelled images. The control is trained with the labels of the photographs. Where the
-control gains less than {LEAST_GAIN:g} points, the task cannot judge.
+kind. A fine-tuning has a seed of its own, which is the same for every initialisation. The seed draws the new weights,
+the order of the data and, of cells, the few labelled images. The control is trained with the labels of the photographs.
+Where the control gains less than {LEAST_GAIN:g} points, the task cannot judge.
 """
 
 
@@ -85,7 +85,7 @@ def _overview(parts: list[tuple[str, Part, list[Row]]]) -> str:
     inits = [init for init in inits if any(init in column for column in columns.values())]
     cells = [(title, *(_gain_or_mean(column.get(init)) for init in inits)) for title, column in columns.items()]
     table = _markdown(cells, ("task", *inits))
-    return f"## All tasks\n\nThe mean of random weights, and the gains of the others.\n\n{table}\n"
+    return f"## All tasks\n\nThe means of random weights, and the gains of the others.\n\n{table}\n"
 
 
 def _gain_or_mean(row):
@@ -96,8 +96,8 @@ def _gain_or_mean(row):
 
 def _part_section(part: Part, rows: list[Row], task: Task, picture: str) -> str:
     verdicts = "".join(
-        f"**{variant[0].upper()}{variant[1:]}: this task cannot judge.** The control gains {gain:.1f} {task.unit} over "
-        f"random weights, less than {LEAST_GAIN:g}.\n\n"
+        f"**{variant[0].upper()}{variant[1:]}: this task cannot judge.** The control gains {gain:z.1f} {task.unit} "
+        f"over random weights, less than {LEAST_GAIN:g}.\n\n"
         for variant, gain in cannot_judge(rows)
     )
     return f"## {part.title}\n\n{part.note}\n\n{verdicts}![{part.title}]({picture})\n\n{_table(rows, task)}\n"

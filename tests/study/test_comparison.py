@@ -26,6 +26,7 @@ def test_fine_tunings_of_a_pretraining_are_averaged_first():
     # 9 + 1 + 1 + 9 + 0, divided by 4.
     assert estimate(NESTED) == "4.0 ± 1.2" and spread(NESTED) == "2.2"
     assert estimate({(0, 0): -1.0, (0, 1): 2.0}) == "0.5" and estimate({(3, 0): 1.0}, "+") == "+1.0"
+    assert estimate({(0, 0): -0.04}, "+") == "+0.0" and estimate({(0, 0): -0.06}, "+") == "-0.1"
     assert estimate({}) == spread({}) == spread({(0, 0): 1.0}) == ""
 
 
