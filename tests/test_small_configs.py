@@ -53,7 +53,7 @@ def test_the_control_trains_the_whole_network_and_classifies(scenes, control, tm
     before = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
     weights = [name for name in trained if name.startswith("backbone.") and name.endswith(".weight")]
     assert len(weights) == 40 and all(not torch.equal(trained[name], before[name]) for name in weights)
-    assert set(cli.metrics(control.parent)[-1]) >= {"loss_cls", "classification/linear_top1"}
+    assert 0 <= cli.metrics(control.parent)[-1]["classification/linear_top1"] <= 100
 
 
 @pytest.mark.parametrize("start", ["control", "pixpro"])
