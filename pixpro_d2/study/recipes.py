@@ -48,8 +48,8 @@ _DETECTOR = "configs/voc/faster_rcnn_R_18_FPN_small.yaml"
 
 STUDY = Scale(
     recipes={
-        "images": Recipe(PRETRAINING_CONFIG, 10000, 0.65, 20, {**_IMAGES, "INPUT.PIXPRO.CROP_SIZE": 64}),
-        "labels": Recipe("configs/classification/resnet_R_18_small.yaml", 10000, 0.23, 20, _IMAGES),
+        "images": Recipe(PRETRAINING_CONFIG, 10000, 0.75, 20, {**_IMAGES, "INPUT.PIXPRO.CROP_SIZE": 64}),
+        "labels": Recipe("configs/classification/resnet_R_18_small.yaml", 10000, 0.24, 20, _IMAGES),
         "video": Recipe(
             "configs/pretrain/pixpro_video_quickstart.yaml", 300, 0.57, 20,
             {
@@ -69,7 +69,7 @@ STUDY = Scale(
             },
         ),
         "scenes": Recipe(
-            "configs/semseg/fpn_R_18_small.yaml", 200, 0.85, 30, {**_BRIEF, "SOLVER.CHECKPOINT_PERIOD": 100},
+            "configs/semseg/fpn_R_18_small.yaml", 200, 0.78, 20, {**_BRIEF, "SOLVER.CHECKPOINT_PERIOD": 100},
         ),
         "cells": Recipe(
             _DETECTOR, 120, 1.1, 35, {**_BRIEF, "SOLVER.STEPS": "(80, 108)", "SOLVER.CHECKPOINT_PERIOD": 60},
