@@ -68,6 +68,12 @@ def test_every_method_and_task_has_its_recipe_whose_options_are_valid(data):
         assert cfg.MODEL.DEVICE == "cpu" and cfg.DATASETS.TRAIN
 
 
+def test_the_same_recipes_run_on_a_gpu():
+    cpu, gpu = (STUDY.on(device).recipes for device in ("cpu", "cuda"))
+    for name, recipe in gpu.items():
+        assert recipe.options == {**cpu[name].options, "MODEL.DEVICE": "cuda"}
+
+
 def test_a_fine_tuning_takes_few_minutes_on_one_thread(data):
     assert max(experiment.seconds for experiment in experiments(data) if not experiment.handed_on) < MINUTES * 60
 
