@@ -22,9 +22,11 @@ from .linear_probe import mean_iou, ridge_classes
 
 logger = logging.getLogger(__name__)
 
+LABELLED = 512  # images at most, evenly spread, that a linear probe looks at
+
 
 def readouts(model, cfg, images, labelled=None, seed=0):
-    """Measure a model with norms adapted to the data, so that random and trained weights compare.
+    """Measure a model with norms adapted to the data, so that random and trained weights compare; in a single process.
 
     Args:
         model (PixPro): not wrapped in DDP; it stays as it is.
@@ -56,8 +58,8 @@ def readouts(model, cfg, images, labelled=None, seed=0):
 def linear_probe(model, name, size):
     """Return by level how well a ridge regression reads the labels of a data set from the backbone's features.
 
-    It is fitted on the images with even positions and tested on the others; images are resized to ``size`` x ``size``.
-    The model's norms are adapted to the images for the time being.
+    Of more than LABELLED images every n-th is taken. It is fitted on the images with even positions and tested on the
+    others; images are resized to ``size`` x ``size``. The norms are adapted to them for the time being.
 
     Args:
         model (PixPro):
@@ -68,7 +70,7 @@ def linear_probe(model, name, size):
     Raises:
         UsageError: for a data set without labels, or with fewer than two readable images.
     """
-    pixels, targets, count, dense = _read_labelled(name, size, model.image_format)
+    pixels, labelled, count, dense = _read_labelled(name, size, model.image_format)
     parts = [pixels[i : i + dense_features.BATCH] for i in range(0, len(pixels), dense_features.BATCH)]
 
     def features():
@@ -82,8 +84,9 @@ def linear_probe(model, name, size):
         i = 0
         for batch in features():
             for k in range(len(next(iter(batch.values())))):
+                target = read_classes(*labelled[i]) if dense else labelled[i][0]["category_id"]
                 for level, maps in batch.items():
-                    x, y = _image_vectors(maps[k], targets[i], dense)
+                    x, y = _image_vectors(maps[k], target, dense)
                     vectors[level][i % 2].append(x)
                     labels[level][i % 2].append(y)
                 i += 1
@@ -93,19 +96,19 @@ def linear_probe(model, name, size):
 def _read_labelled(name, size, image_format):
     ensure_registered((name,))
     dicts = [image for image in DatasetCatalog.get(name) if has_labels(image)]
-    pixels, targets = [], []
+    dicts = dicts[:: max(1, -(-len(dicts) // LABELLED))]
+    pixels, labelled = [], []
     for image in dicts:
         try:
             picture = read_image(image["file_name"])
         except UnreadableImage as error:
             logger.warning(f"Left out of the linear probe: {error}.")
             continue
-        dense = "category_id" not in image
-        targets.append(read_classes(image, picture.size) if dense else image["category_id"])
+        labelled.append((image, picture.size))
         pixels.append(to_array(picture.resize((size, size), Image.Resampling.BILINEAR), image_format))
     if len(pixels) < 2:
         raise UsageError(f"Data set '{name}' has {len(pixels)} labelled images to read, but a probe needs two or more.")
-    return pixels, targets, *_class_count(name, dicts[0])
+    return pixels, labelled, *_class_count(name, dicts[0])
 
 
 def _class_count(name, image):

@@ -17,6 +17,7 @@ from ..data.reader import UnreadableImage
 from ..data.samples import dataset_name, load_samples
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
 from ..errors import UsageError
+from ..evaluation.label_grids import has_labels
 from ..evaluation.readouts import readouts
 from ..report.transfer import table, verdict
 from .pretrained import load_pretrained
@@ -36,7 +37,7 @@ def main(argv=None):
     parser.add_argument("--input", help="folder of images or videos, or data set as voc:DIR@SPLIT; else DATASETS.TRAIN")
     parser.add_argument("--count", type=int, default=128, help="number of images, or of runs of frames")
     parser.add_argument("--seed", type=int, default=0, help="seed of the views, and of random weights")
-    parser.add_argument("--labels", help="labelled data set for a linear probe, as semseg:IMAGE_DIR@LABEL_DIR")
+    parser.add_argument("--labels", help="labelled data set for a linear probe; --input if it has labels")
     parser.add_argument("--no-random", action="store_true", help="leave out random weights, and the verdict")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options as KEY VALUE ...")
@@ -70,11 +71,12 @@ def _measure_config(args):
     loaded = load_pretrained(cfg, args.weights, args.seed)
     if loaded.random:
         logger.warning(f"{loaded.note}: what passes through a random part tells nothing about the file.")
-    found = readouts(loaded.model, cfg, images, args.labels, args.seed)
+    labels = args.labels or (cfg.DATASETS.TRAIN[0] if args.input and has_labels(images[0]) else None)
+    found = readouts(loaded.model, cfg, images, labels, args.seed)
     if args.no_random or not loaded.path:
         return found, None
     cfg.MODEL.WEIGHTS = ""
-    return found, readouts(load_pretrained(cfg, "", args.seed).model, cfg, images, args.labels, args.seed)
+    return found, readouts(load_pretrained(cfg, "", args.seed).model, cfg, images, labels, args.seed)
 
 
 if __name__ == "__main__":

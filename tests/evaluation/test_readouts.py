@@ -62,3 +62,15 @@ def test_norms_have_the_statistics_of_all_batches():
     with adapted_norms(norm, lambda: [norm(x) for x in batches]):
         assert norm.running_mean.item() == 5 and norm.running_var.item() == 10  # (2 + 8) / 2, (2 + 18) / 2
     assert norm.running_mean.item() == 0 and norm.running_var.item() == 1 and norm.momentum == 0.1 and norm.training
+
+
+def test_a_single_value_has_no_statistics():
+    norm = torch.nn.BatchNorm2d(1)
+    with torch.no_grad():
+        norm.running_mean.fill_(7)
+    single, several = torch.ones(1, 1, 1, 1), torch.tensor([1.0, 3]).view(2, 1, 1, 1)
+    with adapted_norms(norm, lambda: norm(single)):
+        assert norm.running_mean.item() == 7
+    with adapted_norms(norm, lambda: [norm(several), norm(single)]):
+        assert norm.running_mean.item() == 2
+    assert norm.running_mean.item() == 7 and not norm._forward_pre_hooks
