@@ -2,7 +2,7 @@
 
 import torch
 
-STRENGTH = 1e-3  # of the ridge, as a share of the number of vectors, for standardised features
+STRENGTH = 0.1  # of the ridge, times the number of vectors; coarse levels have fewer vectors than channels
 
 
 @torch.no_grad()
