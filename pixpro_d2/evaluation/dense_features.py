@@ -12,25 +12,29 @@ from ..data.video_collate import collate_videos
 from ..learner.probe import eval_mode
 from ..modeling.monitors import effective_rank, feature_std, matches, pair_counts, uniformity
 from ..modeling.unit import unit
+from .linear_probe import ridge_r2
 
 logger = logging.getLogger(__name__)
 
 BATCH = 32
+PIXELS = 64  # of an image, that tell how well its height can be read
 VECTORS = 4096  # that effective rank and uniformity, which compare all with all, are taken of
-COLUMNS = {
-    "loss": "loss",
-    "match_accuracy": "matched",
-    "match_accuracy_projected": "matched,\nprojected",
-    "chance": "chance",
-    "effective_rank": "rank",
-    "uniformity": "uniformity",
-    "feature_std": "std",
-    "healthy_std": "of",
-    "feature_std_projected": "std,\nprojected",
-    "healthy_std_projected": "of",
-    "positive_pairs": "pairs",
-    "images_without_pair": "without",
-}
+NAMES = (
+    "loss",
+    "match_accuracy",
+    "match_accuracy_projected",
+    "chance",
+    "effective_rank",
+    "effective_rank_projected",
+    "height_r2",
+    "uniformity",
+    "feature_std",
+    "healthy_std",
+    "feature_std_projected",
+    "healthy_std_projected",
+    "positive_pairs",
+    "images_without_pair",
+)
 
 
 @torch.no_grad()
@@ -54,6 +58,9 @@ def measure(model, mapper, images, seed=0):
         * chance: what a random choice of pixel would score;
         * effective_rank, uniformity: of the features of pixels of the first views; see the functions of
           :mod:`pixpro_d2.modeling.monitors`;
+        * effective_rank_projected: of the projections of the same pixels;
+        * height_r2: R2 of a ridge regression from the features of a pixel of the first views to its height in the view,
+          fitted on every other image, tested on the others; NaN for a single image;
         * feature_std, feature_std_projected: of the same; see :func:`pixpro_d2.modeling.monitors.feature_std`;
         * healthy_std, healthy_std_projected: 1 / sqrt(C), the scale of the two;
         * positive_pairs: per image;
@@ -62,20 +69,29 @@ def measure(model, mapper, images, seed=0):
     Raises:
         UnreadableImage: if no image can be read.
     """
-    sums, vectors, count = {}, {}, 0
+    sums, vectors, projected, heights, count = {}, {}, {}, {}, 0
     with eval_mode(model):
-        for samples in _batches(mapper, images, seed):
+        for samples in batches(mapper, images, seed):
             losses, comparisons = model.compare(*model.prepare(collate_videos(samples)))
             for level, x in comparisons.items():
                 loss = losses[f"loss_pix_{level}"] * len(model.in_features)
                 _add_batch(sums.setdefault(level, {}), x, model.projector[level](x.views[1].features), loss)
                 pixels = max(1, VECTORS // len(images))
-                vectors.setdefault(level, []).append(_some_pixels(x.views[0].features, pixels))
+                vectors.setdefault(level, []).append(_some_pixels(unit(x.views[0].features), pixels))
+                projected.setdefault(level, []).append(_some_pixels(unit(x.projection), pixels))
+                _add_heights(heights.setdefault(level, ([], [])), x.views[0].features, count)
             count += len(samples)
-    return {level: _result(total, count, torch.cat(vectors[level])) for level, total in sums.items()}
+    return {
+        level: {
+            **_result(total, count, torch.cat(vectors[level])),
+            "effective_rank_projected": effective_rank(_thinned(torch.cat(projected[level]))).item(),
+            "height_r2": _height_r2(heights[level]),
+        }
+        for level, total in sums.items()
+    }
 
 
-def _batches(mapper, images, seed):
+def batches(mapper, images, seed):
     """Batches (lists) of samples of the images that all processes can read."""
     found = False
     for start in range(0, len(images), BATCH):
@@ -114,15 +130,40 @@ def _add_batch(total, x, projection, loss):
 
 
 def _some_pixels(features, count):
-    """Unit vectors (M, C) of at most ``count`` pixels, evenly spread, of each image of (N, C, H, W)."""
-    pixels = unit(features).flatten(2)
+    """Vectors (M, C) of at most ``count`` pixels, evenly spread, of each image of (N, C, H, W)."""
+    pixels = features.flatten(2)
+    return pixels[:, :, _spread(pixels, count)].transpose(1, 2).flatten(0, 1)
+
+
+def _spread(pixels, count):
     length = pixels.shape[2]
-    index = torch.linspace(0, length - 1, min(count, length), device=pixels.device).long()
-    return pixels[:, :, index].transpose(1, 2).flatten(0, 1)
+    return torch.linspace(0, length - 1, min(count, length), device=pixels.device).long()
+
+
+def _add_heights(halves, features, start):
+    """Add (vectors, heights in [0, 1]) of an image's pixels to its half; ``start`` images came before."""
+    _, _, height, width = features.shape
+    index = _spread(features.flatten(2), PIXELS)
+    rows = (index // width + 0.5) / height
+    for i, image in enumerate(features, start):
+        halves[i % 2].append((_some_pixels(image[None].float(), PIXELS), rows))
+
+
+def _height_r2(halves):
+    if not all(halves):
+        return float("nan")
+    vectors, rows = zip(*((torch.cat(v), torch.cat(r)) for v, r in (zip(*half) for half in halves)))
+    if not all(part.isfinite().all() for part in vectors):
+        return float("nan")
+    return ridge_r2(vectors, rows)
+
+
+def _thinned(vectors):
+    return vectors[:: -(-len(vectors) // VECTORS)]
 
 
 def _result(total, images, vectors):
-    vectors = vectors[:: -(-len(vectors) // VECTORS)]
+    vectors = _thinned(vectors)
     means = ("loss", "positive_pairs", "images_without_pair", "feature_std", "feature_std_projected")
     result = {name: total[name] / images for name in means}
     for name in ("", "_projected"):
@@ -135,6 +176,6 @@ def _result(total, images, vectors):
 
 
 def table(levels):
-    """What :func:`measure` gives, as text: a row for each feature."""
-    rows = [[level, *(values[name] for name in COLUMNS)] for level, values in levels.items()]
-    return tabulate(rows, headers=["feature", *COLUMNS.values()], floatfmt=".3f")
+    """What :func:`measure` gives, as text: a row for each number, a column for each feature."""
+    rows = [[name, *(values[name] for values in levels.values())] for name in NAMES]
+    return tabulate(rows, headers=["", *levels], floatfmt=".3f")

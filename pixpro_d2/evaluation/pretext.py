@@ -12,6 +12,7 @@ from .neighbors import evaluate_neighbors
 
 logger = logging.getLogger(__name__)
 
+RECORDED = ("match_accuracy", "chance", "effective_rank", "effective_rank_projected", "height_r2", "uniformity")
 COUNT = 256  # images, or runs of frames, that an evaluation looks at
 
 
@@ -40,7 +41,7 @@ def evaluate_pretext(cfg, model):
     Returns:
         dict: in every process
 
-        * match_accuracy, chance, effective_rank, uniformity: by level, as
+        * RECORDED: by level, as
           :func:`pixpro_d2.evaluation.dense_features.measure` gives them;
         * test: feature_std (of the online projections, as that of training, but with the norms' running statistics) and
           images_without_pair, by level;
@@ -57,7 +58,7 @@ def evaluate_pretext(cfg, model):
     results = {"ema_distance": ema_distance(model)}
     if levels:
         logger.info(f"On {', '.join(names)}, without labels:\n{table(levels)}")
-        for name in ("match_accuracy", "chance", "effective_rank", "uniformity"):
+        for name in RECORDED:
             results[name] = {level: values[name] for level, values in levels.items()}
         results["test"] = {
             "feature_std": {level: values["feature_std_projected"] for level, values in levels.items()},

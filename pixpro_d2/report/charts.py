@@ -32,6 +32,14 @@ FAMILIES = {
         "chance.",
     ),
     "effective_rank": Family("Effective rank", "How many directions features really use; falling to 1 is collapse."),
+    "effective_rank_projected": Family(
+        "Effective rank of projections", "How many directions the projections use; falling to 1 is collapse."
+    ),
+    "height_r2": Family(
+        "Readable height",
+        "How well a linear regression tells the height of a pixel in the view from its features; 1 is exact, 0 not "
+        "at all. Near 0 no feature tells the place.",
+    ),
     "uniformity": Family("Uniformity", "How evenly features lie on the sphere; lower is more even."),
     "ema_distance": Family("Distance of the target", "How far the target branch lags behind the online one."),
     "positive_pairs": Family("Positive pairs", "Pairs of pixels that show the same place, for each image."),

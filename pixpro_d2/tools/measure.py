@@ -1,10 +1,11 @@
-"""How good dense features are, without labels.
+"""How good dense features are, beside those of random weights.
 
 python -m pixpro_d2.tools.measure --config-file configs/pretrain/pixpro_fpn.yaml --weights model.pth --input my_photos
 
 Cuts two augmented views out of each image, as pre-training does, and asks for every pixel of one view whether the most
-similar pixel of the other is a true match, and how many directions the features spread in. The first --count images,
-always the same views: two checkpoints compare.
+similar pixel of the other is a true match, how many directions the features spread in, and how well the height of a
+pixel can be read. With --labels, a linear probe reads labels. The first --count images, always the same views: two
+checkpoints compare. Norms are adapted to the images.
 """
 
 import argparse
@@ -13,10 +14,12 @@ import logging
 
 from ..config import is_pretraining
 from ..data.reader import UnreadableImage
-from ..data.samples import build_view_mapper, dataset_name, load_samples
+from ..data.samples import dataset_name, load_samples
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
 from ..errors import UsageError
-from ..evaluation.dense_features import measure, table
+from ..evaluation.label_grids import has_labels
+from ..evaluation.readouts import readouts
+from ..report.transfer import table, verdict
 from .pretrained import load_pretrained
 
 logger = logging.getLogger(__name__)
@@ -34,14 +37,21 @@ def main(argv=None):
     parser.add_argument("--input", help="folder of images or videos, or data set as voc:DIR@SPLIT; else DATASETS.TRAIN")
     parser.add_argument("--count", type=int, default=128, help="number of images, or of runs of frames")
     parser.add_argument("--seed", type=int, default=0, help="seed of the views, and of random weights")
+    parser.add_argument("--labels", help="labelled data set for a linear probe; --input if it has labels")
+    parser.add_argument("--no-random", action="store_true", help="leave out random weights, and the verdict")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options as KEY VALUE ...")
     args = parser.parse_args(argv)
     try:
-        result = _measure_config(args)
+        found, random = _measure_config(args)
     except (UsageError, UnreadableImage) as error:
         raise SystemExit(f"error: {error}") from None
-    print(json.dumps(result) if args.json else table(result))
+    if args.json:
+        print(json.dumps({"weights": found} | ({"random": random} if random else {})))
+    else:
+        print(table(found, random))
+        if random:
+            print(f"\n{verdict(found, random)}")
 
 
 def _measure_config(args):
@@ -61,7 +71,12 @@ def _measure_config(args):
     loaded = load_pretrained(cfg, args.weights, args.seed)
     if loaded.random:
         logger.warning(f"{loaded.note}: what passes through a random part tells nothing about the file.")
-    return measure(loaded.model, build_view_mapper(cfg), images, args.seed)
+    labels = args.labels or (cfg.DATASETS.TRAIN[0] if args.input and has_labels(images[0]) else None)
+    found = readouts(loaded.model, cfg, images, labels, args.seed)
+    if args.no_random or not loaded.path:
+        return found, None
+    cfg.MODEL.WEIGHTS = ""
+    return found, readouts(load_pretrained(cfg, "", args.seed).model, cfg, images, labels, args.seed)
 
 
 if __name__ == "__main__":

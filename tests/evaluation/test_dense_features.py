@@ -89,3 +89,18 @@ def test_unreadable_images_are_left_out(images, tmp_path):
     assert all(math.isfinite(values["match_accuracy"]) for values in found.values())
     with pytest.raises(UnreadableImage, match="002.png"):
         measure(model, mapper, held_out_images(cfg)[2:3])
+
+
+def test_height_is_read_where_features_tell_it():
+    rows = torch.linspace(0, 1, 6)[:, None].expand(6, 6)
+    random = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    telling = torch.cat([random, rows.expand(40, 1, 6, 6)], dim=1)
+    found = []
+    for features in (random, telling):
+        halves = ([], [])
+        dense_features._add_heights(halves, features[:15], 0)
+        dense_features._add_heights(halves, features[15:], 15)
+        assert [len(half) for half in halves] == [20, 20]
+        found.append(dense_features._height_r2(halves))
+    assert abs(found[0]) < 0.02 and 0.98 < found[1] < 1  # the ridge shrinks a little
+    assert math.isnan(dense_features._height_r2(([halves[0][0]], [])))

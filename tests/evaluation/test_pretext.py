@@ -24,8 +24,9 @@ def test_what_is_recorded(images):
     cfg = config(images)
     model = build(cfg)
     results = evaluate_pretext(cfg, model)
-    assert set(results) == {"match_accuracy", "chance", "effective_rank", "uniformity", "test", "ema_distance"}
+    assert set(results) == {*pretext.RECORDED, "test", "ema_distance"}
     for name, (low, high) in {"match_accuracy": (0, 1), "chance": (0, 0.5), "effective_rank": (1, 32),
+                              "effective_rank_projected": (1, 32), "height_r2": (-100, 1),
                               "uniformity": (-8, 0)}.items():  # fmt: skip
         assert list(results[name]) == LEVELS and all(low <= value <= high for value in results[name].values()), name
     assert set(results["test"]) == {"feature_std", "images_without_pair"}

@@ -33,13 +33,12 @@ def test_a_data_set_and_its_folder_are_the_same(images, capsys):
 def test_the_table_and_the_json_agree_and_repeat(images, capsys):
     text = run(capsys, "--input", images, *TINY)
     values = json.loads(run(capsys, "--input", images, "--json", *TINY))
-    assert list(values) == ["p3", "p4", "p5", "p6"] and values == json.loads(
-        run(capsys, "--input", images, "--json", *TINY)
-    )
-    for level, row in zip(values, text.splitlines()[3:]):
-        assert row.split()[0] == level and row.split()[2] == f"{values[level]['match_accuracy']:.3f}"
-        assert row.split()[5:7] == [f"{values[level][name]:.3f}" for name in ("effective_rank", "uniformity")]
-        assert 0 <= values[level]["match_accuracy"] <= 1 and values[level]["healthy_std"] == pytest.approx(32**-0.5)
+    assert values == json.loads(run(capsys, "--input", images, "--json", *TINY)) and list(values) == ["weights"]
+    values = values["weights"]
+    for name, row in zip(values, text.splitlines()[2:]):
+        assert row.split() == [name, f"{values[name]:.3f}"]
+    assert {f"height_r2/p{i}" for i in (3, 4, 5, 6)} < set(values) and 0 <= values["match_accuracy/p3"] <= 1
+    assert values["healthy_std/p3"] == pytest.approx(32**-0.5)
 
 
 def test_the_same_view_twice_matches_itself(images, capsys):
@@ -47,16 +46,21 @@ def test_the_same_view_twice_matches_itself(images, capsys):
     opts = ["INPUT.PIXPRO.AUG", "none", "INPUT.PIXPRO.MIN_SCALE", "1.0", "MODEL.PIXPRO.POS_RATIO", "0.5"]
     for seed, mirrored in ((6, False), (1, True)):  # seed 6 mirrors neither view, seed 1 one of them
         args = ["--input", images, "--count", "1", "--json", "--seed", seed, *TINY, *opts]
-        values = json.loads(run(capsys, *map(str, args)))["p3"]
-        assert values["chance"] == pytest.approx(1 / 64) and values["positive_pairs"] == 64
-        assert (values["match_accuracy"] == 1) != mirrored
+        values = json.loads(run(capsys, *map(str, args)))["weights"]
+        assert values["chance/p3"] == pytest.approx(1 / 64) and values["positive_pairs/p3"] == 64
+        assert (values["match_accuracy/p3"] == 1) != mirrored
 
 
 def test_weights_are_loaded(images, tmp_path, capsys):
     torch.manual_seed(5)
     PixProCheckpointer(build_model(configs.tiny()), str(tmp_path)).save("model")
-    other = run(capsys, "--input", images, "--json", "--weights", str(tmp_path / "model.pth"), *TINY)
-    assert other.splitlines()[-1] != run(capsys, "--input", images, "--json", *TINY).splitlines()[-1]
+    args = ["--input", images, "--weights", str(tmp_path / "model.pth")]
+    found = json.loads(run(capsys, *args, "--json", *TINY).splitlines()[-1])
+    assert found["random"] == json.loads(run(capsys, "--input", images, "--json", *TINY).splitlines()[-1])["weights"]
+    assert found["weights"] != found["random"]
+    alone = json.loads(run(capsys, *args, "--json", "--no-random", *TINY).splitlines()[-1])
+    assert alone == {"weights": found["weights"]}
+    assert "the position is readable on" in run(capsys, *args, *TINY)
 
 
 def test_a_file_without_a_target_is_measured_with_a_copy(images, tmp_path, capsys, caplog):
@@ -68,11 +72,11 @@ def test_a_file_without_a_target_is_measured_with_a_copy(images, tmp_path, capsy
         kept = {key: value for key, value in state.items() if not key.startswith(left_out)}
         torch.save({"model": kept}, tmp_path / f"{name}.pth")
         opts = [*TINY, "MODEL.WEIGHTS", str(tmp_path / f"{name}.pth")]  # of which a --weights would go first
-        found[name] = json.loads(run(capsys, "--input", images, "--json", *opts).splitlines()[-1])
+        found[name] = json.loads(run(capsys, "--input", images, "--json", *opts).splitlines()[-1])["weights"]
         assert ("passes through a random part" in caplog.text) == (name == "backbone")
     assert found["whole"] == found["online"]
-    assert found["backbone"]["p3"]["match_accuracy"] == found["whole"]["p3"]["match_accuracy"]
-    assert found["backbone"]["p3"]["loss"] != found["whole"]["p3"]["loss"]
+    assert found["backbone"]["match_accuracy/p3"] == found["whole"]["match_accuracy/p3"]
+    assert found["backbone"]["loss/p3"] != found["whole"]["loss/p3"]
 
 
 def test_configs_without_a_pixel_loss_are_refused(images):

@@ -1,0 +1,57 @@
+"""Running statistics of batch norms, taken anew of the data, for a fair comparison with random weights."""
+
+from contextlib import contextmanager
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..learner.probe import eval_mode
+
+
+@contextmanager
+def adapted_norms(model, forward):
+    """Give batch norms the statistics of the data for a while; afterwards all buffers and modes are as before.
+
+    Random weights have never updated their running statistics, so without this they would be measured with norms
+    that do nothing. The statistics are the plain mean over all batches; a batch with a single value a channel has none,
+    and a norm that sees only such batches keeps the statistics that it had.
+
+    Args:
+        model (nn.Module): its frozen norms, and norms of other kinds, stay as they are.
+        forward (Callable): runs the model on the batches of the data.
+    """
+    norms = [part for part in model.modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    momenta = [norm.momentum for norm in norms]
+    hooks = [norm.register_forward_pre_hook(_train_on_several_values) for norm in norms]
+    try:
+        with torch.no_grad(), eval_mode(model):
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # the mean of all batches, each as much
+            forward()
+            _restore(model, buffers, [norm for norm in norms if not norm.num_batches_tracked])
+        for hook in hooks:
+            hook.remove()
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+        _restore(model, buffers, [model])
+
+
+def _train_on_several_values(norm, inputs):
+    norm.train(inputs[0].numel() > inputs[0].shape[1])
+
+
+@torch.no_grad()
+def _restore(model, buffers, parts):
+    """Put ``buffers`` (dict, by name in ``model``) back into the modules ``parts``."""
+    wanted = {id(buffer) for part in parts for buffer in part.buffers()}
+    for name, buffer in model.named_buffers():
+        if id(buffer) in wanted:
+            buffer.copy_(buffers[name])

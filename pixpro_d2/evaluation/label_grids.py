@@ -1,0 +1,68 @@
+"""Labels of a data set's dict as a map of classes, and such a map at the grid of a feature."""
+
+import numpy as np
+from detectron2.structures import BoxMode
+
+from ..data.datasets.semseg import IGNORE_LABEL, read_label
+from ..errors import UsageError
+
+
+def has_labels(image):
+    """Return whether a dataset dict has a class, a label map or boxes."""
+    return any(key in image for key in ("sem_seg_file_name", "annotations", "category_id"))
+
+
+def read_classes(image, size):
+    """Return the classes (height, width) of the pixels of an image, int64; IGNORE_LABEL for unlabelled pixels.
+
+    Args:
+        image (dict): dataset dict with ``sem_seg_file_name``, or with ``annotations``; see :func:`box_classes`.
+        size (tuple[int, int]): (width, height) of the upright image.
+
+    Raises:
+        UsageError: for a label map of another size.
+    """
+    if "sem_seg_file_name" not in image:
+        return box_classes(image["annotations"], size)
+    labels = read_label(image["sem_seg_file_name"]).astype(np.int64)
+    if labels.shape != tuple(size[::-1]):
+        raise UsageError(
+            f"The label map {image['sem_seg_file_name']} must have its image's size {size[0]} x {size[1]}, but it is "
+            f"{labels.shape[1]} x {labels.shape[0]}."
+        )
+    return labels
+
+
+def box_classes(annotations, size):
+    """Return 0 for background and 1 + class in boxes; smaller boxes cover larger ones, crowds are IGNORE_LABEL."""
+    width, height = size
+    classes = np.zeros((height, width), dtype=np.int64)
+    boxes = [(BoxMode.convert(list(x["bbox"]), x["bbox_mode"], BoxMode.XYXY_ABS), x) for x in annotations]
+    for (x0, y0, x1, y1), x in sorted(boxes, key=lambda pair: -_area(pair[0])):
+        columns = slice(max(0, round(x0)), max(0, round(x1)))
+        rows = slice(max(0, round(y0)), max(0, round(y1)))
+        classes[rows, columns] = IGNORE_LABEL if x.get("iscrowd", 0) else 1 + x["category_id"]
+    return classes
+
+
+def majority_grid(classes, grid):
+    """Return the most frequent class of each cell; the smallest of equals, IGNORE_LABEL without labelled pixels.
+
+    Args:
+        classes (ndarray): (height, width) int64.
+        grid (tuple[int, int]): rows and columns, at most as many as pixels; a pixel counts to one cell.
+
+    Returns:
+        ndarray: ``grid`` int64.
+    """
+    rows, columns = (np.arange(n) * cells // n for n, cells in zip(classes.shape, grid))
+    cells = rows[:, None] * grid[1] + columns
+    known = classes != IGNORE_LABEL
+    kinds = int(classes[known].max(initial=0)) + 1
+    votes = np.bincount(cells[known] * kinds + classes[known], minlength=grid[0] * grid[1] * kinds)
+    votes = votes.reshape(-1, kinds)
+    return np.where(votes.any(axis=1), votes.argmax(axis=1), IGNORE_LABEL).reshape(grid)
+
+
+def _area(box):
+    return (box[2] - box[0]) * (box[3] - box[1])

@@ -1,0 +1,142 @@
+"""All numbers that tell how good dense features are, by name, of one pre-training model."""
+
+import logging
+
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
+
+from ..data.catalog import ensure_registered
+from ..data.datasets.semseg import IGNORE_LABEL
+from ..data.photometric import to_array
+from ..data.reader import UnreadableImage, read_image
+from ..data.samples import build_view_mapper
+from ..data.video_collate import collate_videos
+from ..errors import UsageError
+from ..learner.probe import eval_mode
+from . import dense_features
+from .adapted_norms import adapted_norms
+from .label_grids import has_labels, majority_grid, read_classes
+from .linear_probe import mean_iou, ridge_classes
+
+logger = logging.getLogger(__name__)
+
+LABELLED = 512  # images at most, evenly spread, that a linear probe looks at
+
+
+def readouts(model, cfg, images, labelled=None, seed=0):
+    """Measure a model with norms adapted to the data, so that random and trained weights compare; in a single process.
+
+    Args:
+        model (PixPro): not wrapped in DDP; it stays as it is.
+        cfg (CfgNode): of its pre-training.
+        images (list[dict]): dataset dicts for views.
+        labelled (str or None): labelled data set, by name or path, for the linear probe.
+        seed (int): of the views.
+
+    Returns:
+        dict[str, float]: ``NAME/LEVEL`` for each number of :func:`pixpro_d2.evaluation.dense_features.measure`, and
+        ``linear_probe/LEVEL`` with ``labelled``.
+    """
+    mapper = build_view_mapper(cfg)
+
+    def see_views():
+        for samples in dense_features.batches(mapper, images, seed):
+            model.compare(*model.prepare(collate_videos(samples)))
+
+    with adapted_norms(model, see_views):
+        levels = dense_features.measure(model, mapper, images, seed)
+    found = {f"{name}/{level}": values[name] for name in dense_features.NAMES for level, values in levels.items()}
+    if labelled:
+        probed = linear_probe(model, labelled, cfg.INPUT.PIXPRO.CROP_SIZE)
+        found |= {f"linear_probe/{level}": value for level, value in probed.items()}
+    return found
+
+
+@torch.no_grad()
+def linear_probe(model, name, size):
+    """Return by level how well a ridge regression reads the labels of a data set from the backbone's features.
+
+    Of more than LABELLED images every n-th is taken. It is fitted on the images with even positions and tested on the
+    others; images are resized to ``size`` x ``size``. The norms are adapted to them for the time being.
+
+    Args:
+        model (PixPro):
+        name (str): data set with label maps or boxes, for mean IoU of the grid's pixels over the classes that the test
+            half has, or with image classes, for the share of correct images.
+        size (int): a multiple of the backbone's divisor.
+
+    Raises:
+        UsageError: for a data set without labels, or with fewer than two readable images.
+    """
+    pixels, labelled, count, dense = _read_labelled(name, size, model.image_format)
+    parts = [pixels[i : i + dense_features.BATCH] for i in range(0, len(pixels), dense_features.BATCH)]
+
+    def features():
+        for part in parts:
+            outputs = model.inference([{"image": torch.as_tensor(image)} for image in part])
+            yield {level: torch.stack([x[level] for x in outputs]).float() for level in model.in_features}
+
+    vectors = {level: ([], []) for level in model.in_features}
+    labels = {level: ([], []) for level in model.in_features}
+    with adapted_norms(model, lambda: [None for _ in features()]), eval_mode(model):
+        i = 0
+        for batch in features():
+            for k in range(len(next(iter(batch.values())))):
+                target = read_classes(*labelled[i]) if dense else labelled[i][0]["category_id"]
+                for level, maps in batch.items():
+                    x, y = _image_vectors(maps[k], target, dense)
+                    vectors[level][i % 2].append(x)
+                    labels[level][i % 2].append(y)
+                i += 1
+    return {level: _score(vectors[level], labels[level], count, dense) for level in vectors}
+
+
+def _read_labelled(name, size, image_format):
+    ensure_registered((name,))
+    dicts = [image for image in DatasetCatalog.get(name) if has_labels(image)]
+    dicts = dicts[:: max(1, -(-len(dicts) // LABELLED))]
+    pixels, labelled = [], []
+    for image in dicts:
+        try:
+            picture = read_image(image["file_name"])
+        except UnreadableImage as error:
+            logger.warning(f"Left out of the linear probe: {error}.")
+            continue
+        labelled.append((image, picture.size))
+        pixels.append(to_array(picture.resize((size, size), Image.Resampling.BILINEAR), image_format))
+    if len(pixels) < 2:
+        raise UsageError(f"Data set '{name}' has {len(pixels)} labelled images to read, but a probe needs two or more.")
+    return pixels, labelled, *_class_count(name, dicts[0])
+
+
+def _class_count(name, image):
+    """(number of classes, whether pixels have them) of a data set; background is a class beside boxes."""
+    metadata = MetadataCatalog.get(name)
+    if "sem_seg_file_name" in image:
+        return len(metadata.stuff_classes), True
+    if "annotations" in image:
+        return len(metadata.thing_classes) + 1, True
+    return len(metadata.classes), False
+
+
+def _image_vectors(feature, target, dense):
+    """(M, C) vectors and (M,) labels of an image's (C, h, w): its labelled pixels, or their mean."""
+    if not dense:
+        return feature.mean(dim=(1, 2))[None], torch.tensor([target], device=feature.device)
+    grid = majority_grid(target, tuple(np.minimum(feature.shape[1:], target.shape)))
+    if grid.shape != feature.shape[1:]:  # an image with fewer pixels than the feature
+        rows, columns = (np.arange(n) * m // n for n, m in zip(feature.shape[1:], grid.shape))
+        grid = grid[rows][:, columns]
+    classes = torch.as_tensor(grid.ravel(), device=feature.device)
+    known = classes != IGNORE_LABEL
+    return feature.flatten(1).T[known], classes[known]
+
+
+def _score(vectors, labels, num_classes, dense):
+    vectors, labels = (tuple(torch.cat(half) for half in halves) for halves in (vectors, labels))
+    if not all(len(x) and x.isfinite().all() for x in vectors):
+        return float("nan")
+    predicted = ridge_classes(vectors, labels[0], num_classes)
+    return mean_iou(predicted, labels[1], num_classes) if dense else (predicted == labels[1]).double().mean().item()

@@ -1,0 +1,76 @@
+"""All read-outs of a small model, and norms that are adapted for the time being."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from data_helpers import write_images
+from PIL import Image
+from pretext_helpers import LEVELS, build, config
+
+from pixpro_d2.errors import UsageError
+from pixpro_d2.evaluation.adapted_norms import adapted_norms
+from pixpro_d2.evaluation.pretext import held_out_images
+from pixpro_d2.evaluation.readouts import linear_probe, readouts
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Eight images of which the left half is black and has class 0, the right half white with class 1."""
+    root = tmp_path_factory.mktemp("labelled")
+    (root / "images").mkdir()
+    (root / "labels").mkdir()
+    classes = np.zeros((64, 64), dtype=np.uint8)
+    classes[:, 32:] = 1
+    for i in range(8):
+        labels = classes if i % 4 < 2 else 1 - classes
+        Image.fromarray(labels * 255).convert("RGB").save(root / "images" / f"{i}.png")
+        Image.fromarray(labels).save(root / "labels" / f"{i}.png")
+    return root
+
+
+def test_readouts(folder):
+    cfg = config(folder / "images")
+    model = build(cfg)
+    before = copy.deepcopy(model.state_dict())
+    found = readouts(model, cfg, held_out_images(cfg), f"semseg:{folder / 'images'}@{folder / 'labels'}")
+    names = ("linear_probe", "height_r2", "effective_rank_projected", "match_accuracy")
+    assert all(f"{name}/{level}" in found for name in names for level in LEVELS)
+    assert found["linear_probe/p3"] > 0.9  # brightness tells the class
+    assert model.training and all(x.equal(before[name]) for name, x in model.state_dict().items())
+
+
+def test_image_classes(tmp_path):
+    for name, value in (("dark", 0), ("light", 255)):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            Image.new("RGB", (40, 40), (value, value, i)).save(tmp_path / name / f"{i}.png")
+    model = build(config(tmp_path))
+    assert linear_probe(model, f"classes:{tmp_path}", 64) == dict.fromkeys(LEVELS, 1.0)
+
+
+def test_data_without_labels_is_refused(tmp_path):
+    write_images(tmp_path / "images", 2)
+    with pytest.raises(UsageError, match="has 0 labelled images"):
+        linear_probe(build(config(tmp_path / "images")), f"images:{tmp_path / 'images'}", 64)
+
+
+def test_norms_have_the_statistics_of_all_batches():
+    norm = torch.nn.BatchNorm2d(1).train()
+    batches = [torch.tensor([1.0, 3]).view(2, 1, 1, 1), torch.tensor([5.0, 11]).view(2, 1, 1, 1)]
+    with adapted_norms(norm, lambda: [norm(x) for x in batches]):
+        assert norm.running_mean.item() == 5 and norm.running_var.item() == 10  # (2 + 8) / 2, (2 + 18) / 2
+    assert norm.running_mean.item() == 0 and norm.running_var.item() == 1 and norm.momentum == 0.1 and norm.training
+
+
+def test_a_single_value_has_no_statistics():
+    norm = torch.nn.BatchNorm2d(1)
+    with torch.no_grad():
+        norm.running_mean.fill_(7)
+    single, several = torch.ones(1, 1, 1, 1), torch.tensor([1.0, 3]).view(2, 1, 1, 1)
+    with adapted_norms(norm, lambda: norm(single)):
+        assert norm.running_mean.item() == 7
+    with adapted_norms(norm, lambda: [norm(several), norm(single)]):
+        assert norm.running_mean.item() == 2
+    assert norm.running_mean.item() == 7 and not norm._forward_pre_hooks
