@@ -50,8 +50,8 @@ def build_train_loader(cfg):
         comm.get_world_size(),
     )
     dataset = StreamDataset(shareable(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
-    workers = cfg.DATALOADER.NUM_WORKERS
-    return StreamLoader(build_loader(dataset, trivial_batch_collator, workers, batch_sampler=sampler))
+    workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
+    return StreamLoader(build_loader(dataset, trivial_batch_collator, *workers, batch_sampler=sampler))
 
 
 def build_test_loader(cfg, dataset_name):
@@ -74,6 +74,7 @@ def build_test_loader(cfg, dataset_name):
         dataset,
         trivial_batch_collator,
         cfg.DATALOADER.NUM_WORKERS,
+        cfg.DATALOADER.MAX_IMAGE_PIXELS,
         batch_size=batch_size,
         sampler=InferenceSampler(len(images)),
     )
