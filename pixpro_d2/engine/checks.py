@@ -69,6 +69,10 @@ def check_task(cfg, args):
     """Check that the task can be trained, and that a frozen backbone has weights to be frozen with."""
     if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" and not args.eval_only:
         raise UsageError("A kNN classifier is not trained: add --eval-only to the command.")
+    if cfg.TEST.PRECISE_BN.ENABLED and is_pretraining(cfg):
+        raise UsageError(
+            "TEST.PRECISE_BN.ENABLED is for downstream tasks: pre-training uses each norm for two views; set it False."
+        )
     if not cfg.MODEL.BACKBONE.FROZEN:
         return
     if is_pretraining(cfg):
