@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from ..errors import UsageError, check_choice
+from ..errors import UsageError
 from ..modeling.backbone import bottom_up
 from ..modeling.recompute import recompute_stages
 
@@ -20,7 +20,6 @@ _GIB = 2**30
 def amp_dtype(cfg):
     """Type to autocast to, or None: half precision pays on GPUs only."""
     name = cfg.SOLVER.AMP.DTYPE
-    check_choice("SOLVER.AMP.DTYPE", name, AMP_DTYPES)
     if not cfg.SOLVER.AMP.ENABLED or not cfg.MODEL.DEVICE.startswith("cuda"):
         return None
     if name == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):

@@ -42,27 +42,15 @@ def check_image_format(cfg):
 
 
 def check_batch(cfg):
-    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes, and that LR_REFERENCE_BATCH is a batch."""
+    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes and their parts."""
     batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    if batch < 1 or batch % world_size:
-        raise UsageError(
-            f"SOLVER.IMS_PER_BATCH is {batch}; it must be a positive multiple of the {world_size} processes."
-        )
-    if cfg.SOLVER.LR_REFERENCE_BATCH < 1:
-        raise UsageError(f"SOLVER.LR_REFERENCE_BATCH is {cfg.SOLVER.LR_REFERENCE_BATCH}; it must be at least 1.")
+    if batch % world_size:
+        raise UsageError(f"SOLVER.IMS_PER_BATCH is {batch}; it must be a multiple of the {world_size} processes.")
     steps = cfg.SOLVER.ACCUMULATION_STEPS
-    if steps < 1 or batch // world_size % steps:
+    if batch // world_size % steps:
         raise UsageError(
             f"SOLVER.ACCUMULATION_STEPS is {steps}; it must divide the {batch // world_size} images of each process."
         )
-
-
-def check_lengths(cfg):
-    """Check the keys that count iterations."""
-    solver = cfg.SOLVER
-    for key in ("MAX_ITER", "CHECKPOINT_PERIOD", "METRICS_PERIOD"):
-        if solver[key] < 1 and not (key == "MAX_ITER" and solver.MAX_EPOCHS > 0):
-            raise UsageError(f"SOLVER.{key} is {solver[key]}; it must be at least 1.")
 
 
 def check_task(cfg, args):

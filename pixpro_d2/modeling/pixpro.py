@@ -8,10 +8,10 @@ from detectron2.utils.events import get_event_storage
 
 from ..data.device_photometric import apply_recipes, to_format
 from ..data.video_collate import collate_videos
-from ..errors import UsageError, check_choice
+from ..errors import UsageError
 from .backbone import bottom_up, feature_channels, last_feature_channels, zero_init_residual
 from .correspondence_builder import build_correspondence
-from .dense_head import HEADS, build_dense_head
+from .dense_head import build_dense_head
 from .instance import InstanceBranch
 from .methods import METHODS
 from .monitors import feature_std, pair_counts
@@ -48,8 +48,6 @@ class PixPro(TwoBranch):
     @classmethod
     def from_config(cls, cfg):
         pixpro = cfg.MODEL.PIXPRO
-        check_choice("MODEL.PIXPRO.METHOD", pixpro.METHOD, METHODS)
-        check_choice("MODEL.PIXPRO.HEAD", pixpro.HEAD, ("none", *HEADS))
         backbone = build_backbone(cfg)
         if pixpro.ZERO_INIT_RESIDUAL:
             zero_init_residual(backbone)

@@ -12,7 +12,7 @@ import json
 import logging
 
 from ..config import is_pretraining
-from ..data.reader import UnreadableImage
+from ..data.reader import UnreadableImage, restrict_pillow
 from ..data.samples import build_view_mapper, dataset_name, load_samples
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
 from ..errors import UsageError
@@ -46,6 +46,7 @@ def main(argv=None):
 
 def _measure_config(args):
     cfg = load_config(args.config_file, args.opts)
+    restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     if not is_pretraining(cfg) or not cfg.MODEL.PIXPRO.IN_FEATURES:
         raise UsageError(
             f"{args.config_file} has no pixel-level pre-training to measure: choose from configs/pretrain."

@@ -10,7 +10,6 @@ from pixpro_d2.engine.checks import (
     check_batch,
     check_fresh_start,
     check_image_format,
-    check_lengths,
     check_output_dir,
     check_task,
 )
@@ -67,25 +66,10 @@ def test_tasks_that_cannot_be_trained(opts, message, tmp_path):
         check_task(load_config(QUICKSTART, [*opts, "OUTPUT_DIR", str(tmp_path)]), args)
 
 
-@pytest.mark.parametrize("batch", [3, 0])
-def test_batch_must_divide_among_the_processes(monkeypatch, batch):
+def test_batch_must_divide_among_the_processes(monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    with pytest.raises(UsageError, match=f"IMS_PER_BATCH is {batch}.*multiple of the 2 processes"):
-        check_batch(load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", batch]))
-
-
-@pytest.mark.parametrize("batch", [0, -8])
-def test_the_reference_of_the_learning_rate_is_a_batch(batch):
-    with pytest.raises(UsageError, match=f"SOLVER.LR_REFERENCE_BATCH is {batch}; it must be at least 1"):
-        check_batch(load_config(QUICKSTART, ["SOLVER.LR_REFERENCE_BATCH", batch]))
-
-
-@pytest.mark.parametrize("key", ["MAX_ITER", "CHECKPOINT_PERIOD", "METRICS_PERIOD"])
-def test_lengths_are_positive(key):
-    by_epochs = ["SOLVER.MAX_EPOCHS", 1]
-    check_lengths(load_config(QUICKSTART, [*by_epochs, "SOLVER.MAX_ITER", 0]))  # resolved from the epochs later
-    with pytest.raises(UsageError, match=f"SOLVER.{key} is 0; it must be at least 1"):
-        check_lengths(load_config(QUICKSTART, ["SOLVER.MAX_EPOCHS", 0, f"SOLVER.{key}", 0]))
+    with pytest.raises(UsageError, match="IMS_PER_BATCH is 3.*multiple of the 2 processes"):
+        check_batch(load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", 3]))
 
 
 def test_the_output_folder_is_made_or_refused(tmp_path):
