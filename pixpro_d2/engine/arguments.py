@@ -6,13 +6,18 @@ from ..errors import UsageError
 
 
 def argument_parser():
-    """detectron2's parser, with ``--dry-run``, and a free port where ``--dist-url`` is not given."""
+    """detectron2's parser and the options of this project, with a free port where ``--dist-url`` is not given."""
     parser = default_argument_parser()
     parser.set_defaults(dist_url="auto")
     parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print config, schedule and data set sizes, try two iterations, tell time and memory; write nothing",
+    )
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="let --resume go on with values that change what the run in OUTPUT_DIR learns",
     )
     return parser
 

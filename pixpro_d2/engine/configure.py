@@ -24,6 +24,7 @@ from ..data.samples import epoch_length
 from ..errors import UsageError
 from ..json_files import read_json, write_json
 from ..solver.schedule import scaled_lr
+from .changes import check_changes
 from .checks import (
     check_batch,
     check_fresh_start,
@@ -61,6 +62,7 @@ def setup(args):
     resolve_seed(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()
+    check_changes(cfg, load_config("", []), args)
     with _config_of_training(cfg, args):
         default_setup(cfg, args)
     if schedule:
