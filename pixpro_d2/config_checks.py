@@ -18,6 +18,12 @@ def check_values(cfg):
             raise UsageError(f"{key} is {value}; it must be {words}{' each' if numbers is value else ''}.")
     for key, choices in CHOICES.items():
         check_choice(key, value_of(cfg, key), choices)
+    sizes, sampling = list(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    if sampling == "range" and len(sizes) != 2:
+        raise UsageError(
+            f"INPUT.MIN_SIZE_TRAIN is {tuple(sizes)}; with MIN_SIZE_TRAIN_SAMPLING range it must be a smallest and a "
+            "largest size: repeat a size that is to be the only one."
+        )
     crop, resize = cfg.INPUT.CLASSIFICATION.CROP_SIZE, cfg.INPUT.CLASSIFICATION.RESIZE
     if crop > resize:
         raise UsageError(
@@ -81,6 +87,7 @@ RANGES = {
     "MODEL.CLASSIFIER.NEIGHBORS": _at_least(1),
     "MODEL.CLASSIFIER.TEMPERATURE": _above(0),
     "MODEL.PIXEL_STD": _above(0),
+    "INPUT.MIN_SIZE_TRAIN": _at_least(1),
     "INPUT.PIXPRO.CROP_SIZE": _at_least(1),
     "INPUT.PIXPRO.MIN_SCALE": _SHARE,
     "INPUT.PIXPRO.N_FRAMES": _at_least(0),
@@ -113,8 +120,6 @@ RANGES = {
     "SOLVER.CHECKPOINT_MINUTES": _at_least(0),
     "SOLVER.CHECKPOINT_KEEP_LAST": _at_least(0),
     "SOLVER.CHECKPOINT_KEEP_EVERY": _at_least(0),
-    "TEST.EVAL_PERIOD": _at_least(0),
-    "VIS_PERIOD": _at_least(0),
     # timedelta holds no more than some 10 ** 12 minutes, gloo's and NCCL's milliseconds less.
     "DISTRIBUTED.TIMEOUT_MINUTES": ("above 0, and at most a million", lambda value: 0 < value <= 1e6),
 }
@@ -126,6 +131,7 @@ CHOICES = {
     "MODEL.PIXPRO.MEAN_OVER": ("all", "matched"),
     "MODEL.PIXPRO.FLOW.CONSISTENCY": ("none", "pixel", "legacy", "legacy_coarse"),
     "MODEL.PIXPRO.INSTANCE.LOSS": ("byol", "infonce"),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
     "INPUT.AUG_DEVICE": ("cpu", "model"),
     "SOLVER.OPTIMIZER": ("SGD", "LARS", "AdamW"),
     "SOLVER.LR_SCALING": ("none", "linear", "sqrt"),

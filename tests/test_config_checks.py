@@ -71,6 +71,15 @@ def test_ranges(key):
             check_values(_with(key, value))
 
 
+def test_a_range_of_sizes_has_two_ends():
+    fcn = str(configs.CONFIGS / "voc/fcn_R_50_30k_random.yaml")
+    load_config(fcn, ["INPUT.MIN_SIZE_TRAIN", "(64, 64)"])
+    for sizes in ("(64,)", "(64, 80, 96)"):
+        with pytest.raises(UsageError, match=r"^INPUT.MIN_SIZE_TRAIN is \(64,.* a smallest and a largest size: repeat"):
+            load_config(fcn, ["INPUT.MIN_SIZE_TRAIN", sizes])
+    load_config(fcn, ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice"])
+
+
 FLOATS = [key for key in RANGES if isinstance(value_of(load_config("", []), key), float)]
 
 

@@ -7,7 +7,7 @@ from detectron2.utils import comm
 
 from ..checkpoint.resume import candidates
 from ..config import is_pretraining
-from ..errors import UsageError
+from ..errors import UsageError, check_choice
 
 
 def check_output_dir(cfg):
@@ -38,6 +38,37 @@ def check_image_format(cfg):
         raise UsageError(
             f"INPUT.FORMAT '{cfg.INPUT.FORMAT}' does not go with the {len(cfg.MODEL.PIXEL_MEAN)} values of "
             "MODEL.PIXEL_MEAN: use RGB or BGR with 3, L with 1."
+        )
+
+
+def check_resnet(cfg):
+    """Check that detectron2 can build the ResNet of MODEL.RESNETS, which it otherwise finds out by an assertion."""
+    resnets = cfg.MODEL.RESNETS
+    if "resnet" not in cfg.MODEL.BACKBONE.NAME:
+        return
+    shallow = () if "deeplab" in cfg.MODEL.BACKBONE.NAME else (18, 34)
+    check_choice("MODEL.RESNETS.DEPTH", resnets.DEPTH, (*shallow, 50, 101, 152))
+    needed = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1, "DEFORM_ON_PER_STAGE": [False] * 4}
+    wrong = [f"MODEL.RESNETS.{key} {value}" for key, value in needed.items() if resnets[key] != value]
+    if resnets.DEPTH in shallow and wrong:
+        raise UsageError(f"MODEL.RESNETS.DEPTH {resnets.DEPTH} needs {' and '.join(wrong)} beside it: set them too.")
+
+
+def check_norm_inputs(cfg, shapes):
+    """Check that no batch norm of a pre-training sees a single pixel of a single image, which has no deviation.
+
+    Args:
+        cfg (CfgNode): resolved.
+        shapes (dict[str, ShapeSpec]): features of the backbone.
+    """
+    images = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size() // cfg.SOLVER.ACCUMULATION_STEPS
+    crop = cfg.INPUT.PIXPRO.CROP_SIZE
+    norms = (cfg.MODEL.PIXPRO.NORM, cfg.MODEL.RESNETS.NORM, cfg.MODEL.REGNETS.NORM)
+    single = [name for name, shape in shapes.items() if crop <= shape.stride]
+    if images == 1 and "BN" in norms and single:
+        raise UsageError(
+            f"Batch norm needs several values, but {', '.join(single)} has one pixel of one image in each process: "
+            f"raise INPUT.PIXPRO.CROP_SIZE, which is {crop}, above {shapes[single[0]].stride}, or SOLVER.IMS_PER_BATCH."
         )
 
 

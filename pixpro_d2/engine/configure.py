@@ -30,6 +30,7 @@ from .checks import (
     check_fresh_start,
     check_image_format,
     check_output_dir,
+    check_resnet,
     check_task,
     check_wandb,
 )
@@ -50,15 +51,16 @@ def setup(args):
     cfg = load_config(args.config_file, args.opts)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     check_wandb(cfg, args)
-    check_output_dir(cfg)
-    check_fresh_start(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
     ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     check_image_format(cfg)
+    check_resnet(cfg)
     check_batch(cfg)
     check_task(cfg, args)
+    check_fresh_start(cfg, args)
+    check_output_dir(cfg)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
     resolve_seed(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()

@@ -14,7 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from ..errors import UsageError
 from ..stop_signals import REQUEUE, StopSignals, requeue_when_stopped
 from .arguments import check_arguments
-from .configure import load_config
+from .configure import load_config, resolve_device
 from .process_group import ProcessGroup, in_torchrun, leave
 from .supervisor import supervise
 
@@ -38,7 +38,9 @@ def launch(main, args):
     """
     try:
         check_arguments(args)
-        group = ProcessGroup.from_config(load_config(args.config_file, args.opts), args)
+        cfg = load_config(args.config_file, args.opts)
+        resolve_device(cfg)
+        group = ProcessGroup.from_config(cfg, args)
     except UsageError as error:
         sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)
     if in_torchrun():

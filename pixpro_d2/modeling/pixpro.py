@@ -75,10 +75,14 @@ class PixPro(TwoBranch):
     @property
     def has_unused_parameters(self):
         """Whether a part of the backbone serves only features without a loss; DistributedDataParallel must know."""
-        used = set(self.in_features)
+        return set(self.backbone.output_shape()) != set(self.used_features())
+
+    def used_features(self):
+        """The backbone's features that a loss is computed on, dict[str, ShapeSpec]."""
+        shapes, used = self.backbone.output_shape(), set(self.in_features)
         if self.instance is not None and bottom_up(self.backbone) is self.backbone:
-            used.add(list(self.backbone.output_shape())[-1])
-        return set(self.backbone.output_shape()) != used
+            used.add(list(shapes)[-1])
+        return {name: shape for name, shape in shapes.items() if name in used}
 
     def forward(self, batched_inputs):
         """

@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 
+from ..command_line import OptionsAnywhere
 from ..config import is_pretraining
 from ..data.reader import UnreadableImage, restrict_pillow
 from ..data.samples import build_view_mapper, dataset_name, load_samples
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 def main(argv=None):
     """Run the command line ``argv``, by default that of the process."""
-    parser = argparse.ArgumentParser(
+    parser = OptionsAnywhere(
         prog="python -m pixpro_d2.tools.measure",
         description="Measure how well dense features match between two views of an image.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
