@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from ..errors import UsageError
+from ..errors import UsageError, check_choice
 from ..modeling.backbone import bottom_up
 from ..modeling.recompute import recompute_stages
 
@@ -29,9 +29,15 @@ def amp_dtype(cfg):
 
 
 def set_precision(cfg):
-    """Let float32 products and convolutions use TensorFloat-32 or not, by ``SOLVER.AMP.TF32``; for the process."""
-    torch.set_float32_matmul_precision("high" if cfg.SOLVER.AMP.TF32 else "highest")
-    torch.backends.cudnn.allow_tf32 = cfg.SOLVER.AMP.TF32
+    """Let float32 products and convolutions use TensorFloat-32 or not, by ``SOLVER.AMP.TF32``; for the process.
+
+    detectron2 after v0.6 has the key FLOAT32_PRECISION (``highest``, ``high`` or ``medium``), which decides where it is
+    not empty.
+    """
+    precision = cfg.get("FLOAT32_PRECISION", "") or ("high" if cfg.SOLVER.AMP.TF32 else "highest")
+    check_choice("FLOAT32_PRECISION", precision, ("highest", "high", "medium"))
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def keep_freed_memory(device):

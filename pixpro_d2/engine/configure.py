@@ -34,6 +34,7 @@ from .checks import (
     check_task,
     check_wandb,
 )
+from .later_keys import later_keys_known
 
 SEED_FILE = "seed.json"
 
@@ -94,10 +95,11 @@ def load_config(config_file, opts):
     if len(opts) % 2:
         raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
     try:
-        if config_file:
-            cfg.merge_from_file(config_file, allow_unsafe=False)
-            _check_one_unit(cfg)
-        cfg.merge_from_list(opts)
+        with later_keys_known(cfg):
+            if config_file:
+                cfg.merge_from_file(config_file, allow_unsafe=False)
+                _check_one_unit(cfg)
+            cfg.merge_from_list(opts)
     except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
         raise UsageError(_unknown_key(cfg, error)) from error
     except ValueError as error:

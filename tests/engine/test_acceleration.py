@@ -62,6 +62,17 @@ def test_precision_of_float32(defaults, allowed, matmul):
     assert torch.get_float32_matmul_precision() == matmul and torch.backends.cudnn.allow_tf32 == allowed
 
 
+@pytest.mark.parametrize(
+    "precision, tf32, allowed", [("highest", True, False), ("high", False, True), ("", True, True)]
+)
+def test_the_key_of_detectron2_after_v06_decides(defaults, precision, tf32, allowed):
+    cfg = configs.tiny("SOLVER.AMP.TF32", tf32)
+    cfg.FLOAT32_PRECISION = precision
+    set_precision(cfg)
+    assert torch.get_float32_matmul_precision() == (precision or "high")
+    assert torch.backends.cudnn.allow_tf32 == allowed
+
+
 def test_half_precision_is_for_gpus():
     assert amp_dtype(configs.tiny()) is None
     assert amp_dtype(configs.tiny("MODEL.DEVICE", "cuda")) == torch.bfloat16
