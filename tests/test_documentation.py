@@ -15,7 +15,7 @@ from pixpro_d2.engine.configure import load_config
 
 FOLDERS = (ROOT, ROOT / "docs", ROOT / "datasets")
 PAGES = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in folder.glob("*.md"))
-PROGRAMS = {"cd", "docker", "export", "git", "pip", "source", "tensorboard"}  # of others
+PROGRAMS = {"cd", "docker", "export", "git", "mkdir", "pip", "source", "tensorboard"}  # of others
 
 
 @pytest.fixture(scope="module")
