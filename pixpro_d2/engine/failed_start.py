@@ -8,23 +8,35 @@ from detectron2.utils import comm
 from ..errors import UsageError
 from .configure import SEED_FILE, load_config
 
-WRITTEN = ("log.txt", "config.yaml", SEED_FILE, "metrics.json", "events.out.tfevents.*")  # before a run begins
+WRITTEN = ("log.txt*", "config.yaml", SEED_FILE, "metrics.json", "events.out.tfevents.*")  # before a run begins
 
 
 @contextlib.contextmanager
 def failed_start_removed(args):
     """Context of the start of a run; a UsageError in it removes the folder OUTPUT_DIR that the start has made.
 
-    A run of several processes keeps the folder, because one of them may still be about to write there.
+    Of several processes none removes it, since others may be about to write there: their launcher does.
     """
     folder = Path(load_config(args.config_file, args.opts).OUTPUT_DIR)
     is_new = comm.get_world_size() == 1 and not folder.exists()
     try:
         yield
     except UsageError:
-        files = list(folder.iterdir()) if is_new and folder.is_dir() else []
-        if files and all(any(path.match(pattern) for pattern in WRITTEN) for path in files):
-            for path in files:
-                path.unlink()
-            folder.rmdir()
+        if is_new:
+            remove_failed_start(folder)
         raise
+
+
+def remove_failed_start(folder):
+    """Remove the folder (Path) of a run if it holds nothing but what a run writes before its first iterations."""
+    files = list(folder.iterdir()) if folder.is_dir() else []
+    if all(any(path.match(pattern) for pattern in WRITTEN) for path in files) and not _has_values(folder):
+        for path in files:
+            path.unlink()
+        if folder.is_dir():
+            folder.rmdir()
+
+
+def _has_values(folder):
+    metrics = folder / "metrics.json"
+    return metrics.is_file() and metrics.stat().st_size > 0

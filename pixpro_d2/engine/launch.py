@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
@@ -15,6 +16,7 @@ from ..errors import UsageError
 from ..stop_signals import REQUEUE, StopSignals, requeue_when_stopped
 from .arguments import check_arguments
 from .configure import load_config, resolve_device
+from .failed_start import remove_failed_start
 from .process_group import ProcessGroup, in_torchrun, leave
 from .supervisor import supervise
 
@@ -52,7 +54,11 @@ def launch(main, args):
         if group.world_size == 1:
             main(args)
         else:
+            folder = Path(cfg.OUTPUT_DIR)
+            is_new = not folder.exists()
             code, message = _run_processes(main, args, group)
+            if is_new and message.startswith("error: "):  # a mistake, as against a traceback
+                remove_failed_start(folder)
             if message:
                 print(message, file=sys.stderr)
             sys.exit(code)

@@ -8,7 +8,7 @@ from data_helpers import write_images
 
 import configs
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.failed_start import failed_start_removed
+from pixpro_d2.engine.failed_start import failed_start_removed, remove_failed_start
 from pixpro_d2.errors import UsageError
 
 
@@ -56,3 +56,22 @@ def test_real_starts(tmp_path, opts, message):
     with pytest.raises(SystemExit, match=message):
         cli.run_here(*words, *configs.TINY, *opts, "OUTPUT_DIR", tmp_path / "out")
     assert not Path(tmp_path / "out").exists()
+
+
+def test_values_of_a_run_are_kept(tmp_path):
+    for folder, values in ((tmp_path / "began", '{"iteration": 19}'), (tmp_path / "new", "")):
+        folder.mkdir()
+        (folder / "log.txt.rank1").touch()
+        (folder / "metrics.json").write_text(values)
+        remove_failed_start(folder)
+        assert folder.exists() == bool(values)
+
+
+@pytest.mark.slow
+def test_of_two_processes(tmp_path):
+    """The mistake is found when all of them have begun to write."""
+    (tmp_path / "empty").mkdir()
+    words = ["--config-file", "configs/pretrain/quickstart.yaml", "DATASETS.TRAIN", f"('images:{tmp_path}/empty',)"]
+    words += [*configs.TINY, "OUTPUT_DIR", tmp_path / "out"]
+    code, output = cli.train_net("--num-gpus", 2, *words)
+    assert code == 1 and "No image file" in output and not (tmp_path / "out").exists()
