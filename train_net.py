@@ -6,13 +6,15 @@
     python train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/model_final.pth
     python train_net.py --config-file ... --dry-run
 
-The arguments are detectron2's and --dry-run; KEY VALUE pairs at the end override the config. torchrun starts it too.
+The arguments are detectron2's, --dry-run and --allow-changes; KEY VALUE pairs override the config. torchrun starts it
+too.
 """
 
 import sys
 
 from pixpro_d2.engine import Trainer, argument_parser, launch, setup
 from pixpro_d2.engine.dry_run import dry_run
+from pixpro_d2.engine.failed_start import failed_start_removed
 from pixpro_d2.errors import ONE_SENTENCE
 
 
@@ -21,11 +23,12 @@ def main(args):
     try:
         if args.dry_run:
             return dry_run(args)
-        cfg = setup(args)
-        if args.eval_only:
-            return Trainer.evaluate(cfg, resume=args.resume)
-        trainer = Trainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
+        with failed_start_removed(args):
+            cfg = setup(args)
+            if args.eval_only:
+                return Trainer.evaluate(cfg, resume=args.resume)
+            trainer = Trainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
         return trainer.train()
     except ONE_SENTENCE as error:
         sys.exit(f"error: {error}")

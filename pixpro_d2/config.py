@@ -132,6 +132,7 @@ def _add_model_config(cfg):
     # detectron2's RegNet as a config-built backbone (`build_regnet_backbone`,
     # `build_regnet_fpn_backbone`); the defaults are RegNetX-400MF. Features: stem, s1 .. s4.
     cfg.MODEL.REGNETS = CN()
+    # Features that the backbone gives, their norm, and channels of the stem.
     cfg.MODEL.REGNETS.OUT_FEATURES = ["s4"]
     cfg.MODEL.REGNETS.NORM = "SyncBN"
     cfg.MODEL.REGNETS.STEM_WIDTH = 32
@@ -155,9 +156,10 @@ def _add_downstream_config(cfg):
     cfg.MODEL.SEM_SEG_HEAD.NUM_CONVS = 2
     cfg.MODEL.SEM_SEG_HEAD.DILATION = 6
 
-    # detectron2's FCOS as the meta-architecture `FCOSDetector`: its features, convolutions in each tower of the
-    # head and their norm, and the score and overlap that detections are selected by.
+    # detectron2's FCOS as the meta-architecture `FCOSDetector`.
     cfg.MODEL.FCOS = CN()
+    # Classes, the features that are searched, convolutions in each tower of the head and their norm, and the score and
+    # overlap that detections are selected by.
     cfg.MODEL.FCOS.NUM_CLASSES = 80
     cfg.MODEL.FCOS.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
     cfg.MODEL.FCOS.NUM_CONVS = 4
@@ -167,6 +169,7 @@ def _add_downstream_config(cfg):
 
     # The meta-architectures `LinearClassifier` and `KNNClassifier` on the globally pooled last feature.
     cfg.MODEL.CLASSIFIER = CN()
+    # Classes of the data set.
     cfg.MODEL.CLASSIFIER.NUM_CLASSES = 1000
     # Numbers k of neighbours that vote, and temperature of their votes (Wu et al. 2018: 0.07).
     cfg.MODEL.CLASSIFIER.NEIGHBORS = [20, 200]
@@ -230,7 +233,8 @@ def _add_solver_config(cfg):
     cfg.SOLVER.LR_REFERENCE_BATCH = 1024
     # Precision under SOLVER.AMP.ENABLED on a GPU: `bfloat16`, or `float16` with a loss scaler.
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
-    # Whether what stays float32 on a GPU may use TensorFloat-32 (a mantissa of 10 bits; bfloat16 has 7).
+    # Whether what stays float32 on a GPU may use TensorFloat-32 (a mantissa of 10 bits; bfloat16 has 7); detectron2's
+    # FLOAT32_PRECISION decides instead where it exists and is not empty.
     cfg.SOLVER.AMP.TF32 = True
     # Equal parts that each process computes its share of a batch in, one after the other, to save memory; batch norms,
     # contrast with other images and means over `matched` images then see a part only.

@@ -1,5 +1,7 @@
 """The one exception type for mistakes that a user can mend, and the most common check that raises it."""
 
+import re
+
 
 class UsageError(ValueError):
     """A mistake in a config, a command line or a data set.
@@ -9,8 +11,9 @@ class UsageError(ValueError):
     """
 
     def __init__(self, message):
-        # A DataLoader hands a worker's exception on with the worker's traceback in front of the message.
-        super().__init__(message.rpartition("UsageError: ")[2].strip())
+        if message.startswith("Caught UsageError in"):  # a DataLoader puts the worker's traceback before the message
+            message = re.split(r"^[\w.]*UsageError: ", message, flags=re.MULTILINE)[-1]
+        super().__init__(message.strip())
 
 
 # What the launcher prints the message of, without a traceback.

@@ -1,15 +1,18 @@
 """Signals by which a scheduler asks a run to end, so that it can save before it does."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
+from multiprocessing import resource_tracker
 
 # Sent before a pre-emption or at a job's time limit; SIGUSR1 is what one can have SLURM send earlier.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # Exit code of a run that such a signal ended: all is saved, the scheduler may start the same command with --resume.
 REQUEUE = os.EX_TEMPFAIL
-_CAN_IGNORE = hasattr(signal, "sigwaitinfo")  # macOS, for which no scheduler runs, has none
+POLL_SECONDS = 1.0  # from one look to the next whether the process that a worker works for is still there
+_CAN_IGNORE = hasattr(signal, "sigtimedwait")  # macOS, for which no scheduler runs, has none
 
 
 @contextlib.contextmanager
@@ -17,12 +20,16 @@ def stop_signals_held():
     """Context in which stop signals wait; workers that are forked in it are to call :func:`ignore_stop_signals`.
 
     A signal reaches any thread of a process that does not block it, and a worker can have some before it gets to call
-    anything: Python finalizes the loaders that its parent has left behind, which begins threads.
+    anything: Python finalizes the loaders that its parent has left behind, which begins threads. Where they are not
+    forked, Python's helper processes start here too, and outlive the signals as well.
     """
     if not _CAN_IGNORE:
         yield
         return
     former = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    if multiprocessing.get_start_method() != "fork":
+        resource_tracker.ensure_running()  # lets SIGTERM pass again
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -30,19 +37,22 @@ def stop_signals_held():
 
 
 def ignore_stop_signals():
-    """Let stop signals pass, in a worker process, unless its parent sends them: so it ends its workers.
+    """Let stop signals pass, in a worker process, unless the process that started it sends them, to end its workers.
 
     A scheduler signals all processes of a job at once; the workers of a data loader must outlive the signal, because
-    the process that they work for first finishes its iteration.
+    the process that they work for first finishes its iteration. When that process is gone, they end too: a fork server,
+    their parent then, lives as long as they do.
     """
     if _CAN_IGNORE:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        threading.Thread(target=_wait_for, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 
-def _wait_for(parent):
-    while signal.sigwaitinfo(STOP_SIGNALS).si_pid != parent:
-        pass
+def _end_with(starter):
+    while starter.is_alive():
+        received = signal.sigtimedwait(STOP_SIGNALS, POLL_SECONDS)
+        if received and received.si_pid == starter.pid:
+            break
     os._exit(0)
 
 

@@ -17,6 +17,8 @@ TINY = [
     "SOLVER.WARMUP_EPOCHS", 0,
     "SOLVER.WARMUP_ITERS", 1,
     "SOLVER.MAX_ITER", 4,
+    "MODEL.PIXPRO.VARIANCE_WEIGHT", 0.0,
+    "MODEL.PIXPRO.COVARIANCE_WEIGHT", 0.0,
     "SOLVER.AMP.ENABLED", False,  # the same numbers on processors with and without bfloat16
     "SEED", 1,
 ]  # fmt: skip

@@ -254,3 +254,21 @@ def lr_slow(i, base, warmup_iters, total_iters, multiplier=100, eta=1e-6):
         return base / multiplier * ((multiplier - 1) * i / warmup_iters + 1)
     progress = (i - warmup_iters) / (total_iters - warmup_iters)
     return eta + (base - eta) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def variance_covariance_slow(projections):
+    """Variance and covariance terms (VICReg) of (N, C, H, W) float64 projections, row by row and channel by channel."""
+    n, c, h, w = projections.shape
+    rows = []
+    for image in range(n):
+        for y in range(h):
+            for x in range(w):
+                vector = projections[image, :, y, x]
+                rows.append(vector / vector.norm() * math.sqrt(c))
+    means = [sum(row[i] for row in rows) / len(rows) for i in range(c)]
+
+    def covariance(i, j):
+        return sum((row[i] - means[i]) * (row[j] - means[j]) for row in rows) / (len(rows) - 1)
+
+    variance = sum(torch.relu(1 - (covariance(i, i) + 1e-4).sqrt()) for i in range(c)) / c
+    return variance, sum(covariance(i, j) ** 2 for i in range(c) for j in range(c) if i != j) / c

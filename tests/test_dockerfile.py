@@ -1,6 +1,7 @@
 """The Dockerfile, as far as it can be tried without Docker: what it copies, installs and starts."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -47,6 +48,34 @@ def layer(tmp_path_factory):
     subprocess.run(dry, shell=True, cwd=path, check=True, timeout=60)
     subprocess.run([sys.executable, "setup.py", "-q", "egg_info"], cwd=path, check=True, timeout=60)
     return path
+
+
+def test_make_in_a_container_uses_the_environment_of_the_image():
+    [variables] = arguments("ENV", STEPS[:SETUP])
+    assert "VENV=/opt/venv" in variables.split() and "VENV=" not in STEPS[SETUP][1]
+    env = {**os.environ, "VENV": "/nowhere/venv"}
+    command = ["make", "--dry-run", "--always-make", "demo"]
+    made = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60).stdout
+    assert "/nowhere/venv/bin/python -m pixpro_d2.tools.demo" in made and "/nowhere/venv/.installed" in made
+    assert ".venv/" not in made
+    assert "touch /opt/venv/.installed" in arguments("RUN", STEPS[SETUP + 1 :])
+
+
+def test_programs_of_the_system():
+    packages, user = arguments("RUN", STEPS)[:2]
+    assert {"g++", "git", "make"} <= set(packages.split())
+    assert "--no-log-init" in user.split()
+
+
+def test_a_source_distribution_has_the_tests_with_all_they_need(tmp_path):
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", tmp_path]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    listed = set((tmp_path / "pixpro_d2.egg-info" / "SOURCES.txt").read_text().split("\n"))
+    folders = ("configs", "docs", "notebooks", "pixpro_d2", "tests", "tools")
+    files = [path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.*") if path.is_file()]
+    needed = {str(path) for path in files if "__pycache__" not in path.parts and ".ipynb_checkpoints" not in path.parts}
+    assert needed <= listed and {"train_net.py", "constraints.txt", "datasets/README.md"} <= listed
+    assert not any(name.endswith(".pyc") for name in listed)
 
 
 def test_setup_has_all_that_it_needs(layer):

@@ -15,7 +15,7 @@ from pixpro_d2.engine.configure import load_config
 
 FOLDERS = (ROOT, ROOT / "docs", ROOT / "datasets")
 PAGES = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in folder.glob("*.md"))
-PROGRAMS = {"cd", "docker", "export", "git", "pip", "source", "tensorboard"}  # of others
+PROGRAMS = {"cd", "docker", "export", "git", "mkdir", "pip", "source", "tensorboard"}  # of others
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +109,15 @@ def test_files_modules_and_keys_that_are_named_exist(page):
 
 def test_every_page_is_in_the_index():
     assert {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"} <= set(links("docs/README.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_line_of_a_sentence_looks_like_a_list(page):
+    """A line that begins with a minus is an item of a list, wherever the sentence before it breaks off."""
+    lines = re.sub(r"^```.*?^```", "", read(page), flags=re.MULTILINE | re.DOTALL).splitlines()
+    broken = [
+        (before, line)
+        for before, line in zip(lines, lines[1:])
+        if re.match(r"\s*[-+*] ", line) and before.count("(") > before.count(")")
+    ]
+    assert not broken

@@ -5,19 +5,33 @@ from torch.utils.data import DataLoader
 
 from pixpro_d2.errors import UsageError, check_choice
 
+MESSAGES = ["a.png is broken: remove it.", "a.png (UsageError: told before) is broken: remove it.", "UsageError: a: b."]
+
 
 class Broken:
+    def __init__(self, message):
+        self.message = message
+
     def __len__(self):
         return 1
 
     def __getitem__(self, index):
-        raise UsageError("a.png is broken: remove it.")
+        try:
+            raise UsageError("the reason")
+        except UsageError as error:
+            raise UsageError(self.message) from error
 
 
-def test_a_worker_s_traceback_stays_out_of_the_message():
+@pytest.mark.parametrize("message", MESSAGES[:2])
+def test_a_worker_s_traceback_stays_out_of_the_message(message):
     with pytest.raises(UsageError) as caught:
-        list(DataLoader(Broken(), num_workers=1))
-    assert str(caught.value) == "a.png is broken: remove it."
+        list(DataLoader(Broken(message), num_workers=1))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_a_message_is_kept_whole(message):
+    assert str(UsageError(message)) == message
 
 
 def test_choices_are_listed():

@@ -37,11 +37,10 @@ def test_the_model_augments_parts_of_a_batch(scenes, tmp_path):
     assert whole != pytest.approx(losses(scenes, tmp_path / "none", "INPUT.PIXPRO.AUG", "none"), abs=1e-3)
 
 
-@pytest.mark.parametrize("steps", [0, 3])
-def test_steps_that_do_not_divide_the_batch(scenes, tmp_path, steps):
+def test_steps_that_do_not_divide_the_batch(scenes, tmp_path):
     code, output = cli.train_net(
         "--config-file", "configs/pretrain/quickstart.yaml", "DATASETS.TRAIN", f"('images:{scenes}',)", *configs.TINY,
-        "SOLVER.ACCUMULATION_STEPS", steps, "OUTPUT_DIR", tmp_path,
+        "SOLVER.ACCUMULATION_STEPS", 3, "OUTPUT_DIR", tmp_path,
     )  # fmt: skip
     assert code == 1
-    assert f"SOLVER.ACCUMULATION_STEPS is {steps}; it must divide the 4 images of each process." in output
+    assert "SOLVER.ACCUMULATION_STEPS is 3; it must divide the 4 images of each process." in output

@@ -10,7 +10,7 @@ Everything happens in the installed copy: pixpro_d2 itself patches nothing at ru
 What needs the extension (deformable and rotated operators, the fast COCO evaluation) raises an
 error that says so. An official build of detectron2 is left alone.
 
-    python tools/install_detectron2.py [--constraint FILE]
+    python tools/install_detectron2.py [--constraint FILE | --find-official]
 """
 
 import argparse
@@ -122,6 +122,18 @@ def installed_version():
     return importlib.import_module("detectron2").__version__
 
 
+def find_official():
+    """Say whether detectron2 with its compiled extension is there, which only an official build has; returns it."""
+    try:
+        spec = importlib.util.find_spec("detectron2._C")
+    except ImportError:  # no detectron2
+        spec = None
+    found = spec is not None and not spec.origin.endswith(".py")
+    if found:
+        print("An official build of detectron2 is installed: it stays, with the PyTorch that it was built for.")
+    return found
+
+
 def run_pip(*arguments, failure):
     """Run this interpreter's pip; on an error print what it said and stop with ``failure``."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
@@ -167,7 +179,12 @@ def main():
     """Command line entry."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--constraint", type=Path, help="pip constraints file for detectron2's dependencies")
+    parser.add_argument(
+        "--find-official", action="store_true", help="only look: exit with 0 if an official build is there, else with 1"
+    )
     args = parser.parse_args()
+    if args.find_official:
+        sys.exit(not find_official())
     check_torch()
     version = installed_version()
     if version is not None:

@@ -5,6 +5,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 from ..config import is_pretraining
+from ..data.reader import restrict_pillow
 from ..data.samples import dataset_name
 from ..engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from ..engine.checks import check_batch, check_image_format
@@ -33,6 +34,7 @@ def measured_config(config_file, opts=(), device=None, batch=None, folder=None):
         UsageError: for a mistake in the config, or one that is not of a pre-training.
     """
     cfg = load_config(config_file, list(opts))
+    restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     if not is_pretraining(cfg):
         raise UsageError(f"{config_file} is not of a pre-training: choose from configs/pretrain.")
     cfg.MODEL.DEVICE = device or ("cuda" if torch.cuda.is_available() else "cpu")

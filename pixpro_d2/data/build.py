@@ -11,7 +11,7 @@ from detectron2.data.samplers import (
 )
 from detectron2.utils import comm
 
-from ..errors import UsageError, check_choice
+from ..errors import UsageError
 from .classification_mapper import ClassificationMapper
 from .file_list import shareable
 from .retry import patiently
@@ -50,8 +50,8 @@ def build_train_loader(cfg):
         comm.get_world_size(),
     )
     dataset = StreamDataset(shareable(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
-    workers = cfg.DATALOADER.NUM_WORKERS
-    return StreamLoader(build_loader(dataset, trivial_batch_collator, workers, batch_sampler=sampler))
+    workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
+    return StreamLoader(build_loader(dataset, trivial_batch_collator, *workers, batch_sampler=sampler))
 
 
 def build_test_loader(cfg, dataset_name):
@@ -74,6 +74,7 @@ def build_test_loader(cfg, dataset_name):
         dataset,
         trivial_batch_collator,
         cfg.DATALOADER.NUM_WORKERS,
+        cfg.DATALOADER.MAX_IMAGE_PIXELS,
         batch_size=batch_size,
         sampler=InferenceSampler(len(images)),
     )
@@ -86,22 +87,16 @@ def build_sampler(cfg, images):
         images (list[dict]): detectron2 dataset dicts.
 
     Raises:
-        UsageError: for another name, or images that it cannot sample.
+        UsageError: for images that it cannot sample.
     """
     keys = cfg.DATALOADER
-    check_choice(
-        "DATALOADER.SAMPLER_TRAIN",
-        keys.SAMPLER_TRAIN,
-        ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),
-    )
     if keys.SAMPLER_TRAIN == "TrainingSampler":
         return TrainingSampler(len(images), seed=cfg.SEED)
     if keys.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
         ratio = keys.RANDOM_SUBSET_RATIO
-        if ratio > 1 or int(len(images) * ratio) < 1:
+        if int(len(images) * ratio) < 1:
             raise UsageError(
-                f"DATALOADER.RANDOM_SUBSET_RATIO is {ratio}; it must be at most 1 and leave at least one of the "
-                f"{len(images)} images."
+                f"DATALOADER.RANDOM_SUBSET_RATIO is {ratio}; it must leave at least one of the {len(images)} images."
             )
         return RandomSubsetTrainingSampler(len(images), ratio, seed_shuffle=cfg.SEED, seed_subset=cfg.SEED)
     if not all("annotations" in image for image in images):

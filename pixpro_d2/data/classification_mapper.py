@@ -31,13 +31,6 @@ class ClassificationMapper:
     @classmethod
     def from_config(cls, cfg, is_train):
         keys = cfg.INPUT.CLASSIFICATION
-        if not 0 < keys.MIN_SCALE <= 1:
-            raise UsageError(f"INPUT.CLASSIFICATION.MIN_SCALE is {keys.MIN_SCALE}; it must be in (0, 1].")
-        if not 0 < keys.CROP_SIZE <= keys.RESIZE:
-            raise UsageError(
-                f"INPUT.CLASSIFICATION.CROP_SIZE is {keys.CROP_SIZE}; it must be positive and at most RESIZE, "
-                f"{keys.RESIZE}, out of which it is cut in testing."
-            )
         if is_train:
             crop = v2.RandomResizedCrop(keys.CROP_SIZE, scale=(keys.MIN_SCALE, 1.0))
             transform = v2.Compose([crop, v2.RandomHorizontalFlip()])

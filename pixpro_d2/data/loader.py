@@ -148,6 +148,7 @@ def build_view_loader(cfg):
     dataset = ViewDataset(
         shareable(images), build_view_mapper(cfg), seed, length, retry_seconds=cfg.DATALOADER.RETRY_SECONDS
     )
-    loader = build_loader(dataset, _collate, cfg.DATALOADER.NUM_WORKERS, batch_sampler=sampler)
+    workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
+    loader = build_loader(dataset, _collate, *workers, batch_sampler=sampler)
     what = "videos" if cfg.INPUT.PIXPRO.N_FRAMES else "images"
     return ViewLoader(loader, sampler, len(images), cfg.DATALOADER.MAX_UNREADABLE, what)

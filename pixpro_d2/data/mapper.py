@@ -3,7 +3,7 @@
 import numpy as np
 from detectron2.config import configurable
 
-from ..errors import UsageError, check_choice
+from ..errors import check_choice
 from .photometric import POLICIES, apply, to_format, to_planes
 from .reader import EncodedImage
 from .views import sample_pair
@@ -51,15 +51,6 @@ class TwoViewMapper:
         pixpro = cfg.INPUT.PIXPRO
         aug = pixpro.AUG.lower()
         check_choice("INPUT.PIXPRO.AUG", aug, POLICIES)
-        check_choice("INPUT.AUG_DEVICE", cfg.INPUT.AUG_DEVICE, ("cpu", "model"))
-        if not 0 < pixpro.MIN_SCALE <= 1:
-            raise UsageError(f"INPUT.PIXPRO.MIN_SCALE is {pixpro.MIN_SCALE}; it must be in (0, 1].")
-        if not pixpro.MIN_SCALE <= pixpro.MAX_SCALE <= 1:
-            raise UsageError(
-                f"INPUT.PIXPRO.MAX_SCALE is {pixpro.MAX_SCALE}; it must be in [MIN_SCALE, 1], from {pixpro.MIN_SCALE} on."
-            )
-        if not 0 <= pixpro.MIN_OVERLAP < 1:
-            raise UsageError(f"INPUT.PIXPRO.MIN_OVERLAP is {pixpro.MIN_OVERLAP}; it must be in [0, 1).")
         return {
             "policies": POLICIES[aug],
             "crop_size": pixpro.CROP_SIZE,

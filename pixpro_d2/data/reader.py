@@ -11,8 +11,6 @@ import numpy as np
 from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from ..errors import UsageError
-
 ZIP_SEPARATOR = ".zip@/"
 JPEG_SHRINKS = (8, 4, 2, 1)  # how many times smaller a JPEG file can be decoded
 _ORIENTATION = 0x0112  # EXIF tag
@@ -29,8 +27,6 @@ def restrict_pillow(max_pixels):
     It holds for all that opens images in this process and its workers, detectron2 included. Pillow's own limit is
     replaced. It would have Ghostscript run what an EPS file says, whatever the name of the file.
     """
-    if max_pixels < 1:
-        raise UsageError(f"DATALOADER.MAX_IMAGE_PIXELS is {max_pixels}; it must be a positive number of pixels.")
     Image.MAX_IMAGE_PIXELS = max_pixels / 2  # it warns above this number, and refuses above twice the number
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     EpsImagePlugin.gs_binary = False  # as if there were none

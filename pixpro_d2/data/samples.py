@@ -51,8 +51,6 @@ def load_samples(cfg, split="TRAIN"):
         UsageError: for no data set, one without images, or videos where images are wanted or the other way round.
     """
     key, names, n_frames = f"DATASETS.{split}", tuple(cfg.DATASETS[split]), cfg.INPUT.PIXPRO.N_FRAMES
-    if n_frames < 0:
-        raise UsageError(f"INPUT.PIXPRO.N_FRAMES is {n_frames}; it must be 0 for images, or a number of frames.")
     if n_frames:
         return _long_videos(key, names, n_frames, cfg.MODEL.PIXPRO.FLOW.FILES if n_frames > 1 else "")
     images = load_images(names)
@@ -76,8 +74,6 @@ def _long_videos(key, names, n_frames, flow_files):
 def epoch_length(cfg):
     """Samples of an epoch: each image once, each video ``INPUT.PIXPRO.STARTS_PER_VIDEO`` times."""
     starts = cfg.INPUT.PIXPRO.STARTS_PER_VIDEO
-    if starts < 1:
-        raise UsageError(f"INPUT.PIXPRO.STARTS_PER_VIDEO is {starts}; it must be at least 1.")
     return len(load_samples(cfg)) * (starts if cfg.INPUT.PIXPRO.N_FRAMES else 1)
 
 
@@ -93,8 +89,6 @@ def dataset_name(cfg, place):
 def build_view_mapper(cfg):
     """Mapper of images, or with ``INPUT.PIXPRO.N_FRAMES`` of videos, to samples of two views."""
     pixpro, files = cfg.INPUT.PIXPRO, cfg.MODEL.PIXPRO.FLOW.FILES
-    if not 0 <= pixpro.SWAP_P <= 1:
-        raise UsageError(f"INPUT.PIXPRO.SWAP_P is {pixpro.SWAP_P}; it is a probability, from 0 to 1.")
     if not pixpro.N_FRAMES:
         return TwoViewMapper(cfg)
     return VideoMapper(

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from ..errors import UsageError
 from ..stop_signals import ignore_stop_signals, stop_signals_held
+from .reader import restrict_pillow
 
 SIGNAL_SECONDS = 5.0  # from when a worker's connections close to when PyTorch hears why, on a busy system
 # What PyTorch or the system says -> what it means and what to do about it; the first that is found counts.
@@ -33,13 +34,14 @@ _REMEDIES = {
 }
 
 
-def build_loader(dataset, collate, num_workers, **batches):
+def build_loader(dataset, collate, num_workers, max_pixels, **batches):
     """The DataLoader of every data set, whose workers do not touch the random numbers that a model draws.
 
     Args:
         dataset (torch.utils.data.Dataset): with a length.
         collate (Callable[[list], object]): makes a batch of samples.
         num_workers (int): DATALOADER.NUM_WORKERS.
+        max_pixels (int): DATALOADER.MAX_IMAGE_PIXELS; a worker that is not forked knows nothing of its parent's limit.
         **batches: what a DataLoader draws batches by: ``batch_sampler``, or ``batch_size`` and ``sampler``.
     """
     return _Loader(
@@ -47,7 +49,7 @@ def build_loader(dataset, collate, num_workers, **batches):
         num_workers=num_workers,
         collate_fn=functools.partial(collate_shared, collate),
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=init_worker,
+        worker_init_fn=functools.partial(init_worker, max_pixels),
         generator=torch.Generator(),  # else the start of the workers moves the global one, which a model draws from
         **batches,
     )
@@ -61,8 +63,9 @@ class _Loader(DataLoader):
             return super().__iter__()
 
 
-def init_worker(worker_id):
-    """The ``worker_init_fn`` of every DataLoader."""
+def init_worker(max_pixels, worker_id):
+    """The ``worker_init_fn`` of every DataLoader, once ``max_pixels`` is bound."""
+    restrict_pillow(max_pixels)
     cv2.setNumThreads(0)  # the workers share the cores already; OpenCV's threads would not survive a fork either
     worker_init_reset_seed(worker_id)
     ignore_stop_signals()

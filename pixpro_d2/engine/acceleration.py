@@ -24,7 +24,6 @@ def amp_dtype(cfg: CfgNode) -> torch.dtype | None:
     A GPU takes ``DTYPE``, or float16 if it has no bfloat16. A processor takes bfloat16 if it has instructions for it.
     """
     name, device = cfg.SOLVER.AMP.DTYPE, torch.device(cfg.MODEL.DEVICE).type
-    check_choice("SOLVER.AMP.DTYPE", name, AMP_DTYPES)
     if not cfg.SOLVER.AMP.ENABLED:
         return None
     if device == "cuda":
@@ -47,9 +46,15 @@ def cpu_has_bfloat16() -> bool:
 
 
 def set_precision(cfg):
-    """Let float32 products and convolutions use TensorFloat-32 or not, by ``SOLVER.AMP.TF32``; for the process."""
-    torch.set_float32_matmul_precision("high" if cfg.SOLVER.AMP.TF32 else "highest")
-    torch.backends.cudnn.allow_tf32 = cfg.SOLVER.AMP.TF32
+    """Let float32 products and convolutions use TensorFloat-32 or not, by ``SOLVER.AMP.TF32``; for the process.
+
+    detectron2 after v0.6 has the key FLOAT32_PRECISION (``highest``, ``high`` or ``medium``), which decides where it is
+    not empty.
+    """
+    precision = cfg.get("FLOAT32_PRECISION", "") or ("high" if cfg.SOLVER.AMP.TF32 else "highest")
+    check_choice("FLOAT32_PRECISION", precision, ("highest", "high", "medium"))
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
 def keep_freed_memory(device):

@@ -2,23 +2,32 @@
 
 from detectron2.engine import default_argument_parser
 
+from ..command_line import OptionsAnywhere
 from ..errors import UsageError
 
 
 def argument_parser():
-    """detectron2's parser, with ``--dry-run``, and a free port where ``--dist-url`` is not given."""
-    parser = default_argument_parser()
+    """detectron2's parser and the options of this project, with a free port where ``--dist-url`` is not given."""
+    theirs = default_argument_parser()
+    parser = OptionsAnywhere(
+        parents=[theirs], add_help=False, epilog=theirs.epilog, formatter_class=theirs.formatter_class
+    )
     parser.set_defaults(dist_url="auto")
     parser.add_argument(
         "--dry-run",
         action="store_true",
         help="print config, schedule and data set sizes, try two iterations, tell time and memory; write nothing",
     )
+    parser.add_argument(
+        "--allow-changes",
+        action="store_true",
+        help="let --resume go on with values that change what the run in OUTPUT_DIR learns",
+    )
     return parser
 
 
 def check_arguments(args):
-    """Check what the parser cannot: the number of processes, and options that it took for a KEY or VALUE.
+    """Check what the parser cannot: the config, the number of processes, and options that it took for a KEY or VALUE.
 
     Raises:
         UsageError:
@@ -35,4 +44,6 @@ def check_arguments(args):
         raise UsageError("Several machines need the address of machine 0: add --dist-url tcp://HOST:PORT on all.")
     for word in args.opts:
         if word.startswith("--"):
-            raise UsageError(f"'{word}' stands among the KEY VALUE pairs: put it before them.")
+            raise UsageError(f"There is no option '{word}': the options are listed by --help.")
+    if not args.config_file:
+        raise UsageError("The command names no config: add --config-file configs/TASK/NAME.yaml.")

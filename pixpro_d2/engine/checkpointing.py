@@ -16,6 +16,7 @@ class CheckpointHook(HookBase):
     """Saves ``model_XXXXXXX`` (the number of the iteration, from 0) every so often, and ``model_final`` at the end.
 
     A run that is asked to stop saves too, and exits with the code REQUEUE, upon which a scheduler may start it again.
+    So does one that another hook ends after an iteration whose losses were read, as after the last.
     Belongs into all processes; the checkpointer writes in the main process alone.
     """
 
@@ -34,6 +35,7 @@ class CheckpointHook(HookBase):
         self.minutes = minutes
         self.keep = keep_last, keep_every
         self._saved_at = time.monotonic()
+        self._saved_after = None  # iteration of the last checkpoint that was begun
 
     def before_train(self):
         self._saved_at = time.monotonic()
@@ -51,7 +53,14 @@ class CheckpointHook(HookBase):
             logger.info(f"Asked to stop: the run ends after iteration {self.trainer.iter}; go on with --resume.")
             raise SystemExit(REQUEUE)
 
+    def after_train(self):
+        unsaved = self._saved_after != self.trainer.iter == self.loop.iter < self.trainer.max_iter
+        if unsaved and self.loop.has_read:
+            logger.info("The run ends early, after a complete iteration.")
+            self._save(f"model_{self.trainer.iter:07d}")
+
     def _save(self, name):
+        self._saved_after = self.trainer.iter
         self.checkpointer.save(name, iteration=self.trainer.iter)
         self._saved_at = time.monotonic()
         if comm.is_main_process():

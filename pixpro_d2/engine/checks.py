@@ -7,7 +7,7 @@ from detectron2.utils import comm
 
 from ..checkpoint.resume import candidates
 from ..config import is_pretraining
-from ..errors import UsageError
+from ..errors import UsageError, check_choice
 
 
 def check_output_dir(cfg):
@@ -41,34 +41,57 @@ def check_image_format(cfg):
         )
 
 
-def check_batch(cfg):
-    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes, and that LR_REFERENCE_BATCH is a batch."""
-    batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    if batch < 1 or batch % world_size:
+def check_resnet(cfg):
+    """Check that detectron2 can build the ResNet of MODEL.RESNETS, which it otherwise finds out by an assertion."""
+    resnets = cfg.MODEL.RESNETS
+    if "resnet" not in cfg.MODEL.BACKBONE.NAME:
+        return
+    shallow = () if "deeplab" in cfg.MODEL.BACKBONE.NAME else (18, 34)
+    check_choice("MODEL.RESNETS.DEPTH", resnets.DEPTH, (*shallow, 50, 101, 152))
+    needed = {"RES2_OUT_CHANNELS": 64, "RES5_DILATION": 1, "NUM_GROUPS": 1, "DEFORM_ON_PER_STAGE": [False] * 4}
+    wrong = [f"MODEL.RESNETS.{key} {value}" for key, value in needed.items() if resnets[key] != value]
+    if resnets.DEPTH in shallow and wrong:
+        raise UsageError(f"MODEL.RESNETS.DEPTH {resnets.DEPTH} needs {' and '.join(wrong)} beside it: set them too.")
+
+
+def check_norm_inputs(cfg, shapes):
+    """Check that no batch norm of a pre-training sees a single pixel of a single image, which has no deviation.
+
+    Args:
+        cfg (CfgNode): resolved.
+        shapes (dict[str, ShapeSpec]): features of the backbone.
+    """
+    images = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size() // cfg.SOLVER.ACCUMULATION_STEPS
+    crop = cfg.INPUT.PIXPRO.CROP_SIZE
+    norms = (cfg.MODEL.PIXPRO.NORM, cfg.MODEL.RESNETS.NORM, cfg.MODEL.REGNETS.NORM)
+    single = [name for name, shape in shapes.items() if crop <= shape.stride]
+    if images == 1 and "BN" in norms and single:
         raise UsageError(
-            f"SOLVER.IMS_PER_BATCH is {batch}; it must be a positive multiple of the {world_size} processes."
+            f"Batch norm needs several values, but {', '.join(single)} has one pixel of one image in each process: "
+            f"raise INPUT.PIXPRO.CROP_SIZE, which is {crop}, above {shapes[single[0]].stride}, or SOLVER.IMS_PER_BATCH."
         )
-    if cfg.SOLVER.LR_REFERENCE_BATCH < 1:
-        raise UsageError(f"SOLVER.LR_REFERENCE_BATCH is {cfg.SOLVER.LR_REFERENCE_BATCH}; it must be at least 1.")
+
+
+def check_batch(cfg):
+    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes and their parts."""
+    batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
+    if batch % world_size:
+        raise UsageError(f"SOLVER.IMS_PER_BATCH is {batch}; it must be a multiple of the {world_size} processes.")
     steps = cfg.SOLVER.ACCUMULATION_STEPS
-    if steps < 1 or batch // world_size % steps:
+    if batch // world_size % steps:
         raise UsageError(
             f"SOLVER.ACCUMULATION_STEPS is {steps}; it must divide the {batch // world_size} images of each process."
         )
-
-
-def check_lengths(cfg):
-    """Check the keys that count iterations."""
-    solver = cfg.SOLVER
-    for key in ("MAX_ITER", "CHECKPOINT_PERIOD", "METRICS_PERIOD"):
-        if solver[key] < 1 and not (key == "MAX_ITER" and solver.MAX_EPOCHS > 0):
-            raise UsageError(f"SOLVER.{key} is {solver[key]}; it must be at least 1.")
 
 
 def check_task(cfg, args):
     """Check that the task can be trained, and that a frozen backbone has weights to be frozen with."""
     if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" and not args.eval_only:
         raise UsageError("A kNN classifier is not trained: add --eval-only to the command.")
+    if cfg.TEST.PRECISE_BN.ENABLED and is_pretraining(cfg):
+        raise UsageError(
+            "TEST.PRECISE_BN.ENABLED is for downstream tasks: pre-training uses each norm for two views; set it False."
+        )
     if not cfg.MODEL.BACKBONE.FROZEN:
         return
     if is_pretraining(cfg):

@@ -16,6 +16,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint.writing import write_file
 from ..config import add_pixpro_config, is_pretraining
+from ..config_checks import check_values, value_of
 from ..data.catalog import ensure_registered
 from ..data.reader import restrict_pillow
 from ..data.sampler import batches_per_epoch
@@ -23,15 +24,17 @@ from ..data.samples import epoch_length
 from ..errors import UsageError
 from ..json_files import read_json, write_json
 from ..solver.schedule import scaled_lr
+from .changes import check_changes
 from .checks import (
     check_batch,
     check_fresh_start,
     check_image_format,
-    check_lengths,
     check_output_dir,
+    check_resnet,
     check_task,
     check_wandb,
 )
+from .later_keys import later_keys_known
 
 SEED_FILE = "seed.json"
 
@@ -47,20 +50,22 @@ def setup(args):
         UsageError: for a mistake in the config.
     """
     cfg = load_config(args.config_file, args.opts)
+    restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     check_wandb(cfg, args)
-    check_output_dir(cfg)
-    check_fresh_start(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
     ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     check_image_format(cfg)
+    check_resnet(cfg)
     check_batch(cfg)
-    check_lengths(cfg)
+    check_output_dir(cfg)
     check_task(cfg, args)
+    check_fresh_start(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
     resolve_seed(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()
+    check_changes(cfg, load_config("", []), args)
     with _config_of_training(cfg, args):
         default_setup(cfg, args)
     if schedule:
@@ -90,9 +95,11 @@ def load_config(config_file, opts):
     if len(opts) % 2:
         raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
     try:
-        if config_file:
-            cfg.merge_from_file(config_file, allow_unsafe=False)
-        cfg.merge_from_list(opts)
+        with later_keys_known(cfg):
+            if config_file:
+                cfg.merge_from_file(config_file, allow_unsafe=False)
+                _check_one_unit(cfg)
+            cfg.merge_from_list(opts)
     except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
         raise UsageError(_unknown_key(cfg, error)) from error
     except ValueError as error:
@@ -101,8 +108,33 @@ def load_config(config_file, opts):
         raise UsageError(f"Config {config_file}: {' '.join(str(error).split())}.") from error
     if cfg.MODEL.LOAD_PROPOSALS:
         raise UsageError("MODEL.LOAD_PROPOSALS is not supported: such files are pickles, which can run code.")
-    restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
+    _count_in_iterations(cfg, opts[::2])
+    check_values(cfg)
     return cfg
+
+
+_UNITS = (("SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"), ("SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"))
+
+
+def _check_one_unit(cfg):
+    """Check that a file does not tell a length in iterations that its epochs would override."""
+    for iterations, epochs in _UNITS:
+        count = value_of(cfg, iterations)
+        if value_of(cfg, epochs) > 0 and count != value_of(get_cfg(), iterations):
+            raise UsageError(
+                f"{iterations} {count} and {epochs} {value_of(cfg, epochs)} are both set: leave out one of them, or "
+                f"set {epochs} 0 for iterations to count."
+            )
+
+
+def _count_in_iterations(cfg, keys):
+    """Let a length in iterations among the command line's ``keys`` override epochs of the config file, in place."""
+    for iterations, epochs in _UNITS:
+        if iterations not in keys or value_of(cfg, epochs) <= 0:
+            continue
+        if epochs in keys:
+            raise UsageError(f"The options have both {iterations} and {epochs}: leave out one of them.")
+        cfg.merge_from_list([epochs, 0])
 
 
 def _unknown_key(cfg, error):

@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
@@ -14,7 +15,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from ..errors import UsageError
 from ..stop_signals import REQUEUE, StopSignals, requeue_when_stopped
 from .arguments import check_arguments
-from .configure import load_config
+from .configure import load_config, resolve_device
+from .failed_start import remove_failed_start
 from .process_group import ProcessGroup, in_torchrun, leave
 from .supervisor import supervise
 
@@ -38,7 +40,9 @@ def launch(main, args):
     """
     try:
         check_arguments(args)
-        group = ProcessGroup.from_config(load_config(args.config_file, args.opts), args)
+        cfg = load_config(args.config_file, args.opts)
+        resolve_device(cfg)
+        group = ProcessGroup.from_config(cfg, args)
     except UsageError as error:
         sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)
     if in_torchrun():
@@ -50,7 +54,11 @@ def launch(main, args):
         if group.world_size == 1:
             main(args)
         else:
+            folder = Path(cfg.OUTPUT_DIR)
+            is_new = not folder.exists()
             code, message = _run_processes(main, args, group)
+            if is_new and message.startswith("error: "):  # a mistake, as against a traceback
+                remove_failed_start(folder)
             if message:
                 print(message, file=sys.stderr)
             sys.exit(code)

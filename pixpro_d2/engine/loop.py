@@ -80,6 +80,7 @@ class TrainLoop(TrainerBase):
             FloatingPointError: for ``max_skipped`` steps in a row that were left out.
         """
         assert self.model.training, "the model was left in eval mode"
+        self.has_read = False
         start = time.perf_counter()
         if self._batches is None:  # only now, since a resumed run first sets where its data begin
             self._batches = iter(self.data_loader)
@@ -95,9 +96,9 @@ class TrainLoop(TrainerBase):
         self.guard.step(torch.stack(finite).all())
 
         self._window.length += 1
-        self.has_read = self.read_at(self.iter)
-        if self.has_read:
+        if self.read_at(self.iter):
             self._read(batch)
+            self.has_read = True
 
     def _accumulate(self, batch):
         """Forward and backward of a part of the batch; returns whether its losses are finite."""

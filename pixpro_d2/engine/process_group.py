@@ -51,11 +51,9 @@ class ProcessGroup:
             args (Namespace): of :func:`.arguments.argument_parser`; inside torchrun its environment counts instead.
 
         Raises:
-            UsageError: for fewer GPUs than processes, or a timeout that is none.
+            UsageError: for fewer GPUs than processes.
         """
         minutes = cfg.DISTRIBUTED.TIMEOUT_MINUTES
-        if minutes <= 0:
-            raise UsageError(f"DISTRIBUTED.TIMEOUT_MINUTES is {minutes:g}; it must be above 0.")
         place = _place_in_torchrun() if in_torchrun() else _place_by_arguments(args)
         on_gpus = cfg.MODEL.DEVICE.startswith("cuda") and torch.cuda.is_available()
         if on_gpus and place["local_size"] > torch.cuda.device_count():

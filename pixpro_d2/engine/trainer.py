@@ -21,11 +21,13 @@ from ..data.workers import explaining_workers
 from ..errors import ONE_SENTENCE, UsageError
 from ..evaluation.build import build_evaluator, check_test_sets
 from ..evaluation.pretext import evaluate_pretext, held_out_images
+from ..modeling.backbone import bottom_up
 from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
 from ..stop_signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from .checkpointing import CheckpointHook
+from .checks import check_norm_inputs
 from .hooks import CollapseHook, EMAHook, LRScheduler, PreciseBN, SeedHook, UnreadableHook
 from .loop import TrainLoop
 from .monitoring import HealthHook
@@ -50,6 +52,8 @@ class Trainer(DefaultTrainer):
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
         model = self.build_model(cfg)
+        if is_pretraining(cfg):
+            check_norm_inputs(cfg, {**bottom_up(model.backbone).output_shape(), **model.used_features()})
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         self._trainer = TrainLoop(

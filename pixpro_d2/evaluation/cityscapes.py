@@ -6,6 +6,12 @@ import numpy as np
 from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as instance_evaluation
 from detectron2 import evaluation
 
+from ..cityscapes_alias import alias_cityscapesscripts
+
+alias_cityscapesscripts(
+    "helpers.labels", "evaluation.evalInstanceLevelSemanticLabeling", "evaluation.evalPixelLevelSemanticLabeling"
+)
+
 
 @contextlib.contextmanager
 def _attribute(owner, name, value):

@@ -3,7 +3,6 @@
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import check_choice
 from .distributed import gather_keys
 from .losses import byol_loss, infonce_loss
 from .projector import Projector
@@ -25,7 +24,6 @@ class InstanceBranch(nn.Module):
             norm (str): detectron2 norm name.
         """
         super().__init__()
-        check_choice("MODEL.PIXPRO.INSTANCE.LOSS", loss, ("byol", "infonce"))
         self.loss = loss
         self.temperature = temperature
         self.projector = Projector(in_channels, hidden_channels, out_channels, norm)

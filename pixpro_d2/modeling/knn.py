@@ -76,10 +76,6 @@ class KNNClassifier(PooledBackbone):
     @classmethod
     def from_config(cls, cfg):
         neighbors, temperature = list(cfg.MODEL.CLASSIFIER.NEIGHBORS), cfg.MODEL.CLASSIFIER.TEMPERATURE
-        if not neighbors or min(neighbors) < 1:
-            raise UsageError(f"MODEL.CLASSIFIER.NEIGHBORS is {neighbors}; it must list whole numbers from 1 up.")
-        if temperature <= 0:
-            raise UsageError(f"MODEL.CLASSIFIER.TEMPERATURE is {temperature}; it must be above 0.")
         return {**super().from_config(cfg), "neighbors": neighbors, "temperature": temperature}
 
     @property

@@ -1,7 +1,5 @@
 """The pre-training meta-architecture: what a config and detectron2's loop need around the two branches."""
 
-import math
-
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
@@ -10,10 +8,10 @@ from detectron2.utils.events import get_event_storage
 
 from ..data.device_photometric import apply_recipes, to_format
 from ..data.video_collate import collate_videos
-from ..errors import UsageError, check_choice
+from ..errors import UsageError
 from .backbone import bottom_up, feature_channels, last_feature_channels, zero_init_residual
 from .correspondence_builder import build_correspondence
-from .dense_head import HEADS, build_dense_head
+from .dense_head import build_dense_head
 from .instance import InstanceBranch
 from .methods import METHODS
 from .monitors import feature_std, pair_counts
@@ -50,11 +48,6 @@ class PixPro(TwoBranch):
     @classmethod
     def from_config(cls, cfg):
         pixpro = cfg.MODEL.PIXPRO
-        for key in ("PIXEL_WEIGHT", "VARIANCE_WEIGHT", "COVARIANCE_WEIGHT"):
-            if not 0 <= pixpro[key] < math.inf:
-                raise UsageError(f"MODEL.PIXPRO.{key} is {pixpro[key]}; it must be 0 or more.")
-        check_choice("MODEL.PIXPRO.METHOD", pixpro.METHOD, METHODS)
-        check_choice("MODEL.PIXPRO.HEAD", pixpro.HEAD, ("none", *HEADS))
         backbone = build_backbone(cfg)
         if pixpro.ZERO_INIT_RESIDUAL:
             zero_init_residual(backbone)
@@ -85,10 +78,14 @@ class PixPro(TwoBranch):
     @property
     def has_unused_parameters(self):
         """Whether a part of the backbone serves only features without a loss; DistributedDataParallel must know."""
-        used = set(self.in_features)
+        return set(self.backbone.output_shape()) != set(self.used_features())
+
+    def used_features(self):
+        """The backbone's features that a loss is computed on, dict[str, ShapeSpec]."""
+        shapes, used = self.backbone.output_shape(), set(self.in_features)
         if self.instance is not None and bottom_up(self.backbone) is self.backbone:
-            used.add(list(self.backbone.output_shape())[-1])
-        return set(self.backbone.output_shape()) != used
+            used.add(list(shapes)[-1])
+        return {name: shape for name, shape in shapes.items() if name in used}
 
     def forward(self, batched_inputs):
         """

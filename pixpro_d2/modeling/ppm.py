@@ -105,8 +105,6 @@ class PixelPropagation(nn.Module):
             normalize_values (bool): as in :func:`propagate`.
         """
         super().__init__()
-        if gamma <= 0:
-            raise UsageError(f"MODEL.PIXPRO.PPM.GAMMA is {gamma}; it must be positive.")
         self.gamma = gamma
         self.normalize_values = normalize_values
         if num_layers == 0:
@@ -121,7 +119,7 @@ class PixelPropagation(nn.Module):
                 nn.Conv2d(channels, channels, 1),
             ]
         else:
-            raise UsageError(f"MODEL.PIXPRO.PPM.NUM_LAYERS is {num_layers}; it must be 0, 1 or 2.")
+            raise UsageError(f"The number of layers of PPM is {num_layers}; it must be 0, 1 or 2.")
         self.value_transform = nn.Sequential(*layers)
 
     def forward(self, x):

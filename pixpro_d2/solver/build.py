@@ -5,7 +5,6 @@ from detectron2.projects.deeplab import build_lr_scheduler as build_d2_lr_schedu
 from detectron2.solver import LRMultiplier, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 
-from ..errors import check_choice
 from .lars import LARS
 from .schedule import warmup_cosine
 
@@ -29,7 +28,6 @@ def build_optimizer(cfg, model):
     PyTorch's own are the fused ones on GPUs: in a step of others, the host would wait for whether a gradient is NaN.
     """
     solver = cfg.SOLVER
-    check_choice("SOLVER.OPTIMIZER", solver.OPTIMIZER, ("SGD", "LARS", "AdamW"))
     options = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
     if solver.OPTIMIZER == "LARS":
         groups = lars_groups(model, solver.BASE_LR, solver.BIAS_LR_FACTOR)

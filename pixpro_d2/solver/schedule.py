@@ -8,8 +8,6 @@ from fvcore.common.param_scheduler import (
     LinearParamScheduler,
 )
 
-from ..errors import check_choice
-
 
 def warmup_cosine(warmup_iters, max_iter, warmup_factor=0.01, end_factor=0.0):
     """Linear warm-up, then a half cosine over the rest of the run, as multiples of the base rate.
@@ -39,5 +37,4 @@ def scaled_lr(base_lr, batch, reference_batch, scaling):
     """
     ratio = batch / reference_batch
     factors = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
-    check_choice("SOLVER.LR_SCALING", scaling, factors)
     return base_lr * factors[scaling]

@@ -20,6 +20,7 @@ from ..benchmark.timing import spread, time_parts, time_steps
 from ..benchmark.training import measure_training
 from ..benchmark.turns import compare
 from ..benchmark.updates import UpdateStep
+from ..command_line import OptionsAnywhere
 from ..data.samples import load_images
 from ..errors import UsageError
 from ..json_files import write_json
@@ -135,7 +136,7 @@ COMMANDS = {
 
 def build_parser():
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = OptionsAnywhere(
         prog="python -m pixpro_d2.tools.benchmark",
         description="Measure pre-training on this machine.",
     )

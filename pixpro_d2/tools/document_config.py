@@ -3,7 +3,8 @@
     python -m pixpro_d2.tools.document_config            # write the page
     python -m pixpro_d2.tools.document_config --check    # exit with 1 if it is not what would be written
 
-A comment stands in the lines above a key; keys without one, in the lines right below, share it.
+A comment stands in the lines above a key; keys without one, in the lines right below, share it. A comment above a node
+is about the node alone.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def read_groups(source):
         UsageError: for a key without a comment.
     """
     comments = _comments(source)
-    groups, previous = [], None
+    groups, previous = [], None  # the latter: last line of a key that may share its comment with the next
     for first, last, assignment in _assignments(ast.parse(source).body):
         is_node = isinstance(assignment.value, ast.Call)
         path = ast.unparse(assignment.targets[0]).removeprefix("cfg.")
@@ -72,7 +73,7 @@ def read_groups(source):
             raise UsageError(f"{path} in line {first} has no comment above it: say what it means.")
         if not is_node:
             groups[-1].defaults[key] = ast.literal_eval(assignment.value)
-        previous = last
+        previous = None if is_node else last
     return groups
 
 

@@ -12,8 +12,9 @@ import argparse
 import json
 import logging
 
+from ..command_line import OptionsAnywhere
 from ..config import is_pretraining
-from ..data.reader import UnreadableImage
+from ..data.reader import UnreadableImage, restrict_pillow
 from ..data.samples import dataset_name, load_samples
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
 from ..errors import UsageError
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 def main(argv=None):
     """Run the command line ``argv``, by default that of the process."""
-    parser = argparse.ArgumentParser(
+    parser = OptionsAnywhere(
         prog="python -m pixpro_d2.tools.measure",
         description="Measure how well dense features match between two views of an image.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -56,6 +57,7 @@ def main(argv=None):
 
 def _measure_config(args):
     cfg = load_config(args.config_file, args.opts)
+    restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     if not is_pretraining(cfg) or not cfg.MODEL.PIXPRO.IN_FEATURES:
         raise UsageError(
             f"{args.config_file} has no pixel-level pre-training to measure: choose from configs/pretrain."

@@ -48,8 +48,6 @@ def test_samplers_follow_from_the_seed_alone(name):
 @pytest.mark.parametrize(
     "name, keys, message",
     [
-        ("GroupedSampler", {}, "SAMPLER_TRAIN is 'GroupedSampler'; it must be TrainingSampler, Rep.* or RandomSub"),
-        ("RandomSubsetTrainingSampler", {"RANDOM_SUBSET_RATIO": 1.1}, "RANDOM_SUBSET_RATIO is 1.1; .* of the 2 images"),
         ("RandomSubsetTrainingSampler", {"RANDOM_SUBSET_RATIO": 0.4}, "RANDOM_SUBSET_RATIO is 0.4; .* of the 2 images"),
         ("RepeatFactorTrainingSampler", {}, "RepeatFactorTrainingSampler goes by .* use TrainingSampler"),
     ],

@@ -137,16 +137,3 @@ def test_categories_are_checked(tmp_path):
     del item["category_id"]
     with pytest.raises(UsageError, match="image.png has no category_id"):
         mapper(True)(item)
-
-
-@pytest.mark.parametrize(
-    "keys, message",
-    [
-        ({"MIN_SCALE": 0.0}, "MIN_SCALE is 0.0.*in .0, 1."),
-        ({"CROP_SIZE": 41}, "CROP_SIZE is 41.*at most RESIZE, 40"),
-        ({"CROP_SIZE": 0}, "CROP_SIZE is 0.*positive"),
-    ],
-)
-def test_config_mistakes(keys, message):
-    with pytest.raises(UsageError, match=message):
-        mapper(True, **{f"INPUT__CLASSIFICATION__{key}": value for key, value in keys.items()})

@@ -17,7 +17,6 @@ from PIL import EpsImagePlugin, Image
 from pixpro_d2.data import reader
 from pixpro_d2.data.reader import UnreadableImage, read_bytes, read_image, restrict_pillow, zip_member
 from pixpro_d2.data.retry import may_pass
-from pixpro_d2.errors import UsageError
 
 GREY = noise(0, 6, 5, 0)
 RGB = noise(1, 6, 5)
@@ -292,12 +291,6 @@ def test_a_bomb_is_refused_before_memory_is_taken(tmp_path, pillow):
     with pytest.raises(UnreadableImage, match=r"bomb\.png: more pixels .*2500000000 pixels"):
         read_image(str(tmp_path / "bomb.png"))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # of 7 GB
-
-
-@pytest.mark.parametrize("limit", [0, -1])
-def test_a_limit_without_pixels(limit):
-    with pytest.raises(UsageError, match=rf"DATALOADER\.MAX_IMAGE_PIXELS is {limit}; it must be"):
-        restrict_pillow(limit)
 
 
 def test_no_program_is_started_for_an_image(tmp_path, pillow, monkeypatch):

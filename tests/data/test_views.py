@@ -8,8 +8,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
-from pixpro_d2.data.views import ATTEMPTS, RATIO, View, sample_view
-from pixpro_d2.modeling.correspondence import normalize_boxes
+from pixpro_d2.data.views import ATTEMPTS, RATIO, View, overlap, sample_pair, sample_view
+from pixpro_d2.modeling.correspondence import BoxCorrespondence, box_overlap, normalize_boxes
 
 DRAWS = 5000
 
@@ -170,3 +170,48 @@ def test_ratio_is_of_width_to_height():
     assert max(ratios) == pytest.approx(4 / 3, abs=0.02)
     for view in views:
         assert view.width * view.height == pytest.approx(0.3e6, rel=0.005)
+
+
+# first (left, top, width, height), second, area in common over the smaller area
+OVERLAPS = [
+    ((0, 0, 10, 10), (0, 0, 10, 10), 1.0),
+    ((0, 0, 10, 10), (5, 0, 10, 10), 0.5),
+    ((0, 0, 10, 10), (2, 2, 4, 4), 1.0),
+    ((0, 0, 10, 10), (8, 5, 4, 10), 0.25),  # 2 x 5 of 40
+    ((0, 0, 10, 10), (10, 0, 10, 10), 0.0),
+    ((0, 0, 10, 10), (20, 20, 5, 5), 0.0),
+]
+
+
+@pytest.mark.parametrize("first, second, expected", OVERLAPS)
+@pytest.mark.parametrize("flip", [False, True])
+def test_overlap(first, second, expected, flip):
+    views = View(*first, flip=False), View(*second, flip=flip)
+    assert overlap(*views) == overlap(*reversed(views)) == expected
+    boxes = [torch.tensor(view.box)[None] for view in views]
+    assert box_overlap(*boxes).item() == pytest.approx(expected)
+
+
+def test_pairs_overlap_and_have_the_sizes_asked_for():
+    for seed in range(50):
+        pair = sample_pair(np.random.default_rng(seed), 640, 480, 0.05, 0.2, 0.1)
+        assert overlap(*pair) >= 0.1
+        assert all(0.045 < view.width * view.height / (640 * 480) < 0.21 for view in pair)
+
+
+def test_without_a_least_overlap_the_first_pair_is_taken():
+    rng = np.random.default_rng(3)
+    expected = tuple(sample_view(rng, 64, 48, 0.08) for _ in range(2))
+    assert sample_pair(np.random.default_rng(3), 64, 48, 0.08, 1.0, 0.0) == expected
+
+
+def test_the_pair_that_overlaps_most_where_none_overlaps_enough():
+    """Crops of 1 % of a large image hardly ever share 99.9 % of their area."""
+    rng = np.random.default_rng(5)
+    drawn = [tuple(sample_view(rng, 640, 480, 0.01, 0.01) for _ in range(2)) for _ in range(20)]
+    best = max(drawn, key=lambda pair: overlap(*pair))
+    assert sample_pair(np.random.default_rng(5), 640, 480, 0.01, 0.01, 0.999) == best
+    below = BoxCorrespondence(0.7, min_overlap=0.999)
+    boxes = [torch.tensor(view.box)[None] for view in best]
+    assert below.monitors(boxes)["pairs_below_overlap"] == 1
+    assert BoxCorrespondence(0.7).monitors(boxes) == {}

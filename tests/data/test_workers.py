@@ -1,6 +1,8 @@
 """The worker processes of a loader, and what is said when they fail: real ones that are killed or run short."""
 
+import contextlib
 import ctypes
+import json
 import os
 import re
 import signal
@@ -11,6 +13,7 @@ import time
 from collections import namedtuple
 from functools import partial
 from multiprocessing import util
+from pathlib import Path
 
 import cv2
 import pytest
@@ -21,6 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 from pixpro_d2.data.workers import build_loader, collate_shared, explained, explaining_workers, init_worker
 from pixpro_d2.errors import UsageError
 from pixpro_d2.stop_signals import STOP_SIGNALS
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Failing(Dataset):
@@ -39,7 +44,7 @@ class Failing(Dataset):
 
 
 def _loader(fail, workers=2):
-    return DataLoader(Failing(fail), batch_size=2, num_workers=workers, worker_init_fn=init_worker)
+    return DataLoader(Failing(fail), batch_size=2, num_workers=workers, worker_init_fn=partial(init_worker, 10**6))
 
 
 def _told(loader, error_type):
@@ -204,7 +209,7 @@ def early_thread():
 
 @pytest.mark.usefixtures("early_thread")
 def test_workers_outlive_stop_signals_and_have_one_thread_to_compute():
-    loader = build_loader(Signalled(), torch.stack, 1, batch_size=1)
+    loader = build_loader(Signalled(), torch.stack, 1, 10**6, batch_size=1)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
     threads = [int(number) for number in explained(loader)]
     assert len(threads) == 3 and max(threads) <= 1
@@ -274,3 +279,34 @@ def test_short_of_shared_memory():
     assert done.stdout.startswith("UsageError: The data loader's workers are out of shared memory: enlarge /dev/shm"), (
         done.stdout + done.stderr
     )
+
+
+def _is_there(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# Python 3.14 starts processes by a fork server where 3.13 forks.
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "killed"), [("forkserver", False), ("forkserver", True), ("spawn", False)], ids=str)
+def test_start_methods(method, killed):
+    """All workers outlive stop signals, know Pillow's limit, and end with their process, however it ends."""
+    command = [sys.executable, ROOT / "tests" / "loading.py", method, *(["wait"] if killed else [])]
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
+    try:
+        limits, workers = (json.loads(process.stdout.readline()) for _ in range(2))
+        if killed:
+            process.kill()
+        assert process.wait(30) == (-signal.SIGKILL if killed else 0)
+        deadline = time.monotonic() + 20
+        while any(map(_is_there, workers)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert limits == [1234] * 11 and len(workers) == 2 and not any(map(_is_there, workers))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()

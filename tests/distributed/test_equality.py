@@ -18,6 +18,7 @@ R18 += ["SOLVER.BASE_LR", 0.1, "SOLVER.MAX_ITER", ITERATIONS]
 NO_NORM = ["MODEL.RESNETS.NORM", "", "MODEL.FPN.NORM", "", "MODEL.PIXPRO.NORM", ""]
 NO_NORM += ["MODEL.PIXPRO.ZERO_INIT_RESIDUAL", False]
 SEPARATE = ["MODEL.RESNETS.NORM", "BN", "MODEL.FPN.NORM", "BN", "MODEL.PIXPRO.NORM", "BN"]
+TERMS = ["MODEL.PIXPRO.VARIANCE_WEIGHT", 2.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT", 0.08]
 PARTS = ["SOLVER.ACCUMULATION_STEPS", 2]
 
 C5, FPN = "pretrain/pixpro_c5_100ep.yaml", "pretrain/quickstart.yaml"
@@ -34,6 +35,7 @@ RUNS = {
     "C5 synced": (C5, [], None),
     "FPN": (FPN, NO_NORM, None),
     "FPN synced": (FPN, [], None),
+    "FPN with terms": (FPN, [*NO_NORM, *TERMS], None),
     "FPN in parts": (FPN, [*NO_NORM, *PARTS], None),
     "PixContrast": (PIXCONTRAST, NO_NORM, None),
     "one process without pairs": (PIXCONTRAST, NO_NORM, UNMATCHED),

@@ -62,6 +62,17 @@ def test_precision_of_float32(defaults, allowed, matmul):
     assert torch.get_float32_matmul_precision() == matmul and torch.backends.cudnn.allow_tf32 == allowed
 
 
+@pytest.mark.parametrize(
+    "precision, tf32, allowed", [("highest", True, False), ("high", False, True), ("", True, True)]
+)
+def test_the_key_of_detectron2_after_v06_decides(defaults, precision, tf32, allowed):
+    cfg = configs.tiny("SOLVER.AMP.TF32", tf32)
+    cfg.FLOAT32_PRECISION = precision
+    set_precision(cfg)
+    assert torch.get_float32_matmul_precision() == (precision or "high")
+    assert torch.backends.cudnn.allow_tf32 == allowed
+
+
 AMP = ("SOLVER.AMP.ENABLED", True, "MODEL.DEVICE")
 
 
@@ -94,6 +105,22 @@ def test_a_gpu_without_bfloat16_takes_float16(monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert amp_dtype(configs.tiny(*AMP, "cuda")) == torch.float16
     assert "This GPU has no bfloat16" in caplog.text
+
+
+def test_a_step_in_bfloat16():
+    """Networks compute in bfloat16; losses, terms and gradients of weights are float32 and near those of float32."""
+    torch.manual_seed(0)
+    terms = ["MODEL.PIXPRO.VARIANCE_WEIGHT", 2.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT", 0.08]
+    plain = build_model(configs.tiny(*SMALL, *SHARED, *terms)).train()
+    half = copy.deepcopy(plain)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses, gradients = losses_and_gradients(half)
+        assert half.backbone(torch.zeros(1, 3, 64, 64))["p3"].dtype == torch.bfloat16
+    expected, expected_gradients = losses_and_gradients(plain)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    torch.testing.assert_close(losses, expected, atol=0.05, rtol=0.05)
+    assert {gradient.dtype for gradient in gradients.values()} == {torch.float32}
+    assert gradients.keys() == expected_gradients.keys()
 
 
 def test_compilation_and_recomputation_exclude_each_other():

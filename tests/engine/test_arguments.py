@@ -20,7 +20,7 @@ def test_defaults():
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--num-gpus", 0], "must be at least 1"),
+        (["--config-file", "a.yaml", "--num-gpus", 0], "must be at least 1"),
         (["--num-machines", 0], "must be at least 1"),
         (
             ["--num-machines", 2, "--dist-url", "tcp://a:1", "--machine-rank", 2],
@@ -28,9 +28,31 @@ def test_defaults():
         ),
         (["--machine-rank", -1], "--machine-rank is -1"),
         (["--num-machines", 2], "add --dist-url tcp://HOST:PORT on all"),
-        (["SEED", 1, "--dry-run"], "'--dry-run' stands among the KEY VALUE pairs: put it before them"),
+        (["SEED", 1, "--dry-runs"], "There is no option '--dry-runs'"),
+        ([], "names no config: add --config-file"),
     ],
 )
 def test_mistakes(words, message):
     with pytest.raises(UsageError, match=message):
         check_arguments(parse(*words))
+
+
+WORDS = ["SOLVER.STEPS", "(1, -2)", "SEED", "-1"]
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+@pytest.mark.parametrize(
+    ("option", "name", "value"),
+    [
+        (["--resume"], "resume", True),
+        (["--dry-run"], "dry_run", True),
+        (["--eval-only"], "eval_only", True),
+        (["--allow-changes"], "allow_changes", True),
+        (["--num-gpus", "3"], "num_gpus", 3),
+        (["--num-gpus=3"], "num_gpus", 3),
+        (["--config-file", "a.yaml"], "config_file", "a.yaml"),
+    ],
+)
+def test_options_stand_anywhere(option, name, value, place):
+    args = parse(*WORDS[:place], *option, *WORDS[place:])
+    assert getattr(args, name) == value and args.opts == WORDS

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from detectron2.engine import HookBase
 from torch import nn
 
 from pixpro_d2.checkpoint import PixProCheckpointer
@@ -17,7 +18,18 @@ class Model(nn.Linear):
         return super().forward(x).sum()
 
 
-def run(folder, iterations, read_every=1, stop_at=None, period=1000, **keys):
+class Failing(HookBase):
+    """Ends the run after an iteration."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_step(self):
+        if self.trainer.iter == self.iteration:
+            raise AssertionError("another hook")
+
+
+def run(folder, iterations, read_every=1, stop_at=None, fail_at=None, period=1000, **keys):
     """A run of a small model, whose process is asked to stop in iteration ``stop_at``; returns the checkpoints."""
     model = Model()
     loop = TrainLoop(
@@ -28,7 +40,7 @@ def run(folder, iterations, read_every=1, stop_at=None, period=1000, **keys):
         asked_to_stop=lambda: stop_at is not None and loop.iter >= stop_at,
     )
     checkpointer = PixProCheckpointer(model, str(folder), trainer=loop)
-    loop.register_hooks([CheckpointHook(checkpointer, loop, period, **keys)])
+    loop.register_hooks([Failing(fail_at), CheckpointHook(checkpointer, loop, period, **keys)])
     loop.train(0, iterations)
     return checkpoints(folder)
 
@@ -70,3 +82,11 @@ def test_asked_to_stop_it_saves_and_asks_to_be_requeued(tmp_path, read_every, sa
 
 def test_asked_to_stop_in_the_last_iteration_it_is_done(tmp_path):
     assert run(tmp_path, 5, stop_at=4) == ["model_final.pth"]
+
+
+@pytest.mark.parametrize("fail_at, saved", [(7, [5, 7]), (5, [5]), (6, [])])
+def test_another_hook_that_fails_costs_no_checkpoint(tmp_path, fail_at, saved):
+    """Losses are read in iterations 1, 3, 5, 7: before that, statistics may be ruined by a bad batch."""
+    with pytest.raises(AssertionError, match="another hook"):
+        run(tmp_path, 8, read_every=2, period=6 if fail_at > 6 else 100, fail_at=fail_at)
+    assert checkpoints(tmp_path) == numbered(*saved)

@@ -3,6 +3,7 @@
 import argparse
 
 import pytest
+from detectron2.layers import ShapeSpec
 from detectron2.utils import comm
 
 import configs
@@ -10,11 +11,12 @@ from pixpro_d2.engine.checks import (
     check_batch,
     check_fresh_start,
     check_image_format,
-    check_lengths,
+    check_norm_inputs,
     check_output_dir,
+    check_resnet,
     check_task,
 )
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configure import load_config, resolve_sync_bn
 from pixpro_d2.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
@@ -51,6 +53,7 @@ def test_a_new_run_leaves_the_checkpoints_of_another_alone(tmp_path):
     "opts, message",
     [
         (["MODEL.META_ARCHITECTURE", "KNNClassifier"], "add --eval-only"),
+        (["TEST.PRECISE_BN.ENABLED", True], "PRECISE_BN.ENABLED is for downstream tasks: .* set it False"),
         (["MODEL.BACKBONE.FROZEN", True], "pre-training would have nothing to train"),
         (["MODEL.BACKBONE.FROZEN", True, "MODEL.META_ARCHITECTURE", "RetinaNet"], "keep a random backbone"),
     ],
@@ -66,25 +69,47 @@ def test_tasks_that_cannot_be_trained(opts, message, tmp_path):
         check_task(load_config(QUICKSTART, [*opts, "OUTPUT_DIR", str(tmp_path)]), args)
 
 
-@pytest.mark.parametrize("batch", [3, 0])
-def test_batch_must_divide_among_the_processes(monkeypatch, batch):
+@pytest.mark.parametrize(
+    "opts, message",
+    [
+        (["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 256], "DEPTH 18 needs .*RES2_OUT_CHANNELS 64 "),
+        (
+            ["MODEL.RESNETS.DEPTH", 34, "MODEL.RESNETS.RES5_DILATION", 2],
+            "DEPTH 34 needs .*RES5_DILATION 1 ",
+        ),
+        (["MODEL.RESNETS.DEPTH", 20], "DEPTH is '20'; it must be 18, 34, 50, 101 or 152"),
+        (["MODEL.BACKBONE.NAME", "build_resnet_deeplab_backbone"], "DEPTH is '18'; it must be 50, 101 or 152"),
+    ],
+)
+def test_resnets_that_cannot_be(opts, message):
+    """quickstart.yaml is a ResNet-18."""
+    check_resnet(load_config(QUICKSTART, []))
+    check_resnet(load_config(QUICKSTART, ["MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.RES5_DILATION", 2]))
+    with pytest.raises(UsageError, match=message):
+        check_resnet(load_config(QUICKSTART, opts))
+
+
+def test_batch_norm_of_a_single_value(monkeypatch):
+    def check(*opts):
+        cfg = load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", 1, "INPUT.PIXPRO.CROP_SIZE", 64, *opts])
+        resolve_sync_bn(cfg)
+        check_norm_inputs(cfg, {"p5": ShapeSpec(stride=32), "p6": ShapeSpec(stride=64)})
+
+    with pytest.raises(UsageError, match="p6 has one pixel .*CROP_SIZE, which is 64, above 64, or SOLVER"):
+        check()
+    with pytest.raises(UsageError, match="p6 has one pixel"):
+        check("SOLVER.IMS_PER_BATCH", 4, "SOLVER.ACCUMULATION_STEPS", 4)
+    check("SOLVER.IMS_PER_BATCH", 2)
+    check("INPUT.PIXPRO.CROP_SIZE", 128)
+    check("MODEL.PIXPRO.NORM", "GN", "MODEL.RESNETS.NORM", "GN", "MODEL.REGNETS.NORM", "GN")
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    with pytest.raises(UsageError, match=f"IMS_PER_BATCH is {batch}.*multiple of the 2 processes"):
-        check_batch(load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", batch]))
+    check("SOLVER.IMS_PER_BATCH", 2)  # norms of both processes together
 
 
-@pytest.mark.parametrize("batch", [0, -8])
-def test_the_reference_of_the_learning_rate_is_a_batch(batch):
-    with pytest.raises(UsageError, match=f"SOLVER.LR_REFERENCE_BATCH is {batch}; it must be at least 1"):
-        check_batch(load_config(QUICKSTART, ["SOLVER.LR_REFERENCE_BATCH", batch]))
-
-
-@pytest.mark.parametrize("key", ["MAX_ITER", "CHECKPOINT_PERIOD", "METRICS_PERIOD"])
-def test_lengths_are_positive(key):
-    by_epochs = ["SOLVER.MAX_EPOCHS", 1]
-    check_lengths(load_config(QUICKSTART, [*by_epochs, "SOLVER.MAX_ITER", 0]))  # resolved from the epochs later
-    with pytest.raises(UsageError, match=f"SOLVER.{key} is 0; it must be at least 1"):
-        check_lengths(load_config(QUICKSTART, ["SOLVER.MAX_EPOCHS", 0, f"SOLVER.{key}", 0]))
+def test_batch_must_divide_among_the_processes(monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    with pytest.raises(UsageError, match="IMS_PER_BATCH is 3.*multiple of the 2 processes"):
+        check_batch(load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", 3]))
 
 
 def test_the_output_folder_is_made_or_refused(tmp_path):

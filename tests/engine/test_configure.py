@@ -48,6 +48,27 @@ def test_iterations_count_without_epochs(folder):
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (7, 7)  # a longer warm-up is cut at the run's end
 
 
+@pytest.mark.parametrize(("iterations", "epochs"), [("MAX_ITER", "MAX_EPOCHS"), ("WARMUP_ITERS", "WARMUP_EPOCHS")])
+def test_iterations_of_the_command_line_count(tmp_path, iterations, epochs):
+    """quickstart.yaml has both in epochs."""
+    by_epochs, both = [f"SOLVER.{epochs}", 3], [f"SOLVER.{iterations}", 7, f"SOLVER.{epochs}", 3]
+    cfg = load_config(QUICKSTART, both[:2])
+    assert (cfg.SOLVER[iterations], cfg.SOLVER[epochs]) == (7, 0)
+    assert load_config(QUICKSTART, by_epochs).SOLVER[epochs] == 3
+    with pytest.raises(UsageError, match=f"^The options have both SOLVER.{iterations} and SOLVER.{epochs}: leave out"):
+        load_config(QUICKSTART, both)
+    assert load_config(QUICKSTART, [*both[:3], 0]).SOLVER[iterations] == 7
+    (tmp_path / "both.yaml").write_text(f"SOLVER: {{{iterations}: 7, {epochs}: 3}}")
+    with pytest.raises(UsageError, match=rf"both\.yaml: SOLVER.{iterations} 7 and SOLVER.{epochs} 3 are both"):
+        load_config(str(tmp_path / "both.yaml"), [])
+
+
+def test_loading_a_config_changes_nothing_else():
+    before = Image.MAX_IMAGE_PIXELS
+    load_config(QUICKSTART, ["DATALOADER.MAX_IMAGE_PIXELS", 77])
+    assert before == Image.MAX_IMAGE_PIXELS
+
+
 def test_epochs_are_for_pretraining():
     cfg = load_config(str(configs.CONFIGS / "voc/faster_rcnn_R_18_FPN_small.yaml"), ["SOLVER.MAX_EPOCHS", 3])
     with pytest.raises(UsageError, match="set SOLVER.MAX_ITER"):

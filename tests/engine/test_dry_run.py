@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.engine.train_loop import TrainerBase
 from distributed_helpers import train
+from PIL import Image
 from torch import nn
 
 import configs
@@ -46,6 +47,17 @@ def told(*args):
     with contextlib.redirect_stdout(io.StringIO()) as output:
         cli.run_here("--dry-run", *args)
     return output.getvalue()
+
+
+def test_images_of_too_many_pixels(scenes, tmp_path, temporary, monkeypatch):
+    """The limit is that of the run."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # what it is afterwards
+    with pytest.raises(SystemExit, match=r"images in a row are unreadable.* than DATALOADER.MAX_IMAGE_PIXELS allows"):
+        told(
+            *pretraining(
+                scenes, tmp_path / "out", "DATALOADER.MAX_IMAGE_PIXELS", 5000, "DATALOADER.MAX_UNREADABLE", 1.0
+            )
+        )
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from pixpro_d2.engine import argument_parser, launch
@@ -88,10 +89,15 @@ def test_who_has_finished_leaves_the_group(group):
     [
         ([*CONFIG, "--num-gpus", "2", "MODEL.PIXPRO.GAMA", "1"], "error: There is no config key 'MODEL.PIXPRO.GAMA'"),
         (["--config-file", "none.yaml"], "error: There is no config file .*none.yaml"),
+        (
+            [*CONFIG, "--num-gpus", "8", "MODEL.DEVICE", "cuda"],
+            "error: .* but PyTorch sees no GPU",
+        ),
         ([*CONFIG, "--num-machines", "2"], "error: Several machines need the address"),
     ],
 )
 def test_mistakes_are_told_before_a_process_starts(words, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     args = argument_parser().parse_args(words)
     with pytest.raises(SystemExit, match=message):
         launch(record_call, args)

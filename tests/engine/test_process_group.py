@@ -52,12 +52,6 @@ def test_a_file_between_machines_is_warned_of():
     assert messages == ["file:// does not work reliably between machines; prefer --dist-url tcp://HOST:PORT."]
 
 
-@pytest.mark.parametrize("minutes", [0.0, -1.0])
-def test_a_timeout_must_be_one(minutes):
-    with pytest.raises(UsageError, match="DISTRIBUTED.TIMEOUT_MINUTES is .*; it must be above 0"):
-        group(opts=["DISTRIBUTED.TIMEOUT_MINUTES", minutes])
-
-
 def test_a_gpu_for_each_process(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -139,11 +139,11 @@ def all_damaged(runs):
     return "one sentence, exit code 1; no run from scratch over what may be saved yet", NOTHING
 
 
-@fault("checkpoint of another model", "--resume with another width of the projector", quick=True)
+@fault("checkpoint of another model", "--resume --allow-changes with another width of the projector", quick=True)
 def other_model(runs):
     folder = runs.cut_off(23)
     words = [*runs.pretraining(), "MODEL.PIXPRO.PROJECTOR.HIDDEN_DIM", 24]
-    error = runs.train("--resume", *words, "OUTPUT_DIR", folder).error()
+    error = runs.train("--resume", "--allow-changes", *words, "OUTPUT_DIR", folder).error()
     assert LATEST in error and "does not fit this config" in error, error
     return "one sentence that names the first tensor that differs, exit code 1", NOTHING
 

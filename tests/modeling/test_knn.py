@@ -113,19 +113,6 @@ def test_no_scores_before_the_memory_is_filled():
         build("KNNClassifier").eval()(colored_images(1))
 
 
-@pytest.mark.parametrize(
-    "keys, message",
-    [
-        ({"NEIGHBORS": []}, r"NEIGHBORS is \[\]"),
-        ({"NEIGHBORS": [5, 0]}, r"NEIGHBORS is \[5, 0\].*from 1 up"),
-        ({"TEMPERATURE": 0.0}, "TEMPERATURE is 0.0.*above 0"),
-    ],
-)
-def test_config_mistakes(keys, message):
-    with pytest.raises(UsageError, match=message):
-        build("KNNClassifier", **{f"MODEL__CLASSIFIER__{key}": value for key, value in keys.items()})
-
-
 def test_gathering_in_one_process_is_the_identity():
     rows = torch.arange(6).view(3, 2)
     assert gather_rows(rows) is rows

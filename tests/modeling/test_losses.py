@@ -3,8 +3,9 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from pixpro_d2.errors import UsageError
 from pixpro_d2.modeling.correspondence import positive_pairs
-from pixpro_d2.modeling.losses import byol_loss, pixcontrast_loss, pixpro_loss
+from pixpro_d2.modeling.losses import byol_loss, pixcontrast_loss, pixpro_loss, variance_covariance
 
 RATIO = 0.7
 ONE = [oracle.IDENTICAL]
@@ -206,3 +207,45 @@ def test_byol_gradient_against_slow():
     byol_loss(fast, b).backward()
     oracle.byol_loss_slow(slow, b).backward()
     torch.testing.assert_close(fast.grad.double(), slow.grad, atol=1e-6, rtol=0)
+
+
+# Rows of one image (1, 2, 1, rows), by hand: unit vectors times sqrt(2), centred; variance + 1e-4 under the root.
+TERMS = [
+    # (r, 0), (-r, 0) with r = sqrt(2): variances 4 and 0, covariance 0
+    pytest.param([[1, -1], [0, 0]], (1 - 0.01) / 2, 0.0, id="one channel"),
+    # (r, 0), (-r, 0), (0, r), (0, -r): variances 4/3 each, covariance 0
+    pytest.param([[1, -1, 0, 0], [0, 0, 1, -1]], 0.0, 0.0, id="spread"),
+    # (1, 1), (-1, -1): variances 2, covariances 2, of which two: 2 * 4 / 2
+    pytest.param([[1, -1], [1, -1]], 0.0, 4.0, id="correlated"),
+    # the same vector everywhere
+    pytest.param([[3, 5], [0, 0]], 1 - 0.01, 0.0, id="collapsed"),
+]
+
+
+@pytest.mark.parametrize("channels, variance, covariance", TERMS)
+def test_variance_covariance(channels, variance, covariance):
+    values = variance_covariance(torch.tensor(channels, dtype=torch.float32)[None, :, None])
+    assert [value.item() for value in values] == pytest.approx([variance, covariance], abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 1e-6)])
+def test_variance_covariance_equals_the_slow_oracle(dtype, tolerance):
+    x = torch.randn(3, 5, 2, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    fast, slow = x.clone().requires_grad_(), x.double().requires_grad_()
+    values, expected = variance_covariance(fast), oracle.variance_covariance_slow(slow)
+    torch.testing.assert_close(torch.stack(values).double(), torch.stack(expected), atol=tolerance, rtol=0)
+    if dtype == torch.float32:
+        (2 * values[0] + values[1]).backward()
+        (2 * expected[0] + expected[1]).backward()
+        torch.testing.assert_close(fast.grad.double(), slow.grad, atol=1e-5, rtol=1e-4)
+
+
+def test_the_gradient_of_collapsed_projections_is_finite():
+    x = torch.ones(2, 4, 3, 3, requires_grad=True)
+    sum(variance_covariance(x)).backward()
+    assert x.grad.isfinite().all()
+
+
+def test_one_row_has_no_variance():
+    with pytest.raises(UsageError, match="need two pixels or more"):
+        variance_covariance(torch.ones(1, 4, 1, 1))

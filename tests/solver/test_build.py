@@ -102,5 +102,3 @@ def test_learning_rate_scaling():
     assert scaled_lr(4.0, 512, 1024, "none") == 4.0
     assert scaled_lr(4.0, 512, 1024, "linear") == 2.0
     assert scaled_lr(4.0, 512, 1024, "sqrt") == pytest.approx(2.828427)  # the authors' advice for batch 512
-    with pytest.raises(UsageError, match="LR_SCALING is 'log'"):
-        scaled_lr(4.0, 512, 1024, "log")

@@ -52,6 +52,13 @@ def add(cfg):
 '''
 
 
+def test_a_node_keeps_its_comment():
+    source = "# The node.\ncfg.A = CN()\ncfg.A.KEY = 1\n"
+    with pytest.raises(UsageError, match="A.KEY in line 3 has no comment above it"):
+        read_groups(source)
+    assert read_groups(source.replace("cfg.A.KEY", "# The key.\ncfg.A.KEY"))[0] == Group("A", "The node.", {})
+
+
 def test_comments_go_with_keys():
     assert read_groups(SOURCE) == [
         Group("A", "One comment.", {"FIRST": 1, "SECOND": "a # in a string"}),

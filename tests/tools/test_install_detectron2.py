@@ -1,5 +1,6 @@
 """The installer of a Python-only detectron2: what it changes, and what it says when it cannot."""
 
+import importlib.machinery
 import importlib.util
 import os
 import subprocess
@@ -66,6 +67,19 @@ def test_extension_stub_answers_collect_env_and_refuses_the_rest(installer, tmp_
 def test_an_importable_detectron2_is_left_alone():
     done = subprocess.run([sys.executable, SCRIPT], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and "installed already; left as it is" in done.stdout
+
+
+@pytest.mark.parametrize("file, code", [("_C.py", 1), ("_C.cpython-311-x86_64-linux-gnu.so", 0), (None, 1)])
+def test_an_official_build_is_known_by_its_extension(tmp_path, file, code):
+    """make setup then leaves its PyTorch alone."""
+    if file:
+        (tmp_path / "detectron2").mkdir()
+        (tmp_path / "detectron2" / "__init__.py").touch()
+        suffix = importlib.machinery.EXTENSION_SUFFIXES[0] if file.endswith(".so") else ".py"
+        (tmp_path / "detectron2" / f"_C{suffix}").touch()
+    command = [sys.executable, "-S", SCRIPT, "--find-official"]  # without the installed packages
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert done.returncode == code and ("stays" in done.stdout) == (code == 0), done.stderr
 
 
 def test_no_network_is_one_sentence(installer, tmp_path):

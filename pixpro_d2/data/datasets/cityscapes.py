@@ -9,8 +9,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances, load_cityscapes_semantic
 
+from ...cityscapes_alias import alias_cityscapesscripts
 from ...errors import UsageError
 from .paths import check_exists
+
+alias_cityscapesscripts("helpers.labels")
 
 IMAGE = "_leftImg8bit.png"
 LABELS = ("polygons.json", "labelIds.png", "instanceIds.png")  # what detectron2 and the evaluation read

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ...errors import UsageError
 from ..distributed import gather_keys
 from ..monitors import nearest_pixels
 from .base import PixelMethod
@@ -81,8 +80,6 @@ class DenseCLMethod(PixelMethod):
             weight (float): lambda, of the mean of both directions.
         """
         super().__init__()
-        if queue_size < 1:
-            raise UsageError(f"MODEL.PIXPRO.DENSECL.QUEUE_SIZE is {queue_size}; it must be at least 1.")
         self.temperature = temperature
         self.weight = weight
         self.queues = nn.ModuleDict({level: KeyQueue(queue_size, channels) for level in levels})

@@ -1,6 +1,5 @@
 """PixPro: matching pixels agree (Xie et al. 2021, section 3.2)."""
 
-from ...errors import check_choice
 from ..losses import pixpro_loss
 from .base import PixelMethod
 
@@ -14,7 +13,6 @@ class PixProMethod(PixelMethod):
             mean_over (str): ``all`` images, as in the official code, or those ``matched``.
         """
         super().__init__()
-        check_choice("MODEL.PIXPRO.MEAN_OVER", mean_over, ("all", "matched"))
         self.mean_over = mean_over
 
     @classmethod

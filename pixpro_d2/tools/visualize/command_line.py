@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ...command_line import OptionsAnywhere
 from ...data.reader import UnreadableImage
 from ...errors import UsageError
 from ...visualization.pairs import STRIDES
@@ -14,7 +15,7 @@ from .predictions import predictions
 
 def main(argv=None):
     """Run the command line ``argv``, by default that of the process."""
-    parser = argparse.ArgumentParser(
+    parser = OptionsAnywhere(
         prog="python -m pixpro_d2.tools.visualize",
         description="Pictures of what pre-training sees and learns, and of what a downstream model predicts.",
     )

@@ -10,7 +10,7 @@ import torch
 from ...config import is_pretraining
 from ...data.catalog import is_name
 from ...data.datasets.images import list_images
-from ...data.reader import UnreadableImage
+from ...data.reader import UnreadableImage, restrict_pillow
 from ...data.samples import dataset_name, load_samples
 from ...engine.configure import load_config, resolve_sync_bn
 from ...errors import UsageError
@@ -23,6 +23,7 @@ def load_pictures_config(args):
         UsageError: for a mistake in it.
     """
     cfg = load_config(args.config_file, args.opts)
+    restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     resolve_sync_bn(cfg)
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"

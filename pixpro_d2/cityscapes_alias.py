@@ -1,0 +1,41 @@
+"""cityscapesscripts under the name that detectron2 after v0.6 imports it by.
+
+Its repository's main branch has ``deeplearning.projects.cityscapesApi.cityscapesscripts``, which only Facebook has
+(detectron2 issue 5436).
+"""
+
+import importlib
+import importlib.util
+import sys
+import types
+
+PARENTS = ("deeplearning", "deeplearning.projects", "deeplearning.projects.cityscapesApi")
+
+
+def alias_cityscapesscripts(*names):
+    """Make modules of cityscapesscripts, such as ``helpers.labels``, importable by both names, as the same objects.
+
+    Nothing changes where there is a package ``deeplearning``.
+    """
+    if "deeplearning" in sys.modules:
+        if not getattr(sys.modules["deeplearning"], "_stands_in", False):
+            return
+    elif importlib.util.find_spec("deeplearning") is not None:
+        return
+    for name in PARENTS:
+        if name not in sys.modules:
+            package = types.ModuleType(name)
+            package.__path__, package._stands_in = [], True
+            _add(name, package)
+    for name in names:
+        parts = ["cityscapesscripts", *name.split(".")]
+        for length in range(1, len(parts) + 1):
+            real = ".".join(parts[:length])
+            _add(f"{PARENTS[-1]}.{real}", importlib.import_module(real))
+
+
+def _add(name, module):
+    sys.modules[name] = module
+    parent, _, last = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], last, module)

@@ -1,0 +1,100 @@
+"""A resumed run that is given other values than it began with."""
+
+import pytest
+from data_helpers import logged, write_images
+
+import configs
+from pixpro_d2.engine import argument_parser
+from pixpro_d2.engine.changes import changed_values, is_free
+from pixpro_d2.engine.configure import load_config, setup
+from pixpro_d2.errors import UsageError
+
+QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("changes") / "images"
+    write_images(folder, 8)
+    return folder
+
+
+@pytest.fixture
+def run(images, tmp_path):
+    """A function of command-line words: setup of a run in a folder, where a checkpoint then is."""
+    words = ["DATASETS.TRAIN", f"('images:{images}',)", "MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "4"]
+
+    def start(*flags, opts=()):
+        args = ["--config-file", QUICKSTART, *flags, *words, "OUTPUT_DIR", str(tmp_path / "out"), *map(str, opts)]
+        cfg = setup(argument_parser().parse_args(args))
+        (tmp_path / "out" / "model_0000001.pth").touch()
+        return cfg
+
+    start()
+    return start
+
+
+CHANGES = [
+    ("SOLVER.MAX_EPOCHS", 180, "SOLVER.MAX_ITER was "),
+    ("SOLVER.BASE_LR", 0.5, "SOLVER.BASE_LR was "),
+    ("SOLVER.IMS_PER_BATCH", 8, "SOLVER.IMS_PER_BATCH was 4, now 8"),
+    ("SOLVER.OPTIMIZER", "AdamW", "now 'AdamW'"),
+    ("SOLVER.WEIGHT_DECAY", 0.1, "SOLVER.WEIGHT_DECAY was "),
+    ("MODEL.PIXPRO.MOMENTUM", 0.5, "MODEL.PIXPRO.MOMENTUM was "),
+    ("MODEL.PIXPRO.METHOD", "pixcontrast", "MODEL.PIXPRO.METHOD was 'pixpro', now 'pixcontrast'"),
+    ("MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.DEPTH was "),
+    ("MODEL.FPN.NORM", "GN", "MODEL.FPN.NORM was 'BN', now 'GN'"),
+    ("INPUT.PIXPRO.AUG", "simclr", "INPUT.PIXPRO.AUG was 'byol', now 'simclr'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "told"), CHANGES, ids=[key for key, _, _ in CHANGES])
+def test_what_a_run_learns_stays(run, tmp_path, key, value, told):
+    before = (tmp_path / "out" / "config.yaml").read_bytes()
+    with pytest.raises(UsageError, match=r"^The run in .*out has other values .*add --allow-changes") as error:
+        run("--resume", opts=[key, value])
+    assert told in str(error.value) and (tmp_path / "out" / "config.yaml").read_bytes() == before
+    with logged("pixpro_d2") as messages:
+        cfg = run("--resume", "--allow-changes", opts=[key, value])
+    assert any(told in message for message in messages)
+    assert key == "SOLVER.MAX_EPOCHS" or cfg.dump() != before.decode()
+    run("--resume", opts=[key, value])  # is the run's own by now
+
+
+def test_the_same_words_tell_nothing(run):
+    with logged("pixpro_d2") as messages:
+        run("--resume")
+    assert not any("another value" in message for message in messages)
+
+
+def test_where_and_how_may_change(run, images):
+    """Each is told; an evaluation compares nothing."""
+    opts = ["DATALOADER.NUM_WORKERS", 3, "VIS_PERIOD", 5, "SOLVER.CHECKPOINT_PERIOD", 7, "TEST.EVAL_PERIOD", 9]
+    opts += ["DATASETS.TEST", f"('images:{images}',)", "MODEL.WEIGHTS", "other.pth"]
+    with logged("pixpro_d2") as messages:
+        run("--resume", opts=opts)
+    for key in opts[::2]:
+        assert sum(f"another value: {key} was" in message for message in messages) == 1, key
+    with logged("pixpro_d2") as messages:  # what is left out again
+        run("--resume")
+    assert any("DATASETS.TEST was ['images:" in message and "now []" in message for message in messages)
+    run("--eval-only", "--resume", opts=["MODEL.PIXPRO.METHOD", "pixcontrast", "DATASETS.TEST", opts[9]])
+
+
+def test_a_file_that_was_cut_off(run, tmp_path):
+    (tmp_path / "out" / "config.yaml").write_text("")
+    with logged("pixpro_d2") as messages:
+        run("--resume")
+    assert sum("config.yaml is damaged" in message for message in messages) == 1
+
+
+def test_values_before_and_now():
+    default = load_config("", [])
+    cfg = load_config("", ["SOLVER.STEPS", "(1, 2)", "SOLVER.GAMMA", 0.5])
+    assert changed_values(cfg, default, {"SOLVER": {"STEPS": [1, 2], "OF_ANOTHER_VERSION": 3}}) == {
+        "SOLVER.GAMMA": (0.1, 0.5)
+    }
+
+
+def test_batch_norm_by_another_number_of_processes():
+    assert is_free("MODEL.FPN.NORM", ("BN", "naiveSyncBN")) and not is_free("MODEL.FPN.NORM", ("BN", "GN"))

@@ -1,0 +1,51 @@
+"""Options before, between and behind the words that a command line ends in."""
+
+import argparse
+
+import pytest
+
+from pixpro_d2.command_line import OptionsAnywhere
+
+
+def parser():
+    parser = OptionsAnywhere()
+    parser.add_argument("--flag", action="store_true")
+    parser.add_argument("--number", type=int)
+    parser.add_argument("--several", nargs="*")
+    parser.add_argument("place")
+    parser.add_argument("opts", nargs=argparse.REMAINDER)
+    return parser
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--flag --number 3 here KEY -1",
+        "here KEY -1 --flag --number 3",
+        "here --number=3 KEY --flag -1",
+        "--flag here KEY -1 --number 3",
+    ],
+)
+def test_any_order(words):
+    args = parser().parse_args(words.split())
+    assert vars(args) == {"flag": True, "number": 3, "several": None, "place": "here", "opts": ["KEY", "-1"]}
+
+
+def test_what_is_no_option_stays():
+    args = parser().parse_args(["here", "KEY", "--other", "VALUE"])
+    assert args.opts == ["KEY", "--other", "VALUE"] and not args.flag
+
+
+def test_an_option_without_its_value(capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["here", "KEY", "1", "--number"])
+    assert "--number: expected one argument" in capsys.readouterr().err
+
+
+def test_sub_commands_have_their_own_options():
+    commands = OptionsAnywhere()
+    command = commands.add_subparsers().add_parser("show")
+    command.add_argument("--output")
+    command.add_argument("opts", nargs=argparse.REMAINDER)
+    args = commands.parse_args(["show", "KEY", "1", "--output", "folder"])
+    assert (args.output, args.opts) == ("folder", ["KEY", "1"])

@@ -1,0 +1,131 @@
+"""Every number of the method and of the product's keys has a range, which is checked where a config is loaded."""
+
+import pytest
+from detectron2.config import CfgNode, get_cfg
+
+import configs
+from pixpro_d2.config import add_pixpro_config
+from pixpro_d2.config_checks import CHOICES, RANGES, check_values, value_of
+from pixpro_d2.engine.acceleration import AMP_DTYPES
+from pixpro_d2.engine.configure import load_config
+from pixpro_d2.errors import UsageError
+from pixpro_d2.modeling.dense_head import HEADS
+from pixpro_d2.modeling.flow_points import CONSISTENCY
+from pixpro_d2.modeling.methods import METHODS
+
+QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
+# key -> values just outside of its range, then values at its ends
+BOUNDS = {
+    "MODEL.PIXPRO.POS_RATIO": ([0.0, -0.7], [1e-6]),
+    "MODEL.PIXPRO.MOMENTUM": ([5.0, 1.0001, -0.1], [0.0, 1.0]),
+    "MODEL.PIXPRO.TEMPERATURE": ([-0.3, 0.0], [0.01]),
+    "MODEL.PIXPRO.PIXEL_WEIGHT": ([-1.0], [0.0]),
+    "MODEL.PIXPRO.VARIANCE_WEIGHT": ([-0.1], [0.0]),
+    "MODEL.PIXPRO.COVARIANCE_WEIGHT": ([-0.1], [0.0]),
+    "MODEL.PIXPRO.COLLAPSE_STD": ([-0.1], [0.0]),
+    "MODEL.PIXPRO.PPM.GAMMA": ([0.0, -2.0], [0.5]),
+    "MODEL.PIXPRO.PPM.NUM_LAYERS": ([3, -1], [0, 2]),
+    "MODEL.PIXPRO.PROJECTOR.OUT_DIM": ([0], [1]),
+    "MODEL.PIXPRO.PROJECTOR.HIDDEN_DIM": ([0, -4], [1]),
+    "MODEL.PIXPRO.INSTANCE.WEIGHT": ([-1.0], [0.0]),
+    "MODEL.PIXPRO.INSTANCE.TEMPERATURE": ([0.0], [0.1]),
+    "MODEL.PIXPRO.DENSECL.QUEUE_SIZE": ([0], [1]),
+    "MODEL.PIXPRO.DENSECL.WEIGHT": ([-0.5], [0.0]),
+    "MODEL.PIXPRO.FLOW.SCALE": ([0], [1]),
+    "MODEL.PIXPRO.FLOW.ALPHA1": ([-0.01], [0.0]),
+    "MODEL.PIXPRO.FLOW.ALPHA2": ([0.0], [0.1]),
+    "MODEL.CLASSIFIER.NEIGHBORS": ([[], [20, 0]], [[1]]),
+    "INPUT.PIXPRO.MIN_SCALE": ([0.0, 1.1], [1.0]),
+    "INPUT.PIXPRO.MAX_SCALE": ([0.1, 1.1], [1.0]),  # quickstart's MIN_SCALE is 0.2
+    "INPUT.PIXPRO.MIN_OVERLAP": ([-0.1, 1.0], [0.0, 0.99]),
+    "INPUT.PIXPRO.N_FRAMES": ([-1], [0]),
+    "INPUT.PIXPRO.STARTS_PER_VIDEO": ([0], [1]),
+    "INPUT.PIXPRO.SWAP_P": ([-0.1, 1.5], [0.0, 1.0]),
+    "INPUT.PIXPRO.CROP_SIZE": ([0, -224], []),
+    "INPUT.CLASSIFICATION.CROP_SIZE": ([0, 257], [256]),
+    "DATALOADER.MAX_UNREADABLE": ([-0.1, 1.1], [0.0, 1.0]),
+    "DATALOADER.RETRY_SECONDS": ([-1.0], [0.0]),
+    "DATALOADER.MAX_IMAGE_PIXELS": ([0, -3], [1]),
+    "SOLVER.ACCUMULATION_STEPS": ([0], [1]),
+    "SOLVER.METRICS_PERIOD": ([0], [1]),
+    "SOLVER.LR_REFERENCE_BATCH": ([0, -8], [1]),
+    "SOLVER.MAX_ITER": ([0], [1]),
+    "SOLVER.MAX_EPOCHS": ([-1], [0]),
+    "SOLVER.CHECKPOINT_PERIOD": ([0], [1]),
+    "SOLVER.CHECKPOINT_MINUTES": ([-1.0], [0.0]),
+    "SOLVER.CHECKPOINT_KEEP_LAST": ([-1], [0]),
+    "SOLVER.BASE_LR": ([-0.1], []),
+    "DISTRIBUTED.TIMEOUT_MINUTES": ([0.0, -1.0, 1e30], [0.5]),
+}
+
+
+def _with(key, value):
+    cfg = load_config(QUICKSTART, [])
+    node, _, name = key.rpartition(".")
+    value_of(cfg, node)[name] = value
+    return cfg
+
+
+@pytest.mark.parametrize("key", BOUNDS)
+def test_ranges(key):
+    outside, inside = BOUNDS[key]
+    for value in inside:
+        check_values(_with(key, value))
+    for value in outside:
+        with pytest.raises(UsageError, match=rf"^{key} is .*; it must (be|list) .*\.$"):
+            check_values(_with(key, value))
+
+
+def test_a_range_of_sizes_has_two_ends():
+    fcn = str(configs.CONFIGS / "voc/fcn_R_50_30k_random.yaml")
+    load_config(fcn, ["INPUT.MIN_SIZE_TRAIN", "(64, 64)"])
+    for sizes in ("(64,)", "(64, 80, 96)"):
+        with pytest.raises(UsageError, match=r"^INPUT.MIN_SIZE_TRAIN is \(64,.* a smallest and a largest size: repeat"):
+            load_config(fcn, ["INPUT.MIN_SIZE_TRAIN", sizes])
+    load_config(fcn, ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice"])
+
+
+FLOATS = [key for key in RANGES if isinstance(value_of(load_config("", []), key), float)]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_no_number_is_infinite_or_none(value):
+    for key in FLOATS:
+        with pytest.raises(UsageError, match=f"^{key} is "):
+            check_values(_with(key, value))
+
+
+def _numbers(node, prefix=""):
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif type(value) in (int, float) or (
+            isinstance(value, (list, tuple)) and type([*value, ""][0]) in (int, float)
+        ):
+            yield f"{prefix}{name}"
+
+
+def test_every_number_of_the_product_has_a_range():
+    ours, theirs = get_cfg(), set(_numbers(get_cfg()))
+    add_pixpro_config(ours)
+    new = set(_numbers(ours)) - theirs
+    assert len(new) > 40 and new <= RANGES.keys()
+
+
+def test_choices_are_those_that_are_there():
+    assert set(CHOICES["MODEL.PIXPRO.METHOD"]) == set(METHODS)
+    assert set(CHOICES["MODEL.PIXPRO.HEAD"]) == {"none", *HEADS}
+    assert set(CHOICES["MODEL.PIXPRO.FLOW.CONSISTENCY"]) == set(CONSISTENCY)
+    assert set(CHOICES["SOLVER.AMP.DTYPE"]) == set(AMP_DTYPES)
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_choices(key):
+    with pytest.raises(UsageError, match=f"^{key} is 'Adam'; it must be {CHOICES[key][0]}"):
+        load_config(QUICKSTART, [key, "Adam"])
+
+
+def test_a_mistake_in_a_file_is_found_too(tmp_path):
+    (tmp_path / "c.yaml").write_text("MODEL:\n  PIXPRO:\n    POS_RATIO: 0.0\n")
+    with pytest.raises(UsageError, match=r"^MODEL.PIXPRO.POS_RATIO is 0.0; it must be above 0\.$"):
+        load_config(str(tmp_path / "c.yaml"), [])
