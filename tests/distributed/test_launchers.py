@@ -34,6 +34,7 @@ def start():
             cwd=cli.ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            pipesize=2**20,  # a run's log is longer than a pipe's 64 KiB, and nobody reads it before the end
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **env},
             start_new_session=True,
