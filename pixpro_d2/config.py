@@ -231,7 +231,8 @@ def _add_solver_config(cfg):
     # How BASE_LR follows IMS_PER_BATCH: `none`, `linear` or `sqrt`, relative to LR_REFERENCE_BATCH.
     cfg.SOLVER.LR_SCALING = "none"
     cfg.SOLVER.LR_REFERENCE_BATCH = 1024
-    # Precision under SOLVER.AMP.ENABLED on a GPU: `bfloat16`, or `float16` with a loss scaler.
+    # Precision under SOLVER.AMP.ENABLED: `bfloat16`, or on a GPU `float16` with a loss scaler. A processor without
+    # instructions for bfloat16 computes in float32.
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
     # Whether what stays float32 on a GPU may use TensorFloat-32 (a mantissa of 10 bits; bfloat16 has 7); detectron2's
     # FLOAT32_PRECISION decides instead where it exists and is not empty.

@@ -28,8 +28,8 @@ def assess(curves, spread=None, collapsed=0.1, skipped_steps=0):
 
     Args:
         curves (dict[str, list]): by name, see :mod:`.curves`; ``total_loss``, and if they are there
-            ``feature_std/LEVEL``, ``effective_rank/LEVEL``, ``images_without_pair/LEVEL``, ``match_accuracy/LEVEL``
-            and ``chance/LEVEL``; of held-out images ``test/feature_std/LEVEL``.
+            ``loss_variance_LEVEL``, ``feature_std/LEVEL``, ``effective_rank/LEVEL``, ``images_without_pair/LEVEL``,
+            ``match_accuracy/LEVEL`` and ``chance/LEVEL``; of held-out images ``test/feature_std/LEVEL``.
         spread (float or None): standard deviation of features whose directions are spread, 1 / sqrt(C).
         collapsed (float): share of it below which they have collapsed.
         skipped_steps (int): steps that were left out because their gradients were not finite.
@@ -44,6 +44,7 @@ def assess(curves, spread=None, collapsed=0.1, skipped_steps=0):
         # All images of a data set may get the same features, while those of another hold the spread of batches up.
         held_out = {level: curve[-1][1] for level, curve in _levels(curves, "test/feature_std", readings=1).items()}
         findings += _spread(held_out, spread, collapsed, " on held-out images")
+    findings += _terms(_levels(curves, "loss_variance", separator="_"))
     findings += _pairs(_levels(curves, "images_without_pair"))
     findings += _matches(_levels(curves, "match_accuracy"), _levels(curves, "chance"))
     if skipped_steps:
@@ -65,9 +66,10 @@ def verdict(findings):
     return worst, VERDICTS[worst], f"{', '.join(first)}{' and ' if first else ''}{last}."
 
 
-def _levels(curves, quantity, readings=READINGS):
+def _levels(curves, quantity, readings=READINGS, separator="/"):
     """Finite values of a quantity that is recorded for each level, by level; those with enough of them."""
-    found = {name[len(quantity) + 1 :]: finite(c) for name, c in curves.items() if name.startswith(f"{quantity}/")}
+    start = quantity + separator
+    found = {name.removeprefix(start): finite(curve) for name, curve in curves.items() if name.startswith(start)}
     return {level: curve for level, curve in found.items() if len(curve) >= readings}
 
 
@@ -111,6 +113,16 @@ def _spread(levels, spread, collapsed, where=""):
     if shares[lowest] < NEAR:
         return [Finding(WATCH, f"the features of {lowest} point in similar directions{where} ({share})")]
     return [Finding(GOOD, f"features are spread{where} ({share} or more)")]
+
+
+def _terms(levels):
+    """Judge the variance term by the level where it keeps most of its first value."""
+    kept = {level: medians(curve)[-1] / curve[0][1] for level, curve in levels.items() if curve[0][1] > 0}
+    if not kept:
+        return []
+    worst = max(kept, key=kept.get)
+    text = f"the variance term of {worst} is at {100 * kept[worst]:.0f} % of its first value"
+    return [Finding(GOOD if kept[worst] <= 1 else WATCH, text)]
 
 
 def _pairs(levels):
