@@ -11,6 +11,7 @@ READINGS = 5  # of a curve that can be judged
 
 NEAR = 0.5  # share of the standard deviation of spread features that counts as spread
 KEPT = 0.25  # share of its fall that a loss keeps: it may rise again as the momentum of the target goes to 1
+RISEN = 1.25  # times its first value from which on a variance term has risen, and not by noise
 FEW = 0.1  # share of images without a positive pair that is no longer few
 ABOVE_CHANCE = 1.5  # times chance that a match accuracy must reach to have learned anything
 
@@ -122,7 +123,7 @@ def _terms(levels):
         return []
     worst = max(kept, key=kept.get)
     text = f"the variance term of {worst} is at {100 * kept[worst]:.0f} % of its first value"
-    return [Finding(GOOD if kept[worst] <= 1 else WATCH, text)]
+    return [Finding(GOOD if kept[worst] <= RISEN else WATCH, text)]
 
 
 def _pairs(levels):
