@@ -3,6 +3,9 @@
 import math
 
 from .errors import UsageError, check_choice
+from .modeling.dense_head import HEADS
+from .modeling.flow_points import CONSISTENCY
+from .modeling.methods import METHODS
 
 
 def check_values(cfg):
@@ -133,11 +136,11 @@ RANGES = {
 }
 
 CHOICES = {
-    "MODEL.PIXPRO.METHOD": ("pixpro", "pixcontrast", "densecl"),
-    "MODEL.PIXPRO.HEAD": ("none", "retinanet", "fcos"),
+    "MODEL.PIXPRO.METHOD": tuple(METHODS),
+    "MODEL.PIXPRO.HEAD": ("none", *HEADS),
     "MODEL.PIXPRO.DISTANCE_UNITS": ("normalized", "pixel"),
     "MODEL.PIXPRO.MEAN_OVER": ("all", "matched"),
-    "MODEL.PIXPRO.FLOW.CONSISTENCY": ("none", "pixel", "legacy", "legacy_coarse"),
+    "MODEL.PIXPRO.FLOW.CONSISTENCY": tuple(CONSISTENCY),
     "MODEL.PIXPRO.INSTANCE.LOSS": ("byol", "infonce"),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
     "INPUT.AUG_DEVICE": ("cpu", "model"),

@@ -1,4 +1,4 @@
-"""Running statistics of batch norms, taken anew of the data, for a fair comparison with random weights."""
+"""Batch norms with the statistics of the measured data, for a fair comparison with random weights."""
 
 from contextlib import contextmanager
 
@@ -25,22 +25,20 @@ def adapted_norms(model, forward):
     momenta = [norm.momentum for norm in norms]
     hooks = [norm.register_forward_pre_hook(_train_on_several_values) for norm in norms]
     try:
-        with torch.no_grad(), eval_mode(model):
-            for norm in norms:
-                norm.reset_running_stats()
-                norm.momentum = None  # the mean of all batches, each as much
-            forward()
-            _restore(model, buffers, [norm for norm in norms if not norm.num_batches_tracked])
-        for hook in hooks:
-            hook.remove()
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
+        try:
+            with torch.no_grad(), eval_mode(model):
+                for norm in norms:
+                    norm.reset_running_stats()
+                    norm.momentum = None  # the mean of all batches, each as much
+                forward()
+                _restore(model, buffers, [norm for norm in norms if not norm.num_batches_tracked])
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for norm, momentum in zip(norms, momenta):
+                norm.momentum = momentum
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
-        for norm, momentum in zip(norms, momenta):
-            norm.momentum = momentum
         _restore(model, buffers, [model])
 
 

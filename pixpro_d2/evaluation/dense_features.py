@@ -17,7 +17,7 @@ from .linear_probe import ridge_r2
 logger = logging.getLogger(__name__)
 
 BATCH = 32
-PIXELS = 64  # of an image, that tell how well its height can be read
+PIXELS = 64  # of an image that the regression to the height takes
 VECTORS = 4096  # that effective rank and uniformity, which compare all with all, are taken of
 NAMES = (
     "loss",
@@ -52,7 +52,7 @@ def measure(model, mapper, images, seed=0):
     Returns:
         dict[str, dict[str, float]]: for each feature of the model
 
-        * loss: both directions, before weighting;
+        * loss: both directions, times MODEL.PIXPRO.PIXEL_WEIGHT;
         * match_accuracy, match_accuracy_projected: of the backbone's (or dense head's) features and the projector's,
           both of the online branch, in [0, 1]; see :func:`pixpro_d2.modeling.monitors.match_accuracy`;
         * chance: what a random choice of pixel would score;
@@ -77,17 +77,12 @@ def measure(model, mapper, images, seed=0):
                 loss = losses[f"loss_pix_{level}"] * len(model.in_features)
                 _add_batch(sums.setdefault(level, {}), x, model.projector[level](x.views[1].features), loss)
                 pixels = max(1, VECTORS // len(images))
-                vectors.setdefault(level, []).append(_some_pixels(unit(x.views[0].features), pixels))
-                projected.setdefault(level, []).append(_some_pixels(unit(x.projection), pixels))
+                vectors.setdefault(level, []).append(_unit_vectors(x.views[0].features, pixels))
+                projected.setdefault(level, []).append(_unit_vectors(x.projection, pixels))
                 _add_heights(heights.setdefault(level, ([], [])), x.views[0].features, count)
             count += len(samples)
     return {
-        level: {
-            **_result(total, count, torch.cat(vectors[level])),
-            "effective_rank_projected": effective_rank(_thinned(torch.cat(projected[level]))).item(),
-            "height_r2": _height_r2(heights[level]),
-        }
-        for level, total in sums.items()
+        level: _result(total, count, vectors[level], projected[level], heights[level]) for level, total in sums.items()
     }
 
 
@@ -130,23 +125,26 @@ def _add_batch(total, x, projection, loss):
 
 
 def _some_pixels(features, count):
-    """Vectors (M, C) of at most ``count`` pixels, evenly spread, of each image of (N, C, H, W)."""
+    """Vectors (N, M, C) of at most ``count`` pixels, evenly spread, of (N, C, H, W), and the pixels' indices (M,)."""
     pixels = features.flatten(2)
-    return pixels[:, :, _spread(pixels, count)].transpose(1, 2).flatten(0, 1)
-
-
-def _spread(pixels, count):
     length = pixels.shape[2]
-    return torch.linspace(0, length - 1, min(count, length), device=pixels.device).long()
+    index = torch.linspace(0, length - 1, min(count, length), device=pixels.device).long()
+    return pixels[:, :, index].transpose(1, 2), index
+
+
+def _unit_vectors(features, count):
+    """Unit vectors (M, C) of at most ``count`` pixels of each image."""
+    vectors, _ = _some_pixels(unit(features), count)
+    return vectors.flatten(0, 1)
 
 
 def _add_heights(halves, features, start):
-    """Add (vectors, heights in [0, 1]) of an image's pixels to its half; ``start`` images came before."""
-    _, _, height, width = features.shape
-    index = _spread(features.flatten(2), PIXELS)
+    """Add pixels' vectors and heights in [0, 1] to the halves of even and odd images; ``start`` images came before."""
+    height, width = features.shape[2:]
+    vectors, index = _some_pixels(features.float(), PIXELS)
     rows = (index // width + 0.5) / height
-    for i, image in enumerate(features, start):
-        halves[i % 2].append((_some_pixels(image[None].float(), PIXELS), rows))
+    for number, image in enumerate(vectors, start):
+        halves[number % 2].append((image, rows))
 
 
 def _height_r2(halves):
@@ -158,11 +156,13 @@ def _height_r2(halves):
     return ridge_r2(vectors, rows)
 
 
-def _thinned(vectors):
+def _thinned(parts):
+    """At most VECTORS, evenly spread, of the joined parts."""
+    vectors = torch.cat(parts)
     return vectors[:: -(-len(vectors) // VECTORS)]
 
 
-def _result(total, images, vectors):
+def _result(total, images, vectors, projected, heights):
     vectors = _thinned(vectors)
     means = ("loss", "positive_pairs", "images_without_pair", "feature_std", "feature_std_projected")
     result = {name: total[name] / images for name in means}
@@ -171,6 +171,8 @@ def _result(total, images, vectors):
         result[f"healthy_std{name}"] = total[f"channels{name}"] ** -0.5
     result["chance"] = total["chance"] / max(total["pixels"], 1)
     result["effective_rank"] = effective_rank(vectors).item()
+    result["effective_rank_projected"] = effective_rank(_thinned(projected)).item()
+    result["height_r2"] = _height_r2(heights)
     result["uniformity"] = uniformity(vectors).item()
     return result
 

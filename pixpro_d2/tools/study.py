@@ -104,11 +104,13 @@ def _announce(line):
 
 def _study_data(args):
     """Data of the command line, where its parts need them."""
-    for option, lowest in (("pretraining_seeds", 0), ("seeds", 0), ("jobs", 1)):
-        values = getattr(args, option)
-        least = values if option == "jobs" else min(values)
-        if least < lowest:
-            raise UsageError(f"--{option.replace('_', '-')} has {least}: it takes {lowest} or more.")
+    for option, value, lowest in (
+        ("pretraining-seeds", min(args.pretraining_seeds), 0),
+        ("seeds", min(args.seeds), 0),
+        ("jobs", args.jobs, 1),
+    ):
+        if value < lowest:
+            raise UsageError(f"--{option} has {value}: it takes {lowest} or more.")
     tasks = {PARTS[part].task for part in args.parts}
     needed = {option: start for option, (start, users) in DATA.items() if tasks.intersection(users)}
     return StudyData(args.output / "data", **{name: _folder(args, name, start) for name, start in needed.items()})
