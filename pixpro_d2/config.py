@@ -234,8 +234,8 @@ def _add_solver_config(cfg):
     # Precision under SOLVER.AMP.ENABLED: `bfloat16`, or on a GPU `float16` with a loss scaler. A processor without
     # instructions for bfloat16 computes in float32.
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
-    # Whether what stays float32 on a GPU may use TensorFloat-32 (a mantissa of 10 bits; bfloat16 has 7); detectron2's
-    # FLOAT32_PRECISION decides instead where it exists and is not empty.
+    # Whether float32 products and convolutions on a GPU may use TensorFloat-32 (a mantissa of 10 bits; bfloat16 has 7).
+    # detectron2's FLOAT32_PRECISION decides instead if it exists and is not empty.
     cfg.SOLVER.AMP.TF32 = True
     # Equal parts that each process computes its share of a batch in, one after the other, to save memory; batch norms,
     # contrast with other images and means over `matched` images then see a part only.

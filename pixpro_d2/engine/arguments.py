@@ -21,7 +21,7 @@ def argument_parser():
     parser.add_argument(
         "--allow-changes",
         action="store_true",
-        help="let --resume go on with values that change what the run in OUTPUT_DIR learns",
+        help="let --resume continue with changed values of learning, such as the learning rate",
     )
     return parser
 

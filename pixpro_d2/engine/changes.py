@@ -39,21 +39,21 @@ def check_changes(cfg, default, args):
     path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
     compared = args.resume and not args.eval_only and os.path.isfile(path) and candidates(cfg.OUTPUT_DIR)
     former = _read(path) if compared else None
-    # The main process writes the file anew only after all have read it.
+    # All processes read the file before the main process writes it again.
     changes = comm.all_gather({} if former is None else changed_values(cfg, default, former))[0]
-    told = {key: f"{key} was {before!r}, now {now!r}" for key, (before, now) in changes.items()}
-    refused = [text for key, text in told.items() if not is_free(key, changes[key])]
+    described = {key: f"{key} was {before!r}, now {now!r}" for key, (before, now) in changes.items()}
+    refused = [text for key, text in described.items() if not is_free(key, changes[key])]
     if refused and not getattr(args, "allow_changes", False):  # detectron2's parser does not have it
         raise UsageError(
             f"The run in {cfg.OUTPUT_DIR} has other values in its config.yaml ({'; '.join(refused)}): resume with "
-            "those, add --allow-changes to go on with the new ones, or begin another run in another OUTPUT_DIR."
+            "these values, add --allow-changes to continue with the new values, or start a new run in another OUTPUT_DIR."
         )
-    for text in told.values():
-        logger.warning(f"The resumed run goes on with another value: {text}.")
+    for text in described.values():
+        logger.warning(f"The resumed run continues with another value: {text}.")
 
 
 def is_free(key, values):
-    """Whether a run may go on when ``key`` has the other one of two ``values``, and be the same run."""
+    """Return whether a resumed run may change ``key`` from one of two ``values`` to the other."""
     if key.endswith(".NORM") and set(values) <= set(BATCH_NORMS):
         return True
     return any(fnmatch.fnmatchcase(key, pattern) for pattern in FREE)

@@ -128,7 +128,7 @@ def _check_one_unit(cfg):
 
 
 def _count_in_iterations(cfg, keys):
-    """Let a length in iterations among the command line's ``keys`` override epochs of the config file, in place."""
+    """Set the config file's epochs to 0 if the command line's ``keys`` give the length in iterations, in place."""
     for iterations, epochs in _UNITS:
         if iterations not in keys or value_of(cfg, epochs) <= 0:
             continue

@@ -1,4 +1,4 @@
-"""All numbers that tell how good dense features are, by name, of one pre-training model."""
+"""Measure the dense features of one pre-training model; every number by name."""
 
 import logging
 
@@ -102,7 +102,7 @@ def _read_labelled(name, size, image_format):
         try:
             picture = read_image(image["file_name"])
         except UnreadableImage as error:
-            logger.warning(f"Left out of the linear probe: {error}.")
+            logger.warning(f"The linear probe skips an image: {error}.")
             continue
         labelled.append((image, picture.size))
         pixels.append(to_array(picture.resize((size, size), Image.Resampling.BILINEAR), image_format))

@@ -21,7 +21,7 @@ def run_all(experiments: list[Experiment], output: Path, jobs: int, announce: Ca
         experiments: that are not finished; a pre-training comes before what begins with it.
         output: folder of the study.
         jobs: how many run at a time.
-        announce: gets lines on what goes on.
+        announce: gets lines about progress.
 
     Returns:
         Name to result.

@@ -71,7 +71,7 @@ def arguments(experiment, output):
 class Training:
     """An experiment that runs in a process of its own, its output at the end of ``runs/NAME.log``.
 
-    It begins, or goes on where it was interrupted, when it is built; :meth:`close` must follow.
+    It starts, or resumes after an interruption, when it is built; :meth:`close` must follow.
 
     Attributes:
         experiment (Experiment): what runs.

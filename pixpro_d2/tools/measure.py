@@ -39,7 +39,7 @@ def main(argv=None):
     parser.add_argument("--count", type=int, default=128, help="number of images, or of runs of frames")
     parser.add_argument("--seed", type=int, default=0, help="seed of the views, and of random weights")
     parser.add_argument("--labels", help="labelled data set for a linear probe; --input if it has labels")
-    parser.add_argument("--no-random", action="store_true", help="leave out random weights, and the verdict")
+    parser.add_argument("--no-random", action="store_true", help="measure no random weights and print no verdict")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options as KEY VALUE ...")
     args = parser.parse_args(argv)

@@ -52,7 +52,7 @@ def run_study(
         seeds: of the pre-training, and numbers of the fine-tunings of each.
         scale: recipes.
         jobs: experiments that run at a time.
-        announce: gets lines on what goes on.
+        announce: gets lines about progress.
 
     Raises:
         UsageError: for data that cannot be used, an experiment that fails, or an ``output`` of another study.
