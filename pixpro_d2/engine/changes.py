@@ -46,7 +46,7 @@ def check_changes(cfg, default, args):
     if refused and not getattr(args, "allow_changes", False):  # detectron2's parser does not have it
         raise UsageError(
             f"The run in {cfg.OUTPUT_DIR} has other values in its config.yaml ({'; '.join(refused)}): resume with "
-            "these values, add --allow-changes to continue with the new values, or start a new run in another OUTPUT_DIR."
+            "these, add --allow-changes to continue with the new values, or start a new run in another OUTPUT_DIR."
         )
     for text in described.values():
         logger.warning(f"The resumed run continues with another value: {text}.")
