@@ -13,6 +13,8 @@ from pixpro_d2.benchmark.sources import synthetic_batch
 from pixpro_d2.engine.acceleration import prepare_model
 from pixpro_d2.modeling.chunks import image_chunks
 
+HALF = ("SOLVER.AMP.ENABLED", True)  # the precision of a GPU, which the need is told for
+
 
 def test_kept_and_peak_of_a_small_network():
     network, x = nn.Linear(8, 3), torch.ones(4, 8)
@@ -65,7 +67,7 @@ def saved_bytes(cfg, count):
 
 @pytest.mark.parametrize("config", [benchmark_helpers.C5, benchmark_helpers.FPN])
 def test_kept_per_image_is_what_autograd_saves(config):
-    cfg = benchmark_helpers.measured(config)
+    cfg = benchmark_helpers.measured(config, *HALF)
     need = memory_need(cfg, batches=(2, 4))
     expected = (saved_bytes(cfg, 4) - saved_bytes(cfg, 2)) / 2
     assert need["kept per image"] == pytest.approx(expected, rel=0.01)
@@ -90,7 +92,7 @@ def test_parts_count_as_full_ones_and_once():
 
 def test_need_of_batches_worked_through_in_parts(monkeypatch):
     """A fine level: a part holds two images, so that the batches that tell the need come in one and in two."""
-    cfg = benchmark_helpers.measured(benchmark_helpers.FPN, "INPUT.PIXPRO.CROP_SIZE", 192)
+    cfg = benchmark_helpers.measured(benchmark_helpers.FPN, *HALF, "INPUT.PIXPRO.CROP_SIZE", 192)
     monkeypatch.setattr(image_chunks, "__defaults__", (2 * 24**4,))  # pairs of P3
     need = memory_need(cfg)
     model = prepare_model(cfg, build_model(cfg).train())
@@ -119,7 +121,7 @@ def test_states():
 def test_precision_and_recomputation_save_memory():
     need, float32, recomputed = (
         memory_need(benchmark_helpers.measured(benchmark_helpers.C5, *opts), batches=(2, 4))
-        for opts in ((), ("SOLVER.AMP.ENABLED", False), ("MODEL.PIXPRO.RECOMPUTE", True))
+        for opts in (HALF, ("SOLVER.AMP.ENABLED", False), (*HALF, "MODEL.PIXPRO.RECOMPUTE", True))
     )
     assert need["kept per image"] < 0.7 * float32["kept per image"]
     # The largest stage is made again in the backward pass, so that the peak is above what is kept.

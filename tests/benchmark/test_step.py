@@ -110,7 +110,7 @@ def test_work_grows_with_the_batch():
 def test_precisions():
     assert precision(measured(C5)) == "float32"
     cfg = measured(C5)
-    cfg.MODEL.DEVICE = "cuda"
+    cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED = "cuda", True
     assert precision(cfg) == "half"
     cfg.SOLVER.AMP.ENABLED = False
     assert precision(cfg) == "tf32"
