@@ -77,6 +77,12 @@ def averages(values: dict[Pair, float]) -> list[float]:
     return [mean(group) for group in groups.values()]
 
 
+def standard_error(values: dict[Pair, float]) -> float:
+    """Return the standard error of the mean over two or more pre-trainings."""
+    groups = averages(values)
+    return stdev(groups) / len(groups) ** 0.5
+
+
 def estimate(values: dict[Pair, float], sign: str = "") -> str:
     """Return mean and standard error over the pre-trainings in words, as "24.8 ± 1.3".
 
@@ -86,7 +92,7 @@ def estimate(values: dict[Pair, float], sign: str = "") -> str:
     if not groups:
         return ""
     words = f"{mean(groups):{sign}z.1f}"
-    return f"{words} ± {stdev(groups) / len(groups) ** 0.5:.1f}" if len(groups) > 1 else words
+    return f"{words} ± {standard_error(values):.1f}" if len(groups) > 1 else words
 
 
 def spread(values: dict[Pair, float]) -> str:

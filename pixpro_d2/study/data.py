@@ -81,16 +81,16 @@ class StudyData:
         """Return the options that name the data of a recipe for pre-training."""
         if recipe == "video":
             flow = {"MODEL.PIXPRO.FLOW.FILES": shown(self.pretraining_videos / "flow")}
-            return {"DATASETS.TRAIN": _names(f"video:{shown(self.pretraining_videos / 'frames')}"), **flow}
+            return {"DATASETS.TRAIN": names(f"video:{shown(self.pretraining_videos / 'frames')}"), **flow}
         if recipe == "labels":
             classes = {"MODEL.CLASSIFIER.NUM_CLASSES": len(folder_classes(str(self.photographs)))}
-            return {"DATASETS.TRAIN": _names(f"classes:{shown(self.photographs)}"), **classes}
-        return {"DATASETS.TRAIN": _names(f"images:{shown(self.photographs)}")}
+            return {"DATASETS.TRAIN": names(f"classes:{shown(self.photographs)}"), **classes}
+        return {"DATASETS.TRAIN": names(f"images:{shown(self.photographs)}")}
 
     def fine_tuning(self, task: str, variant: str, seed: int) -> dict:
         """Return the options that name the data of a variant of a task, for a fine-tuning with this SEED."""
         train, test, further = getattr(self, f"_{task}")(variant, seed)
-        return {"DATASETS.TRAIN": _names(train), "DATASETS.TEST": _names(test), **further}
+        return {"DATASETS.TRAIN": names(train), "DATASETS.TEST": names(test), **further}
 
     def _objects(self, variant, seed):
         split = "train" if variant == "all" else f"train{variant}"
@@ -151,6 +151,6 @@ def _subset(count, seed):
     return f"train_{count}_seed{seed}"
 
 
-def _names(*names):
-    """A tuple as a config's value, in quotation marks that a shell needs no more of."""
+def names(*names):
+    """Names of data sets as a config's value, in quotation marks that a shell needs no more of."""
     return "({})".format(" ".join(f'"{name}",' for name in names))

@@ -36,7 +36,7 @@ def is_finished(experiment, output):
         UsageError: if it, or what there is of its run, is of other commands: a changed recipe, another pre-training to
             begin with, or other data.
     """
-    path, folder = result_file(output, experiment.name), _folder(output, experiment.name)
+    path, folder = result_file(output, experiment.name), run_folder(output, experiment.name)
     result, expected = read_json(path), commands(experiment, output)
     for found in filter(None, (result, read_json(folder / RECORD))):
         if any(found.get(key) != command for key, command in expected.items()):
@@ -61,9 +61,9 @@ def _shell(experiment, output):
 
 def arguments(experiment, output):
     """The command line of an experiment, behind ``python``, as it is given in the checkout."""
-    options = {**experiment.options, "MODEL.WEIGHTS": "", "OUTPUT_DIR": shown(_folder(output, experiment.name))}
+    options = {**experiment.options, "MODEL.WEIGHTS": "", "OUTPUT_DIR": shown(run_folder(output, experiment.name))}
     if experiment.weights:
-        options["MODEL.WEIGHTS"] = shown(_folder(output, experiment.weights.name) / "model_final.pth")
+        options["MODEL.WEIGHTS"] = shown(run_folder(output, experiment.weights.name) / "model_final.pth")
     words = [str(word) for pair in options.items() for word in pair]
     return [PROGRAM, "--config-file", experiment.config, *words]
 
@@ -88,7 +88,7 @@ class Training:
             UsageError: if it runs already.
         """
         self.experiment, self._output, self._threads = experiment, output, threads
-        self._folder, self._of = _folder(output, experiment.name), commands(experiment, output)
+        self._folder, self._of = run_folder(output, experiment.name), commands(experiment, output)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = _hold(self._folder)
         self._attempts = (read_json(self._folder / RECORD) or {"attempts": []})["attempts"]
@@ -201,5 +201,6 @@ def _machine(experiment, threads):
     return f"{device}, PyTorch {torch.__version__}"
 
 
-def _folder(output, name):
+def run_folder(output, name):
+    """Path of the folder of the experiment ``name``, its OUTPUT_DIR."""
     return Path(output, "runs", name)

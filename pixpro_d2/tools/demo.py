@@ -2,166 +2,99 @@
 
     python -m pixpro_d2.tools.demo [--output output/demo]
 
-Renders a small data set, pre-trains configs/pretrain/quickstart.yaml on its images without their labels,
-fine-tunes a Faster R-CNN from that checkpoint and from random initialisation, and prints both results. Every
-step is a run of train_net.py, whose command is printed; a finished step is not repeated.
+Renders scenes, pre-trains configs/pretrain/quickstart.yaml on scenes without labels by PixPro and by PixContrast,
+trains a segmentation on a few labelled scenes from these checkpoints and from random weights, each with three seeds,
+and prints the results. Every training is a run of train_net.py. What is finished is not run again.
 """
 
 import argparse
-import collections
 import os
-import re
-import subprocess
+import shlex
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.engine import DefaultPredictor
-from tabulate import tabulate
+from ..demo.experiments import (
+    RANDOM,
+    SIDE,
+    SIZES,
+    Size,
+    fine_tuning_name,
+    list_experiments,
+    pretraining_name,
+    scenes_folder,
+    test_set,
+)
+from ..demo.pictures import draw_features, draw_pairs, draw_segmentations, save
+from ..demo.table import gather_values, table, verdict
+from ..errors import UsageError
+from ..stop_signals import requeue_when_stopped
+from ..study.jobs import run_all
+from ..study.running import arguments, is_finished, read_results, run_folder
+from .render import render_dataset
+from .report import write_report
 
-import pixpro_d2
-from pixpro_d2.data import ensure_registered
-from pixpro_d2.data.reader import read_image
-from pixpro_d2.data.scenes import CLASSES
-from pixpro_d2.engine.configure import load_config, resolve_sync_bn
-from pixpro_d2.errors import UsageError
-from pixpro_d2.json_files import read_json, write_json
-from pixpro_d2.report.curves import read_curves
-from pixpro_d2.tools.render import render_dataset
-from pixpro_d2.visualization.detections import draw_detections
-from pixpro_d2.visualization.pairs import picture_pairs
-from pixpro_d2.visualization.sheet import contact_sheet
-from pixpro_d2.visualization.views import ViewSource
-
-CHECKOUT = Path(pixpro_d2.__file__).resolve().parents[1]
-PRETRAIN = CHECKOUT / "configs/pretrain/quickstart.yaml"
-DETECTOR = CHECKOUT / "configs/voc/faster_rcnn_R_18_FPN_small.yaml"
-
-Size = collections.namedtuple("Size", "images test epochs finetune")
-# images: rendered to train on; epochs: of pre-training; finetune: iterations of the detector
-SIZES = {
-    "demo": Size(images=600, test=200, epochs=8, finetune=300),
-    "smoke": Size(images=16, test=4, epochs=1, finetune=2),
-}
-SIDE = 96  # of the scenes, pixels: small, so that two CPU cores see many of them in minutes
+NEXT = """python train_net.py --config-file configs/pretrain/quickstart.yaml \\
+    DATASETS.TRAIN "('images:my_photos',)" OUTPUT_DIR output/my_photos"""
 
 
-def run_train_net(output, config, *opts):
-    """Run train_net.py into the folder ``output``, showing its progress; the full log stays in the folder.
-
-    Does nothing where the folder holds the final model of the same command.
+def run(output: Path, size: Size, device: str) -> None:
+    """Run the demo into a folder, and print what it finds.
 
     Raises:
-        UsageError: if the run fails.
+        UsageError: if a training fails or is interrupted, or the folder is of another demo.
     """
-    command = [sys.executable, "train_net.py", "--config-file", str(config.relative_to(CHECKOUT))]
-    command += [*map(str, opts), "OUTPUT_DIR", str(output)]
-    record = output / "command.json"
-    if read_json(record) == command and (output / "model_final.pth").is_file():
-        print(f"  done before: {output}")
-        return
-    print("  $ python " + " ".join(f'"{part}"' if "(" in part else part for part in command[1:]))
-    output.mkdir(parents=True, exist_ok=True)
-    for stale in ("metrics.json", "model_final.pth"):
-        (output / stale).unlink(missing_ok=True)
     start = time.time()
-    lines = collections.deque(maxlen=15)
-    with (
-        open(output / "stdout.txt", "w") as log,
-        subprocess.Popen(
-            command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=dict(os.environ, PYTHONUNBUFFERED="1"),
-        ) as process,
-    ):  # fmt: skip
-        for line in process.stdout:
-            log.write(line)
-            lines.append(line)
-            if " eta: " in line:
-                shown = re.findall(r"(?:eta|iter|total_loss): *\S+", line)
-                print("    " + "  ".join(shown), flush=True)
-    if process.returncode:
-        print("".join(lines), end="", file=sys.stderr)
-        raise UsageError(f"The run in {output} failed with these last lines; its whole log is stdout.txt there.")
-    write_json(record, command)
-    print(f"  took {time.time() - start:.0f} s")
+    print(f"1. Render {size.unlabelled} scenes without labels, {size.labelled} with labels and {size.test} to test on")
+    _render(output, size)
 
+    experiments = list_experiments(output, size, device)
+    left = [experiment for experiment in experiments if not is_finished(experiment, output)]
+    print(f"2. Pre-train and fine-tune: {len(left)} of {len(experiments)} trainings to run")
+    by_name = {experiment.name: experiment for experiment in experiments}
+    pretraining, fine_tuning = by_name[pretraining_name("PixPro", 0)], by_name[fine_tuning_name("PixPro", 0)]
+    for experiment in (pretraining, fine_tuning):
+        print(f"   {experiment.name} is this command:")
+        print(f"   $ {shlex.join(['python', *arguments(experiment, output)])}")
+    jobs = 1 if device != "cpu" else max(1, min(os.cpu_count(), len(size.seeds)))
+    run_all(left, output, jobs, _announce)
 
-def results(output):
-    """AP, AP50, AP75 in per cent, of the last evaluation of a run."""
-    curves, _ = read_curves(output / "metrics.json")
-    return [curves[f"bbox/{name}"][-1][1] for name in ("AP", "AP50", "AP75")]
+    print("3. Draw")
+    final = {x.name: run_folder(output, x.name) / "model_final.pth" for x in experiments}
+    shown = {title: by_name[fine_tuning_name(title, 0)] for title in (RANDOM, "PixPro")}
+    pictures = {
+        "pairs.png": draw_pairs(pretraining),
+        "features.png": draw_features(pretraining, final[pretraining.name]),
+        "segmentations.png": draw_segmentations(
+            {title: (experiment, final[experiment.name]) for title, experiment in shown.items()}, test_set(output)
+        ),
+    }
+    for name, picture in pictures.items():
+        print(f"   {save(picture, output / name)}")
+    folders = [str(run_folder(output, x.name)) for x in (pretraining, *shown.values())]
+    print(f"   {write_report(folders, output / 'report.html')}\n")
 
-
-def draw_pairs(scenes, path, opts):
-    """Picture of the pixel correspondences of one image, as pre-training sees it."""
-    cfg = load_config(str(PRETRAIN), opts)
-    name = f"voc:{scenes}@train"
-    ensure_registered([name])
-    samples = DatasetCatalog.get(name)
-    source, image = ViewSource(cfg), samples[57 % len(samples)]
-    picture_pairs(source, image, source.mapper(image, np.random.default_rng(4)), "p3").save(path)
-
-
-def draw_results(scenes, runs, path, opts, count=4):
-    """Picture of ground truth and the detections of ``runs`` (title -> folder) on test images."""
-    name = f"voc:{scenes}@test"
-    ensure_registered([name])
-    samples = DatasetCatalog.get(name)[:count]
-    classes = MetadataCatalog.get(name).thing_classes
-    predictors = {}
-    for title, folder in runs.items():
-        cfg = load_config(str(DETECTOR), [*opts, "MODEL.WEIGHTS", str(folder / "model_final.pth")])
-        resolve_sync_bn(cfg)
-        predictors[title] = DefaultPredictor(cfg)
-    rows = []
-    for number, sample in enumerate(samples, start=1):
-        image = read_image(sample["file_name"])
-        bgr = np.asarray(image)[:, :, ::-1]
-        found = {title: predict(bgr)["instances"].to("cpu") for title, predict in predictors.items()}
-        last = number == len(samples)
-        rows.append(draw_detections(image, sample["annotations"], found, classes, min_score=0.3, legend=last))
-    contact_sheet(rows).save(path)
-
-
-def run(output, size, device):
-    """The demo into the folder ``output``."""
-    start = time.time()
-    scenes = output / "scenes"
-    print(f"1. Rendering {size.images} + {size.test} scenes")
-    render_dataset(scenes, train=size.images, test=size.test, size=SIDE, clutter=False)
-    common = ["MODEL.DEVICE", device, "SEED", 0]
-
-    print(f"2. Pre-training PixPro on the {size.images} training images, without their labels")
-    pretrained = output / "pretrain"
-    views = ["INPUT.PIXPRO.CROP_SIZE", 64, *common]
-    train = ["DATASETS.TRAIN", f"('voc:{scenes}@train',)"]
-    run_train_net(pretrained, PRETRAIN, *train, "SOLVER.MAX_EPOCHS", size.epochs, *views)
-
-    print(f"3. Fine-tuning a detector on {size.images} labelled images, from PixPro and from random weights")
-    detector = ["MODEL.ROI_HEADS.NUM_CLASSES", len(CLASSES), "INPUT.MIN_SIZE_TEST", SIDE, *common]
-    data = [*train, "DATASETS.TEST", f"('voc:{scenes}@test',)"]
-    steps = ["SOLVER.MAX_ITER", size.finetune, "SOLVER.STEPS", f"({size.finetune * 4 // 5},)"]
-    runs = {"PixPro": output / "finetune_pixpro", "random": output / "finetune_random"}
-    for title, folder in runs.items():
-        weights = ["MODEL.WEIGHTS", pretrained / "model_final.pth"] if title == "PixPro" else []
-        run_train_net(folder, DETECTOR, *data, "INPUT.MIN_SIZE_TRAIN", f"({SIDE},)", *detector, *steps, *weights)
-
-    print("4. Pictures")
-    draw_pairs(scenes, output / "correspondences.png", views)
-    draw_results(scenes, runs, output / "detections.png", detector)
-    print(f"  {output / 'correspondences.png'}\n  {output / 'detections.png'}\n")
-    table = [[title, *results(folder)] for title, folder in runs.items()]
-    print(tabulate(table, ["initialisation", "AP", "AP50", "AP75"], tablefmt="github", floatfmt=".1f"))
+    values = gather_values(size, read_results(output))
+    print(table(values))
     print(
-        f"\nFaster R-CNN R18-FPN, {size.finetune} iterations on {size.images} images, {size.test} test images, one "
-        f"seed. Minutes of pre-training on a few hundred images show how it works, not what days of it on many "
-        f"images give. {(time.time() - start) / 60:.1f} minutes in all."
+        f"\nSemantic FPN, ResNet-18, {size.fine_tuning} iterations on {size.labelled} labelled scenes; "
+        f"pre-trained for {size.pretraining} iterations on {size.unlabelled} scenes without labels; tested on "
+        f"{size.test}. Mean ± standard error over {len(size.seeds)} seeds."
     )
+    print(f"{verdict(values)} {(time.time() - start) / 60:.1f} minutes in all.\n\nNext, your own images:\n{NEXT}")
 
 
-def main(argv=None):
+def _render(output, size):
+    options = {"size": SIDE, "layouts": ("voc",), "clutter": False, "kind": "things"}
+    render_dataset(scenes_folder(output, "unlabelled"), train=size.unlabelled, test=0, seed=1, **options)
+    render_dataset(scenes_folder(output, "labelled"), train=size.labelled, test=size.test, seed=0, **options)
+
+
+def _announce(line):
+    print(f"   {line}", flush=True)
+
+
+def main(argv: list[str] | None = None) -> None:
     """Run the command line ``argv``, by default that of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.demo",
@@ -173,7 +106,8 @@ def main(argv=None):
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
     try:
-        run(args.output.resolve(), SIZES[args.size], args.device)
+        with requeue_when_stopped():
+            run(args.output.resolve(), SIZES[args.size], args.device)
     except UsageError as error:
         sys.exit(f"error: {error}")
 

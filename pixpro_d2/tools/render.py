@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..data.scene_writers import WRITERS, Sample
-from ..data.scenes import describe_scene, render_scene
+from ..data.scenes import KINDS, describe_scene, render_scene
 from ..errors import UsageError
 from ..json_files import read_json, write_json
 
@@ -29,7 +29,7 @@ NAMES = {
 }
 
 
-def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "coco"), clutter=True):
+def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "coco"), clutter=True, kind="shapes"):
     """Render a data set into a new folder.
 
     Images are ``JPEGImages/000000.jpg`` and so on, the train split first. Image ``i`` shows scene ``i`` of
@@ -42,6 +42,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
         seed (int): seed of the series of scenes, not negative.
         layouts: names of the layouts to write, out of ``WRITERS``.
         clutter (bool): whether the backgrounds are cluttered, which makes detection much harder.
+        kind (str): of the objects, key of ``KINDS``.
 
     Returns:
         bool: whether anything was written, which it is not if ``out`` holds this render already.
@@ -51,7 +52,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
     """
     out = Path(out).resolve()
     options = {"train": train, "test": test, "size": size, "seed": seed, "layouts": sorted(set(layouts))}
-    options |= {"clutter": bool(clutter), "format": FORMAT}
+    options |= {"clutter": bool(clutter), "format": FORMAT} | ({"kind": kind} if kind != "shapes" else {})
     _check(options)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if read_json(out / RECORD) == options:
@@ -67,7 +68,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
             for split, numbers in (("train", range(train)), ("test", range(train, train + test))):
                 if not numbers:
                     continue
-                samples = _samples(numbers, size, seed, clutter)
+                samples = _samples(numbers, size, seed, clutter, kind)
                 for layout in options["layouts"]:
                     samples = WRITERS[layout](partial, split, samples)
                 for _ in samples:
@@ -95,10 +96,16 @@ def main(argv=None):
         "--layout", nargs="+", choices=WRITERS, default=["voc", "coco"], help="annotation files to write"
     )
     parser.add_argument("--plain", action="store_true", help="backgrounds without clutter: much easier to detect on")
+    parser.add_argument(
+        "--objects",
+        choices=KINDS,
+        default="shapes",
+        help="shapes: only the outline tells the class; things: pattern and hue, too, much easier to learn",
+    )
     args = parser.parse_args(argv)
     try:
         written = render_dataset(
-            args.out, args.train, args.test, args.size, args.seed, args.layout, clutter=not args.plain
+            args.out, args.train, args.test, args.size, args.seed, args.layout, not args.plain, args.objects
         )
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
@@ -131,9 +138,9 @@ def _check(options):
         raise UsageError("detectron2 cannot read a VOC split of a single image: render two or more, or none")
 
 
-def _samples(numbers, size, seed, clutter):
+def _samples(numbers, size, seed, clutter, kind):
     for number in numbers:
-        scene = describe_scene(seed, number, size, size, clutter)
+        scene = describe_scene(seed, number, size, size, clutter, kind)
         image, masks = render_scene(scene)
         yield Sample(number, scene, image, masks)
 

@@ -1,0 +1,1 @@
+"""The demo: a small comparison of ways to begin a training, on rendered scenes."""
