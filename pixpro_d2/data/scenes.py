@@ -275,7 +275,7 @@ def _paint(texture, u, v, pixel):
     elif texture.pattern == "bricks":
         joint = 0.5 * (_split(t)[0] & 1)  # every other row is shifted by half a brick
         a = np.abs(_split(0.6 * s + joint)[1] - 0.5)
-        mix = _soft_step(np.maximum(a - 0.42, b - 0.38), blur)
+        mix = 1 - _soft_step(np.maximum(a - 0.42, b - 0.38), blur)
     elif texture.pattern == "dots":
         mix = _soft_step(np.hypot(a, b) - 0.32, blur)
     else:

@@ -1,5 +1,6 @@
 """Synthetic scenes: deterministic, with exact masks and boxes, and textures that move with their objects."""
 
+import colorsys
 import dataclasses
 
 import numpy as np
@@ -40,6 +41,28 @@ def test_other_seeds_and_indices_give_other_scenes(rendered):
     images = {image.tobytes() for _, image, _ in rendered}
     images |= {render_scene(describe_scene(8, index, SIZE, SIZE))[0].tobytes() for index in range(3)}
     assert len(images) == len(rendered) + 3
+
+
+def test_things_have_pattern_and_hue_of_their_class():
+    objects = [obj for index in range(60) for obj in describe_scene(7, index, SIZE, SIZE, kind="things").objects]
+    patterns = {(CLASSES[obj.category], obj.texture.pattern) for obj in objects}
+    assert patterns == {
+        ("disk", "dots"), ("square", "checks"), ("triangle", "stripes"), ("star", "noise"), ("ring", "bricks"),
+    }  # fmt: skip
+    turns = [colorsys.rgb_to_hsv(*obj.texture.colours[0])[0] - obj.category / len(CLASSES) for obj in objects]
+    distances = np.array([abs((turn + 0.5) % 1 - 0.5) for turn in turns])
+    assert distances.max() < 0.4 and 0.06 < np.sqrt(np.mean(distances**2)) < 0.1  # a deviation of 0.08
+    assert all(0.25 <= obj.size / SIZE <= 0.55 for obj in objects)
+
+
+def test_bricks_and_joints_have_their_share():
+    """A brick fills 0.84 of its length and 0.76 of its height; bricks are black here, joints are white."""
+    texture = Texture("bricks", ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), period=0.25, angle=0.0, seed=0)
+    wall = SceneObject(CLASSES.index("square"), (48.0, 48.0), 96.0, 0.0, texture)
+    image, _ = render_scene(Scene(SIZE, SIZE, (wall,), 0, clutter=False))
+    value = image[24:72, 24:72].max(axis=2)
+    edges = (value > 20) & (value < 135)  # half brick, half joint
+    assert (value <= 20).mean() + edges.mean() / 2 == pytest.approx(0.84 * 0.76, abs=0.02)
 
 
 def test_image_and_masks_have_the_size_of_the_frame():

@@ -1,13 +1,16 @@
 """The demo in its smallest form, from rendering to the table."""
 
-import json
 import re
+import statistics
 
 import pytest
 from PIL import Image
 
-from pixpro_d2.errors import UsageError
+from pixpro_d2.demo import table
+from pixpro_d2.demo.experiments import METHODS, RANDOM, SIZES, Size, fine_tuning_name, list_experiments
 from pixpro_d2.tools import demo
+
+TITLES = (RANDOM, *METHODS)
 
 
 @pytest.mark.slow
@@ -15,28 +18,69 @@ def test_demo_leaves_results_and_pictures_and_repeats_nothing(tmp_path, capsys):
     argv = ["--size", "smoke", "--output", str(tmp_path)]
     demo.main(argv)
     printed = capsys.readouterr().out
-    for row in ("PixPro", "random"):
-        assert re.search(rf"\| {row} +\|( +-?\d+\.\d \|| +nan \|){{3}}", printed), printed
-    assert printed.count("$ python train_net.py") == 3
-    log = (tmp_path / "finetune_pixpro" / "stdout.txt").read_text()
+    for title in TITLES:
+        assert re.search(rf"\| {title} +\| \d+\.\d ± \d+\.\d +\| (\d+\.\d(, )?){{2}} +\|", printed), printed
+    assert "10 of 10 trainings to run" in printed and printed.count("$ python train_net.py") == 2
+    log = (tmp_path / "runs/fine-tune-pixpro-seed1/log.txt").read_text()
+    assert f"{tmp_path.name}/runs/pretrain-pixpro-seed1/model_final.pth" in log
     assert "Backbone: 20 of 20 convolutions" in log
-    assert "Backbone:" not in (tmp_path / "finetune_random" / "stdout.txt").read_text()
-    for name in ("correspondences.png", "detections.png"):
-        assert Image.open(tmp_path / name).width > 600
+    assert "Backbone:" not in (tmp_path / "runs/fine-tune-random-seed1/log.txt").read_text()
+    for name in ("pairs", "features", "segmentations"):
+        assert Image.open(tmp_path / f"{name}.png").width > 600
+    assert (tmp_path / "report.html").read_text().count('<span class="badge">') == 3
 
     demo.main(argv)
     again = capsys.readouterr().out
-    assert "$ python" not in again and again.count("done before") == 3
+    assert "0 of 10 trainings to run" in again
+    assert table_of(again) == table_of(printed)
 
 
-def test_a_failing_run_shows_its_log(tmp_path, capsys):
-    with pytest.raises(UsageError, match=r"^The run in .*run failed.* stdout.txt there\.$"):
-        demo.run_train_net(tmp_path / "run", demo.PRETRAIN, "MODEL.TYPO", 1)
-    assert "There is no config key 'MODEL.TYPO'" in capsys.readouterr().err
+def table_of(printed):
+    return [line for line in printed.splitlines() if line.startswith("|")]
 
 
-def test_results_are_the_last_evaluation(tmp_path):
-    lines = [{"iteration": i, "bbox/AP": i, "bbox/AP50": 2 * i, "bbox/AP75": 3 * i} for i in (1, 2)]
-    lines.append({"iteration": 3, "lr": 1})
-    (tmp_path / "metrics.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    assert demo.results(tmp_path) == [2, 4, 6]
+def results(*values):
+    """Results by name, of one row of seeds for each of TITLES."""
+    return {
+        fine_tuning_name(title, seed): {"metrics": {"sem_seg/mIoU": value}}
+        for title, row in zip(TITLES, values, strict=True)
+        for seed, value in enumerate(row)
+    }
+
+
+SIZE = Size(1, 1, 1, 1, 1, seeds=(0, 1, 2))
+# gains of PixPro 4, 5, 6: 5 +- 0.58; of PixContrast -3, 0, 3: 0 +- 1.7
+VALUES = table.gather_values(SIZE, results((30.0, 31.0, 32.0), (34.0, 36.0, 38.0), (27.0, 31.0, 35.0)))
+
+
+def test_table_has_means_errors_and_gains():
+    lines = [re.split(r" *\| *", line)[1:-1] for line in table.table(VALUES).splitlines()]
+    assert lines[2:] == [
+        ["random weights", "31.0 ± 0.6", "30.0, 31.0, 32.0", ""],
+        ["PixPro", "36.0 ± 1.2", "34.0, 36.0, 38.0", "+5.0 ± 0.6"],
+        ["PixContrast", "31.0 ± 2.3", "27.0, 31.0, 35.0", "+0.0 ± 1.7"],
+    ]
+    assert statistics.stdev([4, 5, 6]) / 3**0.5 == pytest.approx(0.577, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ((34.0, 36.0, 38.0), "PixPro helps: +5.0 ± 0.6 mIoU over random weights, beyond two standard errors."),
+        ((26.0, 26.0, 26.0), "PixPro harms: -5.0 ± 0.6 mIoU over random weights, beyond two standard errors."),
+        ((31.0, 31.0, 35.0), "PixPro against random weights: +1.3 ± 0.9 mIoU, within two standard errors of nothing."),
+    ],
+)
+def test_verdict(row, said):
+    assert table.verdict(table.gather_values(SIZE, results((30.0, 31.0, 32.0), row, row))) == said
+
+
+def test_every_initialisation_has_the_same_fine_tuning(tmp_path):
+    experiments = {x.name: x for x in list_experiments(tmp_path, SIZES["demo"], "cpu")}
+    assert len(experiments) == 15  # 3 seeds of 3 fine-tunings and 2 pre-trainings
+    for seed in (0, 1, 2):
+        tunings = [experiments[fine_tuning_name(title, seed)] for title in TITLES]
+        assert all(x.options == tunings[0].options and x.options["SEED"] == seed for x in tunings)
+        assert [x.weights and x.weights.name for x in tunings] == [
+            None, f"pretrain-pixpro-seed{seed}", f"pretrain-pixcontrast-seed{seed}",
+        ]  # fmt: skip
