@@ -42,8 +42,8 @@ def run_all(experiments: list[Experiment], output: Path, jobs: int, announce: Ca
                 running.remove(training)
                 training.close()
                 result = results[training.experiment.name] = training.write_result()
-                left = hours([*waiting, *(other.experiment for other in running)], jobs)
-                announce(f"{result['name']} took {result['seconds'] / 60:.1f} min; about {left:.1f} hours are left")
+                left = time_left([*waiting, *(other.experiment for other in running)], jobs)
+                announce(f"{result['name']} took {result['seconds'] / 60:.1f} min; {left} are left")
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         names = " and ".join(training.experiment.name for training in running) or "The study"
@@ -67,6 +67,7 @@ def _end(running):
         training.close()
 
 
-def hours(experiments: list[Experiment], jobs: int) -> float:
-    """Return about how many hours experiments take if ``jobs`` of them run at a time."""
-    return sum(experiment.seconds for experiment in experiments) / 3600 / jobs
+def time_left(experiments: list[Experiment], jobs: int) -> str:
+    """Return about how long experiments take if ``jobs`` of them run at a time, in words."""
+    hours = sum(experiment.seconds for experiment in experiments) / 3600 / jobs
+    return f"about {hours:.1f} hours" if hours >= 1 else f"about {60 * hours:.0f} min"

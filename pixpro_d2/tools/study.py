@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..stop_signals import requeue_when_stopped
 from ..study.data import ROOT, StudyData
 from ..study.experiments import fine_tuning_seed, list_experiments
-from ..study.jobs import hours, run_all
+from ..study.jobs import run_all, time_left
 from ..study.methods import PARTS
 from ..study.page import write_page
 from ..study.recipes import STUDY, Scale
@@ -59,7 +59,7 @@ def run_study(
     """
     experiments = list_experiments(parts, *seeds, scale, data)
     left = [experiment for experiment in experiments if not is_finished(experiment, output)]
-    announce(f"{len(left)} of {len(experiments)} experiments to run, about {hours(left, jobs):.1f} hours")
+    announce(f"{len(left)} of {len(experiments)} experiments to run, {time_left(left, jobs)}")
     if left:
         fine_tunings = [fine_tuning_seed((pretraining, number)) for pretraining in seeds[0] for number in seeds[1]]
         data.prepare([PARTS[name] for name in parts], fine_tunings, scale)

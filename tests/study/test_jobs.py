@@ -7,7 +7,7 @@ import pytest
 from pixpro_d2.errors import UsageError
 from pixpro_d2.json_files import read_json
 from pixpro_d2.study.experiments import Experiment
-from pixpro_d2.study.jobs import hours, run_all
+from pixpro_d2.study.jobs import run_all, time_left
 
 # Stands for train_net.py: notes when it begins and ends, and its threads; takes the seconds of SOLVER.MAX_ITER.
 PROGRAM = """
@@ -59,7 +59,7 @@ def test_an_experiment_waits_for_its_pretraining_and_lets_others_pass(tmp_path):
         assert happened.index(("end", name)) < happened.index(("begin", f"of_{name}"))
     assert happened[-1] == ("end", "of_first")  # all else was done while the slow one ran
     assert [line.split()[0] for line in said if line[0] == "["] == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
-    assert said[-1].startswith("of_first took 0.0 min; about 0.0 hours are left")
+    assert said[-1].startswith("of_first took 0.0 min; about 0 min are left")
 
 
 def test_jobs_share_the_processor(tmp_path, monkeypatch):
@@ -81,8 +81,10 @@ def test_a_failure_ends_what_runs_beside_it(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
-def test_hours():
-    assert hours([experiment("a"), experiment("b"), experiment("c")], 2) == 1.5
+def test_time_left():
+    three = [experiment("a"), experiment("b"), experiment("c")]
+    assert time_left(three, 2) == "about 1.5 hours"
+    assert time_left(three, 6) == "about 30 min"
 
 
 def test_nothing_to_run(tmp_path):
