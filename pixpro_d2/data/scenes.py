@@ -24,7 +24,7 @@ MIN_VISIBLE = 0.4  # Least share of its own area that every described object sho
 
 _PATTERNS = ("stripes", "checks", "dots", "noise")
 _PATTERNS_OF_THINGS = ("dots", "checks", "stripes", "noise", "bricks")  # of each class
-_HUE_SPREAD = 0.08  # standard deviation of a thing's hue, in turns; hues of two classes are 0.2 apart
+_HUE_SPREAD = 0.05  # standard deviation of a thing's hue, in turns; hues of two classes are 0.2 apart
 _LATTICE = 64  # Cells after which the random lattices repeat: far more than a frame shows. A power of two.
 
 
@@ -52,7 +52,7 @@ class Texture:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object; its silhouette depends on the class, and its texture, too, if it is a thing."""
+    """One object; its class decides its silhouette, and if it is a thing, its pattern and hue."""
 
     category: int  # index into CLASSES
     centre: tuple  # (x, y), world units
@@ -189,11 +189,11 @@ def _random_object(rng, side, height, width, kind):
 
 
 def _random_texture(rng, period, patterns, hue=None):
-    """A texture of one of some patterns; with a ``hue``, in turns, one of its colours is near this hue."""
+    """A texture of one of some patterns, in any two colours; with a ``hue``, in turns, in a like colour and a grey."""
     pattern = patterns[rng.integers(len(patterns))]
     first = second = _random_colour(rng) if hue is None else _colour_near(rng, hue)
     while np.abs(first - second).sum() < 0.5:  # Two colours too close would hide the pattern.
-        second = _random_colour(rng)
+        second = _random_colour(rng) if hue is None else np.full(3, rng.uniform(0.05, 0.95))
     colours = tuple(first.tolist()), tuple(second.tolist())
     return Texture(pattern, colours, period, angle=rng.uniform(0, np.pi), seed=int(rng.integers(2**31)))
 
@@ -204,7 +204,7 @@ def _random_colour(rng):
 
 
 def _colour_near(rng, hue):
-    rgb = colorsys.hsv_to_rgb(rng.normal(hue, _HUE_SPREAD) % 1, rng.uniform(0.35, 0.9), rng.uniform(0.35, 0.95))
+    rgb = colorsys.hsv_to_rgb(rng.normal(hue, _HUE_SPREAD) % 1, rng.uniform(0.5, 0.95), rng.uniform(0.4, 0.95))
     return np.array(rgb)
 
 
