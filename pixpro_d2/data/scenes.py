@@ -30,13 +30,14 @@ _LATTICE = 64  # Cells after which the random lattices repeat: far more than a f
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of objects: range of sizes in shorter sides of the frame, and the most objects in a scene."""
+    """A kind of objects, and of the scenes that show it."""
 
-    sizes: tuple
-    most: int
+    sizes: tuple  # from the smallest to the largest, in shorter sides of the frame
+    most: int  # objects in a scene
+    vividness: float  # of the ground's colours: 1 for those of objects, 0 for greys
 
 
-KINDS = {"shapes": Kind((0.15, 0.45), 6), "things": Kind((0.25, 0.55), 4)}
+KINDS = {"shapes": Kind((0.15, 0.45), 6, 1.0), "things": Kind((0.3, 0.6), 4, 0.4)}
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,15 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A frame, the objects in it from back to front, the seed of background and light, and whether the background is
-    cluttered with patches, lines and specks that look as textured as the objects."""
+    """A frame, the objects in it from back to front, the seed of background and light, whether the background is
+    cluttered with patches, lines and specks that look as textured as the objects, and how vivid the ground is."""
 
     height: int
     width: int
     objects: tuple
     background_seed: int
     clutter: bool = True
+    vividness: float = 1.0
 
 
 def describe_scene(seed, index, height=160, width=160, clutter=True, kind="shapes"):
@@ -103,7 +105,7 @@ def describe_scene(seed, index, height=160, width=160, clutter=True, kind="shape
             objects, visible, areas = [*objects, candidate], left, whole
         elif rng.random() < 0.1:  # In a crowded frame, settle for fewer objects rather than search on.
             wanted = max(2, wanted - 1)
-    return Scene(height, width, tuple(objects), background_seed, clutter)
+    return Scene(height, width, tuple(objects), background_seed, clutter, KINDS[kind].vividness)
 
 
 def render_scene(scene, camera=((1, 0, 0), (0, 1, 0))):
@@ -126,7 +128,7 @@ def render_scene(scene, camera=((1, 0, 0), (0, 1, 0))):
     side = min(scene.height, scene.width)
 
     rng = np.random.default_rng(scene.background_seed)
-    image = _background(rng, x / side, y / side, pixel / side, scene.clutter)
+    image = _background(rng, x / side, y / side, pixel / side, scene)
     light_angle = rng.uniform(0, 2 * np.pi)  # Where the light comes from: objects cast shadows the other way.
     light_x, light_y = float(np.cos(light_angle)), float(np.sin(light_angle))
     relief = rng.uniform(0.1, 0.4)
@@ -284,10 +286,12 @@ def _paint(texture, u, v, pixel):
     return (first + mix[..., None] * (second - first)) * (0.7 + 0.6 * grain)[..., None]
 
 
-def _background(rng, x, y, pixel, clutter):
+def _background(rng, x, y, pixel, scene):
     """Colours ``(..., 3)`` of an unbounded ground; lengths in sides of the frame."""
     image = _paint(_random_texture(rng, rng.uniform(0.15, 0.4), ("noise",)), x, y, pixel)
-    if not clutter:
+    grey = image.mean(axis=-1, keepdims=True)
+    image = grey + scene.vividness * (image - grey)
+    if not scene.clutter:
         return image
     # Ragged patches, textured as finely as the objects are, so that texture does not give the objects away.
     for _ in range(2):

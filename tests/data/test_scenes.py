@@ -53,7 +53,18 @@ def test_things_have_pattern_and_hue_of_their_class():
     distances = np.array([abs((turn + 0.5) % 1 - 0.5) for turn in turns])
     assert distances.max() < 0.25 and 0.04 < np.sqrt(np.mean(distances**2)) < 0.06  # a deviation of 0.05
     assert all(len(set(obj.texture.colours[1])) == 1 for obj in objects)  # a grey
-    assert all(0.25 <= obj.size / SIZE <= 0.55 for obj in objects)
+    assert all(0.3 <= obj.size / SIZE <= 0.6 for obj in objects)
+
+
+def test_the_ground_of_things_is_less_vivid():
+    """Light tints both grounds alike, so the differences of channels from their mean have the ratio of 0.4 about."""
+    shapes, things = (
+        render_scene(Scene(SIZE, SIZE, (), 11, clutter=False, vividness=vividness))[0].astype(float)
+        for vividness in (1.0, 0.4)
+    )
+    chroma = [np.abs(image - image.mean(axis=2, keepdims=True)).mean() for image in (shapes, things)]
+    assert 0.3 < chroma[1] / chroma[0] < 0.55
+    np.testing.assert_allclose(things.mean(), shapes.mean(), rtol=0.03)
 
 
 def test_bricks_and_joints_have_their_share():
