@@ -169,12 +169,13 @@ def _caffe2(checkpoint, tensors):
     if "res2_0_branch2b_w" not in tensors:
         return None
     weight = tensors["res2_0_branch2b_w"]
-    plain = weight.shape[0] == weight.shape[1] and not any("_gn_" in name for name in tensors)
+    group_norm = any("_gn_" in name for name in tensors)
+    plain = weight.shape[0] == weight.shape[1] and not group_norm
     blobs = {name: value for name, value in tensors.items() if not name.endswith("_momentum")}
     state = _placed(convert_c2_detectron_names(blobs)[0])
     # ResNeXt, group norm and detectors come in several conventions.
     convention = MSRA if plain and "blobs" not in checkpoint else None
-    return Source("Caffe2 (MSRA, FAIR)", state, convention, match_suffixes=True, folded_norms=True)
+    return Source("Caffe2 (MSRA, FAIR)", state, convention, match_suffixes=True, folded_norms=not group_norm)
 
 
 def _research(tensors, path):

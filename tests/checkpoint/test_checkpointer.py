@@ -86,7 +86,7 @@ def test_partial_weights_are_an_error_unless_allowed(pretrained, tmp_path, log):
 
 def test_another_depth_is_an_error(pretrained):
     _, path = pretrained
-    with pytest.raises(UsageError, match="use the depth and options"):
+    with pytest.raises(UsageError, match=rf"WEIGHTS {path} is a ResNet-18 .* ResNet-34: set MODEL.RESNETS.DEPTH 18.$"):
         PixProCheckpointer(build(DETECTOR, "MODEL.RESNETS.DEPTH", 34)).resume_or_load(path, resume=False)
 
 

@@ -176,19 +176,19 @@ def caffe2(group=1, norm="bn"):
 
 
 @pytest.mark.parametrize(
-    "checkpoint, convention",
+    "checkpoint, convention, folded_norms",
     [
-        (caffe2(), MSRA),
-        (caffe2(group=2), None),
-        (caffe2(norm="gn"), None),
-        ({"blobs": caffe2(), "cfg": "text"}, None),
+        (caffe2(), MSRA, True),
+        (caffe2(group=2), None, True),
+        (caffe2(norm="gn"), None, False),
+        ({"blobs": caffe2(), "cfg": "text"}, None, True),
     ],
     ids=["MSRA", "ResNeXt", "group norm", "detector"],
 )
-def test_caffe2_names(checkpoint, convention):
+def test_caffe2_names(checkpoint, convention, folded_norms):
     source = recognise(checkpoint, "R-50.pkl")
     assert source.format.startswith("Caffe2") and source.convention == convention
-    assert source.match_suffixes and source.folded_norms
+    assert source.match_suffixes and source.folded_norms == folded_norms
     expected = {"stem.conv1.weight", "stem.conv1.norm.weight", "res2.0.conv2.weight", "res2.0.conv2.norm.weight"}
     assert set(source.state) == {f"backbone.{name}" for name in expected} | {"fc1000.weight"}
 
