@@ -140,6 +140,30 @@ def test_checkpoints_hold_nothing_that_a_safe_loader_refuses(pretrained):
     assert not any(isinstance(v, np.generic) for v in loaded.values())
 
 
+def test_an_evaluation_refuses_weights_that_leave_some_random(pretrained, tmp_path):
+    """A backbone alone in a detector, a detector of other classes, a norm without its statistics."""
+    _, path = pretrained
+    detector = build(DETECTOR)
+    with pytest.raises(UsageError) as error:
+        PixProCheckpointer(detector, complete=True).resume_or_load(path, resume=False)
+    heads = [name for name in detector.state_dict() if not name.startswith("backbone.")]
+    rpn, roi = (sum(name.startswith(part) for name in heads) for part in ("proposal_generator.", "roi_heads."))
+    assert f"MODEL.WEIGHTS {path} would leave {rpn + roi} of the model's" in str(error.value)
+    assert f"(proposal_generator {rpn} of {rpn}, roi_heads {roi} of {roi}; it has no" in str(error.value)
+    PixProCheckpointer(detector, str(tmp_path)).save("model_final", iteration=1)
+    path = str(tmp_path / "model_final.pth")
+    PixProCheckpointer(build(DETECTOR), complete=True).resume_or_load(path, resume=False)
+    other = PixProCheckpointer(build(DETECTOR, "MODEL.ROI_HEADS.NUM_CLASSES", 7), complete=True)
+    with pytest.raises(UsageError, match=r"leave 4 of .*roi_heads 4 of .*cls_score.weight has another shape there\)"):
+        other.resume_or_load(path, resume=False)
+    state = detector.state_dict()
+    torch.save({"model": {n: v for n, v in state.items() if n != "backbone.fpn_output3.norm.running_var"}}, path)
+    with pytest.raises(
+        UsageError, match=r"leave 1 of .*pyramid 1 of .*it has no backbone.fpn_output3.norm.running_var"
+    ):
+        PixProCheckpointer(build(DETECTOR), complete=True).resume_or_load(path, resume=False)
+
+
 C5 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"]]
 C5 += ["MODEL.PIXPRO.IN_FEATURES", ["res5"], "MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0]
 
