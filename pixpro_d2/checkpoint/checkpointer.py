@@ -1,6 +1,7 @@
 """The checkpointer of pre-training and of every downstream task."""
 
 import os
+from http.client import HTTPException
 from pathlib import Path
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -11,7 +12,7 @@ from .convention import InputConvention, as_options
 from .coverage import check_complete, check_trunk, describe_transfer
 from .folder import LAST
 from .formats import recognise
-from .reading import read_checkpoint
+from .reading import check_exists, check_finite, read_checkpoint
 from .resume import check_fit, common_candidates, newest_readable
 from .saving import disk_faults_explained, save_checkpoint
 from .transfer import fit, match_suffixes
@@ -58,12 +59,24 @@ class PixProCheckpointer(DetectionCheckpointer):
         """As detectron2's; with ``checkpointables=[]`` (MODEL.WEIGHTS) the weights may be another model's.
 
         Raises:
-            UsageError: for a file that is missing, damaged or unsafe, or weights that do not suit the model.
+            UsageError: for a file that is missing, damaged or unsafe, an address that cannot be reached, or weights
+                that do not suit the model.
         """
-        if path and "://" not in path and not os.path.isfile(path):
-            raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
         self._initializing_from = path if checkpointables == [] else None
+        if path:
+            path = self._download(path) if "://" in path else path
+            check_exists(path)
         return super().load(path, checkpointables)
+
+    def _download(self, address):
+        """Return the path of the local copy of an address, which detectron2 keeps."""
+        try:
+            return self.path_manager.get_local_path(address)
+        except (OSError, ValueError, RuntimeError, HTTPException) as error:  # network, address, detectron2's catalog
+            raise UsageError(
+                f"MODEL.WEIGHTS {address} cannot be downloaded ({error}): check the address and the network, or fetch "
+                "the file by other means and name its path."
+            ) from error
 
     def save(self, name, **kwargs):
         """Write ``save_dir/name.pth`` and mark it as the last checkpoint; never leaves a half-written file.
@@ -142,6 +155,7 @@ class PixProCheckpointer(DetectionCheckpointer):
         path = self._initializing_from
         check_trunk(path, source, own, transfer, self.allow_partial, self.require_trunk)
         self._check_convention(source)
+        check_finite(transfer.state, path)
         if self.complete:
             check_complete(path, source, own, transfer)
         self.logger.info(describe_transfer(path, source, own, transfer))

@@ -11,7 +11,7 @@ import torch
 
 from ..checkpoint import export
 from ..checkpoint.formats import recognise
-from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.reading import check_finite, read_checkpoint
 from ..checkpoint.writing import write_file
 from ..errors import UsageError, check_choice
 
@@ -61,6 +61,7 @@ def convert(source_path, out, to, branch="online", with_fpn=True, with_hash=Fals
         raise UsageError("--to official holds both branches: leave --branch out.")
     source = recognise(read_checkpoint(source_path), source_path)
     backbone = export.backbone_of(source, branch, source_path)
+    check_finite({**backbone.trunk, **backbone.pyramid}, source_path)
     dropped = {} if with_fpn and to in WITH_FPN else backbone.pyramid
     if dropped:
         backbone = export.Backbone(backbone.trunk, {})

@@ -112,6 +112,34 @@ def test_missing_file_is_named():
         PixProCheckpointer(build()).resume_or_load("no/such.pth", resume=False)
 
 
+@pytest.mark.parametrize(
+    "address, reason",
+    [
+        ("http://127.0.0.1:9/weights.pth", "refused"),
+        ("http://127.0.0.1:port/weights.pth", "port"),
+        ("catalog://no/such/model", "catalog"),
+    ],
+)
+def test_an_address_that_cannot_be_reached_is_named(address, reason, tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    with pytest.raises(
+        UsageError, match=rf"WEIGHTS {address} cannot be downloaded \(.*{reason}.*\): check the address"
+    ):
+        PixProCheckpointer(torch.nn.Linear(1, 1)).resume_or_load(address, resume=False)
+
+
+def test_weights_that_are_not_finite_are_an_error(pretrained, tmp_path):
+    model, path = pretrained
+    state = dict(model.state_dict(), **{"projector.heads.shared.0.weight": torch.tensor(float("nan"))})
+    path = str(tmp_path / "nan.pth")
+    torch.save({"model": state}, path)
+    PixProCheckpointer(build(DETECTOR)).resume_or_load(path, resume=False)  # of which the detector takes nothing
+    name = "backbone.bottom_up.res2.0.conv1.norm.running_var"
+    torch.save({"model": {**state, name: torch.full((64,), float("inf"))}}, path)
+    with pytest.raises(UsageError, match=rf"{path} has infinite or NaN values in 1 of \d+ tensors \({name}"):
+        PixProCheckpointer(build(DETECTOR)).resume_or_load(path, resume=False)
+
+
 def caffe2_r18(model):
     """The online backbone in the naming of detectron2's model zoo pickles with matching heuristics."""
     prefix = "backbone.bottom_up."

@@ -253,6 +253,7 @@ def test_mistakes(plain, tmp_path):
     _, path = plain
     torch.save({"model": {"a.b": torch.zeros(1)}}, tmp_path / "unknown.pth")
     torch.save(torchvision_state(18), tmp_path / "single.pth")
+    torch.save({**torchvision_state(18), "bn1.bias": torch.full((64,), float("nan"))}, tmp_path / "nan.pth")
     for arguments, message in (
         ((path, "out.pth", "detectron2"), "out.pth must end in .pkl"),
         ((path, "out.pth", "safetensors"), "must end in .safetensors"),
@@ -261,6 +262,7 @@ def test_mistakes(plain, tmp_path):
         ((path, "out.pth", "official", "target"), "official holds both branches"),
         ((str(tmp_path / "unknown.pth"), "out.pth", "timm"), "holds no online backbone.*its first names are a.b"),
         ((str(tmp_path / "single.pth"), "out.pth", "timm", "target"), "holds no target backbone"),
+        ((str(tmp_path / "nan.pth"), "out.pth", "timm"), r"nan.pth has .*NaN .*\(stem.conv1.norm.bias is the first"),
     ):
         with pytest.raises(UsageError, match=message):
             convert(*arguments)

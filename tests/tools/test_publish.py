@@ -91,6 +91,9 @@ def test_mistakes(run, tmp_path):
     torch.save({"model": {}, "iteration": 1}, tmp_path / "moved.pth")
     with pytest.raises(UsageError, match="There is no config .*config.yaml: name the run's with --config-file"):
         publish(str(tmp_path / "moved.pth"))
+    torch.save({"model": {"w": torch.tensor(float("nan"))}, "iteration": 1}, tmp_path / "nan.pth")
+    with pytest.raises(UsageError, match=r"nan.pth has infinite or NaN values .*\(w is the first"):
+        publish(str(tmp_path / "nan.pth"))
     with pytest.raises(UsageError, match="out.pkl must end in .pth or .pt"):
         publish(str(checkpoint), "out.pkl")
     with pytest.raises(SystemExit, match="^error: There is no checkpoint"):
