@@ -23,7 +23,7 @@ OFFICIAL = "official PixPro"
 
 @dataclass(frozen=True)
 class Format:
-    """A way of research code to name a torchvision-like ResNet; ``module.`` is taken off before.
+    """A way of research code to name a torchvision-like ResNet; names of wrappers are taken out before.
 
     Attributes:
         name (str): for the log.
@@ -56,6 +56,8 @@ FORMATS = (  # the first that fits counts
         "backbone.",
         ("momentum_backbone.", "backbone_momentum.", "target_backbone.", "encoder_k.0.", "target_net.0."),
     ),
+    Format("DINO, its teacher", "teacher.backbone."),
+    Format("VISSL", "trunk._feature_blocks."),
     Format("torchvision FPN", "backbone.body.", beside=("backbone.fpn.",), pyramid="backbone.fpn."),
     Format("torchvision FPN", "body.", beside=("fpn.",), pyramid="fpn."),
     Format("torchvision or timm ResNet", ""),
@@ -63,6 +65,11 @@ FORMATS = (  # the first that fits counts
 
 # Who wrote detectron2 pickles of torchvision-like ResNets, by the pickles' __author__.
 _TORCHVISION_AUTHORS = ("PixPro", "Pixpro", "MOCO", "OpenSelfSup", "torchvision")
+# Entries of a checkpoint that hold the weights; the first that is there counts.
+_CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs", "classy_state_dict.base_model.model")
+# Modules around a module, of DataParallel and averaged models, torch.compile, FSDP and recomputed activations.
+_WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_FIRST_BLOCK = "layer1.0.conv1.weight"
 _TRUNK = re.compile(r"(stem\.conv\d|res[2-5])\..+")
 
 
@@ -113,13 +120,35 @@ def _stored(checkpoint):
 
 
 def _tensors(checkpoint):
-    """The tensors of a checkpoint by name, without the ``module.`` of data-parallel training."""
-    nested = [checkpoint[key] for key in ("model", "state_dict", "model_state", "blobs") if key in checkpoint]
-    state = next((value for value in nested if isinstance(value, Mapping)), checkpoint)
-    tensors = {name: value for name, value in state.items() if isinstance(name, str) and _is_numbers(value)}
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    """Return the tensors of a checkpoint by name, without the wrappers of parallel and of compiled modules."""
+    tensors = dict(_flat(_state(checkpoint)))
+    plain = {name: _WRAPPER.sub("", name) for name in tensors}
+    if len(set(plain.values())) == len(plain):
+        tensors = {plain[name]: value for name, value in tensors.items()}
     return {name: torch.as_tensor(value) for name, value in tensors.items()}
+
+
+def _state(checkpoint):
+    """Return the entry of a checkpoint that has its weights; all of it if there is none."""
+    for path in _CONTAINERS:
+        entry = checkpoint
+        for key in path.split("."):
+            entry = entry.get(key) if isinstance(entry, Mapping) else None
+        if isinstance(entry, Mapping):
+            return entry
+    networks = {key: checkpoint[key] for key in ("teacher", "student") if isinstance(checkpoint.get(key), Mapping)}
+    return networks or {key: value for key, value in checkpoint.items() if not isinstance(value, Mapping)}
+
+
+def _flat(state, prefix=""):
+    """Yield (name, tensor) of nested dictionaries, names joined by dots."""
+    for name, value in state.items():
+        if not isinstance(name, str):
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif _is_numbers(value):
+            yield prefix + name, value
 
 
 def _is_numbers(value):
@@ -133,7 +162,7 @@ def _detectron2(checkpoint, tensors):
     if not prefixes:
         # Networks without ResNet names: those of this project, which says so in its files.
         is_model = own and any(name.startswith(ONLINE) for name in tensors)
-        is_model = is_model and not any(form.online + "layer1.0.conv1.weight" in tensors for form in FORMATS)
+        is_model = is_model and not any(form.online + _FIRST_BLOCK in tensors for form in FORMATS)
         return Source("pixpro_d2 checkpoint", tensors) if is_model else None
     author = checkpoint.get("__author__")
     convention = TORCHVISION if author in _TORCHVISION_AUTHORS else None
@@ -179,7 +208,10 @@ def _caffe2(checkpoint, tensors):
 
 
 def _research(tensors, path):
-    for form in FORMATS:
+    prefixes = [name.removesuffix(_FIRST_BLOCK) for name in tensors if f".{name}".endswith(f".{_FIRST_BLOCK}")]
+    # The only ResNet of a file is meant, whatever it is called.
+    only = [Format(f"ResNet below {prefixes[0]}", prefixes[0])] if len(prefixes) == 1 else []
+    for form in (*FORMATS, *only):
         if not all(any(name.startswith(prefix) for name in tensors) for prefix in form.beside):
             continue
         names = _resnet(tensors, form.online, path)
@@ -211,7 +243,7 @@ def _resnet(tensors, prefix, path):
     inner = {name: name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
     if f"{prefix}4.0.conv1.weight" in inner and f"{prefix}0.weight" in inner:
         inner = {name: resnet_names.from_sequential(short) for name, short in inner.items()}
-    elif f"{prefix}layer1.0.conv1.weight" not in inner:
+    elif f"{prefix}{_FIRST_BLOCK}" not in inner:
         return None
     inner = {name: short for name, short in inner.items() if short and re.match(r"(conv1|bn1|layer\d)\.", short)}
     renamed = {name: resnet_names.to_detectron2(short) for name, short in inner.items()}

@@ -85,6 +85,67 @@ def test_research_formats(name, container):
     assert names - EXPECTED - target == others
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        under("module.", RESNET),
+        under("module.module.", RESNET),
+        under("_orig_mod.", RESNET),
+        under("_orig_mod.module.", RESNET),
+        under("module._orig_mod.", RESNET),
+        {**under("module.", RESNET), "n_averaged": torch.tensor(3)},  # torch.optim.swa_utils
+        {name.replace("layer", "_orig_mod.layer"): value for name, value in RESNET.items()},
+        {name.replace("layer1.0.", "layer1.0._checkpoint_wrapped_module."): value for name, value in RESNET.items()},
+        {name.replace("layer1.", "layer1._fsdp_wrapped_module."): value for name, value in RESNET.items()},
+    ],
+)
+def test_wrappers_of_modules_are_taken_out_of_names(wrapped):
+    source = recognise({"model": wrapped}, "w.pth")
+    assert source.format == "torchvision or timm ResNet" and set(source.state) - {"n_averaged"} == EXPECTED
+
+
+def test_compiled_parts_of_two_branches():
+    tensors = {**under("base_encoder._orig_mod."), **under("momentum_encoder.module._orig_mod.")}
+    source = recognise(tensors, "w.pth")
+    assert source.format == "MoCo v3" and set(source.state) == EXPECTED | {f"target_{n}" for n in EXPECTED}
+
+
+def test_wrappers_stay_where_names_would_become_the_same():
+    names = {"module.a", "a", "module.b"}
+    assert set(recognise(dict.fromkeys(names, torch.zeros(1)), "w.pth").state) == names
+
+
+def test_dinos_full_checkpoint_gives_its_teacher():
+    teacher = {name: value + 1 for name, value in RESNET.items()}
+    networks = {
+        key: {**under("module.backbone.", state), **under("module.head.mlp.", HEAD)}
+        for key, state in (("student", RESNET), ("teacher", teacher))
+    }
+    checkpoint = {**networks, "optimizer": {"state": {0: {"exp_avg": torch.zeros(1)}}}, "epoch": 800, "args": None}
+    source = recognise(checkpoint, "w.pth")
+    assert source.format == "DINO, its teacher" and source.convention == TORCHVISION
+    assert {n for n in source.state if n.startswith("backbone.")} == EXPECTED
+    assert source.state["backbone.stem.conv1.norm.weight"].eq(2).all()
+    others = {n for n in source.state if not n.startswith("backbone.")}
+    assert others == {*under("student.backbone."), *under("student.head.mlp.", HEAD), *under("teacher.head.mlp.", HEAD)}
+
+
+def test_vissls_nested_checkpoint():
+    network = {"trunk": under("_feature_blocks."), "heads": under("0.clf.", HEAD)}
+    checkpoint = {"classy_state_dict": {"base_model": {"model": network, "meters": {}}, "phase_idx": 3}, "iteration": 1}
+    source = recognise(checkpoint, "w.torch")
+    assert source.format == "VISSL" and source.convention == TORCHVISION
+    assert set(source.state) == EXPECTED | set(under("heads.0.clf.", HEAD))
+
+
+@pytest.mark.parametrize("prefix", ["model.", "backbone.0.body.", "student.encoder."])
+def test_the_only_resnet_of_a_file_is_taken_whatever_its_name(prefix):
+    source = recognise({"state_dict": {**under(prefix), **under("head.", HEAD)}}, "w.ckpt")
+    assert source.format == f"ResNet below {prefix}" and set(source.state) == EXPECTED | set(under("head.", HEAD))
+    two = recognise({**under(prefix), **under("another.")}, "w.ckpt")
+    assert two.format is None and set(two.state) == {*under(prefix), *under("another.")}
+
+
 def test_values_come_along_unchanged_and_from_the_online_branch():
     tensors = {"module.encoder_q.bn1.weight": torch.full((64,), 2.0), **under("module.encoder_k.")}
     tensors = {**under("module.encoder_q."), **tensors}
