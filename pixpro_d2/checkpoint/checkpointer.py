@@ -153,8 +153,8 @@ class PixProCheckpointer(DetectionCheckpointer):
         state = match_suffixes(source.state, own) if source.match_suffixes else source.state
         transfer = fit(state, own)
         path = self._initializing_from
+        self._check_convention(source)  # first, as it knows the values of the keys
         check_trunk(path, source, own, transfer, self.allow_partial, self.require_trunk)
-        self._check_convention(source)
         check_finite(transfer.state, path)
         if self.complete:
             check_complete(path, source, own, transfer)

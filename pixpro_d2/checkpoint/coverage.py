@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from ..errors import UsageError
-from .depth import block_counts, resnet_options, stage_of
+from .depth import block_counts, input_channels, resnet_options, stage_of
 from .formats import Source
 from .transfer import STATISTICS, WEIGHTS, Transfer, trunk_names
 
@@ -42,6 +42,7 @@ def check_trunk(
     if not (missing or unplaced) or (allow_partial and not frozen):
         return
     advice = " (the backbone is frozen and must be covered)" if frozen else ""
+    _check_channels(path, input_channels(source.state), input_channels(own))
     _check_depth(path, source.state, own, advice)
     advice = advice or ", or set MODEL.ALLOW_PARTIAL_WEIGHTS True"
     if missing:
@@ -53,6 +54,19 @@ def check_trunk(
     raise UsageError(
         f"MODEL.WEIGHTS {path} has {len(unplaced)} weights of the backbone that the model has no place for "
         f"({unplaced[0]} is the first): use the depth, norm and options it was trained with{advice}."
+    )
+
+
+def _check_channels(path, there, here):
+    """Raise a UsageError if two trunks take images of other numbers of channels."""
+    if None in (there, here) or there == here:
+        return
+    values = "MODEL.PIXEL_MEAN and MODEL.PIXEL_STD with {} each"
+    one, three = values.format("one value"), values.format("three values")
+    remedies = {1: f"set INPUT.FORMAT L, and {one}", 3: f"set INPUT.FORMAT RGB or BGR, and {three}"}
+    raise UsageError(
+        f"The number of input channels is {there} in MODEL.WEIGHTS {path} and {here} in the model: "
+        f"{remedies.get(there, 'use weights for grey or colour images')}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Which ResNet the names of a trunk's tensors belong to; pure functions on names."""
+"""Which network the tensors of a trunk belong to: its depth, and the channels of its images."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -24,6 +24,14 @@ def stage_of(name: str) -> str | None:
     """Return the stage (``stem``, ``res2``, ``s1``) of a tensor of a ResNet or RegNet; None for every other tensor."""
     match = _TRUNK.fullmatch(name)
     return match[2] if match else None
+
+
+def input_channels(tensors: Mapping[str, torch.Tensor]) -> int | None:
+    """Return the number of channels that the first convolution of a ResNet or RegNet takes; None without it."""
+    stems = ("stem.conv1.weight", "stem.conv.weight")
+    inner = {match[1]: value for name, value in tensors.items() if (match := _TRUNK.fullmatch(name))}
+    first = next((inner[name] for name in stems if name in inner), None)
+    return first.shape[1] if first is not None and first.ndim == 4 else None
 
 
 def block_counts(names: Iterable[str]) -> dict[str, int]:

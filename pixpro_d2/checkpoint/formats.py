@@ -16,6 +16,7 @@ from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 from ..errors import UsageError
 from . import fpn_names, head_names, resnet_names
 from .convention import MSRA, TORCHVISION, InputConvention
+from .depth import input_channels
 
 ONLINE, TARGET = "backbone.", "target_backbone."
 OFFICIAL = "official PixPro"
@@ -111,6 +112,8 @@ def recognise(checkpoint, path):
     source = _detectron2(checkpoint, tensors) or _caffe2(checkpoint, tensors) or _research(tensors, path)
     source = source or Source(None, tensors)
     source.match_suffixes |= bool(checkpoint.get("matching_heuristics")) or "model_state" in checkpoint
+    if input_channels(source.state) not in (None, 3):
+        source.convention = None  # the code that wrote the file takes colour images, as a rule
     source.convention = _stored(checkpoint) or source.convention
     return source
 

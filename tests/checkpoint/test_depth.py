@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 
-from pixpro_d2.checkpoint.depth import block_counts, resnet_options, stage_of
+from pixpro_d2.checkpoint.depth import block_counts, input_channels, resnet_options, stage_of
 from pixpro_d2.checkpoint.formats import recognise
 
 
@@ -54,3 +54,11 @@ def test_of_two_stages_several_depths_are_possible():
     assert resnet_options(dict.fromkeys(three, torch.zeros(256)))["MODEL.RESNETS.DEPTH"] == 101
     assert resnet_options(dict.fromkeys([*names, "res2.3.conv3.weight"], torch.zeros(256))) == {}
     assert resnet_options({"a.b": torch.zeros(1)}) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["backbone.bottom_up.stem.conv1.weight", "backbone.stem.conv.weight", "stem.conv1.weight"]
+)
+def test_channels_of_the_images(name):
+    assert input_channels({"target_backbone.stem.conv1.weight": torch.zeros(1), name: torch.zeros(8, 4, 7, 7)}) == 4
+    assert input_channels({"backbone.res2.0.conv1.weight": torch.zeros(8, 4, 7, 7), name: torch.zeros(1)}) is None

@@ -146,6 +146,13 @@ def test_the_only_resnet_of_a_file_is_taken_whatever_its_name(prefix):
     assert two.format is None and set(two.state) == {*under(prefix), *under("another.")}
 
 
+def test_weights_for_grey_images_do_not_tell_their_mean():
+    grey = {**RESNET, "conv1.weight": RESNET["conv1.weight"].mean(dim=1, keepdim=True)}
+    assert recognise(grey, "w.pth").convention is None
+    convention = InputConvention("L", (120.0,), (60.0,), None)
+    assert recognise({"model": grey, "input": convention.to_dict()}, "w.pth").convention == convention
+
+
 def test_values_come_along_unchanged_and_from_the_online_branch():
     tensors = {"module.encoder_q.bn1.weight": torch.full((64,), 2.0), **under("module.encoder_k.")}
     tensors = {**under("module.encoder_q."), **tensors}

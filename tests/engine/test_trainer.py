@@ -1,13 +1,17 @@
-"""What `--eval-only` evaluates."""
+"""Weights that tasks start from, and what `--eval-only` evaluates."""
+
+import re
 
 import pytest
 import torch
+import torchvision
 from data_helpers import write_images
 
 import configs
 from pixpro_d2.data.catalog import ensure_registered
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.errors import UsageError
+from pixpro_d2.modeling.backbone import bottom_up
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +57,55 @@ def test_no_part_of_what_is_evaluated_is_random(part, classes, tmp_path):
         UsageError, match=rf"w.pth would leave \d+ of .* weights random \({part} (\d+) of \1; it has no"
     ):
         Trainer.evaluate(cfg)
+
+
+GREY = ["INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", [120.0], "MODEL.PIXEL_STD", [60.0]]
+R18 = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.RES5_DILATION", 1]
+TASKS = ("pretrain/quickstart", "voc/faster_rcnn_R_18_FPN_small", "voc/fcn_R_50_30k_random", "semseg/fpn_R_18_small")
+TASKS += ("classification/resnet_R_18_small", "imagenet/knn_R_50_random")
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    """torchvision's ResNet-18 for images of one channel, as users make it."""
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18()
+    model.conv1 = torch.nn.Conv2d(1, 64, 7, 2, 3, bias=False)
+    path = tmp_path_factory.mktemp("grey") / "grey.pth"
+    torch.save(model.state_dict(), path)
+    return model.conv1.weight, str(path)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_grey_weights_go_into_every_task_of_grey_images(task, grey):
+    weight, path = grey
+    cfg = configs.tiny(*GREY, *R18, config=f"{task}.yaml")
+    model = Trainer.build_model(cfg)
+    Trainer.build_checkpointer(cfg, model).resume_or_load(path, resume=False)
+    assert torch.equal(bottom_up(model.backbone).stem.conv1.weight, weight)
+
+
+def test_grey_weights_are_evaluated(grey, classes, tmp_path):
+    cfg = classifier("knn_R_50_random", classes, *GREY, "MODEL.WEIGHTS", grey[1], "OUTPUT_DIR", str(tmp_path))
+    assert Trainer.evaluate(cfg)["classification"]["knn1_top1"] == 100
+
+
+def test_other_numbers_of_channels_say_which_keys_to_set(grey, tmp_path):
+    """Values, where the file tells them; and once set, the keys are right."""
+    colour = str(tmp_path / "colour.pth")
+    torch.save(torchvision.models.resnet18().state_dict(), colour)
+    cfg = configs.tiny(*GREY, "OUTPUT_DIR", str(tmp_path))
+    Trainer.build_checkpointer(cfg, Trainer.build_model(cfg)).save("own")
+    rgb = 'INPUT.FORMAT RGB MODEL.PIXEL_MEAN "[123.675, 116.28, 103.53]"'
+    for path, opts, message in (
+        (
+            grey[1],
+            [],
+            "is 1 in MODEL.WEIGHTS .*grey.pth and 3 in the model: set INPUT.FORMAT L, and MODEL.PIXEL_MEAN",
+        ),
+        (colour, GREY, f"was trained with RGB .*: set {re.escape(rgb)}"),
+        (str(tmp_path / "own.pth"), [], r'set INPUT.FORMAT L MODEL.PIXEL_MEAN "\[120.0\]" MODEL.PIXEL_STD "\[60.0\]"'),
+    ):
+        cfg = configs.tiny(*opts)
+        with pytest.raises(UsageError, match=message):
+            Trainer.build_checkpointer(cfg, Trainer.build_model(cfg)).resume_or_load(path, resume=False)

@@ -266,6 +266,10 @@ def test_other_architectures_are_refused(to, tmp_path):
     torch.save(thin, tmp_path / "thin.pth")
     with pytest.raises(UsageError, match=r"thin.pth is none of torchvision's .*its depth or widths are others"):
         convert(str(tmp_path / "thin.pth"), str(tmp_path / "out.pth"), to)
+    grey = {**torchvision_state(18), "conv1.weight": torch.zeros(64, 1, 7, 7)}
+    torch.save(grey, tmp_path / "grey.pth")
+    with pytest.raises(UsageError, match=r"grey.pth is none of torchvision's .*its number of input channels is 1"):
+        convert(str(tmp_path / "grey.pth"), str(tmp_path / "out.pth"), to)
     assert not (tmp_path / "out.pth").exists()
 
 
