@@ -308,6 +308,7 @@ def caffe2_names(model):
     prefix = "backbone.bottom_up."
     trunk = {n.removeprefix(prefix): v.numpy() for n, v in model.state_dict().items() if n.startswith(prefix)}
     state = {caffe2_name(name): value for name, value in trunk.items() if "num_batches" not in name}
+    state["conv1_b"] = np.zeros(64, "float32")  # unused, as in detectron2's R-50.pkl
     return {**state, "rpn_cls_logits_w": model.proposal_generator.rpn_head.objectness_logits.weight.detach().numpy()}
 
 

@@ -238,6 +238,7 @@ def test_own_checkpoints_of_other_networks():
 
 def caffe2(group=1, norm="bn"):
     tensors = {"conv1_w": np.zeros((4, 3, 7, 7)), f"res_conv1_{norm}_s": np.zeros(4), "fc1000_w": np.zeros((2, 2))}
+    tensors["conv1_b"] = np.zeros(4)  # as in detectron2's R-50.pkl
     tensors.update({f"res2_0_branch2b_{norm}_s": np.zeros(4), "res2_0_branch2a_w_momentum": np.zeros(4)})
     tensors["res2_0_branch2b_w"] = np.zeros((4, 4 // group, 3, 3))
     return {**tensors, "cfg": "text"}
