@@ -126,7 +126,7 @@ def _add_model_config(cfg):
     # INSTANCE.WEIGHT = (1 - lambda) / 2, because that weighs the sum of both directions.
     cfg.MODEL.PIXPRO.DENSECL.WEIGHT = 0.5
 
-    # Whether MODEL.WEIGHTS may cover only a part of the backbone; otherwise that is an error.
+    # Whether MODEL.WEIGHTS and the backbone may have only some weights in common; otherwise that is an error.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
 
     # detectron2's RegNet as a config-built backbone (`build_regnet_backbone`,

@@ -1,18 +1,21 @@
 """The checkpointer of pre-training and of every downstream task."""
 
 import os
+from http.client import HTTPException
 from pathlib import Path
 
 from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
 
 from ..errors import UsageError
-from .convention import as_options
+from .convention import InputConvention, as_options
+from .coverage import check_complete, check_trunk, describe_transfer
 from .folder import LAST
 from .formats import recognise
-from .reading import read_checkpoint
+from .reading import check_exists, check_finite, read_checkpoint
 from .resume import check_fit, common_candidates, newest_readable
 from .saving import disk_faults_explained, save_checkpoint
-from .transfer import STATISTICS, WEIGHTS, fit, match_suffixes, trunk_names
+from .transfer import fit, match_suffixes
 from .writing import write_file
 
 
@@ -26,19 +29,29 @@ class PixProCheckpointer(DetectionCheckpointer):
     * writes a file under a temporary name first, so that a crash leaves the previous one.
     """
 
-    def __init__(self, model, save_dir="", *, allow_partial=False, require_trunk=False, convention=None, **kwargs):
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        allow_partial: bool = False,
+        require_trunk: bool = False,
+        complete: bool = False,
+        convention: InputConvention | None = None,
+        **kwargs,
+    ):
         """
         Args:
             model, save_dir, kwargs: as for detectron2's DetectionCheckpointer.
-            allow_partial (bool): accept MODEL.WEIGHTS that cover only a part of the backbone.
-            require_trunk (bool): for a frozen feature extractor: accept nothing but MODEL.WEIGHTS that cover it
-                with its norms' statistics, whatever ``allow_partial``.
-            convention (InputConvention or None): of the model; stored in what is saved, and MODEL.WEIGHTS of
-                another one are an error.
+            allow_partial: accept MODEL.WEIGHTS whose backbone is the model's only in part.
+            require_trunk: for a frozen feature extractor: refuse such MODEL.WEIGHTS, whatever ``allow_partial``.
+            complete: for an evaluation: refuse MODEL.WEIGHTS that leave any weight of the model random.
+            convention: of the model; stored in what is saved, and MODEL.WEIGHTS of another one are an error.
         """
         super().__init__(model, save_dir, **kwargs)
         self.allow_partial = allow_partial
         self.require_trunk = require_trunk
+        self.complete = complete
         self.convention = convention
         self._initializing_from = None
 
@@ -46,12 +59,24 @@ class PixProCheckpointer(DetectionCheckpointer):
         """As detectron2's; with ``checkpointables=[]`` (MODEL.WEIGHTS) the weights may be another model's.
 
         Raises:
-            UsageError: for a file that is missing, damaged or unsafe, or weights that do not suit the model.
+            UsageError: for a file that is missing, damaged or unsafe, an address that cannot be reached, or weights
+                that do not suit the model.
         """
-        if path and "://" not in path and not os.path.isfile(path):
-            raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
         self._initializing_from = path if checkpointables == [] else None
+        if path:
+            path = self._download(path) if "://" in path else path
+            check_exists(path)
         return super().load(path, checkpointables)
+
+    def _download(self, address):
+        """Return the path of the local copy of an address, which detectron2 keeps."""
+        try:
+            return self.path_manager.get_local_path(address)
+        except (OSError, ValueError, RuntimeError, HTTPException) as error:  # network, address, detectron2's catalog
+            raise UsageError(
+                f"MODEL.WEIGHTS {address} cannot be downloaded ({error}): check the address and the network, or fetch "
+                "the file by other means and name its path."
+            ) from error
 
     def save(self, name, **kwargs):
         """Write ``save_dir/name.pth`` and mark it as the last checkpoint; never leaves a half-written file.
@@ -123,35 +148,18 @@ class PixProCheckpointer(DetectionCheckpointer):
         return checkpoint
 
     def _fit(self, source):
-        """The weights of a file under this model's names; checks and logs how much of the backbone they cover."""
+        """Return the weights of a file under this model's names; check and log how much of the model they cover."""
         own = self.model.state_dict()
         state = match_suffixes(source.state, own) if source.match_suffixes else source.state
         transfer = fit(state, own)
-        self._check_coverage(source, own, transfer)
-        self._check_convention(source)
-        self._report(source, own, transfer)
+        path = self._initializing_from
+        self._check_convention(source)  # first, as it knows the values of the keys
+        check_trunk(path, source, own, transfer, self.allow_partial, self.require_trunk)
+        check_finite(transfer.state, path)
+        if self.complete:
+            check_complete(path, source, own, transfer)
+        self.logger.info(describe_transfer(path, source, own, transfer))
         return transfer.state
-
-    def _check_coverage(self, source, own, transfer):
-        path, frozen = self._initializing_from, self.require_trunk
-        trunk = trunk_names(own)
-        expected = trunk_names(own, WEIGHTS + STATISTICS) if frozen and not source.folded_norms else trunk
-        missing = [name for name in expected if name not in transfer.state]
-        if trunk and not any(name in transfer.state for name in trunk):
-            kind = f"recognised as {source.format}" if source.format else "of no known format"
-            raise UsageError(
-                f"MODEL.WEIGHTS {path}, {kind}, holds no weight of this model's backbone: its first names are "
-                f"{', '.join(list(source.state)[:3])}, the model expects {', '.join(trunk[:3])}."
-            )
-        if not missing or (self.allow_partial and not frozen):
-            return
-        why = "has another shape there" if missing[0] in transfer.misshapen else "is not in it"
-        advice = " (the backbone is frozen and must be covered)"
-        advice = advice if frozen else ", or set MODEL.ALLOW_PARTIAL_WEIGHTS True"
-        raise UsageError(
-            f"MODEL.WEIGHTS {path} covers only {len(expected) - len(missing)} of the backbone's {len(expected)} "
-            f"weights ({missing[0]} {why}): use the depth and options it was trained with{advice}."
-        )
 
     def _check_convention(self, source):
         theirs, ours = source.convention, self.convention
@@ -161,30 +169,3 @@ class PixProCheckpointer(DetectionCheckpointer):
                 f"MODEL.WEIGHTS {self._initializing_from} was trained with {theirs}, unlike this config: set "
                 f"{as_options(keys)}."
             )
-
-    def _report(self, source, own, transfer):
-        trunk = trunk_names(own)
-        loaded = [name for name in trunk if name in transfer.state]
-        convolutions = [name for name in trunk if own[name].ndim == 4]
-        beyond = _counts_beyond_trunk(own, trunk, transfer.state)
-        also = ", ".join(f"{part} {have} of {total}" for part, (have, total) in beyond.items() if have)
-        left_out = ", ".join(f"{module} ({count})" for module, count in transfer.left_out.items()) or "nothing"
-        misshapen = f", of another shape: {', '.join(transfer.misshapen)}" if transfer.misshapen else ""
-        known = "" if source.convention else "; what input it expects is unknown and not checked"
-        self.logger.info(
-            f"Backbone: {len([name for name in convolutions if name in transfer.state])} of {len(convolutions)} "
-            f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {self._initializing_from} "
-            f"({source.format or 'names of the model'}{known}){f'; also {also}' if also else ''}. "
-            f"Tensors left out: {left_out}{misshapen}."
-        )
-
-
-def _counts_beyond_trunk(own, trunk, loaded):
-    """Tensors (loaded, in the model) outside trunk and target branch, by part; running statistics do not count."""
-    counts, trunk = {}, set(trunk)
-    for name in own:
-        if name.endswith(WEIGHTS) and name not in trunk and not name.startswith("target_"):
-            part = "pyramid" if name.startswith("backbone.") else name.split(".")[0]
-            have, total = counts.get(part, (0, 0))
-            counts[part] = (have + (name in loaded), total + 1)
-    return counts

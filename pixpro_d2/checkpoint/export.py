@@ -1,5 +1,6 @@
 """A recognised checkpoint in the formats of other code; reading.py and formats.py are the way back."""
 
+import functools
 import json
 import pickle
 from dataclasses import dataclass
@@ -106,22 +107,30 @@ def write_safetensors(source, backbone, path):
 
 
 def architecture(trunk):
-    """Name of torchvision's ResNet that a trunk is one of, None for others."""
+    """Return the name of torchvision's ResNet that a trunk is one of; None for others."""
     renamed = {resnet_names.to_torchvision(name): value.shape for name, value in trunk.items()}
     for name in _RESNETS:
-        with torch.device("meta"):
-            model = getattr(torchvision.models, name)()
-        shapes = {key: value.shape for key, value in model.state_dict().items() if not key.startswith("fc.")}
+        shapes = _shapes(name)
         weights = {key for key in shapes if key.endswith((".weight", ".bias"))}
         if weights <= set(renamed) and all(shapes.get(key) == shape for key, shape in renamed.items()):
             return name
     return None
 
 
+@functools.cache
+def _shapes(name):
+    """Return the shapes of the tensors of torchvision's ResNet ``name``, without the classifier's."""
+    with torch.device("meta"):
+        model = getattr(torchvision.models, name)()
+    return {key: value.shape for key, value in model.state_dict().items() if not key.startswith("fc.")}
+
+
 def _torchvision_trunk(backbone, path):
     if architecture(backbone.trunk) is None:
         odd = next((name for name in backbone.trunk if resnet_names.to_torchvision(name) is None), None)
-        why = f"it has {odd}" if odd else "its depth or widths are others"
+        channels = backbone.trunk["stem.conv1.weight"].shape[1] if "stem.conv1.weight" in backbone.trunk else 3
+        why = f"its number of input channels is {channels}" if channels != 3 else "its depth or widths are others"
+        why = f"it has {odd}" if odd else why
         raise UsageError(
             f"The backbone of {path} is none of torchvision's {', '.join(_RESNETS)} ({why}): use --to detectron2 or "
             "safetensors."

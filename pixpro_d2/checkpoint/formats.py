@@ -16,6 +16,7 @@ from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 from ..errors import UsageError
 from . import fpn_names, head_names, resnet_names
 from .convention import MSRA, TORCHVISION, InputConvention
+from .depth import input_channels
 
 ONLINE, TARGET = "backbone.", "target_backbone."
 OFFICIAL = "official PixPro"
@@ -23,7 +24,7 @@ OFFICIAL = "official PixPro"
 
 @dataclass(frozen=True)
 class Format:
-    """A way of research code to name a torchvision-like ResNet; ``module.`` is taken off before.
+    """A way of research code to name a torchvision-like ResNet; names of wrappers are taken out before.
 
     Attributes:
         name (str): for the log.
@@ -56,6 +57,8 @@ FORMATS = (  # the first that fits counts
         "backbone.",
         ("momentum_backbone.", "backbone_momentum.", "target_backbone.", "encoder_k.0.", "target_net.0."),
     ),
+    Format("DINO, its teacher", "teacher.backbone."),
+    Format("VISSL", "trunk._feature_blocks."),
     Format("torchvision FPN", "backbone.body.", beside=("backbone.fpn.",), pyramid="backbone.fpn."),
     Format("torchvision FPN", "body.", beside=("fpn.",), pyramid="fpn."),
     Format("torchvision or timm ResNet", ""),
@@ -63,6 +66,11 @@ FORMATS = (  # the first that fits counts
 
 # Who wrote detectron2 pickles of torchvision-like ResNets, by the pickles' __author__.
 _TORCHVISION_AUTHORS = ("PixPro", "Pixpro", "MOCO", "OpenSelfSup", "torchvision")
+# Entries of a checkpoint that hold the weights; the first that is there counts.
+_CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs", "classy_state_dict.base_model.model")
+# Modules around a module, of DataParallel and averaged models, torch.compile, FSDP and recomputed activations.
+_WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_FIRST_BLOCK = "layer1.0.conv1.weight"
 _TRUNK = re.compile(r"(stem\.conv\d|res[2-5])\..+")
 
 
@@ -104,6 +112,8 @@ def recognise(checkpoint, path):
     source = _detectron2(checkpoint, tensors) or _caffe2(checkpoint, tensors) or _research(tensors, path)
     source = source or Source(None, tensors)
     source.match_suffixes |= bool(checkpoint.get("matching_heuristics")) or "model_state" in checkpoint
+    if input_channels(source.state) not in (None, 3):
+        source.convention = None  # the code that wrote the file takes colour images, as a rule
     source.convention = _stored(checkpoint) or source.convention
     return source
 
@@ -113,13 +123,35 @@ def _stored(checkpoint):
 
 
 def _tensors(checkpoint):
-    """The tensors of a checkpoint by name, without the ``module.`` of data-parallel training."""
-    nested = [checkpoint[key] for key in ("model", "state_dict", "model_state", "blobs") if key in checkpoint]
-    state = next((value for value in nested if isinstance(value, Mapping)), checkpoint)
-    tensors = {name: value for name, value in state.items() if isinstance(name, str) and _is_numbers(value)}
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    """Return the tensors of a checkpoint by name, without the wrappers of parallel and of compiled modules."""
+    tensors = dict(_flat(_state(checkpoint)))
+    plain = {name: _WRAPPER.sub("", name) for name in tensors}
+    if len(set(plain.values())) == len(plain):
+        tensors = {plain[name]: value for name, value in tensors.items()}
     return {name: torch.as_tensor(value) for name, value in tensors.items()}
+
+
+def _state(checkpoint):
+    """Return the entry of a checkpoint that has its weights; all of it if there is none."""
+    for path in _CONTAINERS:
+        entry = checkpoint
+        for key in path.split("."):
+            entry = entry.get(key) if isinstance(entry, Mapping) else None
+        if isinstance(entry, Mapping):
+            return entry
+    networks = {key: checkpoint[key] for key in ("teacher", "student") if isinstance(checkpoint.get(key), Mapping)}
+    return networks or {key: value for key, value in checkpoint.items() if not isinstance(value, Mapping)}
+
+
+def _flat(state, prefix=""):
+    """Yield (name, tensor) of nested dictionaries, names joined by dots."""
+    for name, value in state.items():
+        if not isinstance(name, str):
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif _is_numbers(value):
+            yield prefix + name, value
 
 
 def _is_numbers(value):
@@ -133,7 +165,7 @@ def _detectron2(checkpoint, tensors):
     if not prefixes:
         # Networks without ResNet names: those of this project, which says so in its files.
         is_model = own and any(name.startswith(ONLINE) for name in tensors)
-        is_model = is_model and not any(form.online + "layer1.0.conv1.weight" in tensors for form in FORMATS)
+        is_model = is_model and not any(form.online + _FIRST_BLOCK in tensors for form in FORMATS)
         return Source("pixpro_d2 checkpoint", tensors) if is_model else None
     author = checkpoint.get("__author__")
     convention = TORCHVISION if author in _TORCHVISION_AUTHORS else None
@@ -169,16 +201,21 @@ def _caffe2(checkpoint, tensors):
     if "res2_0_branch2b_w" not in tensors:
         return None
     weight = tensors["res2_0_branch2b_w"]
-    plain = weight.shape[0] == weight.shape[1] and not any("_gn_" in name for name in tensors)
-    blobs = {name: value for name, value in tensors.items() if not name.endswith("_momentum")}
+    group_norm = any("_gn_" in name for name in tensors)
+    plain = weight.shape[0] == weight.shape[1] and not group_norm
+    # MSRA's files have a bias of the first convolution, which their networks leave out too.
+    blobs = {name: value for name, value in tensors.items() if not name.endswith("_momentum") and name != "conv1_b"}
     state = _placed(convert_c2_detectron_names(blobs)[0])
     # ResNeXt, group norm and detectors come in several conventions.
     convention = MSRA if plain and "blobs" not in checkpoint else None
-    return Source("Caffe2 (MSRA, FAIR)", state, convention, match_suffixes=True, folded_norms=True)
+    return Source("Caffe2 (MSRA, FAIR)", state, convention, match_suffixes=True, folded_norms=not group_norm)
 
 
 def _research(tensors, path):
-    for form in FORMATS:
+    prefixes = [name.removesuffix(_FIRST_BLOCK) for name in tensors if f".{name}".endswith(f".{_FIRST_BLOCK}")]
+    # The only ResNet of a file is meant, whatever it is called.
+    only = [Format(f"ResNet below {prefixes[0]}", prefixes[0])] if len(prefixes) == 1 else []
+    for form in (*FORMATS, *only):
         if not all(any(name.startswith(prefix) for name in tensors) for prefix in form.beside):
             continue
         names = _resnet(tensors, form.online, path)
@@ -210,7 +247,7 @@ def _resnet(tensors, prefix, path):
     inner = {name: name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
     if f"{prefix}4.0.conv1.weight" in inner and f"{prefix}0.weight" in inner:
         inner = {name: resnet_names.from_sequential(short) for name, short in inner.items()}
-    elif f"{prefix}layer1.0.conv1.weight" not in inner:
+    elif f"{prefix}{_FIRST_BLOCK}" not in inner:
         return None
     inner = {name: short for name, short in inner.items() if short and re.match(r"(conv1|bn1|layer\d)\.", short)}
     renamed = {name: resnet_names.to_detectron2(short) for name, short in inner.items()}

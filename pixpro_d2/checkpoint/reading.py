@@ -8,12 +8,14 @@ import os
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import numpy as np
 import safetensors
 import torch
 
 from ..errors import UsageError
+from .mistaken_files import describe_mistaken
 
 _ZIP = b"PK\x03\x04"
 _LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)  # how torch.save began before version 1.6
@@ -31,8 +33,10 @@ def read_checkpoint(path):
     Raises:
         UsageError: for a file that is missing, damaged, no dictionary, or asks for anything but weights.
     """
-    if not os.path.isfile(path):
-        raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
+    check_exists(path)
+    mistaken = describe_mistaken(path)
+    if mistaken:
+        raise UsageError(f"{path} is {mistaken}.")
     try:
         checkpoint = _read(path)
     except OSError as error:
@@ -49,6 +53,25 @@ def read_checkpoint(path):
     if not isinstance(checkpoint, dict):
         raise UsageError(f"{path} holds a {type(checkpoint).__name__} instead of a dictionary of weights.")
     return checkpoint
+
+
+def check_exists(path: str) -> None:
+    """Check that there is a file."""
+    if os.path.isdir(path):
+        raise UsageError(f"{path} is a folder: name a file of weights in it.")
+    if not os.path.isfile(path):
+        raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
+
+
+def check_finite(tensors: Mapping, path: str) -> None:
+    """Check that the weights of a file are numbers."""
+    values = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+    bad = [name for name, value in values.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise UsageError(
+            f"{path} has infinite or NaN values in {len(bad)} of {len(values)} tensors ({bad[0]} is the first): the "
+            "training that wrote it has diverged, take an earlier checkpoint or other weights."
+        )
 
 
 def _read(path):

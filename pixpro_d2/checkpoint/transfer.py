@@ -18,12 +18,12 @@ class Transfer:
 
     Attributes:
         state (dict[str, Tensor]): fits the model by name and shape.
-        left_out (dict[str, int]): number of tensors without a place in the model, by top-level module.
+        left_out (list[str]): names of the file that have no place in the model.
         misshapen (list[str]): names that the model has with another shape.
     """
 
     state: dict = field(default_factory=dict)
-    left_out: dict = field(default_factory=dict)
+    left_out: list = field(default_factory=list)
     misshapen: list = field(default_factory=list)
 
 
@@ -53,8 +53,7 @@ def fit(checkpoint, model):
     for name, value in checkpoint.items():
         target = next((candidate for candidate in candidate_names(name) if candidate in model), None)
         if target is None:
-            module = name.split(".")[0]
-            result.left_out[module] = result.left_out.get(module, 0) + 1
+            result.left_out.append(name)
         elif model[target].shape != value.shape:
             result.misshapen.append(target)
         else:

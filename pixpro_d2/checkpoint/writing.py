@@ -3,27 +3,34 @@
 import errno
 import hashlib
 import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 
-def write_file(path, write, with_hash=False):
+def write_file(path: str, write: Callable[[str], object], with_hash: bool = False) -> str:
     """Write a file under a temporary name, and rename it when all of it is on the disk.
 
     A process that is killed leaves what was there before, and perhaps ``path.tmp``; so does a machine that loses
-    power.
+    power. The file has the permissions of any new file in its folder, whatever ``write`` gives it.
 
     Args:
-        path (str): of the file.
-        write (Callable[[str], None]): writes to the path it is given.
-        with_hash (bool): put the first 8 hexadecimal digits of the contents' SHA-256 into the name, before the
+        path: of the file.
+        write: writes to the path it is given.
+        with_hash: put the first 8 hexadecimal digits of the contents' SHA-256 into the name, before the
             suffix, as ``torch.hub.load_state_dict_from_url(check_hash=True)`` checks them.
 
     Returns:
-        str: the path.
+        The path.
     """
     partial = f"{path}.tmp"
+    if os.path.isfile(partial):  # of a killed process, with its permissions
+        os.unlink(partial)
     try:
+        with open(partial, "wb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         write(partial)
+        os.chmod(partial, mode)  # safetensors writes files that only their owner can read
         if with_hash:
             digest = hashlib.sha256(Path(partial).read_bytes()).hexdigest()[:8]
             path = str(Path(path).with_name(f"{Path(path).stem}-{digest}{Path(path).suffix}"))

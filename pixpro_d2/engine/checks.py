@@ -102,6 +102,21 @@ def check_task(cfg, args):
         )
 
 
+def check_evaluation(cfg, resume: bool) -> None:
+    """Check that an evaluation has data sets, and weights that are worth it.
+
+    A kNN classifier has no trained head: its random weights are a baseline.
+    """
+    if not cfg.DATASETS.TEST:
+        raise UsageError("--eval-only needs data sets in DATASETS.TEST, which is empty.")
+    has_weights = cfg.MODEL.WEIGHTS or (resume and candidates(cfg.OUTPUT_DIR))
+    if not has_weights and cfg.MODEL.META_ARCHITECTURE != "KNNClassifier":
+        raise UsageError(
+            "--eval-only would evaluate random weights: set MODEL.WEIGHTS to the checkpoint of a training, or add "
+            "--resume to evaluate the last checkpoint in OUTPUT_DIR."
+        )
+
+
 def check_wandb(cfg, args):
     """Check, in the main process, that a training which asks for Weights & Biases has it and is logged in."""
     if not cfg.WANDB.ENABLED or args.eval_only or not comm.is_main_process():

@@ -27,7 +27,7 @@ from ..solver.build import build_lr_scheduler, build_optimizer
 from ..stop_signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from .checkpointing import CheckpointHook
-from .checks import check_norm_inputs
+from .checks import check_evaluation, check_norm_inputs
 from .hooks import CollapseHook, EMAHook, LRScheduler, PreciseBN, SeedHook, UnreadableHook
 from .loop import TrainLoop
 from .monitoring import HealthHook
@@ -154,15 +154,15 @@ class Trainer(DefaultTrainer):
         return evaluate_pretext(cfg, model) if is_pretraining(cfg) else super().test(cfg, model, evaluators)
 
     @classmethod
-    def build_checkpointer(cls, cfg, model, **checkpointables):
-        """Checkpointer in OUTPUT_DIR."""
+    def build_checkpointer(cls, cfg, model, **options):
+        """Return a checkpointer in OUTPUT_DIR; ``options`` are further ones of PixProCheckpointer."""
         return PixProCheckpointer(
             model,
             cfg.OUTPUT_DIR,
             allow_partial=cfg.MODEL.ALLOW_PARTIAL_WEIGHTS,
             require_trunk=cfg.MODEL.BACKBONE.FROZEN,
             convention=InputConvention.from_config(cfg),
-            **checkpointables,
+            **options,
         )
 
     @classmethod
@@ -206,12 +206,11 @@ class Trainer(DefaultTrainer):
         Returns:
             dict: the results; checked against TEST.EXPECTED_RESULTS.
         """
-        if not cfg.DATASETS.TEST:
-            raise UsageError("--eval-only needs data sets in DATASETS.TEST, which is empty.")
+        check_evaluation(cfg, resume)
         check_test_data(cfg)
         set_precision(cfg)
         model = cls.build_model(cfg)
-        cls.build_checkpointer(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        cls.build_checkpointer(cfg, model, complete=True).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier":
             model.fit(itertools.chain.from_iterable(cls.build_test_loader(cfg, name) for name in cfg.DATASETS.TRAIN))
         results = cls.test(cfg, model)

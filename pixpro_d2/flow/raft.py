@@ -5,7 +5,7 @@ import os
 import torch
 from torchvision.models import optical_flow
 
-from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.reading import check_finite, read_checkpoint
 from ..errors import UsageError, check_choice
 from .grid import pad_frames, to_grid
 
@@ -83,8 +83,10 @@ def load_raft(size, weights="cache"):
     if weights == "random":
         return network, weights
     path = _cached(default.url) if weights == "cache" else weights
+    state = read_checkpoint(path)
+    check_finite(state, path)
     try:
-        network.load_state_dict(read_checkpoint(path))
+        network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes; no tensors at all
         raise UsageError(
             f"{path} does not fit torchvision's raft_{size}: name a state dict of that network, such as {default.url}."

@@ -11,7 +11,7 @@ import torch
 
 from ..checkpoint import export
 from ..checkpoint.formats import recognise
-from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.reading import check_finite, read_checkpoint
 from ..checkpoint.writing import write_file
 from ..errors import UsageError, check_choice
 
@@ -22,11 +22,12 @@ SUFFIXES = {
     "safetensors": (".safetensors",),
     "official": (".pth", ".pt"),
 }
-WITH_FPN = ("detectron2", "torchvision", "safetensors")
+# Whether a format keeps the FPN if not asked; the others have no place for it.
+KEEPS_FPN = {"detectron2": True, "safetensors": True, "torchvision": False}
 EPILOG = """formats:
   detectron2   pickle as the official PixPro converter writes it, for detectron2's own checkpointer; FPN included
-  torchvision  state dict of torchvision's ResNet without fc; with an FPN, of its BackboneWithFPN (body.*, fpn.*),
-               unless --without-fpn
+  torchvision  state dict of torchvision's ResNet without fc, and without an FPN; --with-fpn makes it one of
+               torchvision's BackboneWithFPN (body.*, fpn.*)
   timm         the same names as torchvision; no FPN
   safetensors  names of this project's models (backbone.*), FPN included, input convention in the metadata
   official     checkpoint of the official PixPro code: both branches and, if there, the pre-training heads; no FPN
@@ -35,19 +36,26 @@ IN may have any of these formats, and those of MoCo, SimSiam, DenseCL, PixelCL, 
 Tensors are copied bit by bit. What a format has no place for is left out, and said."""
 
 
-def convert(source_path, out, to, branch="online", with_fpn=True, with_hash=False):
+def convert(
+    source_path: str,
+    out: str,
+    to: str,
+    branch: str = "online",
+    with_fpn: bool | None = None,
+    with_hash: bool = False,
+) -> tuple[str, str]:
     """Convert the backbone of a checkpoint.
 
     Args:
-        source_path (str): checkpoint in any known format.
-        out (str): file to write, with a suffix out of ``SUFFIXES[to]``.
-        to (str): name of the format, out of ``SUFFIXES``.
-        branch (str): ``online`` or ``target``.
-        with_fpn (bool): keep the FPN, where the format has one.
-        with_hash (bool): put a hash into the file's name.
+        source_path: checkpoint in any known format.
+        out: file to write, with a suffix out of ``SUFFIXES[to]``.
+        to: name of the format, out of ``SUFFIXES``.
+        branch: ``online`` or ``target``.
+        with_fpn: keep the FPN, which must be there; None as the format does by itself, see ``KEEPS_FPN``.
+        with_hash: put a hash into the file's name.
 
     Returns:
-        tuple[str, str]: path of the file, and one line on what is in it.
+        Path of the file, and one line on what is in it.
 
     Raises:
         UsageError: for what cannot be converted.
@@ -59,9 +67,15 @@ def convert(source_path, out, to, branch="online", with_fpn=True, with_hash=Fals
         raise UsageError(f"There is no folder {os.path.dirname(os.path.abspath(out))}: make it first.")
     if to == "official" and branch == "target":
         raise UsageError("--to official holds both branches: leave --branch out.")
+    if with_fpn and to not in KEEPS_FPN:
+        raise UsageError(f"--to {to} has no place for an FPN: leave out --with-fpn, or use {' or '.join(KEEPS_FPN)}.")
     source = recognise(read_checkpoint(source_path), source_path)
     backbone = export.backbone_of(source, branch, source_path)
-    dropped = {} if with_fpn and to in WITH_FPN else backbone.pyramid
+    check_finite({**backbone.trunk, **backbone.pyramid}, source_path)
+    if with_fpn and not backbone.pyramid:
+        raise UsageError(f"The {branch} backbone of {source_path} has no FPN: leave out --with-fpn.")
+    keeps = KEEPS_FPN.get(to, False) if with_fpn is None else with_fpn
+    dropped = {} if keeps else backbone.pyramid
     if dropped:
         backbone = export.Backbone(backbone.trunk, {})
     path = write_file(out, _writer(source, backbone, source_path, to), with_hash)
@@ -97,11 +111,15 @@ def main(argv=None):
     parser.add_argument("out", metavar="OUT", help="file to write")
     parser.add_argument("--to", choices=SUFFIXES, required=True, help="format to write")
     parser.add_argument("--branch", choices=("online", "target"), default="online", help="default: online")
-    parser.add_argument("--without-fpn", action="store_true", help="leave the FPN out, as for a plain ResNet")
+    fpn = parser.add_mutually_exclusive_group()
+    fpn.add_argument(
+        "--with-fpn", action="store_true", default=None, help="keep the FPN, in the torchvision format too"
+    )
+    fpn.add_argument("--without-fpn", action="store_false", dest="with_fpn", help="leave the FPN out of any format")
     parser.add_argument("--hash", action="store_true", help="put 8 digits of the SHA-256 into the name of OUT")
     args = parser.parse_args(argv)
     try:
-        path, what = convert(args.source, args.out, args.to, args.branch, not args.without_fpn, args.hash)
+        path, what = convert(args.source, args.out, args.to, args.branch, args.with_fpn, args.hash)
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{path}: {what}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..checkpoint.convention import InputConvention
-from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.reading import check_finite, read_checkpoint
 from ..checkpoint.writing import write_file
 from ..engine.configure import load_config
 from ..errors import UsageError
@@ -41,6 +41,7 @@ def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", c
     checkpoint = read_checkpoint(checkpoint_path)
     if "model" not in checkpoint or "iteration" not in checkpoint:
         raise UsageError(f"{checkpoint_path} is no checkpoint of a run: it needs entries 'model' and 'iteration'.")
+    check_finite(checkpoint["model"], checkpoint_path)
     out = out or str(Path(checkpoint_path).with_suffix(".pth"))
     if not out.endswith((".pth", ".pt")):
         raise UsageError(f"{out} must end in .pth or .pt.")
@@ -52,7 +53,7 @@ def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", c
         "config": cfg.dump(),
         "iterations": int(checkpoint["iteration"]) + 1,  # `iteration` is the last that was done, from 0
         "datasets": list(cfg.DATASETS.TRAIN),
-        "git_commit": commit or _git_commit(),
+        "git_commit": commit or commit_of(__file__),
         "licence": licence,
     }
     convention = InputConvention.from_dict(checkpoint.get("input")) or InputConvention.from_config(cfg)
@@ -60,16 +61,23 @@ def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", c
     return write_file(out, lambda partial: torch.save(contents, partial), with_hash=True), metadata
 
 
-def _git_commit():
-    """Hash of the commit that this package is checked out at."""
-    folder = os.path.dirname(os.path.abspath(__file__))
+def commit_of(file: str) -> str:
+    """Return the commit of the checkout that tracks a file, with "-dirty" behind it if the checkout has changes.
+
+    A package that is installed somewhere inside another repository is not tracked by that repository.
+
+    Raises:
+        UsageError: if no repository tracks the file.
+    """
+    folder, name = os.path.split(os.path.abspath(file))
+    git = ["git", "-C", folder]
     try:
-        return subprocess.check_output(
-            ["git", "-C", folder, "rev-parse", "HEAD"], text=True, stderr=subprocess.DEVNULL
-        ).strip()
+        subprocess.run([*git, "ls-files", "--error-unmatch", name], check=True, capture_output=True)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
         raise UsageError(
-            f"{folder} is in no git checkout: name the commit that trained the weights with --commit."
+            f"{folder} is in no git checkout of this project: name the commit that trained the weights with --commit."
         ) from error
 
 

@@ -86,7 +86,7 @@ def test_partial_weights_are_an_error_unless_allowed(pretrained, tmp_path, log):
 
 def test_another_depth_is_an_error(pretrained):
     _, path = pretrained
-    with pytest.raises(UsageError, match="use the depth and options"):
+    with pytest.raises(UsageError, match=rf"WEIGHTS {path} is a ResNet-18 .* ResNet-34: set MODEL.RESNETS.DEPTH 18.$"):
         PixProCheckpointer(build(DETECTOR, "MODEL.RESNETS.DEPTH", 34)).resume_or_load(path, resume=False)
 
 
@@ -110,6 +110,34 @@ def test_truncated_checkpoint_is_named(pretrained, tmp_path):
 def test_missing_file_is_named():
     with pytest.raises(UsageError, match="There is no checkpoint .*no/such.pth"):
         PixProCheckpointer(build()).resume_or_load("no/such.pth", resume=False)
+
+
+@pytest.mark.parametrize(
+    "address, reason",
+    [
+        ("http://127.0.0.1:9/weights.pth", "refused"),
+        ("http://127.0.0.1:port/weights.pth", "port"),
+        ("catalog://no/such/model", "catalog"),
+    ],
+)
+def test_an_address_that_cannot_be_reached_is_named(address, reason, tmp_path, monkeypatch):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    with pytest.raises(
+        UsageError, match=rf"WEIGHTS {address} cannot be downloaded \(.*{reason}.*\): check the address"
+    ):
+        PixProCheckpointer(torch.nn.Linear(1, 1)).resume_or_load(address, resume=False)
+
+
+def test_weights_that_are_not_finite_are_an_error(pretrained, tmp_path):
+    model, path = pretrained
+    state = dict(model.state_dict(), **{"projector.heads.shared.0.weight": torch.tensor(float("nan"))})
+    path = str(tmp_path / "nan.pth")
+    torch.save({"model": state}, path)
+    PixProCheckpointer(build(DETECTOR)).resume_or_load(path, resume=False)  # of which the detector takes nothing
+    name = "backbone.bottom_up.res2.0.conv1.norm.running_var"
+    torch.save({"model": {**state, name: torch.full((64,), float("inf"))}}, path)
+    with pytest.raises(UsageError, match=rf"{path} has infinite or NaN values in 1 of \d+ tensors \({name}"):
+        PixProCheckpointer(build(DETECTOR)).resume_or_load(path, resume=False)
 
 
 def caffe2_r18(model):
@@ -138,6 +166,30 @@ def test_checkpoints_hold_nothing_that_a_safe_loader_refuses(pretrained):
     loaded = torch.load(path, weights_only=True)
     assert loaded["iteration"] == 7 and all(isinstance(v, torch.Tensor) for v in loaded["model"].values())
     assert not any(isinstance(v, np.generic) for v in loaded.values())
+
+
+def test_an_evaluation_refuses_weights_that_leave_some_random(pretrained, tmp_path):
+    """A backbone alone in a detector, a detector of other classes, a norm without its statistics."""
+    _, path = pretrained
+    detector = build(DETECTOR)
+    with pytest.raises(UsageError) as error:
+        PixProCheckpointer(detector, complete=True).resume_or_load(path, resume=False)
+    heads = [name for name in detector.state_dict() if not name.startswith("backbone.")]
+    rpn, roi = (sum(name.startswith(part) for name in heads) for part in ("proposal_generator.", "roi_heads."))
+    assert f"MODEL.WEIGHTS {path} would leave {rpn + roi} of the model's" in str(error.value)
+    assert f"(proposal_generator {rpn} of {rpn}, roi_heads {roi} of {roi}; it has no" in str(error.value)
+    PixProCheckpointer(detector, str(tmp_path)).save("model_final", iteration=1)
+    path = str(tmp_path / "model_final.pth")
+    PixProCheckpointer(build(DETECTOR), complete=True).resume_or_load(path, resume=False)
+    other = PixProCheckpointer(build(DETECTOR, "MODEL.ROI_HEADS.NUM_CLASSES", 7), complete=True)
+    with pytest.raises(UsageError, match=r"leave 4 of .*roi_heads 4 of .*cls_score.weight has another shape there\)"):
+        other.resume_or_load(path, resume=False)
+    state = detector.state_dict()
+    torch.save({"model": {n: v for n, v in state.items() if n != "backbone.fpn_output3.norm.running_var"}}, path)
+    with pytest.raises(
+        UsageError, match=r"leave 1 of .*pyramid 1 of .*it has no backbone.fpn_output3.norm.running_var"
+    ):
+        PixProCheckpointer(build(DETECTOR), complete=True).resume_or_load(path, resume=False)
 
 
 C5 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"]]
@@ -256,6 +308,7 @@ def caffe2_names(model):
     prefix = "backbone.bottom_up."
     trunk = {n.removeprefix(prefix): v.numpy() for n, v in model.state_dict().items() if n.startswith(prefix)}
     state = {caffe2_name(name): value for name, value in trunk.items() if "num_batches" not in name}
+    state["conv1_b"] = np.zeros(64, "float32")  # unused, as in detectron2's R-50.pkl
     return {**state, "rpn_cls_logits_w": model.proposal_generator.rpn_head.objectness_logits.weight.detach().numpy()}
 
 

@@ -85,6 +85,74 @@ def test_research_formats(name, container):
     assert names - EXPECTED - target == others
 
 
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        under("module.", RESNET),
+        under("module.module.", RESNET),
+        under("_orig_mod.", RESNET),
+        under("_orig_mod.module.", RESNET),
+        under("module._orig_mod.", RESNET),
+        {**under("module.", RESNET), "n_averaged": torch.tensor(3)},  # torch.optim.swa_utils
+        {name.replace("layer", "_orig_mod.layer"): value for name, value in RESNET.items()},
+        {name.replace("layer1.0.", "layer1.0._checkpoint_wrapped_module."): value for name, value in RESNET.items()},
+        {name.replace("layer1.", "layer1._fsdp_wrapped_module."): value for name, value in RESNET.items()},
+    ],
+)
+def test_wrappers_of_modules_are_taken_out_of_names(wrapped):
+    source = recognise({"model": wrapped}, "w.pth")
+    assert source.format == "torchvision or timm ResNet" and set(source.state) - {"n_averaged"} == EXPECTED
+
+
+def test_compiled_parts_of_two_branches():
+    tensors = {**under("base_encoder._orig_mod."), **under("momentum_encoder.module._orig_mod.")}
+    source = recognise(tensors, "w.pth")
+    assert source.format == "MoCo v3" and set(source.state) == EXPECTED | {f"target_{n}" for n in EXPECTED}
+
+
+def test_wrappers_stay_where_names_would_become_the_same():
+    names = {"module.a", "a", "module.b"}
+    assert set(recognise(dict.fromkeys(names, torch.zeros(1)), "w.pth").state) == names
+
+
+def test_dinos_full_checkpoint_gives_its_teacher():
+    teacher = {name: value + 1 for name, value in RESNET.items()}
+    networks = {
+        key: {**under("module.backbone.", state), **under("module.head.mlp.", HEAD)}
+        for key, state in (("student", RESNET), ("teacher", teacher))
+    }
+    checkpoint = {**networks, "optimizer": {"state": {0: {"exp_avg": torch.zeros(1)}}}, "epoch": 800, "args": None}
+    source = recognise(checkpoint, "w.pth")
+    assert source.format == "DINO, its teacher" and source.convention == TORCHVISION
+    assert {n for n in source.state if n.startswith("backbone.")} == EXPECTED
+    assert source.state["backbone.stem.conv1.norm.weight"].eq(2).all()
+    others = {n for n in source.state if not n.startswith("backbone.")}
+    assert others == {*under("student.backbone."), *under("student.head.mlp.", HEAD), *under("teacher.head.mlp.", HEAD)}
+
+
+def test_vissls_nested_checkpoint():
+    network = {"trunk": under("_feature_blocks."), "heads": under("0.clf.", HEAD)}
+    checkpoint = {"classy_state_dict": {"base_model": {"model": network, "meters": {}}, "phase_idx": 3}, "iteration": 1}
+    source = recognise(checkpoint, "w.torch")
+    assert source.format == "VISSL" and source.convention == TORCHVISION
+    assert set(source.state) == EXPECTED | set(under("heads.0.clf.", HEAD))
+
+
+@pytest.mark.parametrize("prefix", ["model.", "backbone.0.body.", "student.encoder."])
+def test_the_only_resnet_of_a_file_is_taken_whatever_its_name(prefix):
+    source = recognise({"state_dict": {**under(prefix), **under("head.", HEAD)}}, "w.ckpt")
+    assert source.format == f"ResNet below {prefix}" and set(source.state) == EXPECTED | set(under("head.", HEAD))
+    two = recognise({**under(prefix), **under("another.")}, "w.ckpt")
+    assert two.format is None and set(two.state) == {*under(prefix), *under("another.")}
+
+
+def test_weights_for_grey_images_do_not_tell_their_mean():
+    grey = {**RESNET, "conv1.weight": RESNET["conv1.weight"].mean(dim=1, keepdim=True)}
+    assert recognise(grey, "w.pth").convention is None
+    convention = InputConvention("L", (120.0,), (60.0,), None)
+    assert recognise({"model": grey, "input": convention.to_dict()}, "w.pth").convention == convention
+
+
 def test_values_come_along_unchanged_and_from_the_online_branch():
     tensors = {"module.encoder_q.bn1.weight": torch.full((64,), 2.0), **under("module.encoder_k.")}
     tensors = {**under("module.encoder_q."), **tensors}
@@ -170,25 +238,26 @@ def test_own_checkpoints_of_other_networks():
 
 def caffe2(group=1, norm="bn"):
     tensors = {"conv1_w": np.zeros((4, 3, 7, 7)), f"res_conv1_{norm}_s": np.zeros(4), "fc1000_w": np.zeros((2, 2))}
+    tensors["conv1_b"] = np.zeros(4)  # as in detectron2's R-50.pkl
     tensors.update({f"res2_0_branch2b_{norm}_s": np.zeros(4), "res2_0_branch2a_w_momentum": np.zeros(4)})
     tensors["res2_0_branch2b_w"] = np.zeros((4, 4 // group, 3, 3))
     return {**tensors, "cfg": "text"}
 
 
 @pytest.mark.parametrize(
-    "checkpoint, convention",
+    "checkpoint, convention, folded_norms",
     [
-        (caffe2(), MSRA),
-        (caffe2(group=2), None),
-        (caffe2(norm="gn"), None),
-        ({"blobs": caffe2(), "cfg": "text"}, None),
+        (caffe2(), MSRA, True),
+        (caffe2(group=2), None, True),
+        (caffe2(norm="gn"), None, False),
+        ({"blobs": caffe2(), "cfg": "text"}, None, True),
     ],
     ids=["MSRA", "ResNeXt", "group norm", "detector"],
 )
-def test_caffe2_names(checkpoint, convention):
+def test_caffe2_names(checkpoint, convention, folded_norms):
     source = recognise(checkpoint, "R-50.pkl")
     assert source.format.startswith("Caffe2") and source.convention == convention
-    assert source.match_suffixes and source.folded_norms
+    assert source.match_suffixes and source.folded_norms == folded_norms
     expected = {"stem.conv1.weight", "stem.conv1.norm.weight", "res2.0.conv2.weight", "res2.0.conv2.norm.weight"}
     assert set(source.state) == {f"backbone.{name}" for name in expected} | {"fc1000.weight"}
 

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from pixpro_d2.checkpoint.reading import read_checkpoint
+from pixpro_d2.checkpoint.reading import check_finite, read_checkpoint
 from pixpro_d2.errors import UsageError
 
 
@@ -140,3 +140,17 @@ def test_other_contents_are_named(tmp_path):
 def test_missing_file_is_named():
     with pytest.raises(UsageError, match="There is no checkpoint .*no/such.pkl"):
         read_checkpoint("no/such.pkl")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(UsageError, match=f"{tmp_path} is a folder: name a file of weights in it"):
+        read_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_infinite_and_nan_weights_are_named(value):
+    tensors = {"a": torch.ones(3), "n": torch.tensor(2), "text": "x", "b": torch.tensor([1.0, value]).half()}
+    with pytest.raises(UsageError, match=r"w.pth has infinite or NaN values in 1 of 3 tensors \(b is the first\)"):
+        check_finite(tensors, "w.pth")
+    del tensors["b"]
+    check_finite(tensors, "w.pth")

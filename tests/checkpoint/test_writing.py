@@ -6,7 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
+from PIL import Image
 
+from pixpro_d2.checkpoint.saving import dump
 from pixpro_d2.checkpoint.writing import write_file
 
 
@@ -42,6 +46,29 @@ def test_full_disk_leaves_the_file_that_was_there(tmp_path):
         write_file(str(path), write(b"more"))
     assert error.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"good" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "write_to",
+    [
+        write(b"bytes"),
+        lambda path: safetensors.torch.save_file({"w": torch.zeros(1)}, path),
+        lambda path: dump({"w": torch.zeros(1)}, path),
+        lambda path: Image.new("L", (1, 1)).save(path, format="PNG"),
+    ],
+    ids=["bytes", "safetensors", "torch", "picture"],
+)
+@pytest.mark.parametrize("umask, mode", [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_permissions_are_those_of_any_new_file(write_to, umask, mode, tmp_path):
+    before = os.umask(umask)
+    try:
+        write_file(str(tmp_path / "a"), write_to)
+        (tmp_path / "a.tmp").write_bytes(b"left by a killed process")
+        (tmp_path / "a.tmp").chmod(0o400)
+        write_file(str(tmp_path / "a"), write_to)  # in place of the first
+    finally:
+        os.umask(before)
+    assert [(path.name, path.stat().st_mode & 0o777) for path in tmp_path.iterdir()] == [("a", mode)]
 
 
 def test_contents_are_on_the_disk_before_the_name_and_the_name_thereafter(tmp_path, monkeypatch):

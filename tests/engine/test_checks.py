@@ -9,6 +9,7 @@ from detectron2.utils import comm
 import configs
 from pixpro_d2.engine.checks import (
     check_batch,
+    check_evaluation,
     check_fresh_start,
     check_image_format,
     check_norm_inputs,
@@ -67,6 +68,21 @@ def test_tasks_that_cannot_be_trained(opts, message, tmp_path):
     if "RetinaNet" in opts:
         args.resume = True
         check_task(load_config(QUICKSTART, [*opts, "OUTPUT_DIR", str(tmp_path)]), args)
+
+
+def test_random_weights_are_not_evaluated_unless_they_are_a_baseline(tmp_path):
+    opts = ["DATASETS.TEST", ("images:a",), "OUTPUT_DIR", str(tmp_path)]
+    for more, resume in (([], False), ([], True), (["MODEL.META_ARCHITECTURE", "RetinaNet"], False)):
+        with pytest.raises(UsageError, match="would evaluate random weights: set MODEL.WEIGHTS .* add --resume"):
+            check_evaluation(load_config(QUICKSTART, [*opts, *more]), resume)
+    check_evaluation(load_config(QUICKSTART, [*opts, "MODEL.META_ARCHITECTURE", "KNNClassifier"]), False)
+    check_evaluation(load_config(QUICKSTART, [*opts, "MODEL.WEIGHTS", "w.pth"]), False)
+    (tmp_path / "model_0000002.pth").touch()
+    check_evaluation(load_config(QUICKSTART, opts), True)
+    with pytest.raises(UsageError, match="would evaluate random weights"):
+        check_evaluation(load_config(QUICKSTART, opts), False)
+    with pytest.raises(UsageError, match="needs data sets in DATASETS.TEST, which is empty"):
+        check_evaluation(load_config(QUICKSTART, ["MODEL.WEIGHTS", "w.pth"]), False)
 
 
 @pytest.mark.parametrize(

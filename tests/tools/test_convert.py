@@ -55,7 +55,7 @@ def plain(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def with_fpn(tmp_path_factory):
+def pyramid(tmp_path_factory):
     """(model, path) of a pre-training run on the FPN of a ResNet-18."""
     model = randomize(build_model(configs.tiny()))
     return model, save(tmp_path_factory.mktemp("fpn"), model, convention=TORCHVISION)
@@ -161,9 +161,9 @@ def test_torchvisions_and_timms_resnet_load_it(plain, tmp_path):
 
 
 @torch.no_grad()
-def test_torchvisions_fpn_loads_it_and_gives_the_same_pyramid(with_fpn, tmp_path):
-    model, path = with_fpn
-    out, what = convert(path, str(tmp_path / "fpn.pth"), "torchvision")
+def test_torchvisions_fpn_loads_it_and_gives_the_same_pyramid(pyramid, tmp_path):
+    model, path = pyramid
+    out, what = convert(path, str(tmp_path / "fpn.pth"), "torchvision", with_fpn=True)
     levels = {"layer2": "0", "layer3": "1", "layer4": "2"}
     theirs = BackboneWithFPN(
         torchvision.models.resnet18(), levels, [128, 256, 512], 32, norm_layer=torch.nn.BatchNorm2d
@@ -178,13 +178,33 @@ def test_torchvisions_fpn_loads_it_and_gives_the_same_pyramid(with_fpn, tmp_path
     assert same(read_checkpoint(back)["model"], backbone)
 
 
-def test_the_pyramid_is_left_out_on_request_and_where_it_has_no_place(with_fpn, tmp_path):
-    _, path = with_fpn
-    for to, fpn in (("torchvision", False), ("timm", True), ("official", True)):
-        out, what = convert(path, str(tmp_path / f"{to}.pth"), to, with_fpn=fpn)
-        assert "without its FPN of 36 tensors" in what
-        names = load(out)["model"] if to == "official" else load(out)
-        assert not [name for name in names if "fpn" in name or "projector" in name] and len(names) in (120, 240)
+@pytest.mark.parametrize(
+    "to, with_fpn, kept",
+    [
+        *((to, None, to in ("detectron2", "safetensors")) for to in SUFFIXES),
+        *((to, False, False) for to in ("detectron2", "safetensors")),
+        *((to, True, True) for to in ("detectron2", "safetensors")),
+    ],
+)
+def test_who_keeps_the_pyramid(to, with_fpn, kept, pyramid, tmp_path):
+    model, path = pyramid
+    out, what = convert(path, str(tmp_path / f"out{SUFFIXES[to][0]}"), to, with_fpn=with_fpn)
+    names = read_checkpoint(out).get("model", read_checkpoint(out))
+    assert any("fpn" in name for name in names) == kept and not any("projector" in name for name in names)
+    assert ("without its FPN of 36 tensors" in what) == (not kept) and ("FPN of 36 tensors:" in what) == kept
+    if to in ("torchvision", "timm"):  # as docs/downstream.md loads it
+        theirs = torchvision.models.resnet18()
+        missing, unexpected = theirs.load_state_dict(load(out), strict=False)
+        assert set(missing) == {"fc.weight", "fc.bias"} and not unexpected
+        assert torch.equal(theirs.layer4[1].conv2.weight, model.backbone.bottom_up.res5[1].conv2.weight)
+
+
+def test_a_pyramid_that_cannot_be_kept_is_a_mistake(plain, pyramid, tmp_path):
+    for to in ("timm", "official"):
+        with pytest.raises(UsageError, match=f"--to {to} has no place for an FPN: .* use detectron2 or safetensors or"):
+            convert(pyramid[1], str(tmp_path / "out.pth"), to, with_fpn=True)
+    with pytest.raises(UsageError, match=f"online backbone of {plain[1]} has no FPN: leave out --with-fpn"):
+        convert(plain[1], str(tmp_path / "out.pth"), "torchvision", with_fpn=True)
 
 
 def detectron2_mask_rcnn():
@@ -197,8 +217,8 @@ def detectron2_mask_rcnn():
     return build_model(cfg)
 
 
-def test_detectron2s_own_checkpointer_loads_trunk_and_pyramid_into_a_mask_rcnn(with_fpn, tmp_path):
-    model, path = with_fpn
+def test_detectron2s_own_checkpointer_loads_trunk_and_pyramid_into_a_mask_rcnn(pyramid, tmp_path):
+    model, path = pyramid
     out, _ = convert(path, str(tmp_path / "out.pkl"), "detectron2")
     detector = detectron2_mask_rcnn()
     DetectionCheckpointer(detector).load(out)
@@ -246,6 +266,10 @@ def test_other_architectures_are_refused(to, tmp_path):
     torch.save(thin, tmp_path / "thin.pth")
     with pytest.raises(UsageError, match=r"thin.pth is none of torchvision's .*its depth or widths are others"):
         convert(str(tmp_path / "thin.pth"), str(tmp_path / "out.pth"), to)
+    grey = {**torchvision_state(18), "conv1.weight": torch.zeros(64, 1, 7, 7)}
+    torch.save(grey, tmp_path / "grey.pth")
+    with pytest.raises(UsageError, match=r"grey.pth is none of torchvision's .*its number of input channels is 1"):
+        convert(str(tmp_path / "grey.pth"), str(tmp_path / "out.pth"), to)
     assert not (tmp_path / "out.pth").exists()
 
 
@@ -253,6 +277,7 @@ def test_mistakes(plain, tmp_path):
     _, path = plain
     torch.save({"model": {"a.b": torch.zeros(1)}}, tmp_path / "unknown.pth")
     torch.save(torchvision_state(18), tmp_path / "single.pth")
+    torch.save({**torchvision_state(18), "bn1.bias": torch.full((64,), float("nan"))}, tmp_path / "nan.pth")
     for arguments, message in (
         ((path, "out.pth", "detectron2"), "out.pth must end in .pkl"),
         ((path, "out.pth", "safetensors"), "must end in .safetensors"),
@@ -261,17 +286,22 @@ def test_mistakes(plain, tmp_path):
         ((path, "out.pth", "official", "target"), "official holds both branches"),
         ((str(tmp_path / "unknown.pth"), "out.pth", "timm"), "holds no online backbone.*its first names are a.b"),
         ((str(tmp_path / "single.pth"), "out.pth", "timm", "target"), "holds no target backbone"),
+        ((str(tmp_path / "nan.pth"), "out.pth", "timm"), r"nan.pth has .*NaN .*\(stem.conv1.norm.bias is the first"),
     ):
         with pytest.raises(UsageError, match=message):
             convert(*arguments)
 
 
-def test_command_line(plain, tmp_path, capsys):
+def test_command_line(plain, pyramid, tmp_path, capsys):
     _, path = plain
     main([path, str(tmp_path / "out.pth"), "--to", "torchvision", "--hash"])
     (out,) = tmp_path.iterdir()
     assert out.name.startswith("out-") and len(out.stem) == len("out-12345678")
     line = capsys.readouterr().out
     assert line.startswith(f"{out}: torchvision format, resnet18 of 120 tensors: the online branch of {path}")
+    main([pyramid[1], str(tmp_path / "fpn.pth"), "--to", "torchvision", "--with-fpn"])
+    assert "FPN of 36 tensors:" in capsys.readouterr().out
+    main([pyramid[1], str(tmp_path / "plain.pkl"), "--to", "detectron2", "--without-fpn"])
+    assert "without its FPN of 36 tensors" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="^error: There is no checkpoint"):
         main(["none.pth", str(tmp_path / "out.pth"), "--to", "timm"])

@@ -11,7 +11,8 @@ from detectron2.modeling import build_model
 import configs
 from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
 from pixpro_d2.errors import UsageError
-from pixpro_d2.tools.publish import main, publish
+from pixpro_d2.tools import publish as publish_module
+from pixpro_d2.tools.publish import commit_of, main, publish
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +71,41 @@ def test_command_line_publishes_beside_the_checkpoint(run, capsys):
     assert "licence Apache-2.0" in output
 
 
-def test_commit_is_that_of_the_checkout(run, tmp_path, monkeypatch):
-    _, checkpoint = run
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "x"]):
-        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
-    head = subprocess.check_output(["git", "-C", str(tmp_path), "rev-parse", "HEAD"], text=True).strip()
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
-    assert publish(str(checkpoint), str(tmp_path / "a.pth"))[1]["git_commit"] == head
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "none"))
-    with pytest.raises(UsageError, match="is in no git checkout: name the commit .* with --commit"):
-        publish(str(checkpoint), str(tmp_path / "b.pth"))
+def git(folder, *words):
+    command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A repository with this module, a tag, and an ignored environment in which the module is installed too."""
+    for folder in (tmp_path / "repo/pixpro_d2", tmp_path / "repo/.venv/pixpro_d2"):
+        folder.mkdir(parents=True)
+        (folder / "publish.py").touch()
+    (tmp_path / "repo/.gitignore").write_text(".venv")
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"], ["tag", "-a", "v1", "-m", "x"]):
+        git(tmp_path / "repo", *words)
+    return tmp_path / "repo"
+
+
+def test_commit_is_that_of_the_checkout(run, checkout, tmp_path, monkeypatch):
+    head = git(checkout, "rev-parse", "HEAD")
+    monkeypatch.setattr(publish_module, "__file__", str(checkout / "pixpro_d2/publish.py"))
+    assert publish(str(run[1]), str(tmp_path / "a.pth"))[1]["git_commit"] == head
+    (checkout / "pixpro_d2/publish.py").write_text("changed")
+    assert commit_of(str(checkout / "pixpro_d2/publish.py")) == f"{head}-dirty"
+
+
+def test_commit_of_another_repository_is_not_taken(run, checkout, tmp_path, monkeypatch):
+    (tmp_path / "publish.py").touch()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    for file in (checkout / ".venv/pixpro_d2/publish.py", tmp_path / "publish.py"):
+        monkeypatch.setattr(publish_module, "__file__", str(file))
+        with pytest.raises(UsageError, match=f"{file.parent} is in no git checkout of this project: name .* --commit"):
+            publish(str(run[1]), str(tmp_path / "b.pth"))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UsageError, match="is in no git checkout"):
+        commit_of(str(checkout / "pixpro_d2/publish.py"))
 
 
 def test_mistakes(run, tmp_path):
@@ -91,6 +116,9 @@ def test_mistakes(run, tmp_path):
     torch.save({"model": {}, "iteration": 1}, tmp_path / "moved.pth")
     with pytest.raises(UsageError, match="There is no config .*config.yaml: name the run's with --config-file"):
         publish(str(tmp_path / "moved.pth"))
+    torch.save({"model": {"w": torch.tensor(float("nan"))}, "iteration": 1}, tmp_path / "nan.pth")
+    with pytest.raises(UsageError, match=r"nan.pth has infinite or NaN values .*\(w is the first"):
+        publish(str(tmp_path / "nan.pth"))
     with pytest.raises(UsageError, match="out.pkl must end in .pth or .pt"):
         publish(str(checkpoint), "out.pkl")
     with pytest.raises(SystemExit, match="^error: There is no checkpoint"):

@@ -32,7 +32,7 @@ def predictions(args):
 def _load(cfg, path):
     """The model with the weights of a file."""
     model = Trainer.build_model(cfg)
-    Trainer.build_checkpointer(cfg, model).resume_or_load(path, resume=False)
+    Trainer.build_checkpointer(cfg, model, complete=True).resume_or_load(path, resume=False)
     return model
 
 

@@ -1,0 +1,142 @@
+"""Whether the weights of a file cover a model, and the line of the log that says how far."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ..errors import UsageError
+from .depth import block_counts, input_channels, resnet_options, stage_of
+from .formats import Source
+from .transfer import STATISTICS, WEIGHTS, Transfer, trunk_names
+
+
+def check_trunk(
+    path: str, source: Source, own: Mapping[str, Tensor], transfer: Transfer, allow_partial: bool, frozen: bool
+) -> None:
+    """Check that the file and the model have the same trunk.
+
+    Args:
+        path: of the file, for messages.
+        source: contents of the file.
+        own: state dict of the model.
+        transfer: what of the file fits the model.
+        allow_partial: accept trunks that have only some weights in common, unless ``frozen``.
+        frozen: whether the trunk is not trained.
+
+    Raises:
+        UsageError: naming the first difference and the keys to set.
+    """
+    trunk = trunk_names(own)
+    if trunk and not any(name in transfer.state for name in trunk):
+        kind = f"recognised as {source.format}" if source.format else "of no known format"
+        raise UsageError(
+            f"MODEL.WEIGHTS {path}, {kind}, holds no weight of this model's backbone: its first names are "
+            f"{', '.join(list(source.state)[:3])}, the model expects {', '.join(trunk[:3])}."
+        )
+    endings = WEIGHTS if source.folded_norms else WEIGHTS + STATISTICS
+    expected = trunk_names(own, endings)
+    missing = [name for name in expected if name not in transfer.state]
+    stages = {stage_of(name) for name in trunk}
+    unplaced = [n for n in transfer.left_out if n.endswith(WEIGHTS + STATISTICS) and stage_of(n) in stages - {None}]
+    if not (missing or unplaced) or (allow_partial and not frozen):
+        return
+    advice = " (the backbone is frozen and must be covered)" if frozen else ""
+    _check_channels(path, input_channels(source.state), input_channels(own))
+    _check_depth(path, source.state, own, advice)
+    advice = advice or ", or set MODEL.ALLOW_PARTIAL_WEIGHTS True"
+    if missing:
+        why = "has another shape there" if missing[0] in transfer.misshapen else "is not in it"
+        raise UsageError(
+            f"MODEL.WEIGHTS {path} covers only {len(expected) - len(missing)} of the backbone's {len(expected)} "
+            f"weights ({missing[0]} {why}): use the depth, norm and options it was trained with{advice}."
+        )
+    raise UsageError(
+        f"MODEL.WEIGHTS {path} has {len(unplaced)} weights of the backbone that the model has no place for "
+        f"({unplaced[0]} is the first): use the depth, norm and options it was trained with{advice}."
+    )
+
+
+def _check_channels(path, there, here):
+    """Raise a UsageError if two trunks take images of other numbers of channels."""
+    if None in (there, here) or there == here:
+        return
+    values = "MODEL.PIXEL_MEAN and MODEL.PIXEL_STD with {} each"
+    one, three = values.format("one value"), values.format("three values")
+    remedies = {1: f"set INPUT.FORMAT L, and {one}", 3: f"set INPUT.FORMAT RGB or BGR, and {three}"}
+    raise UsageError(
+        f"The number of input channels is {there} in MODEL.WEIGHTS {path} and {here} in the model: "
+        f"{remedies.get(there, 'use weights for grey or colour images')}."
+    )
+
+
+def _check_depth(path, theirs, ours, advice):
+    """Raise a UsageError if two trunks have other blocks; it names the keys of MODEL.RESNETS to set, if it can."""
+    there, here = resnet_options(theirs), resnet_options(ours)
+    keys = {key: value for key, value in there.items() if here.get(key) != value}
+    if "MODEL.RESNETS.DEPTH" in keys and here:
+        depths = [options["MODEL.RESNETS.DEPTH"] for options in (there, here)]
+        words = " ".join(f"{key} {value}" for key, value in keys.items())
+        raise UsageError(
+            f"MODEL.WEIGHTS {path} is a ResNet-{depths[0]} and the model a ResNet-{depths[1]}: set {words}{advice}."
+        )
+    there, here = block_counts(theirs), block_counts(ours)
+    stage = next((stage for stage in here if there.get(stage, 0) not in (0, here[stage])), None)
+    if stage:
+        raise UsageError(
+            f"MODEL.WEIGHTS {path} has {there[stage]} blocks in stage {stage} and the model {here[stage]}: use the "
+            f"depth and options it was trained with{advice}."
+        )
+
+
+def check_complete(path: str, source: Source, own: Mapping[str, Tensor], transfer: Transfer) -> None:
+    """Check that no weight of a model that is only evaluated stays random.
+
+    Raises:
+        UsageError: counting the random weights of each part.
+    """
+    ignored = (".num_batches_tracked", *(STATISTICS if source.folded_norms else ()))
+    needed = [name for name in own if not name.endswith(ignored)]
+    random = [name for name in needed if name not in transfer.state]
+    if not random:
+        return
+    total = Counter(map(_part, needed))
+    parts = ", ".join(f"{part} {count} of {total[part]}" for part, count in Counter(map(_part, random)).items())
+    reason = f"{random[0]} has another shape there" if random[0] in transfer.misshapen else f"it has no {random[0]}"
+    raise UsageError(
+        f"MODEL.WEIGHTS {path} would leave {len(random)} of the model's {len(needed)} weights random ({parts}; "
+        f"{reason}): give the checkpoint of a training with this config."
+    )
+
+
+def describe_transfer(path: str, source: Source, own: Mapping[str, Tensor], transfer: Transfer) -> str:
+    """Return one line that says what of a file was loaded and what was not."""
+    trunk = trunk_names(own)
+    loaded = [name for name in trunk if name in transfer.state]
+    convolutions = [name for name in trunk if own[name].ndim == 4]
+    also = ", ".join(f"{part} {have} of {total}" for part, (have, total) in _beyond(own, trunk, transfer) if have)
+    counts = Counter(name.split(".")[0] for name in transfer.left_out)
+    left_out = ", ".join(f"{module} ({count})" for module, count in counts.items()) or "nothing"
+    misshapen = f", of another shape: {', '.join(transfer.misshapen)}" if transfer.misshapen else ""
+    known = "" if source.convention else "; what input it expects is unknown and not checked"
+    return (
+        f"Backbone: {len([name for name in convolutions if name in transfer.state])} of {len(convolutions)} "
+        f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {path} "
+        f"({source.format or 'names of the model'}{known}){f'; also {also}' if also else ''}. "
+        f"Tensors left out: {left_out}{misshapen}."
+    )
+
+
+def _beyond(own, trunk, transfer):
+    """Yield (part, (loaded, in the model)) of weights outside trunk and target branch; statistics do not count."""
+    outside = set(own) - set(trunk)
+    names = [n for n in own if n in outside and n.endswith(WEIGHTS) and not n.startswith("target_")]
+    total, have = Counter(map(_part, names)), Counter(_part(name) for name in names if name in transfer.state)
+    return [(part, (have[part], total[part])) for part in total]
+
+
+def _part(name):
+    """Return the part of a model that a weight belongs to."""
+    if name.startswith(("backbone.fpn_", "backbone.top_block.")):
+        return "pyramid"
+    return name.split(".")[0]
