@@ -161,7 +161,7 @@ def _size_errors(record, files):
 
 def _count(report, image, counts, path):
     """Add the counts of one image; a class that does not exist is an error."""
-    report.counts += counts
+    report.counts.update(counts)
     wrong = sorted(i for i in counts if not 0 <= i < len(report.classes))
     if wrong and report.classes:
         sentence = f"{path} has class {wrong[0]}, but the classes are 0 to {len(report.classes) - 1}"
@@ -173,13 +173,14 @@ def _check_objects(image, record, size, masks, report):
     if "annotations" not in record:
         report.add_errors(image, [f"{path} has no list of objects"])
         return
-    stated = record.get("width", math.inf), record.get("height", math.inf)
+    size = size or (record.get("width", math.inf), record.get("height", math.inf))
+    stated = record.get("width", size[0]), record.get("height", size[1])
     sound = []
     for annotation in record["annotations"]:
         error = box_error(annotation)
         if not error:
             sound.append(annotation)
-            warning = box_warning(annotation, path, *(size or stated))
+            warning = box_warning(annotation, path, *size)
             report.warnings += [warning] if warning else []
         if masks != "" and not annotation.get("iscrowd", 0):
             error = error or mask_error(annotation, *stated)
