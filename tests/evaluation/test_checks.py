@@ -110,7 +110,10 @@ TEST_SETS = {
     "an image twice": (_voc(lines=["a", "b", "a 1"], a="x", b="y"), "names a 2 times"),
     "cityscapes": (_cityscapes("a_0_1", "a_0_2"), ""),
     "one part": (_cityscapes("photo"), "image photo_leftImg8bit.png cannot be evaluated: name it CITY_SEQUENCE_FRAME_"),
-    "beginning": (_cityscapes("a_0_1", "a_0_19"), "the evaluation mixes up the images a_0_1_leftImg8bit.png and a_0_19_"),
+    "beginning": (
+        _cityscapes("a_0_1", "a_0_19"),
+        "the evaluation mixes up the images a_0_1_leftImg8bit.png and a_0_19_",
+    ),
     "two cities": (_two_cities, "the evaluation mixes up the images a_0_1_leftImg8bit.png and a_0_1_"),
     "pattern": (_cityscapes("a[x]_0_1"), "cannot be evaluated"),
     "no image": (_label_without_an_image, "a_0_2_gtFine_labelIds.png has no image"),

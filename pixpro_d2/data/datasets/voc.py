@@ -73,7 +73,7 @@ def class_names(root):
     names = set()
     for parent, _, files in os.walk(folder):  # an image's name may lead into a sub-folder
         for file in files:
-            if file.endswith(".xml"):
+            if file.endswith(".xml") and not file.startswith("."):  # macOS writes ._a.xml beside a.xml
                 names.update(found.name for found in read_annotation(os.path.join(parent, file))[2])
     if not names:
         raise UsageError(f"No annotated object in {folder}.")
