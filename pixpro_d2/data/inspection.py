@@ -1,14 +1,19 @@
 """Checks of a data set, whatever its task: files, sizes, labels and counts."""
 
+import math
 import os
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from detectron2.structures import BoxMode
+from detectron2.data.catalog import Metadata
 
 from ..errors import UsageError
-from .datasets.semseg import read_label
+from .datasets.semseg import IGNORE_LABEL, read_label
+from .image_size import read_size
+from .object_checks import box_error, box_warning, mask_error, mask_format
 from .reader import ZIP_SEPARATOR, UnreadableImage, read_image
 
 # task -> (key of the classes' names in the metadata, config key of their number, what is counted)
@@ -17,7 +22,7 @@ TASKS = {
     "segmentation": ("stuff_classes", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "pixels"),
     "classification": ("classes", "MODEL.CLASSIFIER.NUM_CLASSES", "images"),
 }
-TOLERANCE = 1  # pixels that a box may reach out of its image: annotators' roundings do no harm
+THREADS = 8  # files that are read at a time
 
 
 @dataclass
@@ -30,11 +35,35 @@ class Report:
     opened: int  # images that were decoded
     sizes: list = field(default_factory=list)  # (width, height) of the decoded images
     counts: Counter = field(default_factory=Counter)  # class number -> boxes, pixels or images
-    problems: list = field(default_factory=list)  # sentences
+    ignored: int = 0  # pixels of label maps that do not count
+    masks: dict = field(default_factory=dict)  # "polygon", "bitmask" or "" for no mask -> image of each such object
+    errors: list = field(default_factory=list)  # sentences: a run would fail, or its results would be wrong
+    warnings: list = field(default_factory=list)  # sentences: a run copes with it
+    unsound: set = field(default_factory=set)  # indices of images with an error
+
+    @property
+    def problems(self) -> list:
+        """Return all sentences, errors first."""
+        return self.errors + self.warnings
+
+    def add_errors(self, image: int, sentences: list) -> None:
+        """Add errors of one image, given by its index."""
+        self.errors += sentences
+        self.unsound.update([image] if sentences else [])
 
 
-def task_of(record):
-    """Task that a dataset dict has labels for, a key of TASKS or None."""
+@dataclass
+class Files:
+    """What the files of one image are like."""
+
+    size: tuple | None = None  # (width, height) of the image
+    label_size: tuple | None = None  # (width, height) of the label map
+    label_counts: Counter = field(default_factory=Counter)  # id -> pixels
+    errors: list = field(default_factory=list)
+
+
+def task_of(record: dict) -> str | None:
+    """Return the task that a dataset dict has labels for, a key of TASKS or None."""
     if "sem_seg_file_name" in record:
         return "segmentation"
     if "annotations" in record:
@@ -42,92 +71,154 @@ def task_of(record):
     return "classification" if "category_id" in record else None
 
 
-def inspect(dicts, metadata, sample=None, progress=iter):
-    """Check a data set.
+def inspect(
+    dicts: Sequence[dict],
+    metadata: Metadata,
+    sample: int | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+    masks: str | None = None,
+) -> Report:
+    """Check a data set: that files exist, all annotations, all label maps and the sizes of all annotated images.
 
     Args:
-        dicts (list[dict]): detectron2 dataset dicts.
-        metadata (Metadata): of the data set.
-        sample (int | None): number of images, evenly spaced, whose files are opened, all for None. Every file is
-            checked to exist, and all boxes are checked.
-        progress (Callable[[Iterable], Iterable]): shows the progress.
-
-    Returns:
-        Report: the pixels of a segmentation are counted in the opened files only.
+        dicts: detectron2 dataset dicts.
+        metadata: of the data set.
+        sample: number of images, evenly spaced, that are decoded, where damage shows; None decodes all.
+        progress: shows the progress.
+        masks: INPUT.MASK_FORMAT where each object needs a mask, "" where masks do not matter. By default each object
+            needs a mask if another object has one.
     """
-    task = task_of(dicts[0])
+    task, count = task_of(dicts[0]), len(dicts)
     classes = list(metadata.get(TASKS[task][0], None) or []) if task else []
+    decoded = range(0, count if sample != 0 else 0, max(1, -(-count // sample)) if sample else 1)
+    report = Report(task, classes, images=count, opened=len(decoded))
     ignored = metadata.get("ignore_label", None)
-    step = 1 if sample is None else max(1, -(-len(dicts) // sample))
-    report = Report(task, classes, images=len(dicts), opened=len(dicts[::step]))
-    for i, record in enumerate(progress(dicts)):
-        missing = [path for path in _files(record) if not os.path.isfile(path)]
-        report.problems += [f"missing file {path}" for path in missing]
-        size = None
-        if i % step == 0 and not missing:
-            size = _check_image(record, report)
-            if size and task == "segmentation":
-                _check_label(record, size, ignored, report)
-        if task == "detection":
-            _check_boxes(record, size, report)
-        elif task == "classification":
-            _count(report, Counter([record["category_id"]]), record["file_name"])
+    ignored = IGNORE_LABEL if ignored is None else ignored
+    with ThreadPoolExecutor(THREADS) as pool:
+        # By index, because a future keeps its arguments: they would be all dicts at once.
+        looks = pool.map(lambda i: _look_at(dicts[i], task, i in decoded), range(count))
+        for i in progress(range(count)):
+            record, files = dicts[i], next(looks)
+            report.sizes += [files.size] if files.size and i in decoded else []
+            report.add_errors(i, files.errors + _size_errors(record, files))
+            if task == "segmentation":
+                report.ignored += files.label_counts.pop(ignored, 0)
+                _count(report, i, files.label_counts, record.get("sem_seg_file_name"))
+            elif task == "detection":
+                _check_objects(i, record, files.size, masks, report)
+            elif task == "classification":
+                _count(report, i, Counter([record["category_id"]]), record["file_name"])
+    _check_class_names(report)
+    _check_masks(dicts, masks, report)
+    if task == "segmentation":
+        _check_variety(ignored, report)
     return report
 
 
-def _files(record):
+def _look_at(record, task, decode):
+    files = Files(errors=[f"missing file {path}" for path in _paths(record) if not os.path.isfile(path)])
+    if files.errors:
+        return files
+    try:
+        if decode:
+            files.size = read_image(record["file_name"]).size
+        elif task in ("detection", "segmentation"):
+            files.size = read_size(record["file_name"])
+        if "sem_seg_file_name" in record:
+            label = read_label(record["sem_seg_file_name"])
+            pixels = np.bincount(label.ravel())
+            files.label_size = label.shape[::-1]
+            files.label_counts = Counter({int(i): int(pixels[i]) for i in np.flatnonzero(pixels)})
+    except UnreadableImage as error:
+        files.errors.append(f"unreadable image {error}")
+    except UsageError as error:
+        files.errors.append(str(error).removesuffix("."))
+    return files
+
+
+def _paths(record):
     """Files of a record on disk; of a picture in an archive, the archive."""
     name = record["file_name"]
     image = name.split(ZIP_SEPARATOR)[0] + ".zip" if ZIP_SEPARATOR in name else name
     return [image, *([record["sem_seg_file_name"]] if "sem_seg_file_name" in record else [])]
 
 
-def _check_image(record, report):
-    """Size (width, height) of the decoded image, None if it cannot be."""
-    try:
-        size = read_image(record["file_name"]).size
-    except UnreadableImage as error:
-        report.problems.append(f"unreadable image {error}")
-        return None
-    report.sizes.append(size)
+def _size_errors(record, files):
+    size = files.size
+    if size is None:
+        return []
     stated = record.get("width", size[0]), record.get("height", size[1])
-    if stated != size:
-        report.problems.append(f"{record['file_name']} is {_times(size)} pixels, its annotation says {_times(stated)}")
-    return size
+    if files.label_size not in (None, size):
+        stated = files.label_size
+        error = f"{record['sem_seg_file_name']} is {_times(stated)} pixels, its image {_times(size)}"
+    elif stated != size:
+        error = f"{record['file_name']} is {_times(size)} pixels, its annotation says {_times(stated)}"
+    else:
+        return []
+    remedy = ": if an EXIF orientation turns the image, annotate it upright or remove the orientation"
+    return [error + (remedy if stated == size[::-1] else "")]
 
 
-def _check_label(record, size, ignored, report):
-    path = record["sem_seg_file_name"]
-    try:
-        label = read_label(path)
-    except UsageError as error:
-        report.problems.append(str(error))
-        return
-    if label.shape[::-1] != size:
-        report.problems.append(f"{path} is {_times(label.shape[::-1])} pixels, its image {_times(size)}")
-    ids, pixels = np.unique(label, return_counts=True)
-    counts = {int(i): int(n) for i, n in zip(ids, pixels) if i != ignored}
-    _count(report, Counter(counts), path)
-
-
-def _check_boxes(record, size, report):
-    width, height = size or (record.get("width", np.inf), record.get("height", np.inf))
-    for annotation in record["annotations"]:
-        x0, y0, x1, y1 = box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-        shown = f"box {[round(float(c), 1) for c in box]} of {record['file_name']}"
-        if x1 <= x0 or y1 <= y0:
-            report.problems.append(f"{shown} is empty")
-        elif min(x0, y0) < -TOLERANCE or x1 > width + TOLERANCE or y1 > height + TOLERANCE:
-            report.problems.append(f"{shown} reaches out of the image, which is {_times((width, height))}")
-    _count(report, Counter(annotation["category_id"] for annotation in record["annotations"]), record["file_name"])
-
-
-def _count(report, counts, path):
-    """Add the counts of one file, and the classes that there are not to the problems."""
+def _count(report, image, counts, path):
+    """Add the counts of one image; a class that does not exist is an error."""
+    report.counts.update(counts)
     wrong = sorted(i for i in counts if not 0 <= i < len(report.classes))
-    if wrong:
-        report.problems.append(f"{path} has class {wrong[0]}, but the classes are 0 to {len(report.classes) - 1}")
-    report.counts += counts
+    if wrong and report.classes:
+        sentence = f"{path} has class {wrong[0]}, but the classes are 0 to {len(report.classes) - 1}"
+        report.add_errors(image, [sentence])
+
+
+def _check_objects(image, record, size, masks, report):
+    path = record["file_name"]
+    if "annotations" not in record:
+        report.add_errors(image, [f"{path} has no list of objects"])
+        return
+    size = size or (record.get("width", math.inf), record.get("height", math.inf))
+    stated = record.get("width", size[0]), record.get("height", size[1])
+    sound = []
+    for annotation in record["annotations"]:
+        error = box_error(annotation)
+        if not error:
+            sound.append(annotation)
+            warning = box_warning(annotation, path, *size)
+            report.warnings += [warning] if warning else []
+        if masks != "" and not annotation.get("iscrowd", 0):
+            error = error or mask_error(annotation, *stated)
+            report.masks.setdefault(mask_format(annotation), []).append(image)
+        report.add_errors(image, [f"an object of {path} {error}"] if error else [])
+    _count(report, image, Counter(annotation["category_id"] for annotation in sound), path)
+
+
+def _check_class_names(report):
+    if report.task and not report.classes:
+        report.warnings.append(f"the metadata of the data set list no {TASKS[report.task][0]}")
+    alike = {}
+    for name in map(str, report.classes):
+        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    report.warnings += [f"classes {names} differ by case or spaces only" for names in alike.values() if len(names) > 1]
+
+
+def _check_masks(dicts, masks, report):
+    """Check that objects have masks, and of the format, where ``masks`` of :func:`inspect` says that they need them."""
+    without = dict.fromkeys(report.masks.get("", []))
+    if masks or len(report.masks) > 1:
+        for image in without:
+            sentence = f"an object of {dicts[image]['file_name']} has no mask: add its segmentation"
+            report.add_errors(image, [f"{sentence}, or set MODEL.MASK_ON False"])
+    if masks == "polygon" and "bitmask" in report.masks:
+        path = dicts[report.masks["bitmask"][0]]["file_name"]
+        report.errors.append(f"an object of {path} has its mask as a bitmap: set INPUT.MASK_FORMAT bitmask")
+
+
+def _check_variety(ignored, report):
+    """Check that label maps have more than one class: a model that always says the same would be perfect."""
+    if len(report.counts) != 1:
+        return
+    (only,) = report.counts
+    error = f"all pixels of all label maps have class {only}"
+    if report.ignored:
+        error = f"all pixels of all label maps are {only} or {ignored}, and {ignored} means that a pixel does not count"
+    report.errors.append(f"{error}: write the classes as 0, 1, 2, ...")
 
 
 def _times(size):

@@ -17,9 +17,11 @@ from ..checkpoint import InputConvention, PixProCheckpointer
 from ..config import is_pretraining
 from ..data.build import build_test_loader, build_train_loader
 from ..data.loader import ViewLoader, build_view_loader
+from ..data.train_stream import StreamLoader
 from ..data.workers import explaining_workers
 from ..errors import ONE_SENTENCE, UsageError
 from ..evaluation.build import build_evaluator, check_test_sets
+from ..evaluation.checks import check_to_train
 from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..modeling.backbone import bottom_up
 from ..modeling.freeze import freeze_trunk
@@ -41,8 +43,8 @@ class Trainer(DefaultTrainer):
     """detectron2's DefaultTrainer with the parts of pixpro_d2; ``cfg`` must come from :func:`.configure.setup`."""
 
     def __init__(self, cfg):
-        # Builds what DefaultTrainer builds, in its order; that class offers no place to choose the training
-        # loop, the checkpointer or the arguments of DDP.
+        # Builds what DefaultTrainer builds, the data first, which are checked; that class offers no place to choose
+        # the training loop, the checkpointer or the arguments of DDP.
         TrainerBase.__init__(self)
         self.cfg = cfg
         self.start_iter = 0
@@ -51,11 +53,12 @@ class Trainer(DefaultTrainer):
         check_test_data(cfg)  # before hours of training
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
+        data_loader = self.build_train_loader(cfg)
+        check_train_data(cfg, data_loader)
         model = self.build_model(cfg)
         if is_pretraining(cfg):
             check_norm_inputs(cfg, {**bottom_up(model.backbone).output_shape(), **model.used_features()})
         optimizer = self.build_optimizer(cfg, model)
-        data_loader = self.build_train_loader(cfg)
         self._trainer = TrainLoop(
             wrap_ddp(cfg, model),
             data_loader,
@@ -226,9 +229,21 @@ def check_test_data(cfg):
         UsageError: see :func:`pixpro_d2.evaluation.build.check_test_sets`; for a pre-training without images there.
     """
     if not is_pretraining(cfg):
-        check_test_sets(cfg.DATASETS.TEST)
+        check_test_sets(cfg.DATASETS.TEST, masks=cfg.MODEL.MASK_ON)
     elif cfg.DATASETS.TEST:
         held_out_images(cfg)
+
+
+def check_train_data(cfg, data_loader):
+    """Check, before the model is built, the annotated images that ``data_loader`` loads for a downstream task.
+
+    Raises:
+        UsageError: see :func:`pixpro_d2.evaluation.checks.check_to_train`.
+    """
+    # Classification takes the class from the folder, and may have millions of images.
+    if isinstance(data_loader, StreamLoader) and cfg.MODEL.META_ARCHITECTURE != "LinearClassifier":
+        masks = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else ""
+        check_to_train(cfg.DATASETS.TRAIN, data_loader.loader.dataset.images, masks)
 
 
 def _without_workers(cfg):

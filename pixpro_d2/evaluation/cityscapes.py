@@ -1,37 +1,21 @@
 """detectron2's Cityscapes evaluators, with any version of NumPy."""
 
-import contextlib
-
 import numpy as np
 from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as instance_evaluation
 from detectron2 import evaluation
 
 from ..cityscapes_alias import alias_cityscapesscripts
+from .patching import replaced
 
 alias_cityscapesscripts(
     "helpers.labels", "evaluation.evalInstanceLevelSemanticLabeling", "evaluation.evalPixelLevelSemanticLabeling"
 )
 
 
-@contextlib.contextmanager
-def _attribute(owner, name, value):
-    """Set an attribute of a module for the time being."""
-    missing = object()
-    before = getattr(owner, name, missing)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if before is missing:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, before)
-
-
 def _numpy():
     """Context with np.in1d, which cityscapesscripts 2.3 calls and NumPy 2.4 removed."""
     # They differ in the shape of the result, which cityscapesscripts sets itself.
-    return _attribute(np, "in1d", getattr(np, "in1d", np.isin))
+    return replaced(np, "in1d", getattr(np, "in1d", np.isin))
 
 
 class CityscapesSemSegEvaluator(evaluation.CityscapesSemSegEvaluator):
@@ -48,5 +32,5 @@ class CityscapesInstanceEvaluator(evaluation.CityscapesInstanceEvaluator):
     def evaluate(self):
         # cityscapesscripts saves its matches to the current folder, where nobody looks for them, and fails on counts
         # that are NumPy's integers, which they are from NumPy 2.4 on.
-        with _numpy(), _attribute(instance_evaluation, "writeDict2JSON", lambda content, path: None):
+        with _numpy(), replaced(instance_evaluation, "writeDict2JSON", lambda content, path: None):
             return super().evaluate()

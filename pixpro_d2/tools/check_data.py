@@ -4,55 +4,42 @@ python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR]
 
 NAME is what stands in DATASETS.TRAIN or TEST: a registered name, or an address such as voc:DIR@SPLIT. Prints the
 number and sizes of the images, how often each class occurs, the NUM_CLASSES to set and what is wrong: files that are
-missing or unreadable, sizes that differ, classes out of range, boxes outside their image. Of videos, prints the lengths
-too, and with --flow which of them have no optical flow of their own. Exits with 1 if anything is wrong.
+missing or unreadable, sizes that differ, labels that training or evaluation would fail at. A run makes the same checks
+when it starts, but decodes no images. Of videos, prints the lengths too, and with --flow which of them have no optical
+flow of their own. Exits with 1 if anything is wrong.
 """
 
 import argparse
 import functools
+import itertools
 import statistics
 import sys
 from pathlib import Path
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 from pycocotools import mask as rle
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ..data import ensure_registered
+from ..data.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
 from ..data.inspection import TASKS, inspect, task_of
 from ..data.reader import UnreadableImage, read_image
 from ..data.video_inspection import inspect_videos
 from ..errors import UsageError
+from ..evaluation.checks import evaluation_errors
 from ..flow import FlowFiles
 from ..visualization.canvas import LINE, MARGIN, Canvas, palette, text_width
 from ..visualization.detections import draw_detections
 from ..visualization.segmentation import blend, draw_segmentation
 
-SAMPLE = 200  # images, or videos, whose files are opened, unless all are
+SAMPLE = 200  # images, or videos, that are decoded, unless all are
 SHOWN = 10  # problems that are printed
 EXTREMES = 10  # classes of a long list that are printed from either end
 UNLABELLED = "  no labels: for pre-training only"
-
-
-def load(name):
-    """Dataset dicts of the data set ``name``.
-
-    Raises:
-        UsageError: for an unknown name, or a data set that cannot be loaded or is empty.
-    """
-    ensure_registered([name])
-    try:
-        dicts = DatasetCatalog.get(name)
-    except (OSError, AssertionError) as error:  # how detectron2's own loaders say that files are missing
-        raise UsageError(f"Data set '{name}' cannot be loaded: {error}.") from error
-    if not dicts:
-        raise UsageError(f"Data set '{name}' has no images.")
-    return dicts
 
 
 def describe(name, report):
@@ -68,8 +55,16 @@ def describe(name, report):
         rows.sort(key=lambda row: -row[2])
         lines.append(f"  the {EXTREMES} most frequent classes and the {EXTREMES} rarest:")
         rows = rows[:EXTREMES] + rows[-EXTREMES:]
-    where = " (opened files)" if report.task == "segmentation" else ""
-    return lines + tabulate(rows, headers=("class", "name", unit + where, "share")).splitlines()
+    lines += tabulate(rows, headers=("class", "name", unit, "share")).splitlines()
+    return lines + ([_masks(report)] if report.task == "detection" else [])
+
+
+def _masks(report):
+    """Line of text about the masks of objects, with the config keys to set."""
+    formats = report.masks.keys() - {""}
+    if not formats:
+        return "  no masks: set MODEL.MASK_ON False"
+    return f"  masks: set MODEL.MASK_ON True and INPUT.MASK_FORMAT {min(formats)}"
 
 
 def describe_videos(name, report):
@@ -128,11 +123,15 @@ def _category_map(annotations, height, width):
     return ids
 
 
-def save_pictures(dicts, metadata, folder, count=4):
-    """Write the first ``count`` images with their labels to ``folder`` as PNG; returns the paths."""
+def save_pictures(dicts, metadata, folder, unsound=(), count=4):
+    """Write the first ``count`` images with their labels to ``folder`` as PNG; return the paths.
+
+    Images of the indices ``unsound`` are skipped: their labels cannot be drawn.
+    """
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
-    for i, record in enumerate(dicts[:count]):
+    sound = (dicts[i] for i in range(len(dicts)) if i not in unsound)
+    for i, record in enumerate(itertools.islice(sound, count)):
         path = Path(folder, f"{i}_{Path(record['file_name']).stem}.png")
         draw(record, metadata).save(path)
         paths.append(path)
@@ -145,7 +144,7 @@ def main(argv=None):
         prog="python -m pixpro_d2.tools.check_data", description="Check a data set before training on it."
     )
     parser.add_argument("name", metavar="NAME", help="registered name or address, as in DATASETS.TRAIN")
-    parser.add_argument("--all", action="store_true", help=f"open every file, not only {SAMPLE} evenly spaced ones")
+    parser.add_argument("--all", action="store_true", help=f"decode all images, not only {SAMPLE} evenly spaced ones")
     parser.add_argument("--pictures", metavar="DIR", help="write the first images with their labels to this folder")
     parser.add_argument(
         "--flow", metavar="DIR", help="of videos: check their flow, as MODEL.PIXPRO.FLOW.FILES names it"
@@ -153,17 +152,21 @@ def main(argv=None):
     args = parser.parse_args(argv)
     setup_logger(name="pixpro_d2")
     try:
-        dicts = load(args.name)
+        ensure_registered([args.name])
+        dicts = load_dicts(args.name)
         metadata = MetadataCatalog.get(args.name)
         sample = None if args.all else SAMPLE
         progress = functools.partial(tqdm, desc="check", unit="", leave=False)
         if "num_frames" in dicts[0]:
+            unsound = ()
             report = inspect_videos(dicts, FlowFiles(args.flow) if args.flow else None, sample, progress)
             lines = describe_videos(args.name, report)
         elif args.flow:
             raise UsageError(f"--flow is for videos, but data set '{args.name}' has images.")
         else:
             report = inspect(dicts, metadata, sample, progress)
+            report.errors += evaluation_errors(args.name, dicts)
+            unsound = report.unsound
             lines = describe(args.name, report)
         print("\n".join(lines))
         for problem in report.problems[:SHOWN]:
@@ -171,7 +174,7 @@ def main(argv=None):
         if len(report.problems) > SHOWN:
             print(f"... and {len(report.problems) - SHOWN} more problems")
         if args.pictures:
-            for path in save_pictures(dicts, metadata, args.pictures):
+            for path in save_pictures(dicts, metadata, args.pictures, unsound):
                 print(f"wrote {path}")
     except (UsageError, UnreadableImage) as error:
         raise SystemExit(f"error: {error}") from None

@@ -47,19 +47,31 @@ def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path):
         ("3", "no images, no annotations, no categories"),
         *((json.dumps({k: v for k, v in GOOD.items() if k != key}), f"no {key}") for key in GOOD),
         *((json.dumps({**GOOD, key: []}), f"no {key}") for key in ("images", "categories")),
-        (json.dumps({**GOOD, "annotations": [{**BOX, "category_id": 9}]}), "category_id=9"),
+        (json.dumps({**GOOD, "annotations": [{**BOX, "category_id": 9}]}), "annotation 1 of image 1 has category_id 9"),
         (json.dumps({**GOOD, "annotations": [BOX, BOX]}), "not unique"),
+        (json.dumps({**GOOD, "annotations": [{**BOX, "id": None}]}), "annotation of image 1 has no id"),
+        (json.dumps({**GOOD, "images": [IMAGE, IMAGE]}), "images has the id 1 twice"),
+        (json.dumps({**GOOD, "categories": [{"id": 1, "name": "x"}, {"id": 1, "name": "y"}]}), "categories has the id"),
         (json.dumps({**GOOD, "images": [{"id": 1}]}), "file_name"),
         ("[" * 100_000, "RecursionError"),
         *((json.dumps({**GOOD, "images": [{**IMAGE, "width": width}]}), "image 1") for width in ("8", None, 0, [8])),
         *(
-            (json.dumps({**GOOD, "annotations": [{**BOX, **values}]}), "Error: ")
+            (json.dumps({**GOOD, "annotations": [{**BOX, **values}]}), "annotation 1 of image 1 has ")
             for values in (
                 {"bbox": [0, 0, 4]},
                 {"bbox": [0, 0, 4, None]},
                 {"bbox": [0, 0, 4, "4"]},
                 {"bbox": [0, 0, 4, float("nan")]},
                 {"bbox": {"x": 0}},
+                {"bbox": None},
+                {"bbox": []},
+                {"category_id": None},
+                {"segmentation": [[[0, 0], [4, 0], [4, 4]]]},  # detectron2 leaves the object out
+                {"segmentation": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 3], [0, 2]]]},  # or reads it, to fail later
+                {"segmentation": [[0, 0, 4, 4]]},
+                {"segmentation": [0, 0, 4, 0, 4, 4]},
+                {"segmentation": "0 0 4 0 4 4"},
+                {"category_id": [1]},
                 {"segmentation": [[0, 0, 4, 0, 4, "4"]]},
                 {"segmentation": [[0, 0, 4, 0, 4, float("inf")]]},
             )

@@ -81,11 +81,11 @@ def test_voc_is_as_detectron2_loads_it(rendered, split):
 
 
 def test_voc_classes_are_those_of_all_splits(voc):
-    everything = {name for xml in (voc / "Annotations").iterdir() for name, _ in read_annotation(xml)[2]}
+    everything = {name for xml in (voc / "Annotations").iterdir() for name, *_ in read_annotation(xml)[2]}
     assert everything <= set(CLASSES) and len(everything) > 2
     # A split of one image, which does not show all of the classes.
     stems = [xml.stem for xml in sorted((voc / "Annotations").iterdir())]
-    shown = {stem: {n for n, _ in read_annotation(voc / "Annotations" / f"{stem}.xml")[2]} for stem in stems}
+    shown = {stem: {n for n, *_ in read_annotation(voc / "Annotations" / f"{stem}.xml")[2]} for stem in stems}
     stem = min(stems, key=lambda stem: len(shown[stem]))
     assert shown[stem] < everything
     (voc / "ImageSets" / "Main" / "one.txt").write_text(f"{stem}  1\n\n")
@@ -123,7 +123,7 @@ def test_voc_boxes_are_continuous(tmp_path):
     text = "<annotation><size><width>50</width><height>40</height></size><object><name>x</name><bndbox>"
     text += "<xmin>11</xmin><ymin>1</ymin><xmax>20</xmax><ymax>40</ymax></bndbox></object></annotation>"
     (tmp_path / "a.xml").write_text(text)
-    assert read_annotation(tmp_path / "a.xml") == (50, 40, [("x", [10, 0, 20, 40])])
+    assert read_annotation(tmp_path / "a.xml") == (50, 40, [("x", [10, 0, 20, 40], False)])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".JPG", ".PNG", ".jpeg", ".JPEG", ".bmp"])
@@ -218,15 +218,39 @@ def test_voc_names_that_are_not_ascii(tmp_path):
     assert record["file_name"] == f"{root}/JPEGImages/日本.png" and class_names(str(root)) == ["Tür"]
 
 
-@pytest.mark.parametrize(("file", "read"), [("classes.txt", read_class_names), ("train.txt", read_image_ids)])
-def test_lists_are_in_utf_8(tmp_path, file, read):
+LISTS = {
+    "classes.txt": read_class_names,
+    "train.txt": lambda folder: read_image_ids(f"{folder}/train.txt", lambda image_id: True),
+}
+
+
+@pytest.mark.parametrize("file", LISTS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])  # the latter as Windows' editors write it
+def test_lists_are_in_utf_8(tmp_path, file, encoding):
     path = tmp_path / file
-    path.write_text("Tür\n日本\n", encoding="utf-8")
-    argument = str(tmp_path if read is read_class_names else path)
-    assert read(argument) == ["Tür", "日本"]
+    path.write_text("Tür\n日本\n", encoding=encoding)
+    assert LISTS[file](str(tmp_path)) == ["Tür", "日本"]
     path.write_bytes("Tür\n".encode("latin-1"))
     with pytest.raises(UsageError, match=rf"{file} is no text in UTF-8"):
-        read(argument)
+        LISTS[file](str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "image_id"),
+    [
+        ("photo", "photo"),
+        ("  photo \t1", "photo"),
+        ("photo -1", "photo"),
+        ("photo b 1", "photo b"),  # not photo, which is another image
+        ("photo  1  0", "photo  1"),
+        ("JPEGImages/x.jpg SegmentationClass/x.png", "JPEGImages/x.jpg"),
+        ("none there", "none there"),  # told as it is written
+    ],
+)
+def test_image_ids_may_have_spaces_and_words_behind_them(tmp_path, line, image_id):
+    (tmp_path / "split.txt").write_text(f"{line}\n\n")
+    there = {"photo", "photo b", "photo  1", "JPEGImages/x.jpg"}
+    assert read_image_ids(str(tmp_path / "split.txt"), there.__contains__) == [image_id]
 
 
 @pytest.fixture

@@ -55,6 +55,69 @@ def test_other_box_modes(images):
     assert _detection(record).problems == []
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"bbox": None}, "has no bbox"),
+        ({"bbox": [0, 0, 4]}, "has a bbox of 3 numbers"),
+        ({"bbox": [0, 0, 4, float("nan")]}, "has a bbox that is not finite"),
+        ({"bbox_mode": None}, "has no bbox_mode"),
+        ({"category_id": None}, "has no category_id"),
+    ],
+)
+def test_objects_without_what_training_needs(images, change, problem):
+    record = _boxes(images[0], [0, 0, 4, 4], [0, 0, 4, 4])
+    record["annotations"][1].update(change)
+    report = _detection(record)
+    assert report.problems == [f"an object of {images[0]} {problem}"] and report.counts == {0: 1}
+
+
+SQUARE = [[1, 1, 5, 1, 5, 5, 1, 5]]
+NESTED = [[[1, 1], [5, 1], [5, 5], [1, 5]]]
+RUNS = {"size": [12, 16], "counts": [0, 20, 172]}
+NO_MASK = "an object of {} has no mask: add its segmentation, or set MODEL.MASK_ON False"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "masks", "problem"),
+    [
+        ([SQUARE, SQUARE], "polygon", ""),
+        ([SQUARE, RUNS], "bitmask", ""),
+        ([SQUARE, RUNS], None, ""),
+        ([None, None], None, ""),
+        ([SQUARE, None], "", ""),
+        ([SQUARE, NESTED], "", ""),  # boxes alone are read
+        ([SQUARE, []], None, NO_MASK),
+        ([SQUARE, None], "bitmask", NO_MASK),
+        ([None, None], "polygon", NO_MASK),
+        ([SQUARE, RUNS], "polygon", "an object of {} has its mask as a bitmap: set INPUT.MASK_FORMAT bitmask"),
+        ([SQUARE, NESTED], None, "an object of {} has a segmentation that is no list of polygons [x, y, x, y, ...]"),
+        ([SQUARE, [1, 2, 3]], None, "an object of {} has a segmentation that is no list of polygons"),
+        ([SQUARE, [[1, 1, 5, 5]]], None, "an object of {} has polygons of fewer than three points only"),
+        ([SQUARE, [[1, 1, 5, None, 5, 5]]], None, "an object of {} has a segmentation without finite coordinates"),
+        ([SQUARE, {**RUNS, "size": [16, 12]}], None, "an object of {} has a mask of size [16, 12], but"),
+    ],
+)
+def test_masks(images, shapes, masks, problem):
+    record = _boxes(images[0], *([0, 0, 4, 4] for _ in shapes))
+    for annotation, shape in zip(record["annotations"], shapes):
+        annotation.update({"segmentation": shape} if shape is not None else {})
+    problems = inspect([record], Metadata(thing_classes=["a", "b"]), 0, masks=masks).problems
+    assert len(problems) == bool(problem) and all(p.startswith(problem.format(images[0])) for p in problems)
+
+
+def test_a_crowd_needs_no_mask(images):
+    record = _boxes(images[0], [0, 0, 4, 4])
+    record["annotations"][0]["iscrowd"] = 1
+    assert inspect([record], Metadata(thing_classes=["a"]), 0, masks="polygon").problems == []
+
+
+def test_names_of_classes_that_look_the_same(images):
+    metadata = Metadata(thing_classes=["cell", " cell", "dot", "Cell", "dots"])
+    (found,) = inspect([_boxes(images[0])], metadata).problems
+    assert found == "classes ['cell', ' cell', 'Cell'] differ by case or spaces only"
+
+
 def test_class_out_of_range(images):
     (found,) = _detection(_boxes(images[0], [0, 0, 4, 4], category=2)).problems
     assert found == f"{images[0]} has class 2, but the classes are 0 to 1"
@@ -66,12 +129,13 @@ def test_files(images, tmp_path):
     report = _detection(_boxes(images[0]), _boxes(images[1]), wrong_size, _boxes(tmp_path / "none.png"))
     assert len(report.problems) == 3
     assert f"unreadable image {images[1]}" in report.problems[0]
-    assert report.problems[1] == f"{images[2]} is 16 x 12 pixels, its annotation says 12 x 16"
+    assert report.problems[1].startswith(f"{images[2]} is 16 x 12 pixels, its annotation says 12 x 16: if an EXIF")
     assert report.problems[2] == f"missing file {tmp_path}/none.png"
 
 
 def test_a_sample_opens_some_files_but_looks_for_all(images, tmp_path):
-    images[1].write_bytes(b"")
+    Image.open(images[1]).save(images[1], format="JPEG")
+    images[1].write_bytes(images[1].read_bytes()[:-100])  # only its header is looked at
     dicts = [_boxes(path, [0, 0, 4, 4]) for path in images]
     report = _detection(*dicts, _boxes(tmp_path / "none.png"), sample=3)  # every second one
     assert report.opened == 3 and report.sizes == [(16, 12)] * 2 and report.counts[0] == 4
@@ -80,19 +144,39 @@ def test_a_sample_opens_some_files_but_looks_for_all(images, tmp_path):
 
 def test_segmentation(images, tmp_path):
     dicts = []
-    for path, label in zip(images, (np.zeros((12, 16)), np.full((12, 16), 255), np.ones((16, 12)), None)):
+    for path, label in zip(images, (np.zeros((12, 16)), np.full((12, 16), 255), np.ones((12, 12)), None)):
         file = tmp_path / f"{path.stem}_label.png"
         if label is not None:
             Image.fromarray(label.astype(np.uint8)).save(file)
         dicts.append({"file_name": str(path), "sem_seg_file_name": str(file)})
     Image.fromarray(np.full((12, 16), 7, dtype=np.uint8)).save(dicts[0]["sem_seg_file_name"])
     report = inspect(dicts, Metadata(stuff_classes=["a", "b"], ignore_label=255))
-    assert report.task == "segmentation" and dict(report.counts) == {7: 192, 1: 192}
+    assert report.task == "segmentation" and dict(report.counts) == {7: 192, 1: 144}
     assert report.problems == [
         f"{dicts[0]['sem_seg_file_name']} has class 7, but the classes are 0 to 1",
-        f"{dicts[2]['sem_seg_file_name']} is 12 x 16 pixels, its image 16 x 12",
+        f"{dicts[2]['sem_seg_file_name']} is 12 x 12 pixels, its image 16 x 12",
         f"missing file {dicts[3]['sem_seg_file_name']}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ([0, 255], "all pixels of all label maps are 0 or 255, and 255 means that a pixel does not count"),
+        ([0, 0], "all pixels of all label maps have class 0"),
+        ([1, 255], "all pixels of all label maps are 1 or 255"),
+        ([0, 1], ""),
+        ([255, 255], ""),  # of which loading the data set tells
+    ],
+)
+def test_labels_of_one_class_alone(images, tmp_path, labels, problem):
+    dicts = []
+    for path, label in zip(images, labels):
+        Image.new("L", (16, 12), label).save(tmp_path / path.name)
+        dicts.append({"file_name": str(path), "sem_seg_file_name": str(tmp_path / path.name)})
+    report = inspect(dicts, Metadata(stuff_classes=["a", "b"]), sample=0)
+    assert len(report.errors) == bool(problem) and all(error.startswith(problem) for error in report.errors)
+    assert report.opened == 0 and report.unsound == set()
 
 
 def test_a_colour_picture_is_no_label(images):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from annotation_helpers import write_image, write_label, write_sem_seg
 from data_helpers import write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
@@ -93,6 +94,17 @@ def test_a_long_list_of_classes_is_cut(tmp_path, capsys):
     assert "120 classes" in printed and "the 10 most frequent classes and the 10 rarest" in printed
     rows = [line.split() for line in printed.splitlines() if line.endswith("%")]
     assert len(rows) == 20 and rows[0][:3] == ["60", "c060", "2"]
+
+
+def test_pictures_of_images_whose_labels_fit_none(tmp_path, capsys):
+    name = write_sem_seg(tmp_path, (0, 1), images=7)
+    write_image(tmp_path / "images/1.jpg", (99, 40))  # of another size than its label
+    write_label(tmp_path / "labels/2.png", (0, 7))  # a class that does not exist
+    (tmp_path / "labels/classes.txt").write_text("a\nb\n")
+    (tmp_path / "images/3.jpg").write_bytes(b"no image")
+    code, printed = _check(capsys, name, "--pictures", tmp_path / "out")
+    assert code == 1 and printed.count("problem: ") == 3
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0_0.png", "1_4.png", "2_5.png", "3_6.png"]
 
 
 def test_images_in_an_archive(tmp_path, capsys):

@@ -1,14 +1,16 @@
 """``coco:JSON@IMAGE_DIR``: annotations in COCO's format."""
 
+import functools
 import json
-import math
 import os
+from collections import Counter
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 
 from ...errors import UsageError
+from ..object_checks import are_finite, polygons_error
 from .paths import check_exists, split_where
 
 # Lists that an annotation file of objects has.
@@ -22,43 +24,82 @@ def load_coco(name, json_file, image_root):
         UsageError: naming the file and what is wrong with it.
     """
     check_exists(name, json_file, "annotation file")
+    errors = coco_errors(json_file)
+    if errors:
+        raise UsageError(_unusable(json_file, errors[0]))
     try:
-        dicts = load_coco_json(json_file, image_root, name)
-        for record in dicts:
-            _check_values(record)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+        return load_coco_json(json_file, image_root, name)
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         message = " ".join(str(error).split())  # detectron2's may have several lines
-        reason = _missing_lists(json_file) or f"{type(error).__name__}: {message}"
-        raise UsageError(f"{json_file} is not a usable COCO annotation file ({reason}).") from error
-    if not any(record["annotations"] for record in dicts):  # rare enough to parse the file once more
-        reason = _missing_lists(json_file)
-        if reason:
-            raise UsageError(f"{json_file} is not a usable COCO annotation file ({reason}).")
-    return dicts
+        raise UsageError(_unusable(json_file, f"{type(error).__name__}: {message}")) from error
 
 
-def _check_values(record):
-    """Raise a ValueError or TypeError for values that training would fail at, maybe hours later."""
-    if not all(isinstance(record[side], (int, float)) and record[side] > 0 for side in ("width", "height")):
-        raise ValueError(f"image {record['image_id']} is {record['width']} x {record['height']} pixels")
-    for annotation in record["annotations"]:
-        box, mask = annotation.get("bbox", [0] * 4), annotation.get("segmentation")
-        polygons = mask if isinstance(mask, list) else []
-        if len(box) != 4 or not all(math.isfinite(sum(numbers)) for numbers in (box, *polygons)):
-            raise ValueError(f"image {record['image_id']} has an object without finite coordinates")
+def _unusable(json_file, reason):
+    return f"{json_file} is not a usable COCO annotation file ({reason})."
 
 
-def _missing_lists(json_file):
-    """What a file lacks of ``LISTS``, in words; empty if it is no JSON file or has them."""
+def coco_errors(json_file: str) -> list[str]:
+    """Return what training or evaluation with a COCO annotation file would fail at."""
+    stamp = os.stat(json_file)
+    return _errors(json_file, stamp.st_mtime_ns, stamp.st_size)
+
+
+@functools.lru_cache(maxsize=4)  # loading and evaluation both ask, and a file may have hundreds of megabytes
+def _errors(json_file, *stamp):
     try:
         with open(json_file, encoding="utf-8") as file:
             content = json.load(file)
-    except (ValueError, RecursionError):
-        return ""
+    except (ValueError, RecursionError) as error:
+        return [f"{type(error).__name__}: {error}"]
     found = content if isinstance(content, dict) else {}
     missing = [key for key in LISTS if not isinstance(found.get(key), list)]
     missing += [key for key in ("images", "categories") if found.get(key) == []]
-    return f"it has no {', no '.join(missing)}" if missing else ""
+    if missing:
+        return [f"it has no {', no '.join(missing)}"]
+    known = {key: Counter(_ids(found[key])) for key in ("images", "categories")}
+    errors = [f"{key} has the id {i} twice" for key, ids in known.items() for i in ids if ids[i] > 1]
+    errors += [f"{_named('image', image)} {error}" for image in found["images"] if (error := _image_error(image))]
+    for annotation in found["annotations"]:
+        error = _annotation_error(annotation, known["categories"])
+        errors += [f"{_named('annotation', annotation)} {error}"] if error else []
+    return errors
+
+
+def _ids(entries):
+    return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), (int, str))]
+
+
+def _named(kind, entry):
+    if not isinstance(entry, dict):
+        return f"an {kind}"
+    number = f" {entry['id']}" if entry.get("id") is not None else ""
+    place = f" of image {entry['image_id']}" if "image_id" in entry else ""
+    return f"{kind}{number}{place}"
+
+
+def _image_error(image):
+    if not isinstance(image, dict):
+        return "is no object of JSON"
+    missing = [key for key in ("id", "file_name", "width", "height") if image.get(key) is None]
+    if missing:
+        return f"has no {missing[0]}"
+    if not all(isinstance(image[side], (int, float)) and image[side] > 0 for side in ("width", "height")):
+        return f"is {image['width']} x {image['height']} pixels"
+    return ""
+
+
+def _annotation_error(annotation, categories):
+    if not isinstance(annotation, dict):
+        return "is no object of JSON"
+    missing = [key for key in ("id", "image_id", "category_id", "bbox") if annotation.get(key) is None]
+    if missing:
+        return f"has no {missing[0]}"
+    box, mask, category = annotation["bbox"], annotation.get("segmentation"), annotation["category_id"]
+    if not isinstance(category, (int, str)) or category not in categories:
+        return f"has category_id {annotation['category_id']}, which categories does not list"
+    if not isinstance(box, list) or len(box) != 4 or not are_finite(box):
+        return f"has the bbox {box}, not [x, y, width, height]"
+    return "" if mask is None or isinstance(mask, dict) else polygons_error(mask)
 
 
 def register_coco(name, json_file, image_root):

@@ -1,6 +1,7 @@
 """Checks of the folders and files that a data set's name addresses, and lists of words in text files."""
 
 import os
+from collections.abc import Callable
 
 from ...errors import UsageError
 
@@ -44,23 +45,36 @@ def read_class_names(folder):
     return names
 
 
-def read_image_ids(path):
-    """First words of the lines of an image set file.
+def read_image_ids(path: str, exists: Callable[[str], bool]) -> list[str]:
+    """Return the names of the images in an image set file, one in each line.
+
+    A name may have spaces. Words after the name, such as the 1, 0 or -1 in VOC's files of one class, do not count: the
+    name is the longest beginning of the line that ``exists``, or the whole line if there is no such image.
 
     Raises:
         UsageError: where there is no such file, or nothing in it.
     """
     if not os.path.isfile(path):
         raise UsageError(f"There is no file {os.path.abspath(path)}.")
-    names = [line.split()[0] for line in _read_text(path).split("\n") if line.strip()]
-    if not names:
+    lines = [line.strip() for line in _read_text(path).split("\n") if line.strip()]
+    if not lines:
         raise UsageError(f"{path} names no image.")
-    return names
+    return [_image_id(line, exists) for line in lines]
+
+
+def _image_id(line, exists):
+    name = line
+    while not exists(name):
+        words = name.rsplit(maxsplit=1)
+        if len(words) == 1:
+            return line
+        name = words[0]
+    return name
 
 
 def _read_text(path):
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return file.read()
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is no text in UTF-8: {error}.") from error

@@ -4,6 +4,7 @@ import functools
 import math
 import os
 import xml.etree.ElementTree as ElementTree
+from typing import NamedTuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -13,31 +14,54 @@ from .images import EXTENSIONS
 from .paths import check_exists, read_image_ids
 
 
-def read_annotation(path):
-    """Parse one VOC XML file.
+class VOCObject(NamedTuple):
+    """An annotated object: its class, its box [x0, y0, x1, y1] in continuous pixel coordinates, and whether it is hard.
 
-    Returns:
-        tuple: (width, height, list of (class name, [x0, y0, x1, y1])); boxes in continuous pixel coordinates,
-        as detectron2's own VOC loader has them (VOC counts pixels from 1, inclusively).
+    VOC counts pixels from 1, inclusively; continuous coordinates are those of detectron2's own VOC loader.
+    """
+
+    name: str
+    box: list[float]
+    difficult: bool
+
+
+def read_annotation(path: str) -> tuple[int, int, list[VOCObject]]:
+    """Parse one VOC XML file; return the image's width and height, and its objects.
+
+    Spaces around a class name do not count. An object without ``difficult`` is not difficult.
 
     Raises:
         UsageError: naming the file and what is wrong with it.
     """
     try:
-        tree = ElementTree.parse(path)
-        size = [int(tree.find(f"size/{side}").text) for side in ("width", "height")]
-        objects = []
-        for node in tree.iter("object"):
-            x0, y0, x1, y1 = (float(node.find(f"bndbox/{corner}").text) for corner in ("xmin", "ymin", "xmax", "ymax"))
-            name = node.find("name").text
-            if not name:
-                raise ValueError("an object has no name")
-            if not all(map(math.isfinite, (x0, y0, x1, y1))):
-                raise ValueError("an object's box is not finite")
-            objects.append((name, [x0 - 1, y0 - 1, x1, y1]))
-    except (OSError, ElementTree.ParseError, AttributeError, TypeError, ValueError) as error:
+        root = ElementTree.parse(path).getroot()
+        width, height = (int(float(_text(root, "size", side))) for side in ("width", "height"))
+        objects = [_read_object(node) for node in root.iter("object")]
+    except (OSError, ElementTree.ParseError, ValueError, OverflowError) as error:
         raise UsageError(f"{path} is not a usable Pascal VOC annotation: {error}.") from error
-    return (*size, objects)
+    return width, height, objects
+
+
+def _read_object(node: ElementTree.Element) -> VOCObject:
+    x0, y0, x1, y1 = (float(_text(node, "bndbox", corner)) for corner in ("xmin", "ymin", "xmax", "ymax"))
+    if not all(map(math.isfinite, (x0, y0, x1, y1))):
+        raise ValueError("an object's box is not finite")
+    return VOCObject(_text(node, "name"), [x0 - 1, y0 - 1, x1, y1], _is_set(node.findtext("difficult", "0")))
+
+
+def _text(node: ElementTree.Element, *tags: str) -> str:
+    text = node.findtext("/".join(tags), "").strip()
+    if not text:
+        raise ValueError(f"<{node.tag}> has no {''.join(f'<{tag}>' for tag in tags)}")
+    return text
+
+
+def _is_set(text: str) -> bool:
+    """Return whether a flag is set: a number other than 0, or the word true."""
+    try:
+        return float(text) != 0
+    except ValueError:
+        return text.strip().lower() == "true"
 
 
 @functools.lru_cache(maxsize=4)
@@ -47,17 +71,24 @@ def class_names(root):
     if not os.path.isdir(folder):
         raise UsageError(f"There is no folder {os.path.abspath(folder)}.")
     names = set()
-    for file in os.listdir(folder):
-        if file.endswith(".xml"):
-            names.update(name for name, _ in read_annotation(os.path.join(folder, file))[2])
+    for parent, _, files in os.walk(folder):  # an image's name may lead into a sub-folder
+        for file in files:
+            if file.endswith(".xml") and not file.startswith("."):  # macOS writes ._a.xml beside a.xml
+                names.update(found.name for found in read_annotation(os.path.join(parent, file))[2])
     if not names:
         raise UsageError(f"No annotated object in {folder}.")
     return sorted(names)
 
 
 def image_ids(root, split):
-    """Image names in ``ImageSets/Main/split.txt``; further words of a line are left out."""
-    return read_image_ids(os.path.join(root, "ImageSets", "Main", f"{split}.txt"))
+    """Return the names of the images in ``ImageSets/Main/split.txt``; see :func:`read_image_ids`."""
+    path = os.path.join(root, "ImageSets", "Main", f"{split}.txt")
+    return read_image_ids(path, lambda image_id: os.path.isfile(annotation_file(root, image_id)))
+
+
+def annotation_file(root, image_id):
+    """Return the path of the XML file of an image."""
+    return os.path.join(root, "Annotations", f"{image_id}.xml")
 
 
 def load_voc(root, split):
@@ -66,7 +97,7 @@ def load_voc(root, split):
     classes = class_names(root)
     dicts = []
     for image_id in names:
-        width, height, objects = read_annotation(os.path.join(root, "Annotations", f"{image_id}.xml"))
+        width, height, objects = read_annotation(annotation_file(root, image_id))
         dicts.append(
             {
                 "file_name": image_file(root, image_id),
@@ -74,8 +105,8 @@ def load_voc(root, split):
                 "width": width,
                 "height": height,
                 "annotations": [
-                    {"category_id": classes.index(name), "bbox": box, "bbox_mode": BoxMode.XYXY_ABS}
-                    for name, box in objects
+                    {"category_id": classes.index(found.name), "bbox": found.box, "bbox_mode": BoxMode.XYXY_ABS}
+                    for found in objects
                 ],
             }
         )
@@ -93,7 +124,7 @@ def image_file(root, image_id):
 
 
 def register_voc(name, root, split):
-    """Register a VOC folder and split as data set ``name``, for training and for detectron2's VOC evaluator."""
+    """Register a VOC folder and split as data set ``name``, for training and for the VOC evaluator."""
     check_exists(name, os.path.join(root, "ImageSets", "Main", f"{split}.txt"), "file")
     classes = class_names(root)  # first, so that a name whose annotations are broken is not registered
     DatasetCatalog.register(name, lambda: load_voc(root, split))

@@ -26,9 +26,13 @@ def match_voc_files(root, split):
     folder = os.path.join(root, "SegmentationClassAug")
     if split != "train_aug" or not os.path.isdir(folder):
         folder = os.path.join(root, "SegmentationClass")
+
+    def label_file(image_id):
+        return os.path.join(folder, f"{image_id}.png")
+
     pairs = {}
-    for image_id in read_image_ids(_split_file(root, split)):
-        label = os.path.join(folder, f"{image_id}.png")
+    for image_id in read_image_ids(_split_file(root, split), lambda image_id: os.path.isfile(label_file(image_id))):
+        label = label_file(image_id)
         if not os.path.isfile(label):
             raise UsageError(f"There is no label {os.path.abspath(label)}, which split '{split}' names.")
         pairs[image_id] = image_file(root, image_id), label

@@ -1,0 +1,111 @@
+"""What the evaluation of a data set would fail at, found before training."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from detectron2.data import MetadataCatalog
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+
+from ..data.catalog import load_dicts
+from ..data.datasets.coco import coco_errors
+from ..data.datasets.voc import annotation_file, image_ids, read_annotation
+from ..data.inspection import inspect
+from ..errors import UsageError
+from .cityscapes_checks import cityscapes_errors
+
+logger = logging.getLogger(__name__)
+
+
+def evaluation_errors(name: str, dicts: Sequence[dict]) -> list[str]:
+    """Return what an evaluation with data set ``name`` would fail at, beside what its dicts tell.
+
+    Args:
+        name: of a loaded data set.
+        dicts: its dataset dicts.
+    """
+    metadata = MetadataCatalog.get(name)
+    find = ERRORS.get(metadata.get("evaluator_type", None))
+    return find(metadata, dicts) if find else []
+
+
+def _coco(metadata, dicts):
+    """The evaluator reads the file itself; a file without annotations, as COCO's test-dev, is only predicted."""
+    has_file = metadata.get("json_file", None) and any(record.get("annotations") for record in dicts)
+    return coco_errors(PathManager.get_local_path(metadata.json_file)) if has_file else []
+
+
+def _voc(metadata, dicts):
+    errors = []
+    for image_id, number in Counter(image_ids(metadata.dirname, metadata.split)).items():
+        if number > 1:
+            errors.append(f"split '{metadata.split}' names {image_id} {number} times: name each image once")
+        try:
+            read_annotation(annotation_file(metadata.dirname, image_id))
+        except UsageError as error:
+            errors.append(str(error).removesuffix("."))
+    return errors
+
+
+# evaluator_type of the metadata -> function of (metadata, dicts)
+ERRORS = {
+    "coco": _coco,
+    "pascal_voc": _voc,
+    "cityscapes_sem_seg": lambda metadata, dicts: cityscapes_errors(metadata.image_dir, metadata.gt_dir),
+    "cityscapes_instance": lambda metadata, dicts: cityscapes_errors(metadata.image_dir, metadata.gt_dir),
+}
+
+
+def check_to_evaluate(name: str, masks: bool) -> None:
+    """Check, before a model is built, that data set ``name`` can be evaluated; all processes must call it.
+
+    Args:
+        name: of a data set with an evaluator.
+        masks: whether the model predicts masks.
+
+    Raises:
+        UsageError: for the first error.
+    """
+    dicts, metadata = load_dicts(name), MetadataCatalog.get(name)
+    needs_masks = masks and metadata.evaluator_type == "coco"
+    _refuse([name], dicts, "bitmask" if needs_masks else "", lambda: evaluation_errors(name, dicts))
+
+
+def warn_of_absent_classes(name: str) -> None:
+    """Warn of classes without an object to find in the annotations of data set ``name`` in VOC's layout."""
+    metadata = MetadataCatalog.get(name)
+    seen = set()
+    for image_id in image_ids(metadata.dirname, metadata.split):
+        objects = read_annotation(annotation_file(metadata.dirname, image_id))[2]
+        seen.update(found.name for found in objects if not found.difficult)
+    absent = [str(x) for x in metadata.thing_classes if x not in seen]
+    if absent:
+        logger.warning(f"Split '{metadata.split}' of {metadata.dirname} has no {', '.join(absent)}: AP will be NaN.")
+
+
+def check_to_train(names: Sequence[str], dicts: Sequence[dict], masks: str) -> None:
+    """Check, before a model is built, the images of the data sets ``names``; all processes must call it.
+
+    Args:
+        names: of data sets that have the same classes.
+        dicts: their dataset dicts.
+        masks: INPUT.MASK_FORMAT if the model learns masks, "" otherwise.
+
+    Raises:
+        UsageError: for the first error.
+    """
+    _refuse(names, dicts, masks)
+
+
+def _refuse(names, dicts, masks, further=list):
+    """Raise a UsageError in all processes for the first error that the main process finds."""
+    errors, shown = [], "', '".join(names)
+    if comm.is_main_process():
+        logger.info(f"Checking {len(dicts)} images of '{shown}' ...")
+        errors = inspect(dicts, MetadataCatalog.get(names[0]), sample=0, masks=masks).errors + further()
+    errors = comm.all_gather(errors)[0]
+    if errors:
+        command = f"python -m pixpro_d2.tools.check_data {names[0] if len(names) == 1 else 'NAME'}"
+        rest = f"; `{command}` lists all {len(errors)} errors" if len(errors) > 1 else ""
+        raise UsageError(f"Data set '{shown}': {errors[0]}{rest}.")

@@ -1,0 +1,56 @@
+"""Average precision of boxes on Pascal VOC annotations."""
+
+import functools
+import os
+import tempfile
+
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import PascalVOCDetectionEvaluator, pascal_voc_evaluation
+
+from ..data.datasets.voc import annotation_file, image_ids, read_annotation
+from .patching import replaced
+
+
+class VOCEvaluator(PascalVOCDetectionEvaluator):
+    """As detectron2's: the same AP, AP50 and AP75, from every annotation that can be trained on.
+
+    detectron2 needs ``pose``, ``truncated``, ``difficult`` and whole-numbered boxes in each object, and makes words and
+    file names of the names of images and classes. Here annotations are read as for training, and detectron2 gets the
+    numbers of images and classes in place of their names.
+    """
+
+    def __init__(self, dataset_name):
+        super().__init__(dataset_name)
+        metadata = MetadataCatalog.get(dataset_name)
+        self._root, self._images = metadata.dirname, image_ids(metadata.dirname, metadata.split)
+        self._image_numbers = {image_id: i for i, image_id in enumerate(self._images)}
+        self._class_numbers = {name: str(i) for i, name in enumerate(metadata.thing_classes)}
+        self._class_names = list(self._class_numbers.values())
+        self._anno_file_template = "{}"  # what _objects takes
+
+    def process(self, inputs, outputs):
+        numbered = [{**image, "image_id": self._image_numbers[str(image["image_id"])]} for image in inputs]
+        super().process(numbered, outputs)
+
+    def evaluate(self):
+        parse = functools.lru_cache(maxsize=None)(self._objects)
+        with (
+            tempfile.TemporaryDirectory(prefix="pascal_voc_eval_") as folder,
+            replaced(pascal_voc_evaluation, "parse_rec", parse),
+        ):
+            self._image_set_path = os.path.join(folder, "images.txt")
+            with open(self._image_set_path, "w") as file:
+                file.writelines(f"{i}\n" for i in range(len(self._images)))
+            return super().evaluate()
+
+    def _objects(self, number):
+        """Return the objects of an image as detectron2's ``parse_rec`` does; the box as in the XML file."""
+        objects = read_annotation(annotation_file(self._root, self._images[int(number)]))[2]
+        return [
+            {
+                "name": self._class_numbers.get(found.name),
+                "difficult": found.difficult,
+                "bbox": [found.box[0] + 1, found.box[1] + 1, *found.box[2:]],
+            }
+            for found in objects
+        ]
