@@ -7,6 +7,8 @@ of them, and ``images:DIR``, any folder tree of images, can be pre-trained on; a
 video. Several names in DATASETS.TRAIN are joined by detectron2, as in VOC 07+12.
 """
 
+import os
+
 from detectron2.data import DatasetCatalog
 
 from ..errors import UsageError
@@ -60,3 +62,27 @@ def ensure_registered(names):
         if not all(parts) or len(parts) != form.count("@") + 1:
             raise UsageError(f"Data set '{name}' is malformed; the form is {form}.")
         register(name, *parts)
+
+
+def load_dicts(name):
+    """Return the dataset dicts of data set ``name``, which is registered already.
+
+    Raises:
+        UsageError: if its files are missing, its loader refuses them, or there are no images.
+    """
+    try:
+        dicts = DatasetCatalog.get(name)
+    except (OSError, AssertionError, ImportError) as error:  # how detectron2's loaders say that something is missing
+        raise UsageError(f"Data set '{name}' cannot be loaded ({error}){_where_to_put(error)}.") from error
+    if not dicts:
+        raise UsageError(f"Data set '{name}' has no images.")
+    return dicts
+
+
+def _where_to_put(error):
+    """Advice about a file that is missing below the folder of the built-in data sets."""
+    root = os.getenv("DETECTRON2_DATASETS", "datasets")
+    missing = str(getattr(error, "filename", None) or error)
+    if isinstance(error, PermissionError) or not missing.startswith(os.path.join(root, "")):
+        return ""
+    return f": put its files into {os.path.abspath(root)}, or set DETECTRON2_DATASETS to the folder that holds them"

@@ -4,10 +4,10 @@ import logging
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from PIL import Image
 
-from ..data.catalog import ensure_registered
+from ..data.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import IGNORE_LABEL
 from ..data.photometric import to_array
 from ..data.reader import UnreadableImage, read_image
@@ -95,7 +95,7 @@ def linear_probe(model, name, size):
 
 def _read_labelled(name, size, image_format):
     ensure_registered((name,))
-    dicts = [image for image in DatasetCatalog.get(name) if has_labels(image)]
+    dicts = [image for image in load_dicts(name) if has_labels(image)]
     dicts = dicts[:: max(1, -(-len(dicts) // LABELLED))]
     pixels, labelled = [], []
     for image in dicts:

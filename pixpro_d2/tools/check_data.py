@@ -15,13 +15,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 from pycocotools import mask as rle
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ..data import ensure_registered
+from ..data.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
 from ..data.inspection import TASKS, inspect, task_of
@@ -37,22 +37,6 @@ SAMPLE = 200  # images, or videos, whose files are opened, unless all are
 SHOWN = 10  # problems that are printed
 EXTREMES = 10  # classes of a long list that are printed from either end
 UNLABELLED = "  no labels: for pre-training only"
-
-
-def load(name):
-    """Dataset dicts of the data set ``name``.
-
-    Raises:
-        UsageError: for an unknown name, or a data set that cannot be loaded or is empty.
-    """
-    ensure_registered([name])
-    try:
-        dicts = DatasetCatalog.get(name)
-    except (OSError, AssertionError) as error:  # how detectron2's own loaders say that files are missing
-        raise UsageError(f"Data set '{name}' cannot be loaded: {error}.") from error
-    if not dicts:
-        raise UsageError(f"Data set '{name}' has no images.")
-    return dicts
 
 
 def describe(name, report):
@@ -153,7 +137,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     setup_logger(name="pixpro_d2")
     try:
-        dicts = load(args.name)
+        ensure_registered([args.name])
+        dicts = load_dicts(args.name)
         metadata = MetadataCatalog.get(args.name)
         sample = None if args.all else SAMPLE
         progress = functools.partial(tqdm, desc="check", unit="", leave=False)
