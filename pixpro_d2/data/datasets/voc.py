@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 
 from ...errors import UsageError
 from .images import EXTENSIONS
-from .paths import check_exists, read_image_ids
+from .paths import check_split, is_hidden, read_image_ids, splits_in
 
 
 def read_annotation(path):
@@ -48,7 +48,7 @@ def class_names(root):
         raise UsageError(f"There is no folder {os.path.abspath(folder)}.")
     names = set()
     for file in os.listdir(folder):
-        if file.endswith(".xml"):
+        if file.endswith(".xml") and not is_hidden(file):
             names.update(name for name, _ in read_annotation(os.path.join(folder, file))[2])
     if not names:
         raise UsageError(f"No annotated object in {folder}.")
@@ -94,7 +94,8 @@ def image_file(root, image_id):
 
 def register_voc(name, root, split):
     """Register a VOC folder and split as data set ``name``, for training and for detectron2's VOC evaluator."""
-    check_exists(name, os.path.join(root, "ImageSets", "Main", f"{split}.txt"), "file")
+    folder = os.path.join(root, "ImageSets", "Main")
+    check_split(name, os.path.join(folder, f"{split}.txt"), splits_in(folder, ".txt"))
     classes = class_names(root)  # first, so that a name whose annotations are broken is not registered
     DatasetCatalog.register(name, lambda: load_voc(root, split))
     MetadataCatalog.get(name).set(
