@@ -1,6 +1,6 @@
 """Loaders of the downstream tasks, with the mapper that a task needs."""
 
-from detectron2.data import DatasetMapper, MetadataCatalog, print_instances_class_histogram
+from detectron2.data import MetadataCatalog, print_instances_class_histogram
 from detectron2.data.build import (
     filter_images_with_few_keypoints,
     filter_images_with_only_crowd_annotations,
@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from ..errors import UsageError
 from .catalog import load_dicts
 from .classification_mapper import ClassificationMapper
+from .detection_mapper import DetectionMapper
 from .file_list import shareable
 from .retry import patiently
 from .samples import load_images, read_images
@@ -27,7 +28,7 @@ from .train_stream import StreamBatchSampler, StreamDataset, StreamLoader
 from .workers import build_loader
 
 CLASSIFIERS = ("LinearClassifier", "KNNClassifier")
-# meta-architecture -> mapper; the others take detectron2's DatasetMapper
+# meta-architecture -> mapper; the others take the DetectionMapper
 MAPPERS = {"SemanticSegmentor": SemSegMapper, **dict.fromkeys(CLASSIFIERS, ClassificationMapper)}
 
 
@@ -125,7 +126,7 @@ def orientations(images):
 
 
 def _build_mapper(cfg, is_train):
-    return MAPPERS.get(cfg.MODEL.META_ARCHITECTURE, DatasetMapper)(cfg, is_train)
+    return MAPPERS.get(cfg.MODEL.META_ARCHITECTURE, DetectionMapper)(cfg, is_train)
 
 
 def _place_of_training(cfg):

@@ -1,5 +1,6 @@
 """Checks of a data set, whatever its task: files, sizes, labels and counts."""
 
+import io
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,7 +10,8 @@ from detectron2.structures import BoxMode
 
 from ..errors import UsageError
 from .datasets.semseg import read_label
-from .reader import ZIP_SEPARATOR, UnreadableImage, read_image
+from .reader import ZIP_SEPARATOR, UnreadableImage, read_bytes, read_image
+from .stored_values import StoredValues
 
 # task -> (key of the classes' names in the metadata, config key of their number, what is counted)
 TASKS = {
@@ -31,6 +33,8 @@ class Report:
     sizes: list = field(default_factory=list)  # (width, height) of the decoded images
     counts: Counter = field(default_factory=Counter)  # class number -> boxes, pixels or images
     problems: list = field(default_factory=list)  # sentences
+    pixel_range: tuple = ()  # of the config
+    values: StoredValues = field(default_factory=StoredValues)  # of the decoded images
 
 
 def task_of(record):
@@ -42,7 +46,7 @@ def task_of(record):
     return "classification" if "category_id" in record else None
 
 
-def inspect(dicts, metadata, sample=None, progress=iter):
+def inspect(dicts, metadata, sample=None, progress=iter, pixel_range=()):
     """Check a data set.
 
     Args:
@@ -51,6 +55,7 @@ def inspect(dicts, metadata, sample=None, progress=iter):
         sample (int | None): number of images, evenly spaced, whose files are opened, all for None. Every file is
             checked to exist, and all boxes are checked.
         progress (Callable[[Iterable], Iterable]): shows the progress.
+        pixel_range (tuple): INPUT.PIXEL_RANGE of the config that is to be used.
 
     Returns:
         Report: the pixels of a segmentation are counted in the opened files only.
@@ -59,7 +64,7 @@ def inspect(dicts, metadata, sample=None, progress=iter):
     classes = list(metadata.get(TASKS[task][0], None) or []) if task else []
     ignored = metadata.get("ignore_label", None)
     step = 1 if sample is None else max(1, -(-len(dicts) // sample))
-    report = Report(task, classes, images=len(dicts), opened=len(dicts[::step]))
+    report = Report(task, classes, len(dicts), len(dicts[::step]), pixel_range=pixel_range)
     for i, record in enumerate(progress(dicts)):
         missing = [path for path in _files(record) if not os.path.isfile(path)]
         report.problems += [f"missing file {path}" for path in missing]
@@ -72,6 +77,7 @@ def inspect(dicts, metadata, sample=None, progress=iter):
             _check_boxes(record, size, report)
         elif task == "classification":
             _count(report, Counter([record["category_id"]]), record["file_name"])
+    report.problems += report.values.problems(pixel_range)
     return report
 
 
@@ -85,10 +91,11 @@ def _files(record):
 def _check_image(record, report):
     """Size (width, height) of the decoded image, None if it cannot be."""
     try:
-        size = read_image(record["file_name"]).size
+        size = read_image(record["file_name"], report.pixel_range).size
     except UnreadableImage as error:
         report.problems.append(f"unreadable image {error}")
         return None
+    report.values.add(io.BytesIO(read_bytes(record["file_name"])))
     report.sizes.append(size)
     stated = record.get("width", size[0]), record.get("height", size[1])
     if stated != size:

@@ -1,10 +1,11 @@
 """Check a data set before training on it.
 
-python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR]
+python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR] [--pixel-range LOW HIGH]
 
 NAME is what stands in DATASETS.TRAIN or TEST: a registered name, or an address such as voc:DIR@SPLIT. Prints the
 number and sizes of the images, how often each class occurs, the NUM_CLASSES to set and what is wrong: files that are
-missing or unreadable, sizes that differ, classes out of range, boxes outside their image. Of videos, prints the lengths
+missing or unreadable, sizes that differ, classes out of range, boxes outside their image, images of more than 8 bits
+that use little of their range; it says which channels and pages are not read. Of videos, prints the lengths
 too, and with --flow which of them have no optical flow of their own. Exits with 1 if anything is wrong.
 """
 
@@ -21,6 +22,7 @@ from pycocotools import mask as rle
 from tabulate import tabulate
 from tqdm import tqdm
 
+from ..config_checks import check_pixel_range
 from ..data.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
@@ -42,6 +44,7 @@ UNLABELLED = "  no labels: for pre-training only"
 def describe(name, report):
     """Lines of text about a data set, without its problems."""
     lines = [f"{name}: {report.images} images, {report.opened} of them opened", *_sides(report.sizes)]
+    lines += report.values.describe(report.pixel_range)
     if report.task is None:
         return [*lines, UNLABELLED]
     _, key, unit = TASKS[report.task]
@@ -65,6 +68,7 @@ def describe_videos(name, report):
         f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
         f"leaves out {shortest}",
         *_sides(report.sizes),
+        *report.values.describe(report.pixel_range),
     ]
     if report.with_flow is not None:
         lines.append(f"  optical flow: of {report.with_flow} videos")
@@ -81,10 +85,10 @@ def _spread(values):
     return f"{min(values)} / {statistics.median(values):g} / {max(values)}"
 
 
-def draw(record, metadata):
+def draw(record, metadata, pixel_range=()):
     """Picture, PIL, of an image with its labels, or of the first frame of a video."""
     is_video = "num_frames" in record
-    image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"])
+    image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"], pixel_range)
     task = task_of(record)
     if task == "segmentation":
         return draw_segmentation(image, read_label(record["sem_seg_file_name"]), metadata.stuff_classes)
@@ -112,13 +116,13 @@ def _category_map(annotations, height, width):
     return ids
 
 
-def save_pictures(dicts, metadata, folder, count=4):
+def save_pictures(dicts, metadata, folder, count=4, pixel_range=()):
     """Write the first ``count`` images with their labels to ``folder`` as PNG; returns the paths."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
     for i, record in enumerate(dicts[:count]):
         path = Path(folder, f"{i}_{Path(record['file_name']).stem}.png")
-        draw(record, metadata).save(path)
+        draw(record, metadata, pixel_range).save(path)
         paths.append(path)
     return paths
 
@@ -134,21 +138,31 @@ def main(argv=None):
     parser.add_argument(
         "--flow", metavar="DIR", help="of videos: check their flow, as MODEL.PIXPRO.FLOW.FILES names it"
     )
+    parser.add_argument(
+        "--pixel-range",
+        nargs=2,
+        type=float,
+        default=(),
+        metavar=("LOW", "HIGH"),
+        help="INPUT.PIXEL_RANGE of the config that is to be used",
+    )
     args = parser.parse_args(argv)
     setup_logger(name="pixpro_d2")
+    pixel_range = tuple(args.pixel_range)
     try:
+        check_pixel_range("--pixel-range", pixel_range)
         ensure_registered([args.name])
         dicts = load_dicts(args.name)
         metadata = MetadataCatalog.get(args.name)
         sample = None if args.all else SAMPLE
         progress = functools.partial(tqdm, desc="check", unit="", leave=False)
         if "num_frames" in dicts[0]:
-            report = inspect_videos(dicts, FlowFiles(args.flow) if args.flow else None, sample, progress)
+            report = inspect_videos(dicts, FlowFiles(args.flow) if args.flow else None, sample, progress, pixel_range)
             lines = describe_videos(args.name, report)
         elif args.flow:
             raise UsageError(f"--flow is for videos, but data set '{args.name}' has images.")
         else:
-            report = inspect(dicts, metadata, sample, progress)
+            report = inspect(dicts, metadata, sample, progress, pixel_range)
             lines = describe(args.name, report)
         print("\n".join(lines))
         for problem in report.problems[:SHOWN]:
@@ -156,7 +170,7 @@ def main(argv=None):
         if len(report.problems) > SHOWN:
             print(f"... and {len(report.problems) - SHOWN} more problems")
         if args.pictures:
-            for path in save_pictures(dicts, metadata, args.pictures):
+            for path in save_pictures(dicts, metadata, args.pictures, pixel_range=pixel_range):
                 print(f"wrote {path}")
     except (UsageError, UnreadableImage) as error:
         raise SystemExit(f"error: {error}") from None

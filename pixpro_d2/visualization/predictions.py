@@ -59,6 +59,7 @@ class LabelledImages:
         """
         ensure_registered([name])
         self._task = TASKS[cfg.MODEL.META_ARCHITECTURE]
+        self._pixel_range = tuple(cfg.INPUT.PIXEL_RANGE)
         self.records = load_dicts(name)
         if not self.records or _LABELS[self._task] not in self.records[0]:
             raise UsageError(
@@ -75,7 +76,7 @@ class LabelledImages:
             UsageError: for labels that cannot be read, or of another size.
         """
         record = self.records[number]
-        image = read_image(record["file_name"])  # first, as a mapper's own errors are of many kinds
+        image = read_image(record["file_name"], self._pixel_range)  # first, as a mapper's own errors are of many kinds
         truth = record[_LABELS[self._task]]
         if self._task == "segmentation":
             path, truth = truth, read_label(truth)
