@@ -177,6 +177,9 @@ def _add_downstream_config(cfg):
 
 
 def _add_input_config(cfg):
+    # The values that become black and white, LOW and HIGH, in grey images of more than 8 bits: [0, 4095] for 12 bits in
+    # files of 16. [] for 0 and 65535. Images of 8 bits stay as they are. Pre-training and detector need the same.
+    cfg.INPUT.PIXEL_RANGE = []
     cfg.INPUT.PIXPRO = CN()
     # Side of the square views in pixels; a multiple of the stride of an FPN.
     cfg.INPUT.PIXPRO.CROP_SIZE = 224

@@ -27,6 +27,7 @@ def check_values(cfg):
             f"INPUT.MIN_SIZE_TRAIN is {tuple(sizes)}; with MIN_SIZE_TRAIN_SAMPLING range it must be a smallest and a "
             "largest size: repeat a size that is to be the only one."
         )
+    check_pixel_range("INPUT.PIXEL_RANGE", cfg.INPUT.PIXEL_RANGE)
     smallest, largest = cfg.INPUT.PIXPRO.MIN_SCALE, cfg.INPUT.PIXPRO.MAX_SCALE
     if smallest > largest:
         raise UsageError(f"INPUT.PIXPRO.MAX_SCALE is {largest}; it must be at least MIN_SCALE, {smallest}.")
@@ -36,6 +37,13 @@ def check_values(cfg):
             f"INPUT.CLASSIFICATION.CROP_SIZE is {crop}; it must be at most RESIZE, {resize}, out of which it is cut in "
             "testing."
         )
+
+
+def check_pixel_range(key, values):
+    """Raise a UsageError unless ``values`` of the key or option ``key`` is empty or a lower and a higher number."""
+    finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+    if values and not (finite and len(values) == 2 and values[0] < values[1]):
+        raise UsageError(f"{key} is {list(values)}; it must be empty, or two numbers of which the first is lower.")
 
 
 def value_of(cfg, key):

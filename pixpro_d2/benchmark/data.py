@@ -66,7 +66,7 @@ def _run_stages(stages, mapper, images, seed):
     samples = []
     for dataset_dict in images:
         with stages("read"):
-            image = EncodedImage(dataset_dict["file_name"])
+            image = EncodedImage(dataset_dict["file_name"], mapper.pixel_range)
         views = [sample_view(rng, *image.size, mapper.min_scale) for _ in mapper.policies]
         recipes = [policy.sample(rng) for policy in mapper.policies]
         with stages("decode"):

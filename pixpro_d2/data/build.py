@@ -1,7 +1,11 @@
 """Loaders of the downstream tasks, with the mapper that a task needs."""
 
-from detectron2.data import DatasetCatalog, DatasetMapper, get_detection_dataset_dicts
-from detectron2.data.build import trivial_batch_collator
+from detectron2.data import MetadataCatalog, print_instances_class_histogram
+from detectron2.data.build import (
+    filter_images_with_few_keypoints,
+    filter_images_with_only_crowd_annotations,
+    trivial_batch_collator,
+)
 from detectron2.data.common import MapDataset
 from detectron2.data.samplers import (
     InferenceSampler,
@@ -12,20 +16,20 @@ from detectron2.data.samplers import (
 from detectron2.utils import comm
 
 from ..errors import UsageError
+from .catalog import load_dicts
 from .classification_mapper import ClassificationMapper
+from .detection_mapper import DetectionMapper
 from .file_list import shareable
 from .retry import patiently
-from .samples import load_images
+from .samples import load_images, read_images
 from .semseg_mapper import SemSegMapper
+from .tasks import TASKS, check_labels, check_masks, check_same_classes
 from .train_stream import StreamBatchSampler, StreamDataset, StreamLoader
 from .workers import build_loader
 
-# meta-architecture -> mapper; the others take detectron2's DatasetMapper
-MAPPERS = {
-    "SemanticSegmentor": SemSegMapper,
-    "LinearClassifier": ClassificationMapper,
-    "KNNClassifier": ClassificationMapper,
-}
+CLASSIFIERS = ("LinearClassifier", "KNNClassifier")
+# meta-architecture -> mapper; the others take the DetectionMapper
+MAPPERS = {"SemanticSegmentor": SemSegMapper, **dict.fromkeys(CLASSIFIERS, ClassificationMapper)}
 
 
 def build_train_loader(cfg):
@@ -36,12 +40,13 @@ def build_train_loader(cfg):
     Returns:
         StreamLoader:
     """
-    mapper = _build_mapper(cfg, is_train=True)
-    if isinstance(mapper, ClassificationMapper):
+    if cfg.MODEL.META_ARCHITECTURE in CLASSIFIERS:
         # ImageNet's files are listed once: the length of a run in epochs has needed their number already.
         images = load_images(tuple(cfg.DATASETS.TRAIN))
+        check_labels(cfg, _place_of_training(cfg), images)
     else:
         images = _load_train_dicts(cfg)
+    mapper = _build_mapper(cfg, is_train=True)
     sampler = StreamBatchSampler(
         build_sampler(cfg, images),
         orientations(images) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else bytes(len(images)),
@@ -60,11 +65,11 @@ def build_test_loader(cfg, dataset_name):
     Images come one by one, as detectron2 tests, or for classification, whose images have one size, in batches
     of ``SOLVER.IMS_PER_BATCH``.
     """
+    images, batch_size = load_dicts(dataset_name), 1
+    check_labels(cfg, f"Data set '{dataset_name}'", images)
+    if cfg.MODEL.META_ARCHITECTURE in CLASSIFIERS:
+        batch_size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
     mapper = _build_mapper(cfg, is_train=False)
-    if isinstance(mapper, ClassificationMapper):
-        images, batch_size = DatasetCatalog.get(dataset_name), cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
-    else:
-        images, batch_size = get_detection_dataset_dicts([dataset_name], filter_empty=False), 1
 
     def read(image):
         return patiently(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
@@ -121,16 +126,39 @@ def orientations(images):
 
 
 def _build_mapper(cfg, is_train):
-    return MAPPERS.get(cfg.MODEL.META_ARCHITECTURE, DatasetMapper)(cfg, is_train)
+    return MAPPERS.get(cfg.MODEL.META_ARCHITECTURE, DetectionMapper)(cfg, is_train)
+
+
+def _place_of_training(cfg):
+    return f"DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}"
 
 
 def _load_train_dicts(cfg):
-    names = tuple(cfg.DATASETS.TRAIN)
+    """Dicts of DATASETS.TRAIN, checked, without the images that detectron2 leaves out."""
+    names, place = tuple(cfg.DATASETS.TRAIN), _place_of_training(cfg)
+    images = read_images(names)
+    check_labels(cfg, place, images)
+    check_masks(cfg, place, images)
+    if cfg.MODEL.META_ARCHITECTURE in TASKS:
+        check_same_classes(TASKS[cfg.MODEL.META_ARCHITECTURE][0], names)
+    if "annotations" not in images[0]:
+        return images
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        images = filter_images_with_only_crowd_annotations(images)
+    if cfg.MODEL.KEYPOINT_ON:
+        images = filter_images_with_few_keypoints(images, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
+    if not images:
+        raise UsageError(f"{place} is nothing to train on, name other data sets: no image has an annotated object.")
+    _log_classes(place, names[0], images)
+    return images
+
+
+def _log_classes(place, name, images):
+    """Log how often each class occurs, as detectron2 does, if data set ``name`` lists its classes."""
+    classes = MetadataCatalog.get(name).get("thing_classes", None)
+    if classes is None:
+        return
     try:
-        return get_detection_dataset_dicts(
-            names,
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
-        )
-    except AssertionError as error:  # for no data set, one without images, or categories out of range
-        raise UsageError(f"DATASETS.TRAIN {names} is nothing to train on, name other data sets: {error}") from error
+        print_instances_class_histogram(images, classes)
+    except AssertionError as error:  # for categories out of range
+        raise UsageError(f"{place} is nothing to train on, name other data sets: {error}.") from error

@@ -7,6 +7,7 @@ of them, and ``images:DIR``, any folder tree of images, can be pre-trained on; a
 video. Several names in DATASETS.TRAIN are joined by detectron2, as in VOC 07+12.
 """
 
+import difflib
 import os
 
 from detectron2.data import DatasetCatalog
@@ -52,16 +53,25 @@ def ensure_registered(names):
             continue
         scheme, colon, address = name.partition(":")
         if not colon or scheme not in SCHEMES:
-            forms = ", ".join(form for form, _ in SCHEMES.values())
-            raise UsageError(
-                f"Data set '{name}' is not registered; address one by path as {forms}, or register it with "
-                "detectron2's DatasetCatalog."
-            )
+            raise UsageError(f"Data set '{name}' is not registered; {_advice(name)}")
         form, register = SCHEMES[scheme]
         parts = address.rsplit("@", form.count("@"))
         if not all(parts) or len(parts) != form.count("@") + 1:
             raise UsageError(f"Data set '{name}' is malformed; the form is {form}.")
         register(name, *parts)
+
+
+def _advice(name):
+    """What the unknown name of a data set may mean: a folder, or a name that is written in another way."""
+    scheme, colon, address = name.partition(":")
+    if os.path.isdir(name):
+        return f"did you mean images:{name}?"
+    known = list(SCHEMES) if colon else DatasetCatalog.list()
+    similar = difflib.get_close_matches(scheme.lower() if colon else name, known, n=1, cutoff=0.8)
+    if similar:
+        return f"did you mean {similar[0]}{colon}{address}?"
+    forms = ", ".join(form for form, _ in SCHEMES.values())
+    return f"address one by path as {forms}, or register it with detectron2's DatasetCatalog."
 
 
 def load_dicts(name):
@@ -72,7 +82,7 @@ def load_dicts(name):
     """
     try:
         dicts = DatasetCatalog.get(name)
-    except (OSError, AssertionError) as error:  # how detectron2's own loaders say that files are missing
+    except (OSError, AssertionError, ImportError) as error:  # how detectron2's loaders say that something is missing
         raise UsageError(f"Data set '{name}' cannot be loaded ({error}){_where_to_put(error)}.") from error
     if not dicts:
         raise UsageError(f"Data set '{name}' has no images.")

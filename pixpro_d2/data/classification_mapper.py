@@ -6,7 +6,7 @@ from torchvision.transforms import v2
 
 from ..errors import UsageError
 from .photometric import to_array
-from .reader import UnreadableImage, read_image
+from .reader import required_image
 
 
 class ClassificationMapper:
@@ -17,16 +17,18 @@ class ClassificationMapper:
     """
 
     @configurable
-    def __init__(self, *, transform, image_format, num_classes):
+    def __init__(self, *, transform, image_format, num_classes, pixel_range=()):
         """
         Args:
             transform (Callable[[PIL.Image.Image], PIL.Image.Image]):
             image_format (str): RGB, BGR or L.
             num_classes (int): categories are 0 to ``num_classes`` - 1.
+            pixel_range (tuple): as of :func:`pixpro_d2.data.reader.read_image`.
         """
         self.transform = transform
         self.image_format = image_format
         self.num_classes = num_classes
+        self.pixel_range = pixel_range
 
     @classmethod
     def from_config(cls, cfg, is_train):
@@ -40,6 +42,7 @@ class ClassificationMapper:
             "transform": transform,
             "image_format": cfg.INPUT.FORMAT,
             "num_classes": cfg.MODEL.CLASSIFIER.NUM_CLASSES,
+            "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE),
         }
 
     def __call__(self, dataset_dict):
@@ -56,10 +59,7 @@ class ClassificationMapper:
         """
         sample = dict(dataset_dict)
         self._check_category(sample)
-        try:
-            image = read_image(sample["file_name"])
-        except UnreadableImage as error:
-            raise UsageError(f"{error}.") from error
+        image = required_image(sample["file_name"], self.pixel_range)
         sample["width"], sample["height"] = image.size
         sample["image"] = torch.from_numpy(to_array(self.transform(image), self.image_format))
         return sample

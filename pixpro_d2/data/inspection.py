@@ -1,5 +1,6 @@
 """Checks of a data set, whatever its task: files, sizes, labels and counts."""
 
+import io
 import math
 import os
 from collections import Counter
@@ -14,7 +15,8 @@ from ..errors import UsageError
 from .datasets.semseg import IGNORE_LABEL, read_label
 from .image_size import read_size
 from .object_checks import box_error, box_warning, mask_error, mask_format
-from .reader import ZIP_SEPARATOR, UnreadableImage, read_image
+from .reader import ZIP_SEPARATOR, UnreadableImage, read_bytes, read_image
+from .stored_values import StoredValues
 
 # task -> (key of the classes' names in the metadata, config key of their number, what is counted)
 TASKS = {
@@ -40,6 +42,8 @@ class Report:
     errors: list = field(default_factory=list)  # sentences: a run would fail, or its results would be wrong
     warnings: list = field(default_factory=list)  # sentences: a run copes with it
     unsound: set = field(default_factory=set)  # indices of images with an error
+    pixel_range: tuple = ()  # of the config
+    values: StoredValues = field(default_factory=StoredValues)  # of the decoded images
 
     @property
     def problems(self) -> list:
@@ -77,6 +81,7 @@ def inspect(
     sample: int | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
     masks: str | None = None,
+    pixel_range: tuple = (),
 ) -> Report:
     """Check a data set: that files exist, all annotations, all label maps and the sizes of all annotated images.
 
@@ -87,19 +92,22 @@ def inspect(
         progress: shows the progress.
         masks: INPUT.MASK_FORMAT where each object needs a mask, "" where masks do not matter. By default each object
             needs a mask if another object has one.
+        pixel_range: INPUT.PIXEL_RANGE of the config that is to be used.
     """
     task, count = task_of(dicts[0]), len(dicts)
     classes = list(metadata.get(TASKS[task][0], None) or []) if task else []
     decoded = range(0, count if sample != 0 else 0, max(1, -(-count // sample)) if sample else 1)
-    report = Report(task, classes, images=count, opened=len(decoded))
+    report = Report(task, classes, images=count, opened=len(decoded), pixel_range=pixel_range)
     ignored = metadata.get("ignore_label", None)
     ignored = IGNORE_LABEL if ignored is None else ignored
     with ThreadPoolExecutor(THREADS) as pool:
         # By index, because a future keeps its arguments: they would be all dicts at once.
-        looks = pool.map(lambda i: _look_at(dicts[i], task, i in decoded), range(count))
+        looks = pool.map(lambda i: _look_at(dicts[i], task, i in decoded, pixel_range), range(count))
         for i in progress(range(count)):
             record, files = dicts[i], next(looks)
-            report.sizes += [files.size] if files.size and i in decoded else []
+            if files.size and i in decoded:
+                report.sizes.append(files.size)
+                report.values.add(io.BytesIO(read_bytes(record["file_name"])))
             report.add_errors(i, files.errors + _size_errors(record, files))
             if task == "segmentation":
                 report.ignored += files.label_counts.pop(ignored, 0)
@@ -108,6 +116,7 @@ def inspect(
                 _check_objects(i, record, files.size, masks, report)
             elif task == "classification":
                 _count(report, i, Counter([record["category_id"]]), record["file_name"])
+    report.warnings += report.values.problems(pixel_range)
     _check_class_names(report)
     _check_masks(dicts, masks, report)
     if task == "segmentation":
@@ -115,13 +124,13 @@ def inspect(
     return report
 
 
-def _look_at(record, task, decode):
+def _look_at(record, task, decode, pixel_range):
     files = Files(errors=[f"missing file {path}" for path in _paths(record) if not os.path.isfile(path)])
     if files.errors:
         return files
     try:
         if decode:
-            files.size = read_image(record["file_name"]).size
+            files.size = read_image(record["file_name"], pixel_range).size
         elif task in ("detection", "segmentation"):
             files.size = read_size(record["file_name"])
         if "sem_seg_file_name" in record:

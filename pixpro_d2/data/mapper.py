@@ -24,6 +24,7 @@ class TwoViewMapper:
         min_overlap=0.0,
         draft=True,
         aug_device="cpu",
+        pixel_range=(),
     ):
         """
         Args:
@@ -36,6 +37,7 @@ class TwoViewMapper:
             draft (bool): decode JPEG files no larger than the views need.
             aug_device (str): ``cpu`` applies the photometric augmentation here; ``model`` leaves it to
                 :func:`pixpro_d2.data.device_photometric.apply_recipes`.
+            pixel_range (tuple): as of :class:`pixpro_d2.data.reader.EncodedImage`.
         """
         self.policies = policies
         self.crop_size = crop_size
@@ -45,6 +47,7 @@ class TwoViewMapper:
         self.image_format = image_format
         self.draft = draft
         self.aug_device = aug_device
+        self.pixel_range = pixel_range
 
     @classmethod
     def from_config(cls, cfg):
@@ -60,6 +63,7 @@ class TwoViewMapper:
             "image_format": cfg.INPUT.FORMAT,
             "draft": pixpro.DRAFT,
             "aug_device": cfg.INPUT.AUG_DEVICE,
+            "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE),
         }
 
     def __call__(self, dataset_dict, rng=None):
@@ -77,7 +81,7 @@ class TwoViewMapper:
             UnreadableImage: see :class:`pixpro_d2.data.reader.EncodedImage`.
         """
         rng = rng or np.random.default_rng()
-        image = EncodedImage(dataset_dict["file_name"])
+        image = EncodedImage(dataset_dict["file_name"], self.pixel_range)
         return {**self.cut_views((image, image), rng), "file_name": dataset_dict["file_name"]}
 
     def cut_views(self, images, rng):

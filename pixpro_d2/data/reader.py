@@ -11,6 +11,8 @@ import numpy as np
 from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from ..errors import UsageError
+
 ZIP_SEPARATOR = ".zip@/"
 JPEG_SHRINKS = (8, 4, 2, 1)  # how many times smaller a JPEG file can be decoded
 _ORIENTATION = 0x0112  # EXIF tag
@@ -63,10 +65,12 @@ class EncodedImage:
     Greyscale, palette and CMYK images are converted; 16-bit ones are scaled to 8 bits (PIL alone would clip).
     """
 
-    def __init__(self, file_name):
+    def __init__(self, file_name, pixel_range=()):
         """
         Args:
             file_name (str): as :func:`read_bytes` takes it.
+            pixel_range (tuple): the values that become 0 and 255, INPUT.PIXEL_RANGE, in images of one channel with
+                more than 8 bits; () for 0 and 65535. Images of 8 bits stay as they are.
 
         Raises:
             UnreadableImage: for a missing or broken file, an unknown format, more pixels than
@@ -74,6 +78,7 @@ class EncodedImage:
                 be told apart. Damage in a JPEG's pixels is found by :meth:`decode`.
         """
         self.file_name = file_name
+        self._pixel_range = pixel_range
         self._decoded = None
         with self._naming():
             self._content = read_bytes(file_name)
@@ -112,10 +117,12 @@ class EncodedImage:
             if _orientation(image) != 1 and any(side % shrink for side in image.size):
                 shrink = 1
             image.draft(None, (image.width // shrink, image.height // shrink))
+        if self._pixel_range and has_deep_colours(image):
+            raise ValueError("INPUT.PIXEL_RANGE is for grey images, but its colours have 16 bits: convert them to 8")
         image.load()
         if _orientation(image) != 1:
             image = ImageOps.exif_transpose(image)
-        return _to_rgb(image), shrink
+        return _to_rgb(image, self._pixel_range), shrink
 
     @contextlib.contextmanager
     def _naming(self):
@@ -133,9 +140,27 @@ class EncodedImage:
             raise UnreadableImage(f"{self.file_name}: {type(error).__name__}: {error}") from error
 
 
-def read_image(file_name):
+def read_image(file_name, pixel_range=()):
     """The whole image of a file at its full size, PIL.Image.Image of mode RGB; see :class:`EncodedImage`."""
-    return EncodedImage(file_name).decode()[0]
+    return EncodedImage(file_name, pixel_range).decode()[0]
+
+
+def required_image(file_name, pixel_range=()):
+    """Read an image as :func:`read_image` for a task that does not skip images: raise a UsageError if it cannot."""
+    try:
+        return read_image(file_name, pixel_range)
+    except UnreadableImage as error:
+        raise UsageError(f"{error}: restore the file, or take it out of the data set.") from error
+
+
+def is_deep(image):
+    """Return whether an opened PIL image has one channel of more than 8 bits: integers (I) or floats (F)."""
+    return image.mode[0] in "IF"
+
+
+def has_deep_colours(image):
+    """Return whether an opened PIL image, not loaded yet, has colours of 16 bits; Pillow gives their upper 8 bits."""
+    return not is_deep(image) and any(";16" in str(tile[3]) for tile in image.tile)
 
 
 def upright_size(image):
@@ -147,9 +172,19 @@ def _orientation(image):
     return image.getexif().get(_ORIENTATION, 1)
 
 
-def _to_rgb(image):
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range")
-    if image.mode.startswith("I"):  # 16 bits, in PIL's modes I, I;16, I;16B
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+def _to_rgb(image, pixel_range):
+    if is_deep(image):
+        image = Image.fromarray(_to_8_bits(np.asarray(image), pixel_range))
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bits(values, pixel_range):
+    if pixel_range:
+        low, high = pixel_range
+        scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * 255 / (high - low)
+        return scaled.clip(0, 255).astype(np.uint8)
+    if values.dtype.kind == "f":
+        raise ValueError("floating-point pixels have no defined range: set INPUT.PIXEL_RANGE")
+    if values.dtype != np.uint16 and (values.min() < 0 or values.max() > 65535):
+        raise ValueError(f"its values, {values.min()} to {values.max()}, are not of 16 bits: set INPUT.PIXEL_RANGE")
+    return (values // 257).astype(np.uint8)

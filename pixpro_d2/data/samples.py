@@ -3,11 +3,9 @@
 import functools
 import logging
 
-from detectron2.data import DatasetCatalog
-
 from ..errors import UsageError
 from ..flow import FlowFiles
-from .catalog import ensure_registered, is_name
+from .catalog import ensure_registered, is_name, load_dicts
 from .datasets.video import drop_short, drop_without_flow
 from .file_list import FileList, JoinedLists, joined
 from .mapper import TwoViewMapper
@@ -16,28 +14,28 @@ from .video_mapper import VideoMapper
 logger = logging.getLogger(__name__)
 
 
-@functools.lru_cache(maxsize=2)  # for training and for testing
-def load_images(names):
-    """Dicts of all images (or videos) of the data sets ``names`` (tuple of str), which need nothing but ``file_name``.
+def read_images(names):
+    """Return the dicts of all images (or videos) of the data sets ``names`` (tuple of str), with all their labels.
 
-    A list where those of the data sets are. Cached, because the length of a run in epochs needs their number before
-    the loader needs them.
+    The result is a list where those of all data sets are.
 
     Raises:
-        UsageError: for no data set, or one without images.
+        UsageError: for no data set, one that cannot be loaded, or one without images.
     """
     if not names:
-        raise UsageError("DATASETS.TRAIN is empty: name a data set, or a folder as ('images:DIR',).")
+        raise UsageError("DATASETS.TRAIN is empty: name a data set, such as images:DIR or voc:DIR@SPLIT.")
     ensure_registered(names)
     parts = []
     for name in names:
-        dicts = DatasetCatalog.get(name)
-        if not dicts:
-            raise UsageError(f"Data set '{name}' has no images.")
+        dicts = load_dicts(name)
         kind = "videos" if "num_frames" in dicts[0] else "images"
         logger.info(f"Data set '{name}': {len(dicts)} {kind}.")
         parts.append(dicts)
     return joined(parts)
+
+
+# Cached, for training and for testing: the length of a run in epochs needs their number before the loader needs them.
+load_images = functools.lru_cache(maxsize=2)(read_images)
 
 
 def load_samples(cfg, split="TRAIN"):

@@ -8,7 +8,7 @@ from detectron2.data import transforms as T
 
 from ..errors import UsageError
 from .datasets.semseg import read_label
-from .reader import UnreadableImage, read_image
+from .reader import required_image
 
 
 class SemSegMapper:
@@ -20,19 +20,21 @@ class SemSegMapper:
     """
 
     @configurable
-    def __init__(self, *, is_train, augmentations, image_format, num_classes, ignore_value):
+    def __init__(self, *, is_train, augmentations, image_format, num_classes, ignore_value, pixel_range=()):
         """
         Args:
             is_train (bool): whether to read the labels.
             augmentations (list[T.Augmentation]):
             image_format (str): ``RGB`` or ``BGR``.
             num_classes (int): labels are 0 to ``num_classes`` - 1, or ``ignore_value``.
+            pixel_range (tuple): as of :func:`pixpro_d2.data.reader.read_image`.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.num_classes = num_classes
         self.ignore_value = ignore_value
+        self.pixel_range = pixel_range
 
     @classmethod
     def from_config(cls, cfg, is_train):
@@ -50,6 +52,7 @@ class SemSegMapper:
             "image_format": cfg.INPUT.FORMAT,
             "num_classes": head.NUM_CLASSES,
             "ignore_value": head.IGNORE_VALUE,
+            "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE),
         }
 
     def __call__(self, dataset_dict):
@@ -66,10 +69,7 @@ class SemSegMapper:
         """
         sample = dict(dataset_dict)
         label_file = sample.pop("sem_seg_file_name", None)
-        try:
-            image = read_image(sample["file_name"])
-        except UnreadableImage as error:
-            raise UsageError(f"{error}.") from error
+        image = required_image(sample["file_name"], self.pixel_range)
         sample["width"], sample["height"] = image.size
         labels = self._read_labels(label_file, image.size) if self.is_train else None
         data = T.AugInput(detection_utils.convert_PIL_to_numpy(image, self.image_format), sem_seg=labels)

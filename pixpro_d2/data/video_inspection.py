@@ -1,10 +1,12 @@
 """Checks of a data set of videos: frames, sizes, optical flow."""
 
+import io
 from dataclasses import dataclass, field
 
 from ..errors import UsageError
 from .datasets.video import list_frames
-from .reader import UnreadableImage, read_image
+from .reader import UnreadableImage, read_bytes, read_image
+from .stored_values import StoredValues
 
 
 @dataclass
@@ -16,9 +18,11 @@ class VideoReport:
     sizes: list = field(default_factory=list)  # (width, height) of the videos whose frames were
     with_flow: int | None = None  # videos that have their optical flow; None where it was not asked for
     problems: list = field(default_factory=list)  # sentences
+    pixel_range: tuple = ()  # of the config
+    values: StoredValues = field(default_factory=StoredValues)  # of the decoded frames
 
 
-def inspect_videos(dicts, flow=None, sample=None, progress=iter):
+def inspect_videos(dicts, flow=None, sample=None, progress=iter, pixel_range=()):
     """Check videos.
 
     Args:
@@ -27,11 +31,12 @@ def inspect_videos(dicts, flow=None, sample=None, progress=iter):
         sample (int | None): number of videos, evenly spaced, whose first and last frames are opened; None opens all
             frames of all.
         progress (Callable[[Iterable], Iterable]): shows the progress.
+        pixel_range (tuple): INPUT.PIXEL_RANGE of the config that is to be used.
 
     Returns:
         VideoReport:
     """
-    report = VideoReport({record["video"]: record["num_frames"] for record in dicts})
+    report = VideoReport({record["video"]: record["num_frames"] for record in dicts}, pixel_range=pixel_range)
     report.with_flow = None if flow is None else 0
     step = 1 if sample is None else max(1, -(-len(dicts) // sample))
     for i, record in enumerate(progress(dicts)):
@@ -41,6 +46,7 @@ def inspect_videos(dicts, flow=None, sample=None, progress=iter):
             size = _check_frames(record, paths if sample is None else {paths[0], paths[-1]}, report)
         if flow is not None and record["num_frames"] > 1:
             _check_flow(record, size, paths, flow, report)
+    report.problems += report.values.problems(pixel_range)
     return report
 
 
@@ -49,11 +55,12 @@ def _check_frames(record, paths, report):
     sizes = set()
     for path in sorted(paths):
         try:
-            sizes.add(read_image(path).size)
+            sizes.add(read_image(path, report.pixel_range).size)
         except UnreadableImage as error:
             report.problems.append(f"unreadable image {error}")
         else:
             report.opened += 1
+            report.values.add(io.BytesIO(read_bytes(path)))
     if len(sizes) > 1:
         listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
         report.problems.append(f"{record['file_name']} has frames of several sizes: {listed} pixels")

@@ -52,7 +52,8 @@ class VideoMapper(TwoViewMapper):
         paths = _frame_paths(dataset_dict)[start : start + self.num_frames]
         if swap:
             paths.reverse()
-        images = [EncodedImage(path) for path in (paths if self.give_frames else paths[:: max(1, steps)])]
+        read = paths if self.give_frames else paths[:: max(1, steps)]
+        images = [EncodedImage(path, self.pixel_range) for path in read]
         sizes = sorted({image.size for image in images})
         if len(sizes) > 1:
             listed = ", ".join(f"{width} x {height}" for width, height in sizes)

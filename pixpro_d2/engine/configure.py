@@ -35,6 +35,7 @@ from .checks import (
     check_wandb,
 )
 from .later_keys import later_keys_known
+from .name_lists import single_names_accepted
 
 SEED_FILE = "seed.json"
 
@@ -97,11 +98,15 @@ def load_config(config_file, opts):
     try:
         with later_keys_known(cfg):
             if config_file:
-                cfg.merge_from_file(config_file, allow_unsafe=False)
+                with single_names_accepted(cfg):
+                    cfg.merge_from_file(config_file, allow_unsafe=False)
                 _check_one_unit(cfg)
-            cfg.merge_from_list(opts)
+            with single_names_accepted(cfg):
+                cfg.merge_from_list(opts)
     except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
         raise UsageError(_unknown_key(cfg, error)) from error
+    except UsageError:
+        raise
     except ValueError as error:
         raise UsageError(f"Config {config_file or 'options'}: {error}") from error
     except yaml.YAMLError as error:

@@ -16,10 +16,12 @@ from fvcore.nn.precise_bn import get_bn_modules
 from ..checkpoint import InputConvention, PixProCheckpointer
 from ..config import is_pretraining
 from ..data.build import build_test_loader, build_train_loader
+from ..data.catalog import load_dicts
 from ..data.loader import ViewLoader, build_view_loader
+from ..data.tasks import check_classes, check_labels, check_masks, trained_classes_known
 from ..data.train_stream import StreamLoader
 from ..data.workers import explaining_workers
-from ..errors import ONE_SENTENCE, UsageError
+from ..errors import ONE_SENTENCE
 from ..evaluation.build import build_evaluator, check_test_sets
 from ..evaluation.checks import check_to_train
 from ..evaluation.pretext import evaluate_pretext, held_out_images
@@ -189,13 +191,13 @@ class Trainer(DefaultTrainer):
         if is_pretraining(cfg):
             return build_view_loader(cfg)
         loader = build_train_loader(cfg)
-        check_num_classes(cfg, cfg.DATASETS.TRAIN)
+        check_classes(cfg, [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
         return loader
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
         loader = build_test_loader(cfg, dataset_name)
-        check_num_classes(cfg, [dataset_name])
+        check_classes(cfg, [dataset_name])
         return loader
 
     @classmethod
@@ -211,11 +213,14 @@ class Trainer(DefaultTrainer):
         """
         check_evaluation(cfg, resume)
         check_test_data(cfg)
+        neighbors = cfg.DATASETS.TRAIN if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" else ()
+        loaders = [cls.build_test_loader(cfg, name) for name in neighbors]
+        check_classes(cfg, [*trained_classes_known(cfg), *cfg.DATASETS.TEST])
         set_precision(cfg)
         model = cls.build_model(cfg)
         cls.build_checkpointer(cfg, model, complete=True).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-        if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier":
-            model.fit(itertools.chain.from_iterable(cls.build_test_loader(cfg, name) for name in cfg.DATASETS.TRAIN))
+        if loaders:
+            model.fit(itertools.chain.from_iterable(loaders))
         results = cls.test(cfg, model)
         if comm.is_main_process():
             verify_results(cfg, results)
@@ -223,15 +228,22 @@ class Trainer(DefaultTrainer):
 
 
 def check_test_data(cfg):
-    """Check before training, or loading a model, that DATASETS.TEST can be evaluated.
+    """Check before training, or loading a model, that DATASETS.TEST can be evaluated; loads its annotations.
 
     Raises:
-        UsageError: see :func:`pixpro_d2.evaluation.build.check_test_sets`; for a pre-training without images there.
+        UsageError: for a data set that is missing or without the labels of the task; see also
+            :func:`pixpro_d2.evaluation.build.check_test_sets`; for a pre-training without images there.
     """
-    if not is_pretraining(cfg):
-        check_test_sets(cfg.DATASETS.TEST, masks=cfg.MODEL.MASK_ON)
-    elif cfg.DATASETS.TEST:
-        held_out_images(cfg)
+    if is_pretraining(cfg):
+        if cfg.DATASETS.TEST:
+            held_out_images(cfg)
+        return
+    for name in cfg.DATASETS.TEST:
+        images, place = load_dicts(name), f"Data set '{name}' of DATASETS.TEST"
+        check_labels(cfg, place, images)
+        if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # which evaluates boxes alone
+            check_masks(cfg, place, images)
+    check_test_sets(cfg.DATASETS.TEST, masks=cfg.MODEL.MASK_ON)
 
 
 def check_train_data(cfg, data_loader):
@@ -274,32 +286,3 @@ def _in_one_sentence(record):
 
 
 logging.getLogger(train_loop.__name__).addFilter(_in_one_sentence)
-
-
-# meta-architecture -> (node below MODEL with its NUM_CLASSES, where the data set's metadata list the classes)
-CLASSES = {
-    "GeneralizedRCNN": ("ROI_HEADS", "thing_classes"),
-    "RetinaNet": ("RETINANET", "thing_classes"),
-    "FCOSDetector": ("FCOS", "thing_classes"),
-    "SemanticSegmentor": ("SEM_SEG_HEAD", "stuff_classes"),
-    "LinearClassifier": ("CLASSIFIER", "classes"),
-    "KNNClassifier": ("CLASSIFIER", "classes"),
-}
-
-
-def check_num_classes(cfg, dataset_names):
-    """Check that a model has as many classes as its data sets, which must be loaded already.
-
-    Raises:
-        UsageError: stating the right number.
-    """
-    if cfg.MODEL.META_ARCHITECTURE not in CLASSES:
-        return
-    key, listed = CLASSES[cfg.MODEL.META_ARCHITECTURE]
-    for name in dataset_names:
-        classes = MetadataCatalog.get(name).get(listed, None)
-        if classes is not None and len(classes) != cfg.MODEL[key].NUM_CLASSES:
-            raise UsageError(
-                f"MODEL.{key}.NUM_CLASSES is {cfg.MODEL[key].NUM_CLASSES}, but data set '{name}' has "
-                f"{len(classes)} classes: set it to {len(classes)}."
-            )

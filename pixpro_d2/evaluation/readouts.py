@@ -4,10 +4,10 @@ import logging
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from PIL import Image
 
-from ..data.catalog import ensure_registered
+from ..data.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import IGNORE_LABEL
 from ..data.photometric import to_array
 from ..data.reader import UnreadableImage, read_image
@@ -49,13 +49,13 @@ def readouts(model, cfg, images, labelled=None, seed=0):
         levels = dense_features.measure(model, mapper, images, seed)
     found = {f"{name}/{level}": values[name] for name in dense_features.NAMES for level, values in levels.items()}
     if labelled:
-        probed = linear_probe(model, labelled, cfg.INPUT.PIXPRO.CROP_SIZE)
+        probed = linear_probe(model, labelled, cfg.INPUT.PIXPRO.CROP_SIZE, tuple(cfg.INPUT.PIXEL_RANGE))
         found |= {f"linear_probe/{level}": value for level, value in probed.items()}
     return found
 
 
 @torch.no_grad()
-def linear_probe(model, name, size):
+def linear_probe(model, name, size, pixel_range=()):
     """Return by level how well a ridge regression reads the labels of a data set from the backbone's features.
 
     Of more than LABELLED images every n-th is taken. It is fitted on the images with even positions and tested on the
@@ -66,11 +66,12 @@ def linear_probe(model, name, size):
         name (str): data set with label maps or boxes, for mean IoU of the grid's pixels over the classes that the test
             half has, or with image classes, for the share of correct images.
         size (int): a multiple of the backbone's divisor.
+        pixel_range (tuple): as of :func:`pixpro_d2.data.reader.read_image`.
 
     Raises:
         UsageError: for a data set without labels, or with fewer than two readable images.
     """
-    pixels, labelled, count, dense = _read_labelled(name, size, model.image_format)
+    pixels, labelled, count, dense = _read_labelled(name, size, model.image_format, pixel_range)
     parts = [pixels[i : i + dense_features.BATCH] for i in range(0, len(pixels), dense_features.BATCH)]
 
     def features():
@@ -93,14 +94,14 @@ def linear_probe(model, name, size):
     return {level: _score(vectors[level], labels[level], count, dense) for level in vectors}
 
 
-def _read_labelled(name, size, image_format):
+def _read_labelled(name, size, image_format, pixel_range):
     ensure_registered((name,))
-    dicts = [image for image in DatasetCatalog.get(name) if has_labels(image)]
+    dicts = [image for image in load_dicts(name) if has_labels(image)]
     dicts = dicts[:: max(1, -(-len(dicts) // LABELLED))]
     pixels, labelled = [], []
     for image in dicts:
         try:
-            picture = read_image(image["file_name"])
+            picture = read_image(image["file_name"], pixel_range)
         except UnreadableImage as error:
             logger.warning(f"The linear probe skips an image: {error}.")
             continue

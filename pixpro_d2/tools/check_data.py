@@ -1,10 +1,11 @@
 """Check a data set before training on it.
 
-python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR]
+python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR] [--pixel-range LOW HIGH]
 
 NAME is what stands in DATASETS.TRAIN or TEST: a registered name, or an address such as voc:DIR@SPLIT. Prints the
 number and sizes of the images, how often each class occurs, the NUM_CLASSES to set and what is wrong: files that are
-missing or unreadable, sizes that differ, labels that training or evaluation would fail at. A run makes the same checks
+missing or unreadable, sizes that differ, labels that training or evaluation would fail at, images of more than 8 bits
+that use little of their range, channels and pages that are not read. A run checks files, sizes and labels likewise
 when it starts, but decodes no images. Of videos, prints the lengths too, and with --flow which of them have no optical
 flow of their own. Exits with 1 if anything is wrong.
 """
@@ -23,6 +24,7 @@ from pycocotools import mask as rle
 from tabulate import tabulate
 from tqdm import tqdm
 
+from ..config_checks import check_pixel_range
 from ..data.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
@@ -45,6 +47,7 @@ UNLABELLED = "  no labels: for pre-training only"
 def describe(name, report):
     """Lines of text about a data set, without its problems."""
     lines = [f"{name}: {report.images} images, {report.opened} of them opened", *_sides(report.sizes)]
+    lines += report.values.describe(report.pixel_range)
     if report.task is None:
         return [*lines, UNLABELLED]
     _, key, unit = TASKS[report.task]
@@ -76,6 +79,7 @@ def describe_videos(name, report):
         f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
         f"leaves out {shortest}",
         *_sides(report.sizes),
+        *report.values.describe(report.pixel_range),
     ]
     if report.with_flow is not None:
         lines.append(f"  optical flow: of {report.with_flow} videos")
@@ -92,10 +96,10 @@ def _spread(values):
     return f"{min(values)} / {statistics.median(values):g} / {max(values)}"
 
 
-def draw(record, metadata):
+def draw(record, metadata, pixel_range=()):
     """Picture, PIL, of an image with its labels, or of the first frame of a video."""
     is_video = "num_frames" in record
-    image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"])
+    image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"], pixel_range)
     task = task_of(record)
     if task == "segmentation":
         return draw_segmentation(image, read_label(record["sem_seg_file_name"]), metadata.stuff_classes)
@@ -123,7 +127,7 @@ def _category_map(annotations, height, width):
     return ids
 
 
-def save_pictures(dicts, metadata, folder, unsound=(), count=4):
+def save_pictures(dicts, metadata, folder, unsound=(), count=4, pixel_range=()):
     """Write the first ``count`` images with their labels to ``folder`` as PNG; return the paths.
 
     Images of the indices ``unsound`` are skipped: their labels cannot be drawn.
@@ -133,7 +137,7 @@ def save_pictures(dicts, metadata, folder, unsound=(), count=4):
     sound = (dicts[i] for i in range(len(dicts)) if i not in unsound)
     for i, record in enumerate(itertools.islice(sound, count)):
         path = Path(folder, f"{i}_{Path(record['file_name']).stem}.png")
-        draw(record, metadata).save(path)
+        draw(record, metadata, pixel_range).save(path)
         paths.append(path)
     return paths
 
@@ -149,9 +153,19 @@ def main(argv=None):
     parser.add_argument(
         "--flow", metavar="DIR", help="of videos: check their flow, as MODEL.PIXPRO.FLOW.FILES names it"
     )
+    parser.add_argument(
+        "--pixel-range",
+        nargs=2,
+        type=float,
+        default=(),
+        metavar=("LOW", "HIGH"),
+        help="INPUT.PIXEL_RANGE of the config that is to be used",
+    )
     args = parser.parse_args(argv)
     setup_logger(name="pixpro_d2")
+    pixel_range = tuple(args.pixel_range)
     try:
+        check_pixel_range("--pixel-range", pixel_range)
         ensure_registered([args.name])
         dicts = load_dicts(args.name)
         metadata = MetadataCatalog.get(args.name)
@@ -159,12 +173,12 @@ def main(argv=None):
         progress = functools.partial(tqdm, desc="check", unit="", leave=False)
         if "num_frames" in dicts[0]:
             unsound = ()
-            report = inspect_videos(dicts, FlowFiles(args.flow) if args.flow else None, sample, progress)
+            report = inspect_videos(dicts, FlowFiles(args.flow) if args.flow else None, sample, progress, pixel_range)
             lines = describe_videos(args.name, report)
         elif args.flow:
             raise UsageError(f"--flow is for videos, but data set '{args.name}' has images.")
         else:
-            report = inspect(dicts, metadata, sample, progress)
+            report = inspect(dicts, metadata, sample, progress, pixel_range=pixel_range)
             report.errors += evaluation_errors(args.name, dicts)
             unsound = report.unsound
             lines = describe(args.name, report)
@@ -174,7 +188,7 @@ def main(argv=None):
         if len(report.problems) > SHOWN:
             print(f"... and {len(report.problems) - SHOWN} more problems")
         if args.pictures:
-            for path in save_pictures(dicts, metadata, args.pictures, unsound):
+            for path in save_pictures(dicts, metadata, args.pictures, unsound, pixel_range=pixel_range):
                 print(f"wrote {path}")
     except (UsageError, UnreadableImage) as error:
         raise SystemExit(f"error: {error}") from None

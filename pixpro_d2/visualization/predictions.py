@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.data.detection_utils import SizeMismatchError
 from PIL import Image
 
-from ..data import ensure_registered
+from ..data.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import IGNORE_LABEL, read_label
 from ..data.reader import UnreadableImage, read_image
 from ..errors import UsageError
@@ -59,7 +59,8 @@ class LabelledImages:
         """
         ensure_registered([name])
         self._task = TASKS[cfg.MODEL.META_ARCHITECTURE]
-        self.records = DatasetCatalog.get(name)
+        self._pixel_range = tuple(cfg.INPUT.PIXEL_RANGE)
+        self.records = load_dicts(name)
         if not self.records or _LABELS[self._task] not in self.records[0]:
             raise UsageError(
                 f"Data set '{name}' has no labels of {self._task}, which this config's predictions stand beside."
@@ -75,7 +76,7 @@ class LabelledImages:
             UsageError: for labels that cannot be read, or of another size.
         """
         record = self.records[number]
-        image = read_image(record["file_name"])  # first, as a mapper's own errors are of many kinds
+        image = read_image(record["file_name"], self._pixel_range)  # first, as a mapper's own errors are of many kinds
         truth = record[_LABELS[self._task]]
         if self._task == "segmentation":
             path, truth = truth, read_label(truth)

@@ -102,7 +102,7 @@ class ViewSource:
         if self.n_frames > 1:
             listed = list_frames(dataset_dict["file_name"])
             paths.append(listed[listed.index(paths[0]) + self.n_frames - 1])
-        return [Frame(read_image(path), os.path.basename(path)) for path in paths]
+        return [Frame(read_image(path, self.plain_mapper.pixel_range), os.path.basename(path)) for path in paths]
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
 """Data sets addressed by path: every scheme, awkward paths, and mistakes."""
 
 import json
+import re
+import shutil
 
 import pytest
 from data_helpers import write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from pixpro_d2.data.catalog import SCHEMES, ensure_registered, is_name
+from pixpro_d2.data.datasets.paths import splits_in
+from pixpro_d2.data.datasets.voc import class_names
 from pixpro_d2.errors import UsageError
 from pixpro_d2.tools.render import render_dataset
 
@@ -106,6 +110,9 @@ def test_folders_are_no_names_even_if_called_like_a_scheme(text):
     [
         ("my_dataset", "my_dataset.*not registered.*images:DIR, voc:DIR@SPLIT, coco:JSON@IMAGE_DIR"),
         ("images", "not registered"),
+        ("coco_2017_trian", r"not registered; did you mean coco_2017_train\?$"),
+        ("image:/tmp", r"not registered; did you mean images:/tmp\?$"),
+        ("cityscape:/data@train", r"did you mean cityscapes:/data@train\?$"),
         ("", "not registered"),
         ("folder:/tmp", "folder:/tmp.*not registered"),
         ("IMAGES:/tmp", "not registered"),
@@ -143,8 +150,66 @@ def test_missing_paths(tmp_path, scenes):
         with pytest.raises(UsageError) as caught:
             ensure_registered([name])
         text = str(caught.value)
-        assert f"'{name}'" in text and text.endswith(f" {missing}."), text
+        assert f"'{name}'" in text and re.search(rf" {re.escape(str(missing))}(\.|; its splits are .*\.)$", text), text
         assert name not in DatasetCatalog.list()
+
+
+def test_a_folder_without_a_scheme(tmp_path, monkeypatch):
+    write_images(tmp_path / "my_photos", 1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"'my_photos' is not registered; did you mean images:my_photos\?$"):
+        ensure_registered(["my_photos"])
+
+
+@pytest.mark.parametrize(
+    "scheme, splits",
+    [("voc", "test, train"), ("voc_seg", "test, train"), ("cityscapes", "train, val"),
+     ("cityscapes_instance", "train, val")],
+)  # fmt: skip
+def test_a_split_that_is_not_there(layouts, scheme, splits):
+    name = f"{scheme}:{layouts}@trian"
+    with pytest.raises(UsageError, match=rf"'{name}': there is no f.* {layouts}/.*trian.*; its splits are {splits}\.$"):
+        ensure_registered([name])
+
+
+def test_lists_of_one_class_are_no_splits(tmp_path):
+    for name in ("train.txt", "my_val.txt", "cat_train.txt", "._train.txt", "notes"):
+        (tmp_path / name).touch()
+    assert splits_in(str(tmp_path), ".txt") == ["my_val", "train"]
+    assert splits_in(str(tmp_path / "none")) == []
+
+
+def test_hidden_files_are_no_images(tmp_path, layouts):
+    """macOS leaves ``._photo.jpg`` beside a photo on other systems' disks, and Jupyter copies in hidden folders."""
+    root = tmp_path / "copy"
+    shutil.copytree(layouts, root)
+    schemes = ("images", "voc", "semseg", "voc_seg", "classes", "video", "cityscapes")
+    addresses = {
+        "images": f"images:{root}/JPEGImages",
+        "semseg": f"semseg:{root}/JPEGImages@{root}/SegmentationClass",
+        "classes": f"classes:{root}/train",
+        "video": f"video:{root}/leftImg8bit/train",
+    }
+    names = [addresses.get(scheme, f"{scheme}:{root}@train") for scheme in schemes]
+    before = [load_dicts_of(name) for name in names[:-1]]
+    for path in [path for path in root.rglob("*") if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    (root / "JPEGImages" / ".ipynb_checkpoints").mkdir()
+    write_images(root / "JPEGImages" / ".ipynb_checkpoints", 1)
+    for name, dicts in zip(names, before):
+        assert load_dicts_of(name) == dicts
+    with pytest.raises(UsageError, match=r"/\._.* is not an image \*_leftImg8bit.png: move it elsewhere"):
+        ensure_registered(names[-1:])  # whose files detectron2 lists itself
+
+
+def load_dicts_of(name):
+    """Dicts of a data set that is registered anew."""
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.get(name)
+        MetadataCatalog.remove(name)
+    class_names.cache_clear()
+    return list(_get(name))
 
 
 def test_the_first_mistake_stops(tmp_path):

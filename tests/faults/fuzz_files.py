@@ -9,12 +9,13 @@ import shutil
 import numpy as np
 import safetensors.torch
 import torch
-from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from configs import tiny
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.detection_mapper import DetectionMapper
 from pixpro_d2.data.mapper import TwoViewMapper
 from pixpro_d2.data.reader import restrict_pillow
 from pixpro_d2.data.train_stream import StreamDataset
@@ -135,7 +136,7 @@ class Annotations:
         try:
             ensure_registered([name])
             dicts = DatasetCatalog.get(name)
-            samples = StreamDataset(dicts, DatasetMapper(self.cfg, True), seed=0)
+            samples = StreamDataset(dicts, DetectionMapper(self.cfg, True), seed=0)
             for i in range(len(dicts)):
                 samples[i, i]
         finally:

@@ -11,7 +11,7 @@ from detectron2.data.datasets.cityscapes import load_cityscapes_instances, load_
 
 from ...cityscapes_alias import alias_cityscapesscripts
 from ...errors import UsageError
-from .paths import check_exists
+from .paths import check_exists, check_split, is_hidden, splits_in
 
 alias_cityscapesscripts("helpers.labels")
 
@@ -37,10 +37,10 @@ def register_cityscapes_instance(name, root, split):
 
 
 def _folders(name, root, split):
-    folders = [os.path.join(root, part, split) for part in ("leftImg8bit", "gtFine")]
-    for folder in folders:
-        check_exists(name, folder)
-    return folders
+    parts = [os.path.join(root, part) for part in ("leftImg8bit", "gtFine")]
+    for part in parts:
+        check_split(name, os.path.join(part, split), splits_in(part), "folder")
+    return [os.path.join(part, split) for part in parts]
 
 
 def _check_files(name, root, image_dir, gt_dir, suffixes):
@@ -49,7 +49,7 @@ def _check_files(name, root, image_dir, gt_dir, suffixes):
     if not images:
         raise UsageError(f"Data set '{name}': no image <city>/*{IMAGE} in {os.path.abspath(image_dir)}.")
     for city, file in images:
-        if not file.endswith(IMAGE):
+        if not file.endswith(IMAGE) or is_hidden(file):  # detectron2 takes every file for an image
             raise UsageError(f"{os.path.join(image_dir, city, file)} is not an image *{IMAGE}: move it elsewhere.")
         for suffix in suffixes:
             label = os.path.join(gt_dir, city, f"{file.removesuffix(IMAGE)}_gtFine_{suffix}")

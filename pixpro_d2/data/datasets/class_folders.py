@@ -6,7 +6,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...errors import UsageError
 from .images import list_images
-from .paths import check_exists
+from .paths import check_exists, is_hidden
 
 
 def folder_classes(root):
@@ -15,7 +15,7 @@ def folder_classes(root):
     Raises:
         UsageError: when there are none.
     """
-    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name))
     if not names:
         raise UsageError(f"{os.path.abspath(root)} has no sub-folders, one for each class.")
     return names

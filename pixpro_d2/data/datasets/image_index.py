@@ -10,7 +10,7 @@ from ..file_list import FileList
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2  # 1 had hidden files
 SETTLED = 2.0  # seconds after which a folder that changes again certainly gets another time stamp
 
 

@@ -54,5 +54,7 @@ def register_imagenet(root):
 
 def _load(name, root, split):
     dicts, classes = load_imagenet(root, split)
-    MetadataCatalog.get(name).classes = classes  # known only now, as nothing is read before a data set is used
+    # Known only now, as nothing is read before a data set is used.
+    numbers = classes == [str(i) for i in range(len(classes))]
+    MetadataCatalog.get(name).set(classes=classes, classes_are_numbers=numbers)
     return dicts

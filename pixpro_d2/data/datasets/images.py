@@ -10,7 +10,7 @@ from detectron2.utils import comm
 from ...errors import UsageError
 from ..file_list import FileList
 from .image_index import read_index, write_index
-from .paths import check_exists
+from .paths import check_exists, is_hidden
 
 logger = logging.getLogger(__name__)
 
@@ -18,8 +18,13 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif",
 KEPT_FROM = 10_000  # images that are worth an index
 
 
+def is_image(name):
+    """Return whether a file's ``name`` is that of an image, by its extension, and not hidden."""
+    return name.lower().endswith(EXTENSIONS) and not is_hidden(name)
+
+
 def list_images(root):
-    """Paths of all image files below ``root``, sorted, links followed; files are told by their extension.
+    """Paths of all image files below ``root``, sorted, links followed; hidden files and folders are left out.
 
     Raises:
         UsageError: when there are none, or a folder cannot be read.
@@ -72,8 +77,8 @@ def _walk(root):
             subfolders.clear()
             continue
         visited.add(real)
-        subfolders.sort()
-        yield folder[len(prefix) :], sorted(name for name in files if name.lower().endswith(EXTENSIONS))
+        subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
+        yield folder[len(prefix) :], sorted(filter(is_image, files))
 
 
 def _on_unlisted(error):

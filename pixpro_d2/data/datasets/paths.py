@@ -1,7 +1,7 @@
 """Checks of the folders and files that a data set's name addresses, and lists of words in text files."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ...errors import UsageError
 
@@ -10,6 +10,37 @@ def check_exists(name, path, kind="folder"):
     """Raise a UsageError unless ``path`` is what data set ``name`` needs: ``kind`` ends in "folder" or "file"."""
     if not (os.path.isdir if kind.endswith("folder") else os.path.isfile)(path):
         raise UsageError(f"Data set '{name}': there is no {kind} {os.path.abspath(path)}.")
+
+
+def check_split(name: str, path: str, splits: Iterable[str], kind: str = "file") -> None:
+    """Raise a UsageError unless ``path`` exists, as :func:`check_exists`; the error lists the ``splits`` that do."""
+    listed = sorted(splits)
+    if listed and not (os.path.isdir if kind == "folder" else os.path.isfile)(path):
+        raise UsageError(
+            f"Data set '{name}': there is no {kind} {os.path.abspath(path)}; its splits are {', '.join(listed)}."
+        )
+    check_exists(name, path, kind)
+
+
+def splits_in(folder: str, extension: str = "") -> list[str]:
+    """Return the names of the split files in ``folder``, without their extension, or of its folders without one.
+
+    Lists of one class, as VOC has them beside its splits (``cat_train.txt`` beside ``train.txt``), do not count.
+    """
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        names = {
+            entry.name.removesuffix(extension)
+            for entry in entries
+            if not is_hidden(entry.name) and (entry.name.endswith(extension) if extension else entry.is_dir())
+        }
+    return sorted(name for name in names if name.rpartition("_")[2] not in names - {name})
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file or folder is hidden, as ``._photo.jpg``, which macOS writes beside ``photo.jpg``."""
+    return name.startswith(".")
 
 
 def split_where(exists, head, tail):

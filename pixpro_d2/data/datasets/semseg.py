@@ -91,7 +91,7 @@ def load_sem_seg(name, pairs):
         )
     metadata = MetadataCatalog.get(name)
     if metadata.get("stuff_classes", None) is None:  # kept from the first load on: scanning takes long
-        metadata.stuff_classes = [str(i) for i in range(_count_classes(name, pairs))]
+        metadata.set(stuff_classes=[str(i) for i in range(_count_classes(name, pairs))], classes_are_numbers=True)
     return dicts
 
 

@@ -9,8 +9,8 @@ from detectron2.data import DatasetCatalog
 
 from ...errors import UsageError
 from ...json_files import read_json, write_json
-from .images import EXTENSIONS
-from .paths import check_exists
+from .images import is_image
+from .paths import check_exists, is_hidden
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +24,7 @@ def list_frames(folder):
 
     They are sorted by name, numbers in it by their value: frame9.jpg comes before frame10.jpg.
     """
-    names = (name for name in os.listdir(folder) if name.lower().endswith(EXTENSIONS) and not name.startswith("."))
-    return [os.path.join(folder, name) for name in sorted(names, key=_natural)]
+    return [os.path.join(folder, name) for name in sorted(filter(is_image, os.listdir(folder)), key=_natural)]
 
 
 def _natural(name):
@@ -41,7 +40,7 @@ def count_frames(root):
     index = os.path.join(root, INDEX)
     known, found, now = _read_index(index), {}, time.time_ns()
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith("."):
+        if entry.is_dir() and not is_hidden(entry.name):
             changed = entry.stat().st_mtime_ns
             before, frames = known.get(entry.name, (None, None))
             found[entry.name] = changed, frames if before == changed else len(list_frames(entry.path))

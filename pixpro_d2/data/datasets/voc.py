@@ -11,7 +11,7 @@ from detectron2.structures import BoxMode
 
 from ...errors import UsageError
 from .images import EXTENSIONS
-from .paths import check_exists, read_image_ids
+from .paths import check_split, is_hidden, read_image_ids, splits_in
 
 
 class VOCObject(NamedTuple):
@@ -73,7 +73,7 @@ def class_names(root):
     names = set()
     for parent, _, files in os.walk(folder):  # an image's name may lead into a sub-folder
         for file in files:
-            if file.endswith(".xml") and not file.startswith("."):  # macOS writes ._a.xml beside a.xml
+            if file.endswith(".xml") and not is_hidden(file):
                 names.update(found.name for found in read_annotation(os.path.join(parent, file))[2])
     if not names:
         raise UsageError(f"No annotated object in {folder}.")
@@ -125,7 +125,8 @@ def image_file(root, image_id):
 
 def register_voc(name, root, split):
     """Register a VOC folder and split as data set ``name``, for training and for the VOC evaluator."""
-    check_exists(name, os.path.join(root, "ImageSets", "Main", f"{split}.txt"), "file")
+    folder = os.path.join(root, "ImageSets", "Main")
+    check_split(name, os.path.join(folder, f"{split}.txt"), splits_in(folder, ".txt"))
     classes = class_names(root)  # first, so that a name whose annotations are broken is not registered
     DatasetCatalog.register(name, lambda: load_voc(root, split))
     MetadataCatalog.get(name).set(

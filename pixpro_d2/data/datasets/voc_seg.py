@@ -6,7 +6,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 
 from ...errors import UsageError
-from .paths import check_exists, read_class_names, read_image_ids
+from .paths import check_split, read_class_names, read_image_ids, splits_in
 from .semseg import load_sem_seg, set_metadata
 from .voc import image_file
 
@@ -41,7 +41,8 @@ def match_voc_files(root, split):
 
 def register_voc_seg(name, root, split):
     """Register a VOC folder and split as data set ``name``; its classes are VOC's, or those in root/classes.txt."""
-    check_exists(name, _split_file(root, split), "file")
+    path = _split_file(root, split)
+    check_split(name, path, splits_in(os.path.dirname(path), ".txt"))
     _register(name, root, split, read_class_names(root) or list(VOC_CLASSES))
 
 

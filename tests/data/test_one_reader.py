@@ -1,0 +1,146 @@
+"""Every task sees the same picture of a file, whatever the type of its pixels."""
+
+import io
+
+import numpy as np
+import pytest
+from data_helpers import make_cfg, noise
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
+from detectron2.projects.deeplab import add_deeplab_config
+from PIL import Image
+from stream_helpers import plain, stream_cfg
+
+from pixpro_d2.config_checks import check_pixel_range
+from pixpro_d2.data.classification_mapper import ClassificationMapper
+from pixpro_d2.data.detection_mapper import DetectionMapper
+from pixpro_d2.data.mapper import TwoViewMapper
+from pixpro_d2.data.reader import UnreadableImage, read_image
+from pixpro_d2.data.semseg_mapper import SemSegMapper
+from pixpro_d2.data.stored_values import StoredValues
+from pixpro_d2.data.train_stream import global_generators_seeded
+from pixpro_d2.data.video_mapper import VideoMapper
+from pixpro_d2.tools import check_data
+from pixpro_d2.tools.render import render_dataset
+
+# (type, value of all pixels, INPUT.PIXEL_RANGE, value of the picture)
+PIXELS = [
+    ("uint8", 100, [], 100),
+    ("uint8", 100, [0, 4095], 100),
+    ("uint16", 25700, [], 100),  # 25700 / 257
+    ("uint16", 2048, [], 7),
+    ("uint16", 2048, [0, 4095], 127),  # 2048 * 255 / 4095 = 127.5
+    ("uint16", 5000, [0, 4095], 255),
+    ("int32", 25700, [], 100),
+    ("int32", 0, [-1024, 3071], 63),  # 1024 * 255 / 4095 = 63.8
+    ("int32", -3000, [-1024, 3071], 0),
+    ("float32", 0.5, [0.0, 1.0], 127),
+]
+SIDE = 8
+
+
+def write_constant(folder, kind, value):
+    folder.mkdir()
+    path = folder / "a.tif"
+    Image.fromarray(np.full((SIDE, SIDE), value, kind)).save(path)
+    return path
+
+
+def pictures(cfg, path):
+    """By task, the pixels that its model gets."""
+    record = {"file_name": str(path), "category_id": 0}
+    video = {"file_name": str(path.parent), "video": "v", "num_frames": 1}
+    return {
+        "pre-training": TwoViewMapper(cfg)(record)["views"],
+        "video": VideoMapper(cfg, num_frames=1)(video)["views"],
+        "classification": ClassificationMapper(cfg, True)(record)["image"],
+        "segmentation": SemSegMapper(cfg, False)(record)["image"],
+        "detection": DetectionMapper(cfg, False)(record)["image"],
+        "detection, training": DetectionMapper(cfg, True)(record)["image"],
+    }
+
+
+@pytest.mark.parametrize("kind, value, pixel_range, expected", PIXELS)
+def test_every_task_sees_the_same_picture(tmp_path, kind, value, pixel_range, expected):
+    cfg = make_cfg(INPUT__PIXPRO__AUG="none", INPUT__PIXEL_RANGE=pixel_range, INPUT__CLASSIFICATION__CROP_SIZE=SIDE)
+    add_deeplab_config(cfg)
+    for task, pixels in pictures(cfg, write_constant(tmp_path / "images", kind, value)).items():
+        assert set(np.asarray(pixels).flat) == {expected}, task
+
+
+@pytest.mark.parametrize(
+    "kind, value, message", [("float32", 0.5, "no defined range"), ("int32", -5, "-5 to -5"), ("int32", 70000, "70000")]
+)
+def test_pixels_without_a_range_are_refused(tmp_path, kind, value, message):
+    path = write_constant(tmp_path / "images", kind, value)
+    with pytest.raises(UnreadableImage, match=rf"a\.tif: .*{message}.*set INPUT\.PIXEL_RANGE"):
+        read_image(str(path))
+
+
+@pytest.mark.parametrize("values", [[5], [1, 1], [4095, 0], [0, 1, 2], [0, float("inf")], ["a", "b"]])
+def test_impossible_ranges(values):
+    check_pixel_range("INPUT.PIXEL_RANGE", [])
+    check_pixel_range("INPUT.PIXEL_RANGE", [-1024, 3071.5])
+    with pytest.raises(ValueError, match=r"^INPUT.PIXEL_RANGE is \[.*\]; it must be empty, or two numbers"):
+        check_pixel_range("INPUT.PIXEL_RANGE", values)
+
+
+@pytest.mark.parametrize("image_format", ["RGB", "BGR", "L"])
+@pytest.mark.parametrize("is_train", [True, False])
+def test_images_of_8_bits_are_as_in_detectron2(tmp_path, image_format, is_train):
+    render_dataset(tmp_path / "scenes", train=2, test=0, size=64, layouts=["coco"])
+    root = tmp_path / "scenes"
+    name = f"coco:{root}/annotations/train.json@{root}/JPEGImages"
+    cfg = stream_cfg(name, INPUT__FORMAT=image_format, INPUT__MASK_FORMAT="bitmask", MODEL__MASK_ON=True)
+    for record in DatasetCatalog.get(name):
+        samples = []
+        for mapper in (DetectionMapper(cfg, is_train), DatasetMapper(cfg, is_train)):
+            with global_generators_seeded(7):
+                samples.append(plain(mapper(record)))
+        np.testing.assert_equal(*samples)
+    assert MetadataCatalog.get(name).thing_classes
+
+
+def check(capsys, *argv):
+    with pytest.raises(SystemExit) as caught:
+        check_data.main([str(arg) for arg in argv])
+    return caught.value.code, capsys.readouterr().out
+
+
+def test_a_sliver_of_the_range_is_a_problem(tmp_path, capsys):
+    """12 bits in files of 16: 16 grey levels, until the range is given."""
+    values = np.random.default_rng(0).integers(0, 4096, (64, 64)).astype(np.uint16)
+    values[0, 0], values[0, 1] = 0, 4095
+    for name in ("a.png", "b.tif"):
+        Image.fromarray(values).save(tmp_path / name)
+    code, printed = check(capsys, f"images:{tmp_path}")
+    assert code == 1 and "in 2 files of more than 8 bits, 6 % of the range 0 to 65535" in printed
+    assert "become 16 of 256 grey levels: set INPUT.PIXEL_RANGE " in printed
+    code, printed = check(capsys, f"images:{tmp_path}", "--pixel-range", 0, 4095, "--pictures", tmp_path / "pictures")
+    assert code == 0 and "100 % of the range 0 to 4095" in printed and printed.endswith("no problems found\n")
+    shown = np.asarray(Image.open(tmp_path / "pictures" / "0_a.png"))
+    assert len(np.unique(shown)) > 200
+    with pytest.raises(SystemExit, match="--pixel-range is .5.0, 5.0.; it must be"):
+        check_data.main([f"images:{tmp_path}", "--pixel-range", "5", "5"])
+
+
+def test_channels_and_pages_that_are_not_read(tmp_path, capsys):
+    Image.fromarray(noise(0, 6, 5)).save(tmp_path / "rgb.jpg")
+    Image.fromarray(noise(0, 6, 5)).save(tmp_path / "rgb.tif")
+    Image.fromarray(noise(1, 6, 5, 4)).save(tmp_path / "alpha.png")
+    Image.fromarray(noise(1, 6, 5, 4)).save(tmp_path / "infrared.tif")
+    Image.fromarray(noise(1, 6, 5, 4), "CMYK").save(tmp_path / "print.tif")  # whose four channels are all read
+    frames = [Image.fromarray(noise(i, 6, 5)) for i in range(3)]
+    frames[0].save(tmp_path / "pages.tif", save_all=True, append_images=frames[1:])
+    code, printed = check(capsys, f"images:{tmp_path}")
+    assert code == 0 and "  channels: 2 files have more than grey or RGB" in printed
+    assert "  pages: 1 files have several pages" in printed and "  values:" not in printed
+
+
+def test_outliers_do_not_hide_a_sliver():
+    values = np.full((100, 100), 1000, np.uint16)
+    values[0, :5] = 65535  # labels that are burnt in
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "png")
+    found = StoredValues()
+    found.add(file)
+    assert (found.lowest, found.highest) == (1000, 1000) and len(found.problems(())) == 1

@@ -1,0 +1,40 @@
+"""A single name without brackets where a config key holds a list of names."""
+
+import pytest
+
+import configs
+from pixpro_d2.engine.configure import load_config
+from pixpro_d2.errors import UsageError
+
+QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
+
+
+@pytest.mark.parametrize(
+    "value", ["images:my photos", "('images:my photos',)", "['images:my photos']", ("images:my photos",)]
+)
+@pytest.mark.parametrize("key", ["TRAIN", "TEST"])
+def test_names_of_data_sets(key, value):
+    cfg = load_config(QUICKSTART, [f"DATASETS.{key}", value])
+    assert cfg.DATASETS[key] == ("images:my photos",)
+    assert cfg.DATASETS.TRAIN == load_config(QUICKSTART, []).DATASETS.TRAIN or key == "TRAIN"
+
+
+def test_a_config_file_with_one_name(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"_BASE_: {QUICKSTART}\nDATASETS:\n  TRAIN: images:my_photos\n")
+    assert load_config(str(path), []).DATASETS.TRAIN == ("images:my_photos",)
+    assert load_config(str(path), ["DATASETS.TRAIN", "images:b"]).DATASETS.TRAIN == ("images:b",)
+    assert load_config(QUICKSTART, ["MODEL.PIXPRO.IN_FEATURES", "p3"]).MODEL.PIXPRO.IN_FEATURES == ["p3"]
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        ("(images:my_photos,)", r"^DATASETS.TRAIN is \(images:my_photos,\): write each name within brackets in quotes"),
+        ("5", "^DATASETS.TRAIN is 5; it must be a name or a list of names.$"),
+        ("(5, 'a')", "^DATASETS.TRAIN is .* must be a name or a list of names.$"),
+    ],
+)
+def test_other_values(value, message):
+    with pytest.raises(UsageError, match=message):
+        load_config(QUICKSTART, ["DATASETS.TRAIN", value])
