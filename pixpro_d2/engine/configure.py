@@ -105,8 +105,6 @@ def load_config(config_file, opts):
                 cfg.merge_from_list(opts)
     except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
         raise UsageError(_unknown_key(cfg, error)) from error
-    except UsageError:
-        raise
     except ValueError as error:
         raise UsageError(f"Config {config_file or 'options'}: {error}") from error
     except yaml.YAMLError as error:
