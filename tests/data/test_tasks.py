@@ -165,6 +165,7 @@ def test_classes_of_other_names(scenes, tmp_path, rename):
     check_test_data(cfg)
     with pytest.raises(UsageError, match=sentence):
         Trainer.build_train_loader(cfg)
+    cfg.MODEL.WEIGHTS = "weights.pth"
     with pytest.raises(UsageError, match=sentence):  # an evaluation alone
         Trainer.evaluate(cfg)
     with pytest.raises(UsageError, match=sentence):  # joined
@@ -187,6 +188,7 @@ def test_data_of_a_training_need_not_be_there_in_an_evaluation(tmp_path):
     name = write_boxes(tmp_path / "boxes", 2)
     (test,) = registered(name)
     cfg = task_cfg("RetinaNet", ["voc_2007_trainval"], [test], MODEL__RETINANET__NUM_CLASSES=3)
+    cfg.MODEL.WEIGHTS = "weights.pth"
     with pytest.raises(UsageError, match="RETINANET.NUM_CLASSES is 3, but data set 'coco:.*' has 2 classes"):
         Trainer.evaluate(cfg)
 
