@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import logging
 import os
+import re
 from pathlib import Path
 
 import torch
@@ -102,7 +103,7 @@ def load_config(config_file, opts):
                     cfg.merge_from_file(config_file, allow_unsafe=False)
                 _check_one_unit(cfg)
             with single_names_accepted(cfg):
-                cfg.merge_from_list(opts)
+                cfg.merge_from_list(_with_floats(cfg, opts))
     except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
         raise UsageError(_unknown_key(cfg, error)) from error
     except ValueError as error:
@@ -113,6 +114,24 @@ def load_config(config_file, opts):
         raise UsageError("MODEL.LOAD_PROPOSALS is not supported: such files are pickles, which can run code.")
     _count_in_iterations(cfg, opts[::2])
     check_values(cfg)
+    return cfg
+
+
+def _with_floats(cfg, opts):
+    """Return options in which a whole number for a key of floats is a float: everybody types ``KEY 0``."""
+    words = list(opts)
+    for i in range(0, len(words), 2):
+        if isinstance(_known_value(cfg, words[i]), float) and re.fullmatch(r"[+-]?\d+", str(words[i + 1])):
+            words[i + 1] = float(words[i + 1])
+    return words
+
+
+def _known_value(cfg, key):
+    """Return the value of a key; None for an unknown key."""
+    for part in key.split("."):
+        if not isinstance(cfg, CfgNode) or part not in cfg:
+            return None
+        cfg = cfg[part]
     return cfg
 
 

@@ -69,6 +69,13 @@ def test_loading_a_config_changes_nothing_else():
     assert before == Image.MAX_IMAGE_PIXELS
 
 
+@pytest.mark.parametrize("value", ["0", "+0", 0])
+def test_a_whole_number_is_a_number(value):
+    cfg = load_config(QUICKSTART, ["MODEL.PIXPRO.VARIANCE_WEIGHT", value, "SOLVER.MAX_ITER", "7"])
+    assert cfg.MODEL.PIXPRO.VARIANCE_WEIGHT == 0.0 and isinstance(cfg.MODEL.PIXPRO.VARIANCE_WEIGHT, float)
+    assert isinstance(cfg.SOLVER.MAX_ITER, int)
+
+
 def test_epochs_are_for_pretraining():
     cfg = load_config(str(configs.CONFIGS / "voc/faster_rcnn_R_18_FPN_small.yaml"), ["SOLVER.MAX_EPOCHS", 3])
     with pytest.raises(UsageError, match="set SOLVER.MAX_ITER"):
