@@ -1,4 +1,4 @@
-"""The notebook: stored without outputs, and run from top to bottom in a small form."""
+"""The notebook: stored with the outputs of a whole run, and run from top to bottom in a small form."""
 
 import base64
 import io
@@ -54,9 +54,13 @@ def printed(outputs):
     return "".join(x.text for x in outputs if x.output_type == "stream" and x.name == "stdout")
 
 
-def test_it_is_stored_without_outputs():
-    for cell in load().cells:
-        assert not cell.get("outputs") and cell.get("execution_count") is None, cell.id
+def test_it_is_stored_with_the_outputs_of_a_whole_run():
+    cells = [cell for cell in load().cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = {cell.id: cell.outputs for cell in cells}
+    assert not [name for name, found in outputs.items() for x in found if x.output_type == "error"]
+    assert {name: len(outputs[f"{name}-pictures"]) for name in PICTURES} == PICTURES
+    assert str(ROOT) not in NOTEBOOK.read_text() and NOTEBOOK.stat().st_size < 6e6
 
 
 def test_its_links_lead_somewhere():
