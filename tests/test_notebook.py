@@ -59,7 +59,7 @@ def test_it_is_stored_with_the_outputs_of_a_whole_run():
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = {cell.id: cell.outputs for cell in cells}
     assert not [name for name, found in outputs.items() for x in found if x.output_type == "error"]
-    assert {name: len(outputs[f"{name}-pictures"]) for name in PICTURES} == PICTURES
+    assert all(len(outputs[f"{name}-pictures"]) >= count for name, count in PICTURES.items())
     assert str(ROOT) not in NOTEBOOK.read_text() and NOTEBOOK.stat().st_size < 6e6
 
 
@@ -78,10 +78,10 @@ def test_no_cell_fails(outputs):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_show_something(outputs, name):
-    found = [x.data["image/png"] for x in outputs[f"{name}-pictures"] if "image/png" in x.get("data", {})]
+    found = [x.data["image/jpeg"] for x in outputs[f"{name}-pictures"] if "image/jpeg" in x.get("data", {})]
     assert len(found) == PICTURES[name]
-    for png in found:
-        picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    for jpeg in found:
+        picture = Image.open(io.BytesIO(base64.b64decode(jpeg))).convert("RGB")
         assert picture.width > 900
         assert min(ImageStat.Stat(picture).stddev) > 20 and picture.getcolors(maxcolors=1000) is None
 

@@ -53,7 +53,7 @@ def mistakes(scenes, tmp_path):
         "no annotations": (
             ["--eval-only", "--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml", *configs.TINY_DETECTOR]
             + ["DATASETS.TEST", f"('images:{scenes}',)", "MODEL.WEIGHTS", "any.pth", "OUTPUT_DIR", tmp_path / "o"],
-            "cannot be evaluated",
+            "of DATASETS.TEST has no boxes for",
         ),
     }
 
