@@ -117,6 +117,8 @@ def inspect(
             elif task == "classification":
                 _count(report, i, Counter([record["category_id"]]), record["file_name"])
     report.warnings += report.values.problems(pixel_range)
+    if task == "detection" and not (report.counts or report.errors):
+        report.warnings.append("no image has an annotated object: there is nothing to train on, and AP is NaN")
     _check_class_names(report)
     _check_masks(dicts, masks, report)
     if task == "segmentation":

@@ -99,13 +99,17 @@ def check_to_train(names: Sequence[str], dicts: Sequence[dict], masks: str) -> N
 
 
 def _refuse(names, dicts, masks, further=list):
-    """Raise a UsageError in all processes for the first error that the main process finds."""
+    """Raise a UsageError in all processes for the first error that the main process finds; warn of the first oddity."""
     errors, shown = [], "', '".join(names)
+    command = f"`python -m pixpro_d2.tools.check_data {names[0] if len(names) == 1 else 'NAME'}`"
     if comm.is_main_process():
         logger.info(f"Checking {len(dicts)} images of '{shown}' ...")
-        errors = inspect(dicts, MetadataCatalog.get(names[0]), sample=0, masks=masks).errors + further()
+        report = inspect(dicts, MetadataCatalog.get(names[0]), sample=0, masks=masks)
+        errors, warnings = report.errors + further(), report.warnings
+        if warnings:
+            rest = f" ({command} lists {len(warnings)} such warnings)" if len(warnings) > 1 else ""
+            logger.warning(f"Data set '{shown}': {warnings[0]}{rest}.")
     errors = comm.all_gather(errors)[0]
     if errors:
-        command = f"python -m pixpro_d2.tools.check_data {names[0] if len(names) == 1 else 'NAME'}"
-        rest = f"; `{command}` lists all {len(errors)} errors" if len(errors) > 1 else ""
+        rest = f"; {command} lists all {len(errors)} errors" if len(errors) > 1 else ""
         raise UsageError(f"Data set '{shown}': {errors[0]}{rest}.")

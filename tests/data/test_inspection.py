@@ -114,7 +114,7 @@ def test_a_crowd_needs_no_mask(images):
 
 def test_names_of_classes_that_look_the_same(images):
     metadata = Metadata(thing_classes=["cell", " cell", "dot", "Cell", "dots"])
-    (found,) = inspect([_boxes(images[0])], metadata).problems
+    (found,) = inspect([_boxes(images[0], [0, 0, 4, 4])], metadata).problems
     assert found == "classes ['cell', ' cell', 'Cell'] differ by case or spaces only"
 
 

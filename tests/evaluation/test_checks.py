@@ -1,5 +1,7 @@
 """What would fail in training or evaluation is told before, by check_data and by the run alike."""
 
+import re
+
 import pytest
 from annotation_helpers import (
     SIZE,
@@ -190,3 +192,18 @@ def test_further_errors_are_counted(tmp_path):
     with pytest.raises(UsageError) as caught:
         check_test_sets([name], masks=True)
     assert str(caught.value).endswith(f"; `python -m pixpro_d2.tools.check_data {name}` lists all 2 errors.")
+
+
+@pytest.mark.parametrize(
+    ("objects", "words"),
+    [
+        ((), r"no image has an annotated object: there is nothing to train on, and AP is NaN\."),
+        ((OBJECT, coco_object(2, [5, 5, -4, 9])), r"box \[5.0, 5.0, 1.0, 14.0\] of .*1.jpg is empty\."),
+    ],
+)
+def test_what_an_evaluation_copes_with_is_said(tmp_path, caplog, objects, words):
+    name = _coco(*objects)(tmp_path)
+    ensure_registered([name])
+    with caplog.at_level("WARNING"):
+        check_test_sets([name], masks=False)
+    assert re.search(f"^Data set '{re.escape(name)}': {words}$", caplog.records[-1].getMessage())

@@ -96,7 +96,7 @@ def _annotation_error(annotation, categories):
         return f"has no {missing[0]}"
     box, mask, category = annotation["bbox"], annotation.get("segmentation"), annotation["category_id"]
     if not isinstance(category, (int, str)) or category not in categories:
-        return f"has category_id {annotation['category_id']}, which categories does not list"
+        return f"has category_id {annotation['category_id']!r}, which categories does not list"
     if not isinstance(box, list) or len(box) != 4 or not are_finite(box):
         return f"has the bbox {box}, not [x, y, width, height]"
     return "" if mask is None or isinstance(mask, dict) else polygons_error(mask)
