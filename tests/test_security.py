@@ -25,7 +25,7 @@ import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.reading import read_checkpoint
 from pixpro_d2.data.build import build_train_loader
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.catalog import ensure_registered, load_dicts
 from pixpro_d2.data.datasets.image_index import index_file, read_index
 from pixpro_d2.data.datasets.imagenet import load_imagenet
 from pixpro_d2.data.datasets.video import INDEX, count_frames
@@ -33,7 +33,7 @@ from pixpro_d2.data.datasets.voc import read_annotation
 from pixpro_d2.data.reader import read_bytes, read_image, zip_member
 from pixpro_d2.engine.configure import load_config
 from pixpro_d2.errors import UsageError
-from pixpro_d2.evaluation.build import check_test_sets
+from pixpro_d2.evaluation.build import check_test_set
 from pixpro_d2.flow import FlowFiles
 
 
@@ -276,7 +276,7 @@ def test_entities_in_xml(tmp_path, kind):
     with pytest.raises(UsageError, match=r"a\.xml is not a usable Pascal VOC annotation: \S") as caught:
         read_annotation(str(path))
     with pytest.raises(UsageError, match=r"a\.xml is not a usable Pascal VOC annotation: \S") as also:
-        check_test_sets([name], masks=False)
+        check_test_set(name, load_dicts(name), masks=False)
     assert time.monotonic() - begin < 5
     assert "password" not in str(caught.value) + str(also.value)
 

@@ -134,7 +134,7 @@ def _place_of_training(cfg):
 
 
 def _load_train_dicts(cfg):
-    """Dicts of DATASETS.TRAIN, checked, without the images that detectron2 leaves out."""
+    """Return the dicts of DATASETS.TRAIN, checked, without the images that detectron2 skips."""
     names, place = tuple(cfg.DATASETS.TRAIN), _place_of_training(cfg)
     images = read_images(names)
     check_labels(cfg, place, images)

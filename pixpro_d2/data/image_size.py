@@ -1,10 +1,8 @@
 """The size of an image without its pixels."""
 
-import io
-
 from PIL import Image
 
-from .reader import ZIP_SEPARATOR, UnreadableImage, read_bytes, upright_size
+from .reader import UnreadableImage, header_source, upright_size
 
 
 def read_size(file_name: str) -> tuple[int, int]:
@@ -16,8 +14,7 @@ def read_size(file_name: str) -> tuple[int, int]:
         UnreadableImage: for a missing or broken file, or an unknown format.
     """
     try:
-        source = io.BytesIO(read_bytes(file_name)) if ZIP_SEPARATOR in file_name else file_name
-        with Image.open(source) as image:
+        with Image.open(header_source(file_name)) as image:
             return upright_size(image)
     except Exception as error:  # decoders raise almost anything on damaged bytes
         raise UnreadableImage(f"{file_name}: {type(error).__name__}: {error}") from error

@@ -1,6 +1,5 @@
 """Checks of a data set, whatever its task: files, sizes, labels and counts."""
 
-import io
 import math
 import os
 from collections import Counter
@@ -15,7 +14,7 @@ from ..errors import UsageError
 from .datasets.semseg import IGNORE_LABEL, read_label
 from .image_size import read_size
 from .object_checks import box_error, box_warning, mask_error, mask_format
-from .reader import ZIP_SEPARATOR, UnreadableImage, read_bytes, read_image
+from .reader import ZIP_SEPARATOR, UnreadableImage, header_source, read_image
 from .stored_values import StoredValues
 
 # task -> (key of the classes' names in the metadata, config key of their number, what is counted)
@@ -107,7 +106,7 @@ def inspect(
             record, files = dicts[i], next(looks)
             if files.size and i in decoded:
                 report.sizes.append(files.size)
-                report.values.add(io.BytesIO(read_bytes(record["file_name"])))
+                report.values.add(header_source(record["file_name"]))
             report.add_errors(i, files.errors + _size_errors(record, files))
             if task == "segmentation":
                 report.ignored += files.label_counts.pop(ignored, 0)

@@ -58,6 +58,11 @@ def read_bytes(file_name):
         return file.read()
 
 
+def header_source(file_name):
+    """What Pillow reads the header of an image from: the path, or the content of a member of a zip file."""
+    return io.BytesIO(read_bytes(file_name)) if ZIP_SEPARATOR in file_name else file_name
+
+
 class EncodedImage:
     """An image file in memory, as 8-bit RGB, upright by its EXIF orientation.
 

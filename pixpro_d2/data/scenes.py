@@ -177,9 +177,9 @@ def _rotate(x, y, angle):
 def _random_object(rng, side, height, width, kind):
     size = side * rng.uniform(*KINDS[kind].sizes)
     category = int(rng.integers(len(CLASSES)))
-    patterns, hue = (
-        (_PATTERNS, None) if kind == "shapes" else ((_PATTERNS_OF_THINGS[category],), category / len(CLASSES))
-    )
+    patterns, hue = _PATTERNS, None
+    if kind == "things":
+        patterns, hue = (_PATTERNS_OF_THINGS[category],), category / len(CLASSES)
     return SceneObject(
         category=category,
         centre=(rng.uniform(0, width), rng.uniform(0, height)),

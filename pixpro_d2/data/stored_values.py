@@ -1,4 +1,4 @@
-"""Find what reading an image as 8-bit RGB leaves out: most of the range of deep images, further channels, pages."""
+"""Find what reading an image as 8-bit RGB loses: most of the range of deep images, further channels, pages."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class StoredValues:
     pages: int = 0
 
     def add(self, file) -> None:
-        """Look at the image that an open binary ``file`` holds; it was decoded before without an error."""
+        """Look at the image in a path or an open binary ``file``; it was decoded before without an error."""
         with Image.open(file) as image:
             self.pages += getattr(image, "n_frames", 1) > 1
             self.extra_channels += _has_extra_channels(image)

@@ -1,11 +1,10 @@
 """Checks of a data set of videos: frames, sizes, optical flow."""
 
-import io
 from dataclasses import dataclass, field
 
 from ..errors import UsageError
 from .datasets.video import list_frames
-from .reader import UnreadableImage, read_bytes, read_image
+from .reader import UnreadableImage, header_source, read_image
 from .stored_values import StoredValues
 
 
@@ -60,7 +59,7 @@ def _check_frames(record, paths, report):
             report.problems.append(f"unreadable image {error}")
         else:
             report.opened += 1
-            report.values.add(io.BytesIO(read_bytes(path)))
+            report.values.add(header_source(path))
     if len(sizes) > 1:
         listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
         report.problems.append(f"{record['file_name']} has frames of several sizes: {listed} pixels")

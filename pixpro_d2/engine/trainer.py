@@ -22,7 +22,7 @@ from ..data.tasks import check_classes, check_labels, check_masks, trained_class
 from ..data.train_stream import StreamLoader
 from ..data.workers import explaining_workers
 from ..errors import ONE_SENTENCE
-from ..evaluation.build import build_evaluator, check_test_sets
+from ..evaluation.build import build_evaluator, check_test_set
 from ..evaluation.checks import check_to_train
 from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..modeling.backbone import bottom_up
@@ -232,7 +232,7 @@ def check_test_data(cfg):
 
     Raises:
         UsageError: for a data set that is missing or without the labels of the task; see also
-            :func:`pixpro_d2.evaluation.build.check_test_sets`; for a pre-training without images there.
+            :func:`pixpro_d2.evaluation.build.check_test_set`; for a pre-training without images there.
     """
     if is_pretraining(cfg):
         if cfg.DATASETS.TEST:
@@ -243,7 +243,7 @@ def check_test_data(cfg):
         check_labels(cfg, place, images)
         if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # which evaluates boxes alone
             check_masks(cfg, place, images)
-    check_test_sets(cfg.DATASETS.TEST, masks=cfg.MODEL.MASK_ON)
+        check_test_set(name, images, masks=cfg.MODEL.MASK_ON)
 
 
 def check_train_data(cfg, data_loader):

@@ -24,31 +24,31 @@ EVALUATORS = {
 }
 
 
-def check_test_sets(names: Sequence[str], masks: bool) -> None:
-    """Check before training, or loading a model, that every data set of DATASETS.TEST can be evaluated.
+def check_test_set(name: str, dicts: Sequence[dict], masks: bool) -> None:
+    """Check before training, or loading a model, that a data set of DATASETS.TEST can be evaluated.
 
     Args:
-        names: of registered data sets.
+        name: of the data set.
+        dicts: its dataset dicts.
         masks: whether the model predicts masks.
 
     Raises:
         UsageError: for a data set without annotations that an evaluator knows, or with errors.
     """
-    for name in names:
-        kind = MetadataCatalog.get(name).get("evaluator_type", None)
-        if kind not in EVALUATORS:
-            raise UsageError(
-                f"Data set '{name}' of DATASETS.TEST cannot be evaluated (evaluator type {kind}): "
-                f"its metadata must name one of {', '.join(EVALUATORS)}."
-            )
-        if kind != "classification":  # millions of images, listed already
-            check_to_evaluate(name, masks)
-        if kind == "pascal_voc":
-            warn_of_absent_classes(name)
+    kind = MetadataCatalog.get(name).get("evaluator_type", None)
+    if kind not in EVALUATORS:
+        raise UsageError(
+            f"Data set '{name}' of DATASETS.TEST cannot be evaluated (evaluator type {kind}): "
+            f"its metadata must name one of {', '.join(EVALUATORS)}."
+        )
+    if kind != "classification":  # millions of images, listed already
+        check_to_evaluate(name, dicts, masks)
+    if kind == "pascal_voc":
+        warn_of_absent_classes(name)
 
 
 def build_evaluator(cfg, dataset_name):
-    """DatasetEvaluator of ``dataset_name``, a data set that passed :func:`check_test_sets`.
+    """DatasetEvaluator of ``dataset_name``, a data set that passed :func:`check_test_set`.
 
     It writes below ``OUTPUT_DIR/inference``.
     """

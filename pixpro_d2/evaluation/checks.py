@@ -8,7 +8,6 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from ..data.catalog import load_dicts
 from ..data.datasets.coco import coco_errors
 from ..data.datasets.voc import annotation_file, image_ids, read_annotation
 from ..data.inspection import inspect
@@ -57,18 +56,18 @@ ERRORS = {
 }
 
 
-def check_to_evaluate(name: str, masks: bool) -> None:
+def check_to_evaluate(name: str, dicts: Sequence[dict], masks: bool) -> None:
     """Check, before a model is built, that data set ``name`` can be evaluated; all processes must call it.
 
     Args:
         name: of a data set with an evaluator.
+        dicts: its dataset dicts.
         masks: whether the model predicts masks.
 
     Raises:
         UsageError: for the first error.
     """
-    dicts, metadata = load_dicts(name), MetadataCatalog.get(name)
-    needs_masks = masks and metadata.evaluator_type == "coco"
+    needs_masks = masks and MetadataCatalog.get(name).evaluator_type == "coco"
     _refuse([name], dicts, "bitmask" if needs_masks else "", lambda: evaluation_errors(name, dicts))
 
 

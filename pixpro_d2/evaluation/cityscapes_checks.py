@@ -10,10 +10,10 @@ from PIL import Image
 
 from ..data.datasets.cityscapes import IMAGE
 from ..data.datasets.semseg import read_label
+from ..data.inspection import THREADS
 from ..errors import UsageError
 
 LABELS, INSTANCES = "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
-THREADS = 8  # files that are read at a time
 
 
 def cityscapes_errors(image_dir: str, gt_dir: str) -> list[str]:

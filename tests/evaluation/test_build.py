@@ -7,8 +7,9 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 import configs
 from pixpro_d2.data import ensure_registered
+from pixpro_d2.data.catalog import load_dicts
 from pixpro_d2.errors import UsageError
-from pixpro_d2.evaluation.build import build_evaluator, check_test_sets
+from pixpro_d2.evaluation.build import build_evaluator, check_test_set
 from pixpro_d2.evaluation.coco import CocoEvaluator
 from pixpro_d2.evaluation.voc import VOCEvaluator
 from pixpro_d2.tools.render import render_dataset
@@ -52,7 +53,7 @@ def test_a_data_set_without_annotations(scenes):
     name = f"images:{scenes}"
     ensure_registered([name])
     with pytest.raises(UsageError, match="cannot be evaluated .evaluator type None.*coco, pascal_voc"):
-        check_test_sets([name], masks=False)
+        check_test_set(name, load_dicts(name), masks=False)
 
 
 @pytest.mark.parametrize("cut", ["<difficult>0</difficult>", "<pose>Unspecified</pose>", "<truncated>0</truncated>"])
@@ -62,7 +63,7 @@ def test_voc_annotations_need_no_more_than_training_does(tmp_path, cut):
         path.write_text(path.read_text().replace(cut, ""))
     name = f"voc:{tmp_path / 'scenes'}@test"
     ensure_registered([name])
-    check_test_sets([name], masks=False)
+    check_test_set(name, load_dicts(name), masks=False)
 
 
 def test_classes_absent_from_the_test_split_are_warned_of(tmp_path, monkeypatch):
@@ -71,7 +72,7 @@ def test_classes_absent_from_the_test_split_are_warned_of(tmp_path, monkeypatch)
     ensure_registered([name])
     warned = []
     monkeypatch.setattr("pixpro_d2.evaluation.checks.logger.warning", warned.append)
-    check_test_sets([name], masks=False)
+    check_test_set(name, load_dicts(name), masks=False)
     classes = MetadataCatalog.get(name).thing_classes
     present = {classes[x["category_id"]] for image in DatasetCatalog.get(name) for x in image["annotations"]}
     absent = set(classes) - present

@@ -17,10 +17,10 @@ from annotation_helpers import (
 )
 
 import configs
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.catalog import ensure_registered, load_dicts
 from pixpro_d2.engine import Trainer
 from pixpro_d2.errors import UsageError
-from pixpro_d2.evaluation.build import check_test_sets
+from pixpro_d2.evaluation.build import check_test_set
 from pixpro_d2.tools import check_data
 
 OBJECT = coco_object(1, [2, 3, 20, 12])
@@ -131,7 +131,7 @@ def test_a_test_set_is_checked_by_the_run_and_by_check_data(tmp_path, capsys, ki
     error = ""
     try:
         ensure_registered([name])
-        check_test_sets([name], masks=True)
+        check_test_set(name, load_dicts(name), masks=True)
     except UsageError as caught:
         error = str(caught)
     with pytest.raises(SystemExit) as code:
@@ -145,7 +145,7 @@ def test_a_test_set_is_checked_by_the_run_and_by_check_data(tmp_path, capsys, ki
 def test_boxes_need_no_masks(tmp_path):
     name = write_coco(tmp_path, [OBJECT, coco_object(2, [5, 5, 9, 9], segmentation=[])])
     ensure_registered([name])
-    check_test_sets([name], masks=False)
+    check_test_set(name, load_dicts(name), masks=False)
 
 
 RUN_LENGTHS = {"size": SIZE[::-1], "counts": [5, 30, SIZE[0] * SIZE[1] - 35]}
@@ -190,7 +190,7 @@ def test_further_errors_are_counted(tmp_path):
     name = write_coco(tmp_path, objects, images=2)
     ensure_registered([name])
     with pytest.raises(UsageError) as caught:
-        check_test_sets([name], masks=True)
+        check_test_set(name, load_dicts(name), masks=True)
     assert str(caught.value).endswith(f"; `python -m pixpro_d2.tools.check_data {name}` lists all 2 errors.")
 
 
@@ -205,5 +205,5 @@ def test_what_an_evaluation_copes_with_is_said(tmp_path, caplog, objects, words)
     name = _coco(*objects)(tmp_path)
     ensure_registered([name])
     with caplog.at_level("WARNING"):
-        check_test_sets([name], masks=False)
+        check_test_set(name, load_dicts(name), masks=False)
     assert re.search(f"^Data set '{re.escape(name)}': {words}$", caplog.records[-1].getMessage())

@@ -24,7 +24,7 @@ def is_image(name):
 
 
 def list_images(root):
-    """Paths of all image files below ``root``, sorted, links followed; hidden files and folders are left out.
+    """Paths of all image files below ``root``, sorted, links followed; hidden files and folders are skipped.
 
     Raises:
         UsageError: when there are none, or a folder cannot be read.
