@@ -203,7 +203,7 @@ def _caffe2(checkpoint, tensors):
     weight = tensors["res2_0_branch2b_w"]
     group_norm = any("_gn_" in name for name in tensors)
     plain = weight.shape[0] == weight.shape[1] and not group_norm
-    # MSRA's files have a bias of the first convolution, which their networks leave out too.
+    # MSRA's files have a bias of the first convolution, which their networks do not use either.
     blobs = {name: value for name, value in tensors.items() if not name.endswith("_momentum") and name != "conv1_b"}
     state = _placed(convert_c2_detectron_names(blobs)[0])
     # ResNeXt, group norm and detectors come in several conventions.

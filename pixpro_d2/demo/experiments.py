@@ -5,8 +5,9 @@ from pathlib import Path
 
 from ..data.scenes import CLASSES
 from ..study.data import names
-from ..study.experiments import Experiment
+from ..study.experiments import Experiment, build_experiment
 from ..study.methods import CONTRAST, NO_TERM
+from ..study.recipes import BRIEF, PRETRAINED, Recipe
 
 RANDOM = "random weights"
 METHODS = {"PixPro": {}, "PixContrast": {**NO_TERM, **CONTRAST}}  # title -> options beside those of PRETRAIN
@@ -47,7 +48,7 @@ def scenes_folder(output: Path, part: str) -> Path:
     return output / "scenes" / part
 
 
-def test_set(output: Path) -> str:
+def tested_scenes(output: Path) -> str:
     """Return the name of the data set to test on."""
     return f"voc_seg:{scenes_folder(output, 'labelled')}@test"
 
@@ -79,22 +80,23 @@ def _key(title):
 
 def _pretraining(output, size, device, title, seed):
     options = {
+        **PRETRAINED,
         "DATASETS.TRAIN": names(f"images:{scenes_folder(output, 'unlabelled') / 'JPEGImages'}"),
         "INPUT.PIXPRO.CROP_SIZE": 64,
-        "SOLVER.MAX_EPOCHS": 0,
-        "SOLVER.WARMUP_EPOCHS": 0,
         "SOLVER.WARMUP_ITERS": size.pretraining // 10,
+        "SOLVER.CHECKPOINT_PERIOD": 100,
+        "MODEL.DEVICE": device,
         **METHODS[title],
-        **_common(size.pretraining, seed, device),
     }
-    name = pretraining_name(title, seed)
-    return Experiment(name, PRETRAIN, options, None, 20 + 0.4 * size.pretraining, handed_on=True)
+    recipe = Recipe(PRETRAIN, size.pretraining, 0.4, 20, options)
+    return build_experiment(pretraining_name(title, seed), recipe, {}, seed, None, handed_on=True)
 
 
 def _fine_tuning(output, size, device, title, seed, weights):
     options = {
+        **BRIEF,
         "DATASETS.TRAIN": names(f"voc_seg:{scenes_folder(output, 'labelled')}@train"),
-        "DATASETS.TEST": names(test_set(output)),
+        "DATASETS.TEST": names(tested_scenes(output)),
         "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 1 + len(CLASSES),  # and the background
         "INPUT.MIN_SIZE_TRAIN": f"({SIDE}, {SIDE * 4 // 3})",
         "INPUT.CROP.SIZE": f"[{SIDE}, {SIDE}]",
@@ -102,20 +104,10 @@ def _fine_tuning(output, size, device, title, seed, weights):
         "SOLVER.IMS_PER_BATCH": 8,
         "SOLVER.STEPS": f"({size.fine_tuning * 4 // 5},)",
         "SOLVER.WARMUP_ITERS": size.fine_tuning // 10,
-        "SOLVER.AMP.ENABLED": True,
-        **_common(size.fine_tuning, seed, device),
-    }
-    name = fine_tuning_name(title, seed)
-    # Kept, for the pictures.
-    return Experiment(name, FINE_TUNE, options, weights, 20 + 0.15 * size.fine_tuning, handed_on=True)
-
-
-def _common(iterations, seed, device):
-    return {
-        "SOLVER.MAX_ITER": iterations,
         "SOLVER.CHECKPOINT_PERIOD": 100,
-        "SOLVER.CHECKPOINT_KEEP_LAST": 1,
-        "DATALOADER.NUM_WORKERS": 1,
+        "SOLVER.AMP.ENABLED": True,
         "MODEL.DEVICE": device,
-        "SEED": seed,
     }
+    recipe = Recipe(FINE_TUNE, size.fine_tuning, 0.15, 20, options)
+    # Handed on, which keeps the checkpoint: the pictures need it.
+    return build_experiment(fine_tuning_name(title, seed), recipe, {}, seed, weights, handed_on=True)

@@ -112,19 +112,22 @@ def list_experiments(
 def _pretraining(method: str, seed: int, scale: Scale, data: StudyData) -> Experiment:
     recipe = scale.recipes[METHODS[method].recipe]
     options = {**data.pretraining(METHODS[method].recipe), **METHODS[method].options}
-    return _experiment(pretraining_name(method, seed), recipe, options, seed, None, handed_on=True)
+    return build_experiment(pretraining_name(method, seed), recipe, options, seed, None, handed_on=True)
 
 
 def _fine_tuning(
     task: str, init: str, variant: str, pair: Pair, weights: Experiment | None, scale: Scale, data: StudyData
 ) -> Experiment:
     name, seed = fine_tuning_name(task, init, variant, pair), fine_tuning_seed(pair)
-    return _experiment(name, scale.recipes[task], data.fine_tuning(task, variant, seed), seed, weights, handed_on=False)
+    return build_experiment(
+        name, scale.recipes[task], data.fine_tuning(task, variant, seed), seed, weights, handed_on=False
+    )
 
 
-def _experiment(
+def build_experiment(
     name: str, recipe: Recipe, options: dict, seed: int, weights: Experiment | None, handed_on: bool
 ) -> Experiment:
+    """Return the experiment of a recipe with further options and a SEED; other arguments as of Experiment."""
     options = {**recipe.options, "SOLVER.MAX_ITER": recipe.iterations, **options, "SEED": seed}
     seconds = recipe.overhead + options["SOLVER.MAX_ITER"] * recipe.seconds
     return Experiment(name, recipe.config, options, weights, seconds, handed_on)

@@ -37,12 +37,13 @@ class Scale:
         return Scale(recipes, self.videos)
 
 
-_BRIEF = {"DATALOADER.NUM_WORKERS": 1, "SOLVER.CHECKPOINT_KEEP_LAST": 1}
-_PRETRAINED = {
-    **_BRIEF, "SOLVER.MAX_EPOCHS": 0, "SOLVER.WARMUP_EPOCHS": 0, "SOLVER.CHECKPOINT_KEEP_EVERY": 0,
+# Options of all recipes, and of those that pre-train.
+BRIEF = {"DATALOADER.NUM_WORKERS": 1, "SOLVER.CHECKPOINT_KEEP_LAST": 1}
+PRETRAINED = {
+    **BRIEF, "SOLVER.MAX_EPOCHS": 0, "SOLVER.WARMUP_EPOCHS": 0, "SOLVER.CHECKPOINT_KEEP_EVERY": 0,
 }  # fmt: skip
 # The control sees as many images as the methods, in as many steps.
-_IMAGES = {**_PRETRAINED, "SOLVER.IMS_PER_BATCH": 32, "SOLVER.WARMUP_ITERS": 500, "SOLVER.CHECKPOINT_PERIOD": 1000}
+_IMAGES = {**PRETRAINED, "SOLVER.IMS_PER_BATCH": 32, "SOLVER.WARMUP_ITERS": 500, "SOLVER.CHECKPOINT_PERIOD": 1000}
 _STRIDE_16 = {"MODEL.RESNETS.OUT_FEATURES": '["res4"]'}
 _DETECTOR = "configs/voc/faster_rcnn_R_18_FPN_small.yaml"
 
@@ -53,14 +54,14 @@ STUDY = Scale(
         "video": Recipe(
             "configs/pretrain/pixpro_video_quickstart.yaml", 300, 0.57, 20,
             {
-                **_PRETRAINED, **_STRIDE_16, "MODEL.BACKBONE.NAME": "build_resnet_backbone",
+                **PRETRAINED, **_STRIDE_16, "MODEL.BACKBONE.NAME": "build_resnet_backbone",
                 "MODEL.PIXPRO.IN_FEATURES": '["res4"]', "SOLVER.WARMUP_ITERS": 30,
             },
         ),
         "objects": Recipe(
             _DETECTOR, 300, 0.38, 50,
             {
-                **_BRIEF, "INPUT.MIN_SIZE_TRAIN": "(96,)", "INPUT.MIN_SIZE_TEST": 96,
+                **BRIEF, "INPUT.MIN_SIZE_TRAIN": "(96,)", "INPUT.MIN_SIZE_TEST": 96,
                 "MODEL.ANCHOR_GENERATOR.SIZES": "[[12], [24], [48], [96]]",
                 # One object an image needs fewer proposals.
                 "MODEL.RPN.POST_NMS_TOPK_TRAIN": 100, "MODEL.RPN.POST_NMS_TOPK_TEST": 50,
@@ -69,15 +70,15 @@ STUDY = Scale(
             },
         ),
         "scenes": Recipe(
-            "configs/semseg/fpn_R_18_small.yaml", 200, 0.78, 20, {**_BRIEF, "SOLVER.CHECKPOINT_PERIOD": 100},
+            "configs/semseg/fpn_R_18_small.yaml", 200, 0.78, 20, {**BRIEF, "SOLVER.CHECKPOINT_PERIOD": 100},
         ),
         "cells": Recipe(
-            _DETECTOR, 120, 1.1, 35, {**_BRIEF, "SOLVER.STEPS": "(80, 108)", "SOLVER.CHECKPOINT_PERIOD": 60},
+            _DETECTOR, 120, 1.1, 35, {**BRIEF, "SOLVER.STEPS": "(80, 108)", "SOLVER.CHECKPOINT_PERIOD": 60},
         ),
         "driving": Recipe(
             "configs/cityscapes/fcn_R_50_90k_random.yaml", 450, 0.2, 25,
             {
-                **_BRIEF, **_STRIDE_16, "MODEL.RESNETS.DEPTH": 18, "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
+                **BRIEF, **_STRIDE_16, "MODEL.RESNETS.DEPTH": 18, "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
                 # Nine tenths of a rendered video are background: crops of nothing else, or a lower rate, and short
                 # trainings learn the background alone.
                 "INPUT.CROP.SINGLE_CATEGORY_MAX_AREA": 0.9, "SOLVER.BASE_LR": 0.1, "MODEL.RESNETS.RES5_DILATION": 1,

@@ -22,7 +22,7 @@ SUFFIXES = {
     "safetensors": (".safetensors",),
     "official": (".pth", ".pt"),
 }
-# Whether a format keeps the FPN if not asked; the others have no place for it.
+# Whether a format keeps the FPN by default; other formats have no place for it.
 KEEPS_FPN = {"detectron2": True, "safetensors": True, "torchvision": False}
 EPILOG = """formats:
   detectron2   pickle as the official PixPro converter writes it, for detectron2's own checkpointer; FPN included

@@ -23,7 +23,7 @@ from ..demo.experiments import (
     list_experiments,
     pretraining_name,
     scenes_folder,
-    test_set,
+    tested_scenes,
 )
 from ..demo.pictures import draw_features, draw_pairs, draw_segmentations, save
 from ..demo.table import gather_values, table, verdict
@@ -66,7 +66,7 @@ def run(output: Path, size: Size, device: str) -> None:
         "pairs.png": draw_pairs(pretraining),
         "features.png": draw_features(pretraining, final[pretraining.name]),
         "segmentations.png": draw_segmentations(
-            {title: (experiment, final[experiment.name]) for title, experiment in shown.items()}, test_set(output)
+            {title: (experiment, final[experiment.name]) for title, experiment in shown.items()}, tested_scenes(output)
         ),
     }
     for name, picture in pictures.items():
