@@ -12,7 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["pixpro_d2", "pixpro_d2.*"]),
-    package_data={"pixpro_d2.report": ["page.html", "page.css", "page.js"]},
+    package_data={"pixpro_d2.extras.report": ["page.html", "page.css", "page.js"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.6",

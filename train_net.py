@@ -14,8 +14,8 @@ import sys
 
 from pixpro_d2.engine import Trainer, argument_parser, launch, setup
 from pixpro_d2.engine.dry_run import dry_run
-from pixpro_d2.engine.failed_start import failed_start_removed
-from pixpro_d2.errors import ONE_SENTENCE
+from pixpro_d2.engine.launch import failed_start_removed
+from pixpro_d2.utils.errors import ONE_SENTENCE
 
 
 def main(args):

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .data.device_photometric import DevicePhotometric
-from .data.photometric import Policy
-from .errors import check_choice
+from .data.pretrain.device_photometric import DevicePhotometric
+from .data.pretrain.photometric import Policy
 from .learner.features import LayerFeatures, uncompiled
 from .learner.heads import build_instance_branch, build_ppm, build_projector
-from .learner.probe import device_of
 from .learner.views import Normalize
-from .modeling.correspondence import bin_centers, pairs_within
-from .modeling.methods import PixelMethod, PixProMethod
-from .modeling.two_branch import TwoBranch
+from .modeling.pretrain.correspondence import bin_centers, pairs_within
+from .modeling.pretrain.methods import PixelMethod, PixProMethod
+from .modeling.pretrain.two_branch import TwoBranch
+from .utils.errors import check_choice
+from .utils.modules import device_of
 
 # Its blur is a 3 x 3 kernel of sigma 1.5, cut off so early that its standard deviation is 0.78 pixels.
 AUGMENTATION = Policy(

@@ -1,7 +1,7 @@
 """Small measured configs."""
 
 import configs
-from pixpro_d2.benchmark.step import measured_config
+from pixpro_d2.extras.benchmark.step import measured_config
 
 RESNET18 = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64)
 C5, FPN = "pretrain/pixpro_c5_100ep.yaml", "pretrain/quickstart.yaml"

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.retention import remove_superseded
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 
 def processes():

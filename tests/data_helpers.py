@@ -10,8 +10,8 @@ from detectron2.config import get_cfg
 from PIL import Image
 
 from pixpro_d2.config import add_pixpro_config
-from pixpro_d2.data.loader import build_view_loader
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.pretrain.loader import build_view_loader
+from pixpro_d2.utils.errors import UsageError
 
 
 def noise(seed, height, width, channels=3):

@@ -8,7 +8,7 @@ import torch
 from detectron2.utils import comm
 
 from pixpro_d2.engine import argument_parser, launch
-from pixpro_d2.stop_signals import StopSignals
+from pixpro_d2.utils.signals import StopSignals
 
 
 def main(args):

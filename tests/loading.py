@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from pixpro_d2.data.workers import build_loader, explained
-from pixpro_d2.stop_signals import StopSignals
+from pixpro_d2.data.io.workers import build_loader, explained
+from pixpro_d2.utils.signals import StopSignals
 
 
 class Limits(Dataset):

@@ -2,7 +2,7 @@
 
 import torch
 
-from pixpro_d2.modeling.flow_points import FlowScale, Motion
+from pixpro_d2.modeling.pretrain.flow_points import FlowScale, Motion
 
 HD = (720, 1280)
 SMALL = (8, 16)

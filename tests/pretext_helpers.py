@@ -4,7 +4,7 @@ import torch
 from detectron2.modeling import build_model
 
 import configs
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
 
 LEVELS = ["p3", "p4"]
 

@@ -34,8 +34,8 @@ PyTorch built with:
 
 [11/21 18:40:44] detectron2 INFO: Command line arguments: Namespace(config_file='configs/a.yaml', resume=False, \
 num_gpus=2, num_machines=1, opts=['DATASETS.TRAIN', "('images:photos',)", 'SEED', '0'])
-[11/21 18:40:50] pixpro_d2.data.loader WARNING: Skipped an unreadable image (1 so far): a.jpg
-[11/21 18:40:51] pixpro_d2.data.loader WARNING: Skipped an unreadable image (2 so far): a.jpg
+[11/21 18:40:50] pixpro_d2.data.pretrain.loader WARNING: Skipped an unreadable image (1 so far): a.jpg
+[11/21 18:40:51] pixpro_d2.data.pretrain.loader WARNING: Skipped an unreadable image (2 so far): a.jpg
 [11/21 18:41:02] d2.utils.events INFO:  eta: 0:02:25  iter: 19  total_loss: -1.051  lr: 0.03185  max_mem: 512M
 [11/21 18:41:03] pixpro_d2.engine.loop WARNING: 3 of the 20 steps from iteration 20 to 39 were left out, because their \
 gradients were infinite or NaN.

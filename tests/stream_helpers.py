@@ -9,8 +9,8 @@ from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.structures import Instances
 from PIL import Image
 
-from pixpro_d2.data.build import build_train_loader
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.data.downstream.build import build_train_loader
 
 SIZES = ((48, 32), (32, 48), (40, 40))  # (width, height) in turn: one image of three is wider than high
 SMALL = {"INPUT__MIN_SIZE_TRAIN": (24, 32, 40), "INPUT__CROP__ENABLED": True, "INPUT__CROP__SIZE": [0.6, 0.6]}

@@ -1,7 +1,7 @@
 """Results of a study, made up."""
 
-from pixpro_d2.study.experiments import fine_tuning_name
-from pixpro_d2.study.methods import TASKS
+from pixpro_d2.extras.study.experiments import fine_tuning_name
+from pixpro_d2.extras.study.methods import TASKS
 
 
 def result(name, **metrics):

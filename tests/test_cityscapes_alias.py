@@ -31,7 +31,11 @@ def _run(program, **options):
 
 @pytest.mark.parametrize(
     ("module", "program"),
-    [("pixpro_d2.evaluation.build", IMPORTS), ("pixpro_d2.data.catalog", LABELS), ("pixpro_d2.engine", IMPORTS)],
+    [
+        ("pixpro_d2.evaluation.build", IMPORTS),
+        ("pixpro_d2.data.datasets.catalog", LABELS),
+        ("pixpro_d2.engine", IMPORTS),
+    ],
 )
 def test_main_finds_its_modules(module, program):
     done = _run(f"import {module}\n{program}")
@@ -44,7 +48,7 @@ def test_a_package_of_this_name_is_left_alone(tmp_path):
     program = f"""
 import sys
 sys.path.insert(0, {str(tmp_path)!r})
-from pixpro_d2.cityscapes_alias import alias_cityscapesscripts
+from pixpro_d2.utils.cityscapes_alias import alias_cityscapesscripts
 alias_cityscapesscripts("helpers.labels")
 import deeplearning
 print(deeplearning.mine, "deeplearning.projects" in sys.modules)

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from pixpro_d2.compat import PixelCL, draw_crop
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 SMALL = dict(image_size=32, hidden_layer_pixel="body", hidden_layer_instance="pool")
 SMALL.update(projection_size=8, projection_hidden_size=16)

@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 import configs
 from pixpro_d2 import add_pixpro_config
 from pixpro_d2.engine.configure import load_config
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("**/*.yaml"))
 # A downstream leaf is a recipe and a start: `_BASE_: ["Base-X.yaml", "../init/Y.yaml"]`.

@@ -5,13 +5,13 @@ from detectron2.config import CfgNode, get_cfg
 
 import configs
 from pixpro_d2.config import add_pixpro_config
-from pixpro_d2.config_checks import CHOICES, RANGES, check_values, value_of
 from pixpro_d2.engine.acceleration import AMP_DTYPES
+from pixpro_d2.engine.config_checks import CHOICES, RANGES, check_values, value_of
 from pixpro_d2.engine.configure import load_config
-from pixpro_d2.errors import UsageError
-from pixpro_d2.modeling.dense_head import HEADS
-from pixpro_d2.modeling.flow_points import CONSISTENCY
-from pixpro_d2.modeling.methods import METHODS
+from pixpro_d2.modeling.heads.dense_head import HEADS
+from pixpro_d2.modeling.pretrain.flow_points import CONSISTENCY
+from pixpro_d2.modeling.pretrain.methods import METHODS
+from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 # key -> values just outside of its range, then values at its ends

@@ -3,7 +3,7 @@
 import pytest
 from torch.utils.data import DataLoader
 
-from pixpro_d2.errors import UsageError, check_choice
+from pixpro_d2.utils.errors import UsageError, check_choice
 
 MESSAGES = ["a.png is broken: remove it.", "a.png (UsageError: told before) is broken: remove it.", "UsageError: a: b."]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pixpro_d2.json_files import read_json, write_json
+from pixpro_d2.utils.files import read_json, write_json
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -7,10 +7,10 @@ from device_helpers import META, NoAutocast, watched
 from flow_helpers import Differences
 from learner_helpers import images, small_learner
 
-from pixpro_d2.benchmark import step
-from pixpro_d2.benchmark.sources import Repeated, synthetic_batch
+from pixpro_d2.extras.benchmark import step
+from pixpro_d2.extras.benchmark.sources import Repeated, synthetic_batch
 from pixpro_d2.flow.grid import to_grid
-from pixpro_d2.modeling import correspondence_builder
+from pixpro_d2.modeling.pretrain import correspondence_builder
 
 LARS = ("SOLVER.OPTIMIZER", "LARS")  # PyTorch's own SGD waits for nothing only on GPUs, where it is the fused one
 VIDEO = ("INPUT.PIXPRO.N_FRAMES", 3, "MODEL.PIXPRO.FLOW.CONSISTENCY", "pixel")

@@ -6,8 +6,8 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 import configs
-from pixpro_d2.data.loader import build_view_loader
-from pixpro_d2.tools.render_video import render_videos
+from pixpro_d2.data.pretrain.loader import build_view_loader
+from pixpro_d2.extras.scenes.render_video import render_videos
 
 PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("**/*.yaml"))
 SMALL = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.FPN.OUT_CHANNELS", 64]

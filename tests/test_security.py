@@ -24,17 +24,17 @@ from PIL import Image
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.reading import read_checkpoint
-from pixpro_d2.data.build import build_train_loader
-from pixpro_d2.data.catalog import ensure_registered, load_dicts
+from pixpro_d2.data.datasets.catalog import ensure_registered, load_dicts
 from pixpro_d2.data.datasets.image_index import index_file, read_index
 from pixpro_d2.data.datasets.imagenet import load_imagenet
 from pixpro_d2.data.datasets.video import INDEX, count_frames
 from pixpro_d2.data.datasets.voc import read_annotation
-from pixpro_d2.data.reader import read_bytes, read_image, zip_member
+from pixpro_d2.data.downstream.build import build_train_loader
+from pixpro_d2.data.io.reader import read_bytes, read_image, zip_member
 from pixpro_d2.engine.configure import load_config
-from pixpro_d2.errors import UsageError
 from pixpro_d2.evaluation.build import check_test_set
-from pixpro_d2.flow import FlowFiles
+from pixpro_d2.flow_files import FlowFiles
+from pixpro_d2.utils.errors import UsageError
 
 
 def _save_zip(data, path):

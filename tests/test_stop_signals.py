@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from pixpro_d2.stop_signals import REQUEUE, STOP_SIGNALS, StopSignals, ignore_stop_signals, requeue_when_stopped
+from pixpro_d2.utils.signals import REQUEUE, STOP_SIGNALS, StopSignals, ignore_stop_signals, requeue_when_stopped
 
 
 def test_the_first_signal_is_noted_and_the_former_handlers_come_back():
@@ -63,7 +63,7 @@ def test_other_ends_bring_the_former_handlers_back():
 
 STOPPED = """
 import os, signal
-from pixpro_d2.stop_signals import StopSignals, requeue_when_stopped
+from pixpro_d2.utils.signals import StopSignals, requeue_when_stopped
 
 with requeue_when_stopped():
     with StopSignals() as signals:
@@ -126,7 +126,7 @@ def test_a_worker_ends_when_its_parent_says_so(worker):
 
 PROGRAM = f"""
 import multiprocessing, sys, time
-from pixpro_d2.stop_signals import ignore_stop_signals
+from pixpro_d2.utils.signals import ignore_stop_signals
 
 def wait(ready):
     ignore_stop_signals()

@@ -11,10 +11,10 @@ from data_helpers import logged, write_images
 from detectron2.modeling import build_model
 
 import configs
-from pixpro_d2.flow import FlowFiles, write_flow, write_manifest
-from pixpro_d2.modeling import pixpro
-from pixpro_d2.modeling.correspondence import BoxCorrespondence
-from pixpro_d2.tools.render_video import render_videos
+from pixpro_d2.extras.scenes.render_video import render_videos
+from pixpro_d2.flow_files import FlowFiles, write_flow, write_manifest
+from pixpro_d2.modeling.pretrain import pixpro
+from pixpro_d2.modeling.pretrain.correspondence import BoxCorrespondence
 
 STEPS = ["SOLVER.MAX_ITER", 2, "SOLVER.METRICS_PERIOD", 1, "INPUT.PIXPRO.STARTS_PER_VIDEO", 2]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
+from ..utils.files import write_file
 from .convention import InputConvention, as_options
 from .coverage import check_complete, check_trunk, describe_transfer
 from .folder import LAST
@@ -16,7 +17,6 @@ from .reading import check_exists, check_finite, read_checkpoint
 from .resume import check_fit, common_candidates, newest_readable
 from .saving import disk_faults_explained, save_checkpoint
 from .transfer import fit, match_suffixes
-from .writing import write_file
 
 
 class PixProCheckpointer(DetectionCheckpointer):

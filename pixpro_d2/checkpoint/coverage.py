@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
 from .depth import block_counts, input_channels, resnet_options, stage_of
 from .formats import Source
 from .transfer import STATISTICS, WEIGHTS, Transfer, trunk_names

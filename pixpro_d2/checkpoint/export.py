@@ -9,10 +9,12 @@ import safetensors.torch
 import torch
 import torchvision
 
-from ..errors import UsageError
-from . import fpn_names, head_names, resnet_names
+from ..utils.errors import UsageError
 from .convention import TORCHVISION
 from .formats import OFFICIAL, ONLINE, TARGET
+from .names import fpn as fpn_names
+from .names import heads as head_names
+from .names import resnet as resnet_names
 
 _RESNETS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 
-from ..errors import UsageError
-from . import fpn_names, head_names, resnet_names
+from ..utils.errors import UsageError
 from .convention import MSRA, TORCHVISION, InputConvention
 from .depth import input_channels
+from .names import fpn as fpn_names
+from .names import heads as head_names
+from .names import resnet as resnet_names
 
 ONLINE, TARGET = "backbone.", "target_backbone."
 OFFICIAL = "official PixPro"

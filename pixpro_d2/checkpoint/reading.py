@@ -14,7 +14,7 @@ import numpy as np
 import safetensors
 import torch
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
 from .mistaken_files import describe_mistaken
 
 _ZIP = b"PK\x03\x04"

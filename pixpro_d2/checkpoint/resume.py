@@ -6,7 +6,7 @@ import zipfile
 
 from detectron2.utils import comm
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
 from .folder import checkpoint_names, iteration_of, last_name, reached
 from .reading import read_checkpoint
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
+from ..utils.files import write_file
 from .folder import last_name
-from .writing import write_file
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

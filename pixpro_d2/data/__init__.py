@@ -2,10 +2,10 @@
 
 import os
 
-from .catalog import ensure_registered
 from .datasets.builtin import register_builtin
-from .loader import build_view_loader
-from .mapper import TwoViewMapper
+from .datasets.catalog import ensure_registered
+from .pretrain.loader import build_view_loader
+from .pretrain.mapper import TwoViewMapper
 
 register_builtin(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
 

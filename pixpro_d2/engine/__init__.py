@@ -1,6 +1,6 @@
 """Set-up, launcher and training loop."""
 
-from .arguments import argument_parser
+from ..command_line import argument_parser
 from .configure import setup
 from .launch import launch
 from .trainer import Trainer

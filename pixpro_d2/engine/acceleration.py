@@ -7,9 +7,9 @@ import sys
 import torch
 from detectron2.config import CfgNode
 
-from ..errors import UsageError, check_choice
 from ..modeling.backbone import bottom_up
 from ..modeling.recompute import recompute_stages
+from ..utils.errors import UsageError, check_choice
 
 logger = logging.getLogger(__name__)
 

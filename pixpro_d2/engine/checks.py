@@ -1,13 +1,21 @@
-"""What of a config is checked before a run begins: mistakes that would otherwise show late, or never."""
+"""Checks before a run: the environment, keys that need each other, and what a resumed run may change."""
 
+import contextlib
+import fnmatch
+import logging
 import os
 import tempfile
 
+import yaml
+from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from ..checkpoint.resume import candidates
 from ..config import is_pretraining
-from ..errors import UsageError, check_choice
+from ..utils.errors import UsageError, check_choice
+from .config_checks import value_of
+
+logger = logging.getLogger(__name__)
 
 
 def check_output_dir(cfg):
@@ -134,3 +142,131 @@ def check_wandb(cfg, args):
             f"WANDB.ENABLED is True, but Weights & Biases does not let this machine in ({error}): run `wandb login`, "
             "set WANDB_API_KEY, or set WANDB_MODE=offline to upload the run later."
         ) from error
+
+
+# key -> its default, with which detectron2 does what v0.6 does
+LATER_KEYS = {
+    "FLOAT32_PRECISION": "",
+    "DATALOADER.REPEAT_SQRT": True,
+    "SOLVER.NUM_DECAYS": 3,
+    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": False,
+    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False,
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER": 0.5,
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": 50,
+}
+
+
+@contextlib.contextmanager
+def later_keys_known(cfg):
+    """Context in which values of ``LATER_KEYS`` can be merged into ``cfg``, which afterwards has the keys it had.
+
+    Raises:
+        UsageError: at its end, if one of them has got another value than its default.
+    """
+    added = {}
+    for key, default in LATER_KEYS.items():
+        node, name = _place(cfg, key)
+        if name not in node:
+            node[name] = added[key] = default
+    yield
+    for key, default in added.items():
+        node, name = _place(cfg, key)
+        value = node.pop(name)
+        if value != default:
+            raise UsageError(
+                f"{key} is {value!r}, a key of detectron2 after v0.6, but v0.6 is installed: take the key out, or "
+                "install detectron2 from its main branch."
+            )
+
+
+def _place(cfg, key):
+    node, _, name = key.rpartition(".")
+    return (value_of(cfg, node) if node else cfg), name
+
+
+# Keys that decide where a run computes, what it writes and how it is tested, not what it learns.
+FREE = (
+    "VERSION", "OUTPUT_DIR", "VIS_PERIOD", "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "WANDB.*", "DISTRIBUTED.*",
+    "TEST.*", "DATASETS.TEST", "DATASETS.PROPOSAL*_TEST", "INPUT.*_TEST", "MODEL.*_TEST",
+    "DATALOADER.NUM_WORKERS", "DATALOADER.RETRY_SECONDS", "DATALOADER.MAX_UNREADABLE", "DATALOADER.MAX_IMAGE_PIXELS",
+    "SOLVER.CHECKPOINT_*", "SOLVER.METRICS_PERIOD", "SOLVER.MAX_SKIPPED_STEPS", "SOLVER.AMP.*",
+    "MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.ALLOW_PARTIAL_WEIGHTS", "MODEL.PIXPRO.COLLAPSE_STD",
+    "MODEL.PIXPRO.CHANNELS_LAST", "MODEL.PIXPRO.COMPILE", "MODEL.PIXPRO.RECOMPUTE",
+)  # fmt: skip
+BATCH_NORMS = ("BN", "SyncBN", "naiveSyncBN")  # one and the same, as the processes of a run need it
+
+
+def check_changes(cfg, default, args):
+    """Compare the config of a run that is resumed with OUTPUT_DIR/config.yaml; all processes must call it.
+
+    Args:
+        cfg (CfgNode): resolved, as that file is.
+        default (CfgNode): what a key has that the file, of another version, does not know.
+        args (Namespace): of the command line, with ``resume``, ``eval_only`` and ``allow_changes``.
+
+    Raises:
+        UsageError: if keys differ that change what the run learns, unless ``allow_changes``.
+    """
+    path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    compared = args.resume and not args.eval_only and os.path.isfile(path) and candidates(cfg.OUTPUT_DIR)
+    former = _read(path) if compared else None
+    # All processes read the file before the main process writes it again.
+    changes = comm.all_gather({} if former is None else changed_values(cfg, default, former))[0]
+    described = {key: f"{key} was {before!r}, now {now!r}" for key, (before, now) in changes.items()}
+    refused = [text for key, text in described.items() if not is_free(key, changes[key])]
+    if refused and not getattr(args, "allow_changes", False):  # detectron2's parser does not have it
+        raise UsageError(
+            f"The run in {cfg.OUTPUT_DIR} has other values in its config.yaml ({'; '.join(refused)}): resume with "
+            "these, add --allow-changes to continue with the new values, or start a new run in another OUTPUT_DIR."
+        )
+    for text in described.values():
+        logger.warning(f"The resumed run continues with another value: {text}.")
+
+
+def is_free(key, values):
+    """Return whether a resumed run may change ``key`` from one of two ``values`` to the other."""
+    if key.endswith(".NORM") and set(values) <= set(BATCH_NORMS):
+        return True
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in FREE)
+
+
+def changed_values(cfg, default, former):
+    """The keys of ``cfg`` that have another value in ``former``.
+
+    Args:
+        cfg, default (CfgNode): of the same keys; the latter stands in for keys that ``former`` lacks.
+        former (dict): as a config.yaml holds it.
+
+    Returns:
+        dict[str, tuple]: values before and now, by key.
+    """
+    before, now = {**_flat(default), **_flat(former)}, _flat(cfg)
+    return {key: (before[key], value) for key, value in now.items() if before[key] != value}
+
+
+def _flat(node, prefix=""):
+    flat = {}
+    for name, value in node.items():
+        if isinstance(value, (dict, CfgNode)):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = _plain(value)
+    return flat
+
+
+def _plain(value):
+    """As YAML gives it back, which knows no tuples."""
+    return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _read(path):
+    """Contents of a config.yaml; None where a process was killed as it wrote the file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except (UnicodeDecodeError, yaml.YAMLError):
+        content = None
+    if isinstance(content, dict):
+        return content
+    logger.warning(f"{path} is damaged: the values of the command are not compared with it.")
+    return None

@@ -5,6 +5,7 @@ import difflib
 import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -15,28 +16,26 @@ from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..checkpoint.writing import write_file
 from ..config import add_pixpro_config, is_pretraining
-from ..config_checks import check_values, value_of
-from ..data.catalog import ensure_registered
-from ..data.reader import restrict_pillow
-from ..data.sampler import batches_per_epoch
-from ..data.samples import epoch_length
-from ..errors import UsageError
-from ..json_files import read_json, write_json
+from ..data.datasets.catalog import ensure_registered
+from ..data.io.reader import restrict_pillow
+from ..data.pretrain.sampler import batches_per_epoch
+from ..data.pretrain.samples import epoch_length
 from ..solver.schedule import scaled_lr
-from .changes import check_changes
+from ..utils.errors import UsageError
+from ..utils.files import read_json, write_file, write_json
 from .checks import (
     check_batch,
+    check_changes,
     check_fresh_start,
     check_image_format,
     check_output_dir,
     check_resnet,
     check_task,
     check_wandb,
+    later_keys_known,
 )
-from .later_keys import later_keys_known
-from .name_lists import single_names_accepted
+from .config_checks import check_values, value_of
 
 SEED_FILE = "seed.json"
 
@@ -273,3 +272,37 @@ def resolve_schedule(cfg):
         f"Schedule: {length}, of which {solver.WARMUP_ITERS} warm-up; batch {batch}; "
         f"effective learning rate {solver.BASE_LR:g}{rule}."
     )
+
+
+NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.PIXPRO.IN_FEATURES")
+
+
+@contextlib.contextmanager
+def single_names_accepted(cfg: CfgNode) -> Iterator[None]:
+    """Context in which a key of ``NAME_LISTS`` may be merged as one string; afterwards it is a list of strings.
+
+    Raises:
+        UsageError: at its end, for another value.
+    """
+    before = {key: value_of(cfg, key) for key in NAME_LISTS}
+    for key in NAME_LISTS:
+        _set(cfg, key, None)  # takes a value of any type
+    yield
+    for key, default in before.items():
+        value = value_of(cfg, key)
+        _set(cfg, key, default if value is None else type(default)(_names(key, value)))
+
+
+def _names(key, value):
+    if isinstance(value, str):
+        if value.startswith(("(", "[")):
+            raise UsageError(f"{key} is {value}: write each name within brackets in quotes, or one name alone.")
+        return [value]
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+        raise UsageError(f"{key} is {value!r}; it must be a name or a list of names.")
+    return value
+
+
+def _set(cfg, key, value):
+    node, _, name = key.rpartition(".")
+    value_of(cfg, node)[name] = value

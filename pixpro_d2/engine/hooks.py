@@ -1,14 +1,20 @@
-"""What happens around the steps of training."""
+"""Hooks around the steps of training: seeds, momentum, checkpoints, health."""
 
 import logging
 import math
+import time
+from pathlib import Path
 
 import numpy as np
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
-from ..modeling.momentum import momentum_at
+from ..checkpoint.retention import remove_superseded
+from ..modeling.pretrain.momentum import momentum_at
+from ..monitoring.curves import read_curves
+from ..monitoring.health import assess, verdict
+from ..utils.signals import REQUEUE
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +102,7 @@ class CollapseHook(HookBase):
     """Warns when the features of a level have been nearly the same everywhere for a while.
 
     Reads the standard deviations that the model records as ``feature_std/LEVEL``; see
-    :func:`pixpro_d2.modeling.monitors.feature_std`.
+    :func:`pixpro_d2.modeling.pretrain.monitors.feature_std`.
     """
 
     READINGS = 10  # in a row that make a collapse; a dip during the first iterations is common
@@ -120,3 +126,103 @@ class CollapseHook(HookBase):
                         f"has been below {self.threshold:.2g} for {self.READINGS} readings. Pixels can no longer be "
                         "told apart: lower SOLVER.BASE_LR, lengthen the warm-up, or check MODEL.PIXPRO.PPM.ENABLED."
                     )
+
+
+class CheckpointHook(HookBase):
+    """Saves ``model_XXXXXXX`` (the number of the iteration, from 0) every so often, and ``model_final`` at the end.
+
+    A run that is asked to stop saves too, and exits with the code REQUEUE, upon which a scheduler may start it again.
+    So does one that another hook ends after an iteration whose losses were read, as after the last.
+    Belongs into all processes; the checkpointer writes in the main process alone.
+    """
+
+    def __init__(self, checkpointer, loop, period, minutes=0.0, keep_last=0, keep_every=0):
+        """
+        Args:
+            checkpointer (PixProCheckpointer):
+            loop (TrainLoop): tells when its losses were read, and whether to stop.
+            period (int): iterations from one checkpoint to the next.
+            minutes (float): also after so much time, at the next reading of the losses; 0: never.
+            keep_last, keep_every (int): see :func:`pixpro_d2.checkpoint.retention.remove_superseded`.
+        """
+        self.checkpointer = checkpointer
+        self.loop = loop
+        self.period = period
+        self.minutes = minutes
+        self.keep = keep_last, keep_every
+        self._saved_at = time.monotonic()
+        self._saved_after = None  # iteration of the last checkpoint that was begun
+
+    def before_train(self):
+        self._saved_at = time.monotonic()
+
+    def after_step(self):
+        done = self.trainer.iter + 1
+        overdue = 0 < 60 * self.minutes <= time.monotonic() - self._saved_at and self.loop.has_read
+        stops = self.loop.must_stop and done < self.trainer.max_iter
+        if done % self.period == 0 or overdue or stops:
+            self._save(f"model_{self.trainer.iter:07d}")
+        if done == self.trainer.max_iter:
+            self._save("model_final")
+        if stops:
+            comm.synchronize()  # nobody ends before the checkpoint is complete: a launcher ends all with the first
+            logger.info(f"Asked to stop: the run ends after iteration {self.trainer.iter}; go on with --resume.")
+            raise SystemExit(REQUEUE)
+
+    def after_train(self):
+        unsaved = self._saved_after != self.trainer.iter == self.loop.iter < self.trainer.max_iter
+        if unsaved and self.loop.has_read:
+            logger.info("The run ends early, after a complete iteration.")
+            self._save(f"model_{self.trainer.iter:07d}")
+
+    def _save(self, name):
+        self._saved_after = self.trainer.iter
+        self.checkpointer.save(name, iteration=self.trainer.iter)
+        self._saved_at = time.monotonic()
+        if comm.is_main_process():
+            remove_superseded(self.checkpointer.save_dir, *self.keep)
+
+
+class HealthHook(HookBase):
+    """Judges the values recorded so far, by a run that goes on those from before too, every so often and at the end.
+
+    Belongs into the main process, which records them, after the hook that evaluates.
+    """
+
+    def __init__(self, period, share, dim, guard, folder):
+        """
+        Args:
+            period (int): iterations from one judgement to the next; 0 for one at the end only.
+            share (float): of 1 / sqrt(dim), the standard deviation of spread features, that counts as collapsed below.
+            dim (int): channels of the projections.
+            guard (StepGuard): counts the steps that were left out.
+            folder (str): of the run, with its metrics.json.
+        """
+        self.period = period
+        self.collapsed = share
+        self.spread = 1 / math.sqrt(dim)
+        self.guard = guard
+        self.path = Path(folder, "metrics.json")
+        self._earlier = {}
+
+    def before_train(self):
+        if self.path.is_file():
+            start, (curves, _) = self.trainer.start_iter, read_curves(self.path)
+            self._earlier = {name: [point for point in curve if point[0] < start] for name, curve in curves.items()}
+
+    def after_step(self):
+        done = self.trainer.iter + 1
+        if self.period > 0 and done % self.period == 0 and done != self.trainer.max_iter:
+            self._judge(done)
+
+    def after_train(self):
+        if self.trainer.iter >= self.trainer.max_iter:  # not after a failure
+            self._judge(self.trainer.iter)
+
+    def _judge(self, done):
+        curves = {name: list(curve) for name, curve in self._earlier.items()}
+        for name, history in self.trainer.storage.histories().items():
+            curves.setdefault(name, []).extend((i, value) for value, i in history.values())
+        findings = assess(curves, self.spread, self.collapsed, int(self.guard.skipped))
+        _, title, reasons = verdict(findings)
+        logger.info(f"After {done} iterations: {title}: {reasons}")

@@ -1,5 +1,6 @@
-"""Starting the processes of a run."""
+"""Start the processes of a run, and remove what a failed start leaves behind."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -10,15 +11,14 @@ from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
+from detectron2.utils import comm
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from ..errors import UsageError
-from ..stop_signals import REQUEUE, StopSignals, requeue_when_stopped
-from .arguments import check_arguments
-from .configure import load_config, resolve_device
-from .failed_start import remove_failed_start
-from .process_group import ProcessGroup, in_torchrun, leave
-from .supervisor import supervise
+from ..command_line import check_arguments
+from ..utils.errors import UsageError
+from ..utils.signals import REQUEUE, StopSignals, requeue_when_stopped
+from .configure import SEED_FILE, load_config, resolve_device
+from .supervisor import ProcessGroup, in_torchrun, leave, supervise
 
 MAX_REPORT = 10_000  # characters: less than a pipe holds, so that nobody waits until they are read
 
@@ -121,3 +121,37 @@ def _report(sender, message):
         message = f"{message[: MAX_REPORT // 2]}\n[...]\n{message[-MAX_REPORT // 2 :]}"
     sender.send((time.time(), message))
     sys.exit(1)
+
+
+WRITTEN = ("log.txt*", "config.yaml", SEED_FILE, "metrics.json", "events.out.tfevents.*")  # before a run begins
+
+
+@contextlib.contextmanager
+def failed_start_removed(args):
+    """Context of the start of a run; a UsageError in it removes the folder OUTPUT_DIR that the start has made.
+
+    Of several processes none removes it, since others may be about to write there: their launcher does.
+    """
+    folder = Path(load_config(args.config_file, args.opts).OUTPUT_DIR)
+    is_new = comm.get_world_size() == 1 and not folder.exists()
+    try:
+        yield
+    except UsageError:
+        if is_new:
+            remove_failed_start(folder)
+        raise
+
+
+def remove_failed_start(folder):
+    """Remove the folder (Path) of a run if it holds nothing but what a run writes before its first iterations."""
+    files = list(folder.iterdir()) if folder.is_dir() else []
+    if all(any(path.match(pattern) for pattern in WRITTEN) for path in files) and not _has_values(folder):
+        for path in files:
+            path.unlink()
+        if folder.is_dir():
+            folder.rmdir()
+
+
+def _has_values(folder):
+    metrics = folder / "metrics.json"
+    return metrics.is_file() and metrics.stat().st_size > 0

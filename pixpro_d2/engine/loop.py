@@ -1,4 +1,4 @@
-"""The training step, of pre-training and of every downstream task."""
+"""The training step of every task, its losses, and the guard against non-finite gradients."""
 
 import logging
 import math
@@ -12,9 +12,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 from ..checkpoint.saving import dump
-from ..checkpoint.writing import write_file
-from .loss_window import LossWindow, mean_losses
-from .step_guard import StepGuard
+from ..utils.files import write_file
 
 logger = logging.getLogger(__name__)
 
@@ -186,3 +184,135 @@ def split_batch(batch, parts):
         return [{name: piece[i] for name, piece in pieces.items()} for i in range(parts)]
     size = len(batch) // parts
     return [batch[i * size : (i + 1) * size] for i in range(parts)]
+
+
+class LossWindow:
+    """The losses since the last reading, on their device, and the time spent waiting for data.
+
+    What is infinite or NaN is left out of the means.
+    """
+
+    def __init__(self):
+        self.length, self.data_time = 0, 0.0
+        self._sums, self._counts = {}, {}
+
+    def add(self, losses):
+        """Add the losses (dict of str to 0-d Tensor) of a batch, or of a part of one.
+
+        Returns:
+            Tensor: 0-d bool, whether all of them are finite.
+        """
+        finite = []
+        for name, loss in losses.items():
+            loss = loss.detach().float()
+            finite.append(loss.isfinite())
+            self._sums[name] = self._sums.get(name, 0) + loss.nan_to_num(0, 0, 0)
+            self._counts[name] = self._counts.get(name, 0) + finite[-1]
+        return torch.stack(finite).all()
+
+    def read(self, *others):
+        """Wait for the device, once.
+
+        Args:
+            others (Tensor): 0-d, to be read with the losses.
+
+        Returns:
+            tuple[dict, list]: (sum, number) of each loss, and the values of ``others``.
+        """
+        values = [*self._sums.values(), *self._counts.values(), *others]
+        values = torch.stack([x.float() for x in values]).tolist()
+        size = len(self._sums)
+        return dict(zip(self._sums, zip(values[:size], values[size:]))), values[2 * size :]
+
+
+def mean_losses(sums):
+    """Mean of each loss, NaN of none, from the (sum, number) of each that all processes have read."""
+    means = {}
+    for name in sums[0]:
+        totals, counts = zip(*(of_one[name] for of_one in sums))
+        means[name] = sum(totals) / sum(counts) if any(counts) else float("nan")
+    return means
+
+
+class StepGuard:
+    """Takes the optimiser's steps, but for those with a gradient that is infinite or NaN, and counts these.
+
+    The decision is taken on the device. LARS and PyTorch's fused optimisers follow it there; for any other the host
+    waits for it. All processes decide alike, because their gradients are the same.
+
+    Norms keep what a bad batch has done to their running statistics; :meth:`restore_buffers` brings back good ones.
+    """
+
+    def __init__(self, model, optimizer, grad_scaler):
+        """
+        Args:
+            model (nn.Module): whose floating-point buffers are looked after; call :meth:`keep_buffers` before it sees a
+                first batch.
+            optimizer (torch.optim.Optimizer):
+            grad_scaler (torch.amp.GradScaler): if enabled, it decides: it leaves steps out to find its scale.
+        """
+        self.optimizer = optimizer
+        self.grad_scaler = grad_scaler
+        self.skipped = self.in_a_row = 0  # 0-d tensors from the first step on
+        self._model = model
+        self._good = []
+
+    def step(self, finite_loss):
+        """Step, unless a gradient is not finite.
+
+        Args:
+            finite_loss (Tensor): 0-d bool; with an enabled scaler, steps with it count as ``in_a_row`` only when the
+                scale, below 1 by then, cannot be to blame.
+        """
+        if self.grad_scaler.is_enabled():
+            small = self.grad_scaler._scale < 1
+            found = self._scaled_step()
+            counts = found * (~finite_loss | small)
+        else:
+            counts = found = self._step()
+        self.skipped = self.skipped + found
+        self.in_a_row = (self.in_a_row + 1) * counts
+
+    def _step(self):
+        found = non_finite(group["params"] for group in self.optimizer.param_groups)
+        if getattr(self.optimizer, "_step_supports_amp_scaling", False):  # PyTorch's protocol, see GradScaler.step
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, found
+            self.optimizer.step()
+            del self.optimizer.grad_scale, self.optimizer.found_inf
+        elif not found:
+            self.optimizer.step()
+        return found
+
+    def _scaled_step(self):
+        self.grad_scaler.unscale_(self.optimizer)
+        (found,) = self.grad_scaler._found_inf_per_device(self.optimizer).values()
+        found = found.clone().squeeze()
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+        return found
+
+    def keep_buffers(self):
+        """Remember the buffers as they are."""
+        buffers = self._buffers()
+        if not self._good:
+            self._good = [torch.empty_like(x) for x in buffers]
+        if buffers:
+            torch._foreach_copy_(self._good, buffers)
+
+    def restore_buffers(self):
+        """Give the buffers that are no longer finite the values they were kept with."""
+        for buffer, good in zip(self._buffers(), self._good):
+            if not buffer.isfinite().all():
+                buffer.copy_(good)
+
+    def _buffers(self):
+        # Asked for each time: a module may put another tensor in a buffer's place.
+        return [x for x in self._model.buffers() if x.is_floating_point()]
+
+
+@torch.no_grad()
+def non_finite(groups):
+    """1 if a gradient of the tensors in ``groups`` (iterable of lists) is infinite or NaN, else 0: 0-d, float32."""
+    grads = [p.grad for group in groups for p in group if p.grad is not None]
+    norms = torch.stack(torch._foreach_norm(grads))
+    return (~norms.isfinite().all()).float()

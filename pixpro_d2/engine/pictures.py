@@ -1,20 +1,60 @@
-"""Pictures of what pre-training does, while it does it."""
+"""Pictures that a training draws of itself: of its views and features, or of its predictions."""
 
 import logging
 import os
 
+from detectron2.engine import HookBase
 from detectron2.utils import comm
+from torchvision.transforms.functional import pil_to_tensor
 
-from ..data.reader import UnreadableImage
-from ..data.retry import patiently
-from ..data.samples import load_samples
+from ..data.io.reader import UnreadableImage
+from ..data.pretrain.samples import load_samples
+from ..utils.errors import UsageError
+from ..utils.files import write_file
+from ..utils.retry import patiently
 from ..visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 from ..visualization.motion import picture_flow
 from ..visualization.pairs import picture_pairs
+from ..visualization.predictions import TASKS, LabelledImages, picture_predictions
 from ..visualization.views import ViewSource, compare_views
-from .periodic_pictures import COUNT, FOLDER, PeriodicPictures, spread
 
 logger = logging.getLogger(__name__)
+
+COUNT = 3  # fixed images
+FOLDER = "vis"  # below OUTPUT_DIR
+
+
+class PeriodicPictures(HookBase):
+    """Calls ``draw(done)`` after every so many iterations, ``done`` in all, and after the last one."""
+
+    def __init__(self, period, folder):
+        """
+        Args:
+            period (int): iterations from one set of pictures to the next; the last iteration has one too.
+            folder (str): for the files ``NAME_0000199.png``, where 199 is the iteration, counted from 0.
+        """
+        self.period = period
+        self.folder = folder
+
+    def after_step(self):
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done == self.trainer.max_iter:
+            self.draw(done)
+
+    def write(self, name, picture):
+        """Hand a picture (PIL.Image.Image, RGB) to the trainer's writers, and write its file."""
+        self.trainer.storage.put_image(name, pil_to_tensor(picture))
+        path = os.path.join(self.folder, f"{name}_{self.trainer.iter:07d}.png")
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            write_file(path, lambda partial: picture.save(partial, format="PNG"))
+        except OSError as error:  # no run ends for a picture
+            logger.warning(f"The picture {path} could not be written: {error}.")
+
+
+def spread(i, count):
+    """The ``i``-th of ``count`` things to look at, far from those before it."""
+    return int((i + 0.5) * 0.6180339887 % 1 * count)  # golden ratio
 
 
 class PictureHook(PeriodicPictures):
@@ -123,3 +163,69 @@ def fixed_subjects(source, images, count, seed, retry_seconds=0.0):
         if len(subjects) == count:
             break
     return subjects
+
+
+MIN_SCORE = 0.3  # of the detections that are shown: a young model is never sure
+
+
+class PredictionHook(PeriodicPictures):
+    """Draws predictions for the same images every so often, as PNG files and for TensorBoard.
+
+    Belongs into the main process. The model, its norms' statistics and all random generators stay as they are.
+    detectron2 puts pictures of its own into TensorBoard every VIS_PERIOD, of proposals for a training image; these
+    have other names, and no files.
+    """
+
+    def __init__(self, model, images, period, folder):
+        """
+        Args:
+            model (nn.Module): not wrapped in DDP.
+            images (list[Labelled]): to show.
+            period, folder: as for :class:`.PeriodicPictures`.
+        """
+        super().__init__(period, folder)
+        self.model = model
+        self.images = images
+
+    def draw(self, done):
+        for i, labelled in enumerate(self.images, start=1):
+            picture = picture_predictions(labelled, {f"iteration {done}": self.model}, MIN_SCORE)
+            self.write(f"predictions_{i}", picture)
+
+
+def build_prediction_hook(cfg, model, build_loader):
+    """The hook of a downstream training with ``VIS_PERIOD`` above 0.
+
+    Args:
+        cfg (CfgNode): of a downstream task.
+        model (nn.Module): not wrapped in DDP.
+        build_loader (Callable): of a test loader from config and name.
+
+    Returns:
+        PredictionHook or None: shows a few images of the first data set of DATASETS.TEST, or without one of
+        DATASETS.TRAIN; None in other processes than the main one, and, with a warning, where nothing can be shown.
+    """
+    if not comm.is_main_process():
+        return None
+    try:
+        images = _fixed_images(cfg, build_loader)
+    except UsageError as error:  # no run ends for a picture
+        logger.warning(f"There will be no pictures of predictions: {error}")
+        return None
+    return PredictionHook(model, images, cfg.VIS_PERIOD, os.path.join(cfg.OUTPUT_DIR, FOLDER)) if images else None
+
+
+def _fixed_images(cfg, build_loader):
+    """At most COUNT readable images (list of Labelled), evenly spread."""
+    if cfg.MODEL.META_ARCHITECTURE not in TASKS:
+        raise UsageError(f"a {cfg.MODEL.META_ARCHITECTURE} has none.")
+    data = LabelledImages(cfg, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[0], build_loader)
+    images = []
+    for number in dict.fromkeys(spread(i, len(data.records)) for i in range(4 * COUNT)):  # as some may be unreadable
+        try:
+            images.append(data.read(number))
+        except UnreadableImage as error:
+            logger.warning(f"There will be no pictures of {error}.")
+        if len(images) == COUNT:
+            break
+    return images

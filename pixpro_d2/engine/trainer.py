@@ -15,30 +15,26 @@ from fvcore.nn.precise_bn import get_bn_modules
 
 from ..checkpoint import InputConvention, PixProCheckpointer
 from ..config import is_pretraining
-from ..data.build import build_test_loader, build_train_loader
-from ..data.catalog import load_dicts
-from ..data.loader import ViewLoader, build_view_loader
-from ..data.tasks import check_classes, check_labels, check_masks, trained_classes_known
-from ..data.train_stream import StreamLoader
-from ..data.workers import explaining_workers
-from ..errors import ONE_SENTENCE
+from ..data.datasets.catalog import load_dicts
+from ..data.downstream.build import build_test_loader, build_train_loader
+from ..data.downstream.tasks import check_classes, check_labels, check_masks, trained_classes_known
+from ..data.downstream.train_stream import StreamLoader
+from ..data.io.workers import explaining_workers
+from ..data.pretrain.loader import ViewLoader, build_view_loader
 from ..evaluation.build import build_evaluator, check_test_set
 from ..evaluation.checks import check_to_train
 from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..modeling.backbone import bottom_up
 from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
-from ..stop_signals import StopSignals
+from ..utils.errors import ONE_SENTENCE
+from ..utils.signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
-from .checkpointing import CheckpointHook
 from .checks import check_evaluation, check_norm_inputs
-from .hooks import CollapseHook, EMAHook, LRScheduler, PreciseBN, SeedHook, UnreadableHook
+from .hooks import CheckpointHook, CollapseHook, EMAHook, HealthHook, LRScheduler, PreciseBN, SeedHook, UnreadableHook
 from .loop import TrainLoop
-from .monitoring import HealthHook
-from .pictures import build_picture_hook
-from .prediction_pictures import build_prediction_hook
-from .progress import progress_line
-from .writers import build_wandb_writers
+from .pictures import build_picture_hook, build_prediction_hook
+from .writers import build_wandb_writers, progress_line
 
 
 class Trainer(DefaultTrainer):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..learner.probe import eval_mode
+from ..utils.modules import eval_mode
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
 from .checks import check_to_evaluate, warn_of_absent_classes
 from .cityscapes import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .classification import ClassificationEvaluator

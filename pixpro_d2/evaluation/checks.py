@@ -10,8 +10,8 @@ from detectron2.utils.file_io import PathManager
 
 from ..data.datasets.coco import coco_errors
 from ..data.datasets.voc import annotation_file, image_ids, read_annotation
-from ..data.inspection import inspect
-from ..errors import UsageError
+from ..data.inspection.records import inspect
+from ..utils.errors import UsageError
 from .cityscapes_checks import cityscapes_errors
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import numpy as np
 from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as instance_evaluation
 from detectron2 import evaluation
 
-from ..cityscapes_alias import alias_cityscapesscripts
+from ..utils.cityscapes_alias import alias_cityscapesscripts
 from .patching import replaced
 
 alias_cityscapesscripts(

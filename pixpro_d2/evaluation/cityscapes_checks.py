@@ -10,8 +10,8 @@ from PIL import Image
 
 from ..data.datasets.cityscapes import IMAGE
 from ..data.datasets.semseg import read_label
-from ..data.inspection import THREADS
-from ..errors import UsageError
+from ..data.inspection.records import THREADS
+from ..utils.errors import UsageError
 
 LABELS, INSTANCES = "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
 

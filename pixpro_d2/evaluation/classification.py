@@ -10,8 +10,8 @@ from detectron2.utils import comm
 class ClassificationEvaluator(DatasetEvaluator):
     """Counts the images whose class is the best, or among the five best, of each kind of scores.
 
-    Scores come from :class:`pixpro_d2.modeling.classifier.LinearClassifier` or
-    :class:`pixpro_d2.modeling.knn.KNNClassifier`. Nothing but counts is kept. Classes of equal score are ranked in
+    Scores come from :class:`pixpro_d2.modeling.heads.classifier.LinearClassifier` or
+    `knn.KNNClassifier`. Nothing but counts is kept. Classes of equal score are ranked in
     no particular order.
     """
 

@@ -7,7 +7,7 @@ from detectron2.evaluation import COCOEvaluator
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
-from ..data.object_checks import is_polygon
+from ..data.datasets.object_checks import is_polygon
 
 
 class CocoEvaluator(COCOEvaluator):

@@ -7,11 +7,11 @@ import torch
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from ..data.reader import UnreadableImage
-from ..data.video_collate import collate_videos
-from ..learner.probe import eval_mode
-from ..modeling.monitors import effective_rank, feature_std, matches, pair_counts, uniformity
-from ..modeling.unit import unit
+from ..data.io.reader import UnreadableImage
+from ..data.pretrain.collate import collate_videos
+from ..modeling.pretrain.monitors import effective_rank, feature_std, matches, pair_counts, uniformity
+from ..modeling.pretrain.unit import unit
+from ..utils.modules import eval_mode
 from .linear_probe import ridge_r2
 
 logger = logging.getLogger(__name__)
@@ -54,14 +54,14 @@ def measure(model, mapper, images, seed=0):
 
         * loss: both directions, times MODEL.PIXPRO.PIXEL_WEIGHT;
         * match_accuracy, match_accuracy_projected: of the backbone's (or dense head's) features and the projector's,
-          both of the online branch, in [0, 1]; see :func:`pixpro_d2.modeling.monitors.match_accuracy`;
+          both of the online branch, in [0, 1]; see :func:`pixpro_d2.modeling.pretrain.monitors.match_accuracy`;
         * chance: what a random choice of pixel would score;
         * effective_rank, uniformity: of the features of pixels of the first views; see the functions of
-          :mod:`pixpro_d2.modeling.monitors`;
+          :mod:`pixpro_d2.modeling.pretrain.monitors`;
         * effective_rank_projected: of the projections of the same pixels;
         * height_r2: R2 of a ridge regression from the features of a pixel of the first views to its height in the view,
           fitted on every other image, tested on the others; NaN for a single image;
-        * feature_std, feature_std_projected: of the same; see :func:`pixpro_d2.modeling.monitors.feature_std`;
+        * feature_std, feature_std_projected: of the same; see :func:`pixpro_d2.modeling.pretrain.monitors.feature_std`;
         * healthy_std, healthy_std_projected: 1 / sqrt(C), the scale of the two;
         * positive_pairs: per image;
         * images_without_pair: share of the images.

@@ -4,7 +4,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..data.datasets.semseg import IGNORE_LABEL, read_label
-from ..errors import UsageError
+from ..utils.errors import UsageError
 
 
 def has_labels(image):

@@ -3,9 +3,9 @@
 import torch
 from detectron2.data import DatasetCatalog
 
-from ..data.build import build_test_loader
-from ..learner.probe import eval_mode
-from ..modeling.knn import QUERIES_AT_ONCE, KNNClassifier, knn_votes
+from ..data.downstream.build import build_test_loader
+from ..modeling.heads.knn import QUERIES_AT_ONCE, KNNClassifier, knn_votes
+from ..utils.modules import eval_mode
 
 
 def leave_one_out(features, labels, neighbors, temperature):
@@ -14,7 +14,7 @@ def leave_one_out(features, labels, neighbors, temperature):
     Args:
         features (Tensor): (N, C) unit vectors of two images or more.
         labels (Tensor): (N,) int64 classes.
-        neighbors (list[int]): numbers k of neighbours, see :func:`pixpro_d2.modeling.knn.knn_votes`.
+        neighbors (list[int]): numbers k of neighbours, see :func:`pixpro_d2.modeling.heads.knn.knn_votes`.
         temperature (float): of the votes.
 
     Returns:

@@ -5,8 +5,8 @@ import logging
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation.testing import flatten_results_dict
 
-from ..data.samples import build_view_mapper, load_samples
-from ..modeling.monitors import relative_distance
+from ..data.pretrain.samples import build_view_mapper, load_samples
+from ..modeling.pretrain.monitors import relative_distance
 from .dense_features import measure, table
 from .neighbors import evaluate_neighbors
 
@@ -22,7 +22,7 @@ def held_out_images(cfg):
     Of videos COUNT random runs of frames, several of one where there are fewer.
 
     Raises:
-        UsageError: as :func:`pixpro_d2.data.samples.load_samples`.
+        UsageError: as :func:`pixpro_d2.data.pretrain.samples.load_samples`.
     """
     images = load_samples(cfg, "TEST")
     count = COUNT if cfg.INPUT.PIXPRO.N_FRAMES else min(COUNT, len(images))

@@ -7,14 +7,14 @@ import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
 
-from ..data.catalog import ensure_registered, load_dicts
+from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import IGNORE_LABEL
-from ..data.photometric import to_array
-from ..data.reader import UnreadableImage, read_image
-from ..data.samples import build_view_mapper
-from ..data.video_collate import collate_videos
-from ..errors import UsageError
-from ..learner.probe import eval_mode
+from ..data.io.reader import UnreadableImage, read_image
+from ..data.pretrain.collate import collate_videos
+from ..data.pretrain.photometric import to_array
+from ..data.pretrain.samples import build_view_mapper
+from ..utils.errors import UsageError
+from ..utils.modules import eval_mode
 from . import dense_features
 from .adapted_norms import adapted_norms
 from .label_grids import has_labels, majority_grid, read_classes
@@ -66,7 +66,7 @@ def linear_probe(model, name, size, pixel_range=()):
         name (str): data set with label maps or boxes, for mean IoU of the grid's pixels over the classes that the test
             half has, or with image classes, for the share of correct images.
         size (int): a multiple of the backbone's divisor.
-        pixel_range (tuple): as of :func:`pixpro_d2.data.reader.read_image`.
+        pixel_range (tuple): as of :func:`pixpro_d2.data.io.reader.read_image`.
 
     Raises:
         UsageError: for a data set without labels, or with fewer than two readable images.

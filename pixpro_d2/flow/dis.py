@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import torch
 
-from ..errors import check_choice
+from ..utils.errors import check_choice
 from .grid import pad_frames, to_grid
 
 PRESETS = {

@@ -7,7 +7,7 @@ first frames to the second in pixels of its own grid. ``estimator.scale`` says h
 
 import torch
 
-from ..errors import UsageError, check_choice
+from ..utils.errors import UsageError, check_choice
 from .dis import DIS
 from .raft import RAFT, load_raft
 

@@ -6,7 +6,7 @@ import torch
 from torchvision.models import optical_flow
 
 from ..checkpoint.reading import check_finite, read_checkpoint
-from ..errors import UsageError, check_choice
+from ..utils.errors import UsageError, check_choice
 from .grid import pad_frames, to_grid
 
 NETWORKS = {

@@ -4,7 +4,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from torch import nn
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
 from .probe import check_map, layer_label, probe
 
 

@@ -1,11 +1,11 @@
 """Method, heads and instance branch from the learner's options, as TwoBranch's arguments."""
 
-from ..errors import UsageError, check_choice
 from ..modeling.backbone import last_feature_channels
-from ..modeling.instance import InstanceBranch
-from ..modeling.methods import PixContrastMethod, PixelMethod, PixProMethod
-from ..modeling.ppm import PixelPropagation
-from ..modeling.projector import LevelHeads, Projector
+from ..modeling.pretrain.instance import InstanceBranch
+from ..modeling.pretrain.methods import PixContrastMethod, PixelMethod, PixProMethod
+from ..modeling.pretrain.ppm import PixelPropagation
+from ..modeling.pretrain.projector import LevelHeads, Projector
+from ..utils.errors import UsageError, check_choice
 from .norm import head_norm
 
 

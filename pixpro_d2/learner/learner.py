@@ -3,16 +3,17 @@
 import torch
 from detectron2.modeling import Backbone
 
-from ..data.views import RATIO
-from ..errors import UsageError
-from ..modeling.correspondence import BoxCorrespondence
-from ..modeling.methods import PixProMethod
-from ..modeling.momentum import momentum_at
-from ..modeling.monitors import feature_std, pair_counts
-from ..modeling.two_branch import TwoBranch
+from ..data.pretrain.views import RATIO
+from ..modeling.pretrain.correspondence import BoxCorrespondence
+from ..modeling.pretrain.methods import PixProMethod
+from ..modeling.pretrain.momentum import momentum_at
+from ..modeling.pretrain.monitors import feature_std, pair_counts
+from ..modeling.pretrain.two_branch import TwoBranch
+from ..utils.errors import UsageError
+from ..utils.modules import device_of, eval_mode
 from .features import LayerFeatures
 from .heads import build_instance_branch, build_method, build_ppm, build_projector
-from .probe import check_backbone, device_of, empty_images, eval_mode
+from .probe import check_backbone, empty_images
 from .views import TwoViews
 
 
@@ -73,7 +74,7 @@ class PixelLearner(TwoBranch):
             temperature (float): tau of ``pixcontrast`` and ``infonce``.
             pos_ratio (float): threshold T in bin diagonals.
             distance_units (str): ``normalized`` or ``pixel``, see
-                :func:`pixpro_d2.modeling.correspondence.normalize_boxes`.
+                :func:`pixpro_d2.modeling.pretrain.correspondence.normalize_boxes`.
             hidden_dim, out_dim (int): channels of the heads.
             norm (str): of the heads; a detectron2 norm name.
             share_heads (bool): one projector and PPM for all layers; by default where their channels are equal.
@@ -85,7 +86,7 @@ class PixelLearner(TwoBranch):
             instance_layer: layer of the instance branch, which may give vectors (N, C); the last of ``layers`` by
                 default. A detectron2 Backbone's is its last feature.
             variance_weight, covariance_weight (float): weights of two terms against features of few directions, see
-                :func:`pixpro_d2.modeling.losses.variance_covariance`; 2.0 and 0.08 help short runs.
+                :func:`pixpro_d2.modeling.pretrain.losses.variance_covariance`; 2.0 and 0.08 help short runs.
             momentum (float): of the target; the start of a cosine to 1 if ``total_steps`` is given.
             total_steps (int): optimizer steps of the whole run; None keeps the momentum constant.
             min_scale, max_scale (float): area of the crops as a share of the image, in (0, 1].

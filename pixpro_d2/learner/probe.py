@@ -1,32 +1,14 @@
 """Shapes of a network's features, found without leaving a trace in it."""
 
-from contextlib import contextmanager
-
 import torch
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
+from ..utils.modules import device_of, eval_mode
 
 
 def layer_label(path):
     """How an error names the layer at ``path``."""
     return f"Layer '{path}'" if path else "The network itself"
-
-
-@contextmanager
-def eval_mode(module):
-    """Put a module into eval mode for a while; afterwards each of its modules is in the mode that it was in."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
-
-
-def device_of(network):
-    """Device of a network's parameters, the CPU if it has none."""
-    return next(network.parameters(), torch.empty(0)).device
 
 
 def empty_images(network, in_channels, image_size):

@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from ..data.device_photometric import DevicePhotometric
-from ..data.device_views import numpy_rng, render_views, sample_boxes
-from ..data.photometric import POLICIES
-from ..errors import UsageError, check_choice
-from ..modeling.correspondence import normalize_boxes
+from ..data.pretrain.device_photometric import DevicePhotometric
+from ..data.pretrain.device_views import numpy_rng, render_views, sample_boxes
+from ..data.pretrain.photometric import POLICIES
+from ..modeling.pretrain.correspondence import normalize_boxes
+from ..utils.errors import UsageError, check_choice
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GRAY_MEAN, GRAY_STD = 0.449, 0.226
@@ -48,10 +48,10 @@ class TwoViews(nn.Module):
         Args:
             in_channels (int): C.
             size (tuple[int, int]): (height, width) of the views in pixels.
-            augment: photometric augmentation; name of a pair in :data:`pixpro_d2.data.photometric.POLICIES`, or two
+            augment: photometric augmentation; name of a pair in `photometric.POLICIES`, or two
                 callables, images (N, C, *size) in [0, 1] to the same, that move no pixel.
             mean, std: of :class:`Normalize`.
-            crop (dict): of :func:`pixpro_d2.data.views.sample_view`.
+            crop (dict): of :func:`pixpro_d2.data.pretrain.views.sample_view`.
             distance_units (str): ``normalized`` or ``pixel``, of the boxes.
         """
         super().__init__()
@@ -79,7 +79,7 @@ class TwoViews(nn.Module):
 
         Returns:
             tuple: two views (N, C, *size), and their two boxes (N, 4), as from
-            :func:`pixpro_d2.modeling.correspondence.normalize_boxes`.
+            :func:`pixpro_d2.modeling.pretrain.correspondence.normalize_boxes`.
         """
         self._check(images)
         rng = numpy_rng(generator)

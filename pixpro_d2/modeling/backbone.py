@@ -7,7 +7,7 @@ from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, Simp
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import nn
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
 
 
 @BACKBONE_REGISTRY.register()

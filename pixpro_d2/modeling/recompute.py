@@ -7,7 +7,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import UsageError
+from ..utils.errors import UsageError
 from .backbone import bottom_up
 
 

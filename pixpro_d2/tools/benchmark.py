@@ -11,19 +11,19 @@ import argparse
 import torch
 from tabulate import tabulate
 
-from ..benchmark.data import compare_pipelines, loader_rate, stage_times
-from ..benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
-from ..benchmark.report import environment
-from ..benchmark.sources import SOURCES
-from ..benchmark.step import TrainingStep, measured_config
-from ..benchmark.timing import spread, time_parts, time_steps
-from ..benchmark.training import measure_training
-from ..benchmark.turns import compare
-from ..benchmark.updates import UpdateStep
 from ..command_line import OptionsAnywhere
-from ..data.samples import load_images
-from ..errors import UsageError
-from ..json_files import write_json
+from ..data.pretrain.samples import load_images
+from ..extras.benchmark.data import compare_pipelines, loader_rate, stage_times
+from ..extras.benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
+from ..extras.benchmark.report import environment
+from ..extras.benchmark.sources import SOURCES
+from ..extras.benchmark.step import TrainingStep, measured_config
+from ..extras.benchmark.timing import spread, time_parts, time_steps
+from ..extras.benchmark.training import measure_training
+from ..extras.benchmark.turns import compare
+from ..extras.benchmark.updates import UpdateStep
+from ..utils.errors import UsageError
+from ..utils.files import write_json
 
 
 def run_step(cfg, args):

@@ -16,12 +16,12 @@ from tabulate import tabulate
 
 import pixpro_d2
 
-from ..benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
-from ..benchmark.report import environment
-from ..benchmark.step import measured_config
-from ..benchmark.training import measure_training, profile_training
-from ..errors import UsageError
-from ..json_files import write_json
+from ..extras.benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
+from ..extras.benchmark.report import environment
+from ..extras.benchmark.step import measured_config
+from ..extras.benchmark.training import measure_training, profile_training
+from ..utils.errors import UsageError
+from ..utils.files import write_json
 from .render import render_dataset
 
 CONFIGS = Path(pixpro_d2.__file__).resolve().parents[1] / "configs/pretrain"
@@ -134,7 +134,7 @@ def row_table(rows):
 
 
 def checks_table(rows):
-    """What :mod:`pixpro_d2.benchmark.checks` found in each row, in Markdown."""
+    """What :mod:`pixpro_d2.extras.benchmark.checks` found in each row, in Markdown."""
     lines = [
         [what, result["copied_gradients"], _waits(result["waits"])]
         for what, result in rows.items()

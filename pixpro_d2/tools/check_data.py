@@ -24,16 +24,16 @@ from pycocotools import mask as rle
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ..config_checks import check_pixel_range
-from ..data.catalog import ensure_registered, load_dicts
+from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
-from ..data.inspection import TASKS, inspect, task_of
-from ..data.reader import UnreadableImage, read_image
-from ..data.video_inspection import inspect_videos
-from ..errors import UsageError
+from ..data.inspection.records import TASKS, inspect, task_of
+from ..data.inspection.videos import inspect_videos
+from ..data.io.reader import UnreadableImage, read_image
+from ..engine.config_checks import check_pixel_range
 from ..evaluation.checks import evaluation_errors
-from ..flow import FlowFiles
+from ..flow_files import FlowFiles
+from ..utils.errors import UsageError
 from ..visualization.canvas import LINE, MARGIN, Canvas, palette, text_width
 from ..visualization.detections import draw_detections
 from ..visualization.segmentation import blend, draw_segmentation

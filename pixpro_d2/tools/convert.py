@@ -12,8 +12,8 @@ import torch
 from ..checkpoint import export
 from ..checkpoint.formats import recognise
 from ..checkpoint.reading import check_finite, read_checkpoint
-from ..checkpoint.writing import write_file
-from ..errors import UsageError, check_choice
+from ..utils.errors import UsageError, check_choice
+from ..utils.files import write_file
 
 SUFFIXES = {
     "detectron2": (".pkl",),  # by which detectron2's checkpointer knows it

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..demo.experiments import (
+from ..extras.demo.experiments import (
     RANDOM,
     SIDE,
     SIZES,
@@ -25,12 +25,12 @@ from ..demo.experiments import (
     scenes_folder,
     tested_scenes,
 )
-from ..demo.pictures import draw_features, draw_pairs, draw_segmentations, save
-from ..demo.table import gather_values, table, verdict
-from ..errors import UsageError
-from ..stop_signals import requeue_when_stopped
-from ..study.jobs import run_all
-from ..study.running import arguments, is_finished, read_results, run_folder
+from ..extras.demo.pictures import draw_features, draw_pairs, draw_segmentations, save
+from ..extras.demo.table import gather_values, table, verdict
+from ..extras.study.jobs import run_all
+from ..extras.study.running import arguments, is_finished, read_results, run_folder
+from ..utils.errors import UsageError
+from ..utils.signals import requeue_when_stopped
 from .render import render_dataset
 from .report import write_report
 

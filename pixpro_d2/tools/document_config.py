@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pixpro_d2.config
 
-from ..checkpoint.writing import write_file
-from ..errors import UsageError
+from ..utils.errors import UsageError
+from ..utils.files import write_file
 
 SOURCE = Path(pixpro_d2.config.__file__).resolve()
 PAGE = SOURCE.parents[1] / "docs" / "config.md"

@@ -4,7 +4,7 @@
                                            [--part I/N] [--overwrite]
 
 VIDEO_DIR has a folder of frames for each video. OUT gets, for each, the flow between neighbouring frames in both
-directions (pixpro_d2/flow/native_files.py). A run that was broken off is continued by the same command. Several GPUs or
+directions (pixpro_d2/flow_files/native.py). A run that was broken off is continued by the same command. Several GPUs or
 machines share the work when each does another part of the videos. Videos that cannot be used are named and skipped; if
 there are any, the exit status is 1.
 """
@@ -14,9 +14,9 @@ import sys
 
 from detectron2.utils.logger import setup_logger
 
-from ..errors import UsageError
+from ..extras.video.extraction import extract
 from ..flow.estimators import ESTIMATORS, build_estimator
-from ..flow.extraction import extract
+from ..utils.errors import UsageError
 
 
 def part(text):

@@ -15,13 +15,13 @@ import torch
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ..data.scene_writers.video import grid_flow
-from ..data.video_scenes import render_clip
-from ..errors import UsageError
+from ..extras.scenes.video_scene import render_clip
+from ..extras.scenes.writers.video import grid_flow
+from ..extras.video.flow_quality import Counts, count_pairs, draw_views, find_truth
 from ..flow.estimators import ESTIMATORS, build_estimator
-from ..flow.quality import Counts, count_pairs, draw_views, find_truth
-from ..modeling.flow_correspondence import FlowCorrespondence
-from ..modeling.flow_points import CONSISTENCY
+from ..modeling.pretrain.flow_correspondence import FlowCorrespondence
+from ..modeling.pretrain.flow_points import CONSISTENCY
+from ..utils.errors import UsageError
 from .render_video import frame_size
 
 POS_RATIO = 0.7

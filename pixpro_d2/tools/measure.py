@@ -14,14 +14,14 @@ import logging
 
 from ..command_line import OptionsAnywhere
 from ..config import is_pretraining
-from ..data.reader import UnreadableImage, restrict_pillow
-from ..data.samples import dataset_name, load_samples
+from ..data.io.reader import UnreadableImage, restrict_pillow
+from ..data.pretrain.samples import dataset_name, load_samples
 from ..engine.configure import load_config, resolve_device, resolve_sync_bn
-from ..errors import UsageError
+from ..engine.pretrained import load_pretrained
 from ..evaluation.label_grids import has_labels
 from ..evaluation.readouts import readouts
-from ..report.transfer import table, verdict
-from .pretrained import load_pretrained
+from ..extras.report.transfer import table, verdict
+from ..utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
 

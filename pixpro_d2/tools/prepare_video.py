@@ -19,9 +19,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.video_decoding import RECORD, VideoError, extract_frames, partial_folder, read_record
-from ..errors import UsageError
-from ..json_files import write_json
+from ..extras.video.decoding import RECORD, VideoError, extract_frames, partial_folder, read_record
+from ..utils.errors import UsageError
+from ..utils.files import write_json
 
 EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv")
 

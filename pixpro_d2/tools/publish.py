@@ -13,9 +13,9 @@ import torch
 
 from ..checkpoint.convention import InputConvention
 from ..checkpoint.reading import check_finite, read_checkpoint
-from ..checkpoint.writing import write_file
 from ..engine.configure import load_config
-from ..errors import UsageError
+from ..utils.errors import UsageError
+from ..utils.files import write_file
 
 
 def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", commit=None):

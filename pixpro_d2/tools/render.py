@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.scene_writers import WRITERS, Sample
-from ..data.scenes import KINDS, describe_scene, render_scene
-from ..errors import UsageError
-from ..json_files import read_json, write_json
+from ..extras.scenes.scene import KINDS, describe_scene, render_scene
+from ..extras.scenes.writers import WRITERS, Sample
+from ..utils.errors import UsageError
+from ..utils.files import read_json, write_json
 
 RECORD = "render.json"  # File with the options of a finished render, in its folder.
 FORMAT = 2  # Raised with every change of what a layout holds, so that an older render is not taken for a current one.

@@ -9,10 +9,10 @@ how the configs differ, and where it ran. The page is one file and needs no netw
 import argparse
 from pathlib import Path
 
-from ..checkpoint.writing import write_file
-from ..errors import UsageError
-from ..report.page import render
-from ..report.runs import find_runs, read_run, short_names
+from ..extras.report.page import render
+from ..extras.report.runs import find_runs, read_run, short_names
+from ..utils.errors import UsageError
+from ..utils.files import write_file
 
 
 def write_report(folders, output=None):

@@ -14,15 +14,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import UsageError
-from ..stop_signals import requeue_when_stopped
-from ..study.data import ROOT, StudyData
-from ..study.experiments import fine_tuning_seed, list_experiments
-from ..study.jobs import run_all, time_left
-from ..study.methods import PARTS
-from ..study.page import write_page
-from ..study.recipes import STUDY, Scale
-from ..study.running import is_finished, read_results
+from ..extras.study.data import ROOT, StudyData
+from ..extras.study.experiments import fine_tuning_seed, list_experiments
+from ..extras.study.jobs import run_all, time_left
+from ..extras.study.methods import PARTS
+from ..extras.study.page import write_page
+from ..extras.study.recipes import STUDY, Scale
+from ..extras.study.running import is_finished, read_results
+from ..utils.errors import UsageError
+from ..utils.signals import requeue_when_stopped
 
 PAGE = ROOT / "docs" / "study.md"
 # option -> (how its value begins, the tasks that need it)

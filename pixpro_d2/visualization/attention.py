@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..modeling.ppm import propagate
+from ..modeling.pretrain.ppm import propagate
 from .canvas import palette
 from .heat import overlay
 from .sheet import SIDE, bin_box, draw_sheet, lay_out_rows, mark, tile_canvas

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.functional import pil_to_tensor
 
-from ..modeling.monitors import feature_std
-from ..modeling.unit import unit
+from ..modeling.pretrain.monitors import feature_std
+from ..modeling.pretrain.unit import unit
 from .attention import PLACES, attention_maps, draw_attention, pixels_at
 from .features import draw_features, fit_basis, to_colours
 from .matches import draw_matches, match_level

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..modeling.correspondence import bin_centers
+from ..modeling.pretrain.correspondence import bin_centers
 from .canvas import GAP, HALO, LINE, MARGIN, Canvas, fit, palette, shorten, wrap
 from .labels import draw_labels
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..modeling.monitors import match_accuracy, nearest_pixels
-from ..modeling.unit import unit
+from ..modeling.pretrain.monitors import match_accuracy, nearest_pixels
+from ..modeling.pretrain.unit import unit
 from .correspondence import VIEW_COLOURS, choose_queries, view_name
 from .heat import overlay
 from .sheet import SIDE, bin_box, draw_sheet, lay_out_rows, mark, outline, tile_canvas

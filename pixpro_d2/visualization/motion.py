@@ -21,7 +21,7 @@ def picture_flow(source, video, sample):
 
     Raises:
         UsageError: for flow that cannot be had.
-        UnreadableImage: see :func:`pixpro_d2.data.reader.read_image`.
+        UnreadableImage: see :func:`pixpro_d2.data.io.reader.read_image`.
     """
     correspondence = source.correspondence
     motion = source.geometry(sample).motion

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
-from ..errors import UsageError
-from ..modeling.correspondence import bin_centers
+from ..modeling.pretrain.correspondence import bin_centers
+from ..utils.errors import UsageError
 from .correspondence import describe, draw_correspondences
 from .flow import describe as describe_motion
 from .tracks import follow

@@ -9,11 +9,11 @@ from detectron2.data.catalog import Metadata
 from detectron2.data.detection_utils import SizeMismatchError
 from PIL import Image
 
-from ..data.catalog import ensure_registered, load_dicts
+from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import IGNORE_LABEL, read_label
-from ..data.reader import UnreadableImage, read_image
-from ..errors import UsageError
-from ..learner.probe import eval_mode
+from ..data.io.reader import UnreadableImage, read_image
+from ..utils.errors import UsageError
+from ..utils.modules import eval_mode
 from .canvas import MARGIN
 from .detections import draw_detections
 from .segmentation import draw_segmentation

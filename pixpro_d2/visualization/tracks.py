@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..modeling.flow_points import track_points
+from ..modeling.pretrain.flow_points import track_points
 
 CHUNK = 2**20  # points that are followed at once: some 100 MB, whatever the size of the frames
 
@@ -44,7 +44,7 @@ def follow(points, motion, correspondence):
 
     Args:
         points (ndarray): (n, 2) in the first frame; those nearer to its edge than half a pixel start from there.
-        motion (pixpro_d2.modeling.flow_points.Motion): of one sample, from the first frame to the second.
+        motion (pixpro_d2.modeling.pretrain.flow_points.Motion): of one sample, from the first frame to the second.
         correspondence (FlowCorrespondence): whose rule says which points are valid.
 
     Returns:

@@ -10,11 +10,11 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from ..data.datasets.video import list_frames
-from ..data.reader import read_image
-from ..data.samples import build_view_mapper
-from ..data.video_collate import collate_videos
-from ..learner.probe import eval_mode
-from ..modeling.correspondence_builder import build_correspondence
+from ..data.io.reader import read_image
+from ..data.pretrain.collate import collate_videos
+from ..data.pretrain.samples import build_view_mapper
+from ..modeling.pretrain.correspondence_builder import build_correspondence
+from ..utils.modules import eval_mode
 from .labels import overlap
 
 ATTEMPTS = 20  # to draw views that overlap
@@ -140,7 +140,7 @@ def compare_views(model, samples):
         samples (list[dict]): of a mapper.
 
     Returns:
-        dict[str, LevelComparison]: by feature level; see :class:`pixpro_d2.modeling.two_branch.LevelComparison`.
+        dict[str, LevelComparison]: by feature level; see `two_branch.LevelComparison`.
     """
     with eval_mode(model):
         return model.compare(*model.prepare(collate_videos(samples)))[1]

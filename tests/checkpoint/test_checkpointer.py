@@ -15,7 +15,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import configs
 from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
 from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 DETECTOR = "voc/faster_rcnn_R_18_FPN_small.yaml"
 

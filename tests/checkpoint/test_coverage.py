@@ -10,7 +10,7 @@ import configs
 from pixpro_d2.checkpoint.coverage import check_trunk
 from pixpro_d2.checkpoint.formats import Source
 from pixpro_d2.checkpoint.transfer import fit
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 STAGES = ["MODEL.RESNETS.OUT_FEATURES", ["res2", "res3", "res4", "res5"]]
 NETWORKS = {

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 from checkpoint_helpers import processes, resume, save, save_in_too_little_room, save_until_killed
 
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 SIZE = 500_000  # values of 4 bytes, twice: most of the time is spent in writing
 

@@ -8,8 +8,8 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION, InputConvention
 from pixpro_d2.checkpoint.formats import recognise
-from pixpro_d2.checkpoint.resnet_names import to_detectron2
-from pixpro_d2.errors import UsageError
+from pixpro_d2.checkpoint.names.resnet import to_detectron2
+from pixpro_d2.utils.errors import UsageError
 
 RESNET = torchvision.models.resnet18().state_dict()
 RESNET = {name: value for name, value in RESNET.items() if not name.startswith("fc.")}

@@ -12,7 +12,7 @@ import torch
 
 from pixpro_d2.checkpoint.mistaken_files import describe_mistaken
 from pixpro_d2.checkpoint.reading import read_checkpoint
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 BYTES = {
     "git lfs": (

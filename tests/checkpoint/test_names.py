@@ -7,9 +7,11 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_resnet_backbone
 
 import configs
-from pixpro_d2.checkpoint import fpn_names, head_names, resnet_names
-from pixpro_d2.errors import UsageError
-from pixpro_d2.modeling.pixpro import PixPro
+from pixpro_d2.checkpoint.names import fpn as fpn_names
+from pixpro_d2.checkpoint.names import heads as head_names
+from pixpro_d2.checkpoint.names import resnet as resnet_names
+from pixpro_d2.modeling.pretrain.pixpro import PixPro
+from pixpro_d2.utils.errors import UsageError
 
 
 def detectron2_resnet(depth):

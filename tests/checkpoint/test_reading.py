@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from pixpro_d2.checkpoint.reading import check_finite, read_checkpoint
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 
 class Payload:

@@ -12,7 +12,7 @@ from checkpoint_helpers import model_at, processes, resume, resume_together, sav
 
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.resume import candidates
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture

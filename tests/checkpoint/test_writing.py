@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pixpro_d2.checkpoint.saving import dump
-from pixpro_d2.checkpoint.writing import write_file
+from pixpro_d2.utils.files import write_file
 
 
 def write(contents):

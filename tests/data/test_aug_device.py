@@ -9,10 +9,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import configs
-from pixpro_d2.data.collate import collate_views
-from pixpro_d2.data.device_photometric import apply_recipes, to_format
-from pixpro_d2.data.mapper import TwoViewMapper
-from pixpro_d2.data.scenes import describe_scene, render_scene
+from pixpro_d2.data.pretrain.collate import collate_views
+from pixpro_d2.data.pretrain.device_photometric import apply_recipes, to_format
+from pixpro_d2.data.pretrain.mapper import TwoViewMapper
+from pixpro_d2.extras.scenes.scene import describe_scene, render_scene
 
 
 @pytest.fixture

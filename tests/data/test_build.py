@@ -11,8 +11,8 @@ import pytest
 from data_helpers import make_cfg, take
 from stream_helpers import SIZES, assert_equal_batches, image_ids, stream_cfg, write_boxes
 
-from pixpro_d2.data.build import build_sampler, build_test_loader, build_train_loader, orientations
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.downstream.build import build_sampler, build_test_loader, build_train_loader, orientations
+from pixpro_d2.utils.errors import UsageError
 
 
 def annotated(*classes):

@@ -8,11 +8,11 @@ import pytest
 from data_helpers import write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from pixpro_d2.data.catalog import SCHEMES, ensure_registered, is_name
+from pixpro_d2.data.datasets.catalog import SCHEMES, ensure_registered, is_name
 from pixpro_d2.data.datasets.paths import splits_in
 from pixpro_d2.data.datasets.voc import class_names
-from pixpro_d2.errors import UsageError
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
 
 # Names of folders that an address must survive.
 AWKWARD = ["plain", "at@sign", "co:lon", "two words", "ünïcode 画像", "a@b:c d@e.json@f"]

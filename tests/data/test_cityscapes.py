@@ -12,10 +12,10 @@ from detectron2.structures import Instances
 from detectron2.structures.masks import polygons_to_bitmask
 from PIL import Image
 
-from pixpro_d2.data.catalog import ensure_registered
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.evaluation.cityscapes import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
 
 # Of detectron2's builtin data sets, which the addresses must equal but for the folders.
 BUILTIN = {"cityscapes": "cityscapes_fine_sem_seg_val", "cityscapes_instance": "cityscapes_fine_instance_seg_val"}

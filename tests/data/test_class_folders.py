@@ -4,8 +4,8 @@ import pytest
 from data_helpers import write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from pixpro_d2.data.catalog import ensure_registered
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.utils.errors import UsageError
 
 
 def test_classes_are_the_sorted_folders(tmp_path):

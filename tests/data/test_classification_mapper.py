@@ -10,9 +10,9 @@ from data_helpers import assert_same_distribution, noise
 from detectron2.data import DatasetCatalog, build_detection_test_loader, build_detection_train_loader
 from PIL import Image
 
-from pixpro_d2.data.classification_mapper import ClassificationMapper
-from pixpro_d2.data.views import sample_view
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.downstream.classification_mapper import ClassificationMapper
+from pixpro_d2.data.pretrain.views import sample_view
+from pixpro_d2.utils.errors import UsageError
 
 
 def mapper(is_train, **keys):

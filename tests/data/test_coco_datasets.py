@@ -5,8 +5,8 @@ import json
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from pixpro_d2.data.catalog import ensure_registered
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.utils.errors import UsageError
 
 IMAGE = {"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}
 BOX = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}

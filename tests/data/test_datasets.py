@@ -14,15 +14,15 @@ from detectron2.evaluation import PascalVOCDetectionEvaluator
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.datasets.imagenet import load_imagenet
 from pixpro_d2.data.datasets.images import EXTENSIONS, list_images
 from pixpro_d2.data.datasets.paths import read_class_names, read_image_ids
 from pixpro_d2.data.datasets.voc import class_names, load_voc, read_annotation
-from pixpro_d2.data.reader import read_image
-from pixpro_d2.data.scenes import CLASSES
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.io.reader import read_image
+from pixpro_d2.extras.scenes.scene import CLASSES
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
 
 
 def test_images_are_found_by_extension_in_a_fixed_order(tmp_path):

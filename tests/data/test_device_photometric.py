@@ -8,11 +8,11 @@ import torch
 from data_helpers import noise
 from torchvision.transforms.v2 import functional as F
 
-from pixpro_d2.data import photometric
-from pixpro_d2.data.device_photometric import DevicePhotometric, apply_recipes, gaussian_blur, to_format
-from pixpro_d2.data.photometric import POLICIES, Policy, Recipe, to_planes
-from pixpro_d2.data.recipe_batch import collate_recipes, gaussian_kernels
-from pixpro_d2.data.scenes import describe_scene, render_scene
+from pixpro_d2.data.pretrain import photometric
+from pixpro_d2.data.pretrain.device_photometric import DevicePhotometric, apply_recipes, gaussian_blur, to_format
+from pixpro_d2.data.pretrain.photometric import POLICIES, Policy, Recipe, to_planes
+from pixpro_d2.data.pretrain.recipe_batch import collate_recipes, gaussian_kernels
+from pixpro_d2.extras.scenes.scene import describe_scene, render_scene
 
 
 def apply(recipes, images):

@@ -7,9 +7,9 @@ from data_helpers import noise
 from PIL import Image
 from torchvision.transforms.v2 import functional as F
 
-from pixpro_d2.data.device_views import numpy_rng, render_views, sample_boxes
-from pixpro_d2.data.views import View, sample_view
-from pixpro_d2.modeling.correspondence import bin_centers
+from pixpro_d2.data.pretrain.device_views import numpy_rng, render_views, sample_boxes
+from pixpro_d2.data.pretrain.views import View, sample_view
+from pixpro_d2.modeling.pretrain.correspondence import bin_centers
 
 
 def to_tensor(image):

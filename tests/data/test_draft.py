@@ -5,11 +5,11 @@ import pytest
 from data_helpers import make_cfg
 from PIL import Image
 
-from pixpro_d2.data import mapper as mapper_module
-from pixpro_d2.data.mapper import TwoViewMapper
-from pixpro_d2.data.photometric import POLICIES
-from pixpro_d2.data.reader import EncodedImage, UnreadableImage
-from pixpro_d2.data.views import View
+from pixpro_d2.data.io.reader import EncodedImage, UnreadableImage
+from pixpro_d2.data.pretrain import mapper as mapper_module
+from pixpro_d2.data.pretrain.mapper import TwoViewMapper
+from pixpro_d2.data.pretrain.photometric import POLICIES
+from pixpro_d2.data.pretrain.views import View
 
 ORIENTATION = 0x0112
 

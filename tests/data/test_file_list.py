@@ -6,7 +6,7 @@ import pickle
 import pytest
 from detectron2.data.common import DatasetFromList
 
-from pixpro_d2.data.file_list import FileList, JoinedLists, joined, shareable
+from pixpro_d2.data.io.file_list import FileList, JoinedLists, joined, shareable
 
 NAMES = ["a.png", "b/ä ö.png", "b/日本.jpg", "", "c\n/x y.png", os.fsdecode(b"latin-\xe4.png")]
 

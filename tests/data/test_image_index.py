@@ -11,7 +11,7 @@ from data_helpers import logged
 from pixpro_d2.data.datasets import images
 from pixpro_d2.data.datasets.image_index import SETTLED, index_file, read_index
 from pixpro_d2.data.datasets.images import list_images, load_image_folder
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 LOGGER = "pixpro_d2.data"
 

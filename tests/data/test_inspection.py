@@ -6,8 +6,7 @@ from data_helpers import write_images
 from detectron2.data.catalog import Metadata
 from detectron2.structures import BoxMode
 from PIL import Image
-
-from pixpro_d2.data.inspection import inspect
+from pixpro_d2.data.inspection.records.records import inspect
 
 
 @pytest.fixture

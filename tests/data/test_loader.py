@@ -18,12 +18,12 @@ from detectron2.data.datasets import register_coco_instances
 from distributed_helpers import in_processes
 from PIL import Image
 
-from pixpro_d2.data.file_list import FileList, JoinedLists
-from pixpro_d2.data.loader import MAX_REPLACEMENTS, ViewDataset, build_view_loader
-from pixpro_d2.data.mapper import TwoViewMapper
-from pixpro_d2.data.reader import UnreadableImage, zip_member
-from pixpro_d2.data.samples import load_images
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.io.file_list import FileList, JoinedLists
+from pixpro_d2.data.io.reader import UnreadableImage, zip_member
+from pixpro_d2.data.pretrain.loader import MAX_REPLACEMENTS, ViewDataset, build_view_loader
+from pixpro_d2.data.pretrain.mapper import TwoViewMapper
+from pixpro_d2.data.pretrain.samples import load_images
+from pixpro_d2.utils.errors import UsageError
 
 LOGGER = "pixpro_d2.data"
 

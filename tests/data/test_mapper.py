@@ -9,11 +9,11 @@ import torch
 from data_helpers import make_cfg, noise
 from PIL import Image
 
-from pixpro_d2.data.mapper import TwoViewMapper
-from pixpro_d2.data.photometric import POLICIES
-from pixpro_d2.data.reader import UnreadableImage
-from pixpro_d2.errors import UsageError
-from pixpro_d2.modeling.correspondence import bin_diagonals, normalize_boxes, positive_pairs
+from pixpro_d2.data.io.reader import UnreadableImage
+from pixpro_d2.data.pretrain.mapper import TwoViewMapper
+from pixpro_d2.data.pretrain.photometric import POLICIES
+from pixpro_d2.modeling.pretrain.correspondence import bin_diagonals, normalize_boxes, positive_pairs
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture

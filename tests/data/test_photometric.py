@@ -10,8 +10,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torchvision import transforms as T
 from torchvision.transforms import functional as F
 
-from pixpro_d2.data.photometric import POLICIES, Policy, Recipe, apply, to_array, to_format, to_planes
-from pixpro_d2.data.scenes import describe_scene, render_scene
+from pixpro_d2.data.pretrain.photometric import POLICIES, Policy, Recipe, apply, to_array, to_format, to_planes
+from pixpro_d2.extras.scenes.scene import describe_scene, render_scene
 
 DRAWS = 8000
 

@@ -6,8 +6,8 @@ from data_helpers import noise
 from PIL import Image, ImageFilter, ImageOps
 from torchvision.transforms.v2 import functional as F
 
-from pixpro_d2.data import pil_arithmetic
-from pixpro_d2.data.photometric import to_planes
+from pixpro_d2.data.pretrain import pil_arithmetic
+from pixpro_d2.data.pretrain.photometric import to_planes
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from data_helpers import noise, write_images
 from detectron2.data import detection_utils
 from PIL import EpsImagePlugin, Image
 
-from pixpro_d2.data import reader
-from pixpro_d2.data.reader import UnreadableImage, read_bytes, read_image, restrict_pillow, zip_member
-from pixpro_d2.data.retry import may_pass
+from pixpro_d2.data.io import reader
+from pixpro_d2.data.io.reader import UnreadableImage, read_bytes, read_image, restrict_pillow, zip_member
+from pixpro_d2.utils.retry import may_pass
 
 GREY = noise(0, 6, 5, 0)
 RGB = noise(1, 6, 5)

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from pixpro_d2.data.device_photometric import apply_recipes
-from pixpro_d2.data.photometric import POLICIES, Recipe
-from pixpro_d2.data.recipe_batch import collate_recipes, gaussian_kernels
+from pixpro_d2.data.pretrain.device_photometric import apply_recipes
+from pixpro_d2.data.pretrain.photometric import POLICIES, Recipe
+from pixpro_d2.data.pretrain.recipe_batch import collate_recipes, gaussian_kernels
 
 
 def test_by_hand():

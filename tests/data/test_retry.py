@@ -9,11 +9,11 @@ import pytest
 from data_helpers import logged, noise
 from PIL import Image
 
-from pixpro_d2.data.reader import UnreadableImage, read_image
-from pixpro_d2.data.retry import may_pass, patiently
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.io.reader import UnreadableImage, read_image
+from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.retry import may_pass, patiently
 
-LOGGER = "pixpro_d2.data.retry"
+LOGGER = "pixpro_d2.utils.retry"
 
 
 def _failing(times, error):

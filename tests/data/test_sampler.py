@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from pixpro_d2.data.sampler import EpochBatchSampler, batches_per_epoch
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.pretrain.sampler import EpochBatchSampler, batches_per_epoch
+from pixpro_d2.utils.errors import UsageError
 
 
 def _batches(count, size=23, batch_size=4, seed=1, start_iter=0, **process):

@@ -7,8 +7,8 @@ import pytest
 from cityscapesscripts.helpers.labels import name2label
 from PIL import Image, ImageDraw
 
-from pixpro_d2.data.scene_writers.cityscapes import LABELS, trace_outline
-from pixpro_d2.data.scenes import CLASSES, Scene, SceneObject, Texture, describe_scene, render_scene
+from pixpro_d2.extras.scenes.scene import CLASSES, Scene, SceneObject, Texture, describe_scene, render_scene
+from pixpro_d2.extras.scenes.writers.cityscapes import LABELS, trace_outline
 from pixpro_d2.tools.render import render_dataset
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pixpro_d2.data.scenes import (
+from pixpro_d2.extras.scenes.scene import (
     CLASSES,
     MIN_VISIBLE,
     Scene,
@@ -16,7 +16,7 @@ from pixpro_d2.data.scenes import (
     mask_to_box,
     render_scene,
 )
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 SIZE = 96
 

@@ -8,12 +8,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from PIL import Image
 
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.datasets.semseg import match_files, read_label
 from pixpro_d2.data.datasets.voc_seg import VOC_CLASSES, match_voc_files
-from pixpro_d2.data.scenes import CLASSES
-from pixpro_d2.errors import UsageError
+from pixpro_d2.extras.scenes.scene import CLASSES
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
 
 LABEL = np.array([[0, 1, 255], [3, 3, 0]], dtype=np.uint8)
 

@@ -6,8 +6,8 @@ from data_helpers import noise
 from PIL import Image
 
 import configs
-from pixpro_d2.data.semseg_mapper import SemSegMapper
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.downstream.semseg_mapper import SemSegMapper
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from data_helpers import make_cfg, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from stream_helpers import write_boxes
 
-from pixpro_d2.data.catalog import SCHEMES, ensure_registered, load_dicts
-from pixpro_d2.data.tasks import LABEL_MAPS, TASKS, check_labels, check_masks, check_same_classes
+from pixpro_d2.data.datasets.catalog import SCHEMES, ensure_registered, load_dicts
+from pixpro_d2.data.downstream.tasks import LABEL_MAPS, TASKS, check_labels, check_masks, check_same_classes
 from pixpro_d2.engine.trainer import Trainer, check_test_data
-from pixpro_d2.errors import UsageError
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
 
 ADDRESSES = {
     "images": "images:{}/JPEGImages",

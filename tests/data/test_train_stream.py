@@ -14,11 +14,11 @@ from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTr
 from distributed_helpers import in_processes
 from stream_helpers import assert_equal_batches, first_samples, image_ids, plain, stream_cfg, write_boxes
 
-from pixpro_d2.data.build import build_train_loader
-from pixpro_d2.data.reader import UnreadableImage
-from pixpro_d2.data.train_stream import MAX_SUBSTITUTES, StreamBatchSampler, StreamDataset
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.downstream.build import build_train_loader
+from pixpro_d2.data.downstream.train_stream import MAX_SUBSTITUTES, StreamBatchSampler, StreamDataset
+from pixpro_d2.data.io.reader import UnreadableImage
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
 
 SIZE = 23
 WIDE = bytes(i % 3 == 0 for i in range(SIZE))

@@ -19,7 +19,7 @@ from pixpro_d2.data.datasets.video import (
     register_bdd100k_video,
     register_video,
 )
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 LOGGER = "pixpro_d2.data.datasets.video"
 

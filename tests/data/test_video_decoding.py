@@ -11,9 +11,9 @@ from data_helpers import logged
 from PIL import Image
 from video_helpers import grey_frames, number_of, write_video
 
-from pixpro_d2.data import video_decoding
-from pixpro_d2.data.video_decoding import RECORD, VideoError, extract_frames, read_frames, shrink, write_frames
-from pixpro_d2.errors import UsageError
+from pixpro_d2.extras.video import decoding as video_decoding
+from pixpro_d2.extras.video.decoding import RECORD, VideoError, extract_frames, read_frames, shrink, write_frames
+from pixpro_d2.utils.errors import UsageError
 
 
 def _numbers(path, fps):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from data_helpers import write_images
 from PIL import Image
+from pixpro_d2.data.inspection.records.videos import inspect_videos
 
 from pixpro_d2.data.datasets.video import load_videos
-from pixpro_d2.data.video_inspection import inspect_videos
-from pixpro_d2.flow import FlowFiles, write_flow
+from pixpro_d2.flow_files import FlowFiles, write_flow
 
 
 @pytest.fixture

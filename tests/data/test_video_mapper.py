@@ -8,14 +8,14 @@ import torch
 from data_helpers import make_cfg, noise
 from PIL import Image
 
-from pixpro_d2.data.loader import ViewDataset
-from pixpro_d2.data.mapper import TwoViewMapper
-from pixpro_d2.data.reader import UnreadableImage
-from pixpro_d2.data.video_collate import collate_videos
-from pixpro_d2.data.video_mapper import VideoMapper
-from pixpro_d2.errors import UsageError
-from pixpro_d2.flow import native_files
-from pixpro_d2.flow.storage import FlowFiles, write_flow
+from pixpro_d2.data.io.reader import UnreadableImage
+from pixpro_d2.data.pretrain.collate import collate_videos
+from pixpro_d2.data.pretrain.loader import ViewDataset
+from pixpro_d2.data.pretrain.mapper import TwoViewMapper
+from pixpro_d2.data.pretrain.video_mapper import VideoMapper
+from pixpro_d2.flow_files import native as native_files
+from pixpro_d2.flow_files.storage import FlowFiles, write_flow
+from pixpro_d2.utils.errors import UsageError
 
 STEP = 20  # grey levels from a frame to the next
 

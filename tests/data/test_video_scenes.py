@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pixpro_d2.data.scenes import CLASSES, Scene, SceneObject, Texture, render_scene
-from pixpro_d2.data.video_scenes import FRAMES_PER_SCENE, MovingScene, describe_video, render_clip, render_video
-from pixpro_d2.errors import UsageError
+from pixpro_d2.extras.scenes.scene import CLASSES, Scene, SceneObject, Texture, render_scene
+from pixpro_d2.extras.scenes.video_scene import FRAMES_PER_SCENE, MovingScene, describe_video, render_clip, render_video
+from pixpro_d2.utils.errors import UsageError
 
 HEIGHT, WIDTH = 64, 96
 

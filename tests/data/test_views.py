@@ -8,8 +8,8 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
-from pixpro_d2.data.views import ATTEMPTS, RATIO, View, overlap, sample_pair, sample_view
-from pixpro_d2.modeling.correspondence import BoxCorrespondence, box_overlap, normalize_boxes
+from pixpro_d2.data.pretrain.views import ATTEMPTS, RATIO, View, overlap, sample_pair, sample_view
+from pixpro_d2.modeling.pretrain.correspondence import BoxCorrespondence, box_overlap, normalize_boxes
 
 DRAWS = 5000
 

@@ -4,9 +4,9 @@ import pytest
 from annotation_helpers import replace_in, voc_object, write_voc
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.datasets.voc import class_names, read_annotation
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 BOX = (11, 5, 20, 9)
 

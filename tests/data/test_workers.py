@@ -21,9 +21,9 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch.utils.data import DataLoader, Dataset
 
-from pixpro_d2.data.workers import build_loader, collate_shared, explained, explaining_workers, init_worker
-from pixpro_d2.errors import UsageError
-from pixpro_d2.stop_signals import STOP_SIGNALS
+from pixpro_d2.data.io.workers import build_loader, collate_shared, explained, explaining_workers, init_worker
+from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -247,8 +247,8 @@ def test_workers_share_all_tensors_of_a_batch_themselves():
 SHORT_OF_SHARED_MEMORY = """
 import functools, torch
 from torch.utils.data import DataLoader, default_collate
-from pixpro_d2.data.workers import collate_shared, explained
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.io.workers import collate_shared, explained
+from pixpro_d2.utils.errors import UsageError
 
 def collate(samples):
     return torch.zeros(2**22, dtype=torch.uint8)

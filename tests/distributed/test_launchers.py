@@ -13,8 +13,8 @@ import pytest
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 import configs
-from pixpro_d2.stop_signals import REQUEUE
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.signals import REQUEUE
 
 pytestmark = pytest.mark.slow
 

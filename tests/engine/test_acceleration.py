@@ -11,7 +11,7 @@ from detectron2.utils.events import EventStorage
 import configs
 from pixpro_d2.engine import acceleration
 from pixpro_d2.engine.acceleration import amp_dtype, prepare_model, set_precision
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 SHARED = ["MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0]
 SMALL = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pixpro_d2.engine.arguments import argument_parser, check_arguments
-from pixpro_d2.errors import UsageError
+from pixpro_d2.command_line import argument_parser, check_arguments
+from pixpro_d2.utils.errors import UsageError
 
 
 def parse(*words):

@@ -5,9 +5,9 @@ from data_helpers import logged, write_images
 
 import configs
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.changes import changed_values, is_free
+from pixpro_d2.engine.checks import changed_values, is_free
 from pixpro_d2.engine.configure import load_config, setup
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 

@@ -6,7 +6,7 @@ from detectron2.engine import HookBase
 from torch import nn
 
 from pixpro_d2.checkpoint import PixProCheckpointer
-from pixpro_d2.engine.checkpointing import CheckpointHook
+from pixpro_d2.engine.hooks import CheckpointHook
 from pixpro_d2.engine.loop import TrainLoop
 
 

@@ -15,7 +15,7 @@ from pixpro_d2.engine.configure import (
     resolve_sync_bn,
     setup,
 )
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 

@@ -14,8 +14,8 @@ from torch import nn
 
 import configs
 from pixpro_d2.engine.dry_run import try_iterations
-from pixpro_d2.errors import UsageError
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
 
 SMALL = ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", 64]
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from pixpro_d2.engine import argument_parser, launch
 from pixpro_d2.engine.launch import _report, _run_joined
-from pixpro_d2.stop_signals import REQUEUE, STOP_SIGNALS
+from pixpro_d2.utils.signals import REQUEUE, STOP_SIGNALS
 
 CONFIG = ["--config-file", "configs/pretrain/quickstart.yaml"]
 

@@ -8,8 +8,8 @@ from detectron2.engine import SimpleTrainer
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from pixpro_d2.data.photometric import Recipe
-from pixpro_d2.data.recipe_batch import collate_recipes
+from pixpro_d2.data.pretrain.photometric import Recipe
+from pixpro_d2.data.pretrain.recipe_batch import collate_recipes
 from pixpro_d2.engine.loop import TrainLoop, split_batch
 
 

@@ -12,10 +12,10 @@ from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import EventStorage
 
 import configs
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.engine import Trainer
-from pixpro_d2.engine.monitoring import HealthHook
-from pixpro_d2.report.curves import read_curves
+from pixpro_d2.engine.hooks import HealthHook
+from pixpro_d2.monitoring.curves import read_curves
 
 RECORDED = [f"{name}/p4" for name in ("match_accuracy", "chance", "effective_rank", "uniformity", "test/feature_std")]
 RECORDED += ["test/images_without_pair/p4", "ema_distance", "knn/knn1_top1"]
@@ -105,7 +105,7 @@ def test_collapse_and_steps_left_out_are_said(std, says, tmp_path):
     hook = HealthHook(3, 0.1, 16, Guard(), tmp_path)
     hook.trainer = trainer
     said = []
-    with logged("pixpro_d2.engine.monitoring") as messages:
+    with logged("pixpro_d2.engine.hooks") as messages:
         for trainer.iter in range(6):
             hook.after_step()
             said.append(len(messages))
@@ -123,7 +123,7 @@ def test_a_resumed_run_is_judged_as_a_whole(tmp_path, start, says):
     hook = HealthHook(0, 0.1, 16, Guard(), tmp_path)
     hook.trainer = Recorded({"total_loss": [3.0] * 30}, 30, start)
     hook.guard.skipped = torch.tensor(0.0)
-    with logged("pixpro_d2.engine.monitoring") as messages:
+    with logged("pixpro_d2.engine.hooks") as messages:
         hook.before_train()
         hook.trainer.iter = 30
         hook.after_train()
@@ -147,7 +147,7 @@ def test_a_failed_run_is_not_judged(tmp_path):
     hook = HealthHook(0, 0.1, 16, Guard(), tmp_path)
     hook.trainer = Recorded({"total_loss": [1.0] * 6}, 6)
     hook.trainer.iter = 5  # in the last one
-    with logged("pixpro_d2.engine.monitoring") as messages:
+    with logged("pixpro_d2.engine.hooks") as messages:
         hook.after_step(), hook.after_train()
     assert not messages
 

@@ -4,7 +4,7 @@ import pytest
 
 import configs
 from pixpro_d2.engine.configure import load_config
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 

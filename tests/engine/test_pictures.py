@@ -16,12 +16,12 @@ from distributed_helpers import in_processes
 from PIL import Image
 
 import configs
-from pixpro_d2.data.reader import UnreadableImage
-from pixpro_d2.data.samples import load_samples
-from pixpro_d2.data.scene_writers.video import write_frames
-from pixpro_d2.data.video_scenes import render_clip
+from pixpro_d2.data.io.reader import UnreadableImage
+from pixpro_d2.data.pretrain.samples import load_samples
 from pixpro_d2.engine import Trainer, pictures
 from pixpro_d2.engine.pictures import PictureHook, build_picture_hook, fixed_subjects
+from pixpro_d2.extras.scenes.video_scene import render_clip
+from pixpro_d2.extras.scenes.writers.video import write_frames
 from pixpro_d2.visualization.motion import picture_flow
 from pixpro_d2.visualization.views import ViewSource
 

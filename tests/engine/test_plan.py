@@ -5,7 +5,7 @@ import torch
 from detectron2.config import CfgNode
 
 import configs
-from pixpro_d2.engine.plan import changed_keys, epoch_of, schedule
+from pixpro_d2.engine.dry_run import changed_keys, epoch_of, schedule
 from pixpro_d2.solver.build import build_lr_scheduler
 
 DETECTOR = "voc/faster_rcnn_R_18_FPN_small.yaml"

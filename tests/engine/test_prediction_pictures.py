@@ -15,7 +15,7 @@ import configs
 from pixpro_d2.data import ensure_registered
 from pixpro_d2.engine import Trainer
 from pixpro_d2.engine.configure import load_config, resolve_sync_bn
-from pixpro_d2.engine.prediction_pictures import build_prediction_hook
+from pixpro_d2.engine.pictures import build_prediction_hook
 from pixpro_d2.tools.render import render_dataset
 
 SMALL = [

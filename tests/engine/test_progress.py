@@ -21,7 +21,7 @@ from detectron2.utils.events import CommonMetricPrinter, EventStorage
 
 import configs
 from pixpro_d2.engine import Trainer
-from pixpro_d2.engine.progress import LOGGERS, describe, progress_line
+from pixpro_d2.engine.writers import LOGGERS, describe, progress_line
 
 WIDTH = 100
 

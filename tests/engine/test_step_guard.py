@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from pixpro_d2.engine.step_guard import StepGuard, non_finite
+from pixpro_d2.engine.loop import StepGuard, non_finite
 from pixpro_d2.solver.build import begin_momentum
 from pixpro_d2.solver.lars import LARS
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from pixpro_d2.engine import supervisor
-from pixpro_d2.stop_signals import REQUEUE, STOP_SIGNALS, StopSignals
+from pixpro_d2.utils.signals import REQUEUE, STOP_SIGNALS, StopSignals
 
 FORK = multiprocessing.get_context("fork")
 

@@ -8,10 +8,10 @@ import torchvision
 from data_helpers import write_images
 
 import configs
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.engine.trainer import Trainer
-from pixpro_d2.errors import UsageError
 from pixpro_d2.modeling.backbone import bottom_up
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture(scope="module")

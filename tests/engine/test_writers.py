@@ -22,7 +22,7 @@ from pixpro_d2.engine import Trainer
 from pixpro_d2.engine.checks import check_wandb
 from pixpro_d2.engine.configure import load_config
 from pixpro_d2.engine.writers import WandbWriter, channels_last, start_run
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 TRAINING = argparse.Namespace(eval_only=False)

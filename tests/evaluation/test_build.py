@@ -7,12 +7,12 @@ from detectron2.structures import Boxes, BoxMode, Instances
 
 import configs
 from pixpro_d2.data import ensure_registered
-from pixpro_d2.data.catalog import load_dicts
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.datasets.catalog import load_dicts
 from pixpro_d2.evaluation.build import build_evaluator, check_test_set
 from pixpro_d2.evaluation.coco import CocoEvaluator
 from pixpro_d2.evaluation.voc import VOCEvaluator
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture(scope="module")

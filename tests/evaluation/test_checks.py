@@ -17,11 +17,11 @@ from annotation_helpers import (
 )
 
 import configs
-from pixpro_d2.data.catalog import ensure_registered, load_dicts
+from pixpro_d2.data.datasets.catalog import ensure_registered, load_dicts
 from pixpro_d2.engine import Trainer
-from pixpro_d2.errors import UsageError
 from pixpro_d2.evaluation.build import check_test_set
 from pixpro_d2.tools import check_data
+from pixpro_d2.utils.errors import UsageError
 
 OBJECT = coco_object(1, [2, 3, 20, 12])
 STORED = SIZE[::-1]  # size of an image that its EXIF orientation turns to SIZE

@@ -6,7 +6,7 @@ from annotation_helpers import coco_object, detections, write_coco
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
 
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.evaluation.coco import CocoEvaluator
 
 BOXES = [[2, 3, 20, 12], [25, 4, 10, 30], [5, 20, 15, 15]]  # x, y, width, height

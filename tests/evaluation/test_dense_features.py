@@ -8,14 +8,14 @@ import torch
 from data_helpers import logged, write_images
 from pretext_helpers import build, config
 
-from pixpro_d2.data.reader import UnreadableImage
-from pixpro_d2.data.samples import build_view_mapper
-from pixpro_d2.data.video_collate import collate_videos
+from pixpro_d2.data.io.reader import UnreadableImage
+from pixpro_d2.data.pretrain.collate import collate_videos
+from pixpro_d2.data.pretrain.samples import build_view_mapper
 from pixpro_d2.evaluation import dense_features
 from pixpro_d2.evaluation.dense_features import measure
 from pixpro_d2.evaluation.pretext import held_out_images
-from pixpro_d2.learner.probe import eval_mode
-from pixpro_d2.modeling.monitors import effective_rank, uniformity
+from pixpro_d2.modeling.pretrain.monitors import effective_rank, uniformity
+from pixpro_d2.utils.modules import eval_mode
 
 
 @pytest.fixture(scope="module")

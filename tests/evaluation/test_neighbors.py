@@ -7,7 +7,7 @@ from detectron2.modeling import build_model
 from PIL import Image
 
 import configs
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.evaluation import neighbors
 from pixpro_d2.evaluation.neighbors import evaluate_neighbors, leave_one_out
 

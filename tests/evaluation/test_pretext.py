@@ -7,10 +7,10 @@ from distributed_helpers import in_processes
 from pretext_helpers import LEVELS, build, config
 
 import configs
-from pixpro_d2.data.catalog import ensure_registered
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.evaluation import pretext
 from pixpro_d2.evaluation.pretext import ema_distance, evaluate_pretext, held_out_images
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ from data_helpers import write_images
 from PIL import Image
 from pretext_helpers import LEVELS, build, config
 
-from pixpro_d2.errors import UsageError
 from pixpro_d2.evaluation.adapted_norms import adapted_norms
 from pixpro_d2.evaluation.pretext import held_out_images
 from pixpro_d2.evaluation.readouts import linear_probe, readouts
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from annotation_helpers import SIZE, detections, voc_object, write_voc
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import PascalVOCDetectionEvaluator
 
-from pixpro_d2.data.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.evaluation.voc import VOCEvaluator
 
 CLASSES = ("a", "b", "c")

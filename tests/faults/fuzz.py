@@ -26,8 +26,8 @@ import torch  # noqa: E402
 
 from faults.fuzz_files import Annotations, Checkpoints, Images  # noqa: E402
 from faults.fuzz_keys import Configs  # noqa: E402
-from pixpro_d2.data.reader import UnreadableImage  # noqa: E402
-from pixpro_d2.errors import UsageError  # noqa: E402
+from pixpro_d2.data.io.reader import UnreadableImage  # noqa: E402
+from pixpro_d2.utils.errors import UsageError  # noqa: E402
 
 LIMIT_SECONDS = 10  # of the processor's time; PATIENCE times as much by the clock
 PATIENCE = 6

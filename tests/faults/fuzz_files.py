@@ -14,13 +14,13 @@ from PIL import Image
 
 from configs import tiny
 from pixpro_d2.checkpoint import PixProCheckpointer
-from pixpro_d2.data.catalog import ensure_registered
-from pixpro_d2.data.detection_mapper import DetectionMapper
-from pixpro_d2.data.mapper import TwoViewMapper
-from pixpro_d2.data.reader import restrict_pillow
-from pixpro_d2.data.train_stream import StreamDataset
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.data.downstream.detection_mapper import DetectionMapper
+from pixpro_d2.data.downstream.train_stream import StreamDataset
+from pixpro_d2.data.io.reader import restrict_pillow
+from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
 
 
 def harm(content, rng):

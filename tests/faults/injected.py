@@ -13,8 +13,8 @@ import torch
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
-from pixpro_d2.engine.step_guard import StepGuard
-from pixpro_d2.modeling.pixpro import PixPro
+from pixpro_d2.engine.loop import StepGuard
+from pixpro_d2.modeling.pretrain.pixpro import PixPro
 
 PROGRAM = "tests/faults/injected.py"
 

@@ -4,8 +4,8 @@ import os
 import signal
 
 from pixpro_d2.engine.configure import SEED_FILE
-from pixpro_d2.json_files import read_json
-from pixpro_d2.stop_signals import REQUEUE
+from pixpro_d2.utils.files import read_json
+from pixpro_d2.utils.signals import REQUEUE
 
 from .registry import NOTHING, fault
 from .runs import LAST, assert_same, numbered, resumed_after

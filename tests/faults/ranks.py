@@ -7,7 +7,7 @@ import time
 import torch
 from torch.distributed.elastic.utils.distributed import get_free_port
 
-from pixpro_d2.stop_signals import REQUEUE
+from pixpro_d2.utils.signals import REQUEUE
 
 from .commands import children
 from .killing import REPEATED, stopped

@@ -21,9 +21,9 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # the tests' folder: mod
 from faults.commands import Command  # noqa: E402
 from faults.memory import MemorySampler, draw, slope  # noqa: E402
 from faults.runs import assert_same  # noqa: E402
-from pixpro_d2.json_files import write_json  # noqa: E402
-from pixpro_d2.stop_signals import REQUEUE  # noqa: E402
 from pixpro_d2.tools.render import render_dataset  # noqa: E402
+from pixpro_d2.utils.files import write_json  # noqa: E402
+from pixpro_d2.utils.signals import REQUEUE  # noqa: E402
 
 FLAT = 10.0  # MB per 1000 iterations
 # What a kill does, and how often.

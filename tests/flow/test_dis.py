@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pixpro_d2.errors import UsageError
 from pixpro_d2.flow.dis import DIS
+from pixpro_d2.utils.errors import UsageError
 
 
 def texture(height=96, width=128, seed=0):

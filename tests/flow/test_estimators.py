@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pixpro_d2.errors import UsageError
 from pixpro_d2.flow import build_estimator
+from pixpro_d2.utils.errors import UsageError
 
 
 def test_the_default_needs_no_weights():

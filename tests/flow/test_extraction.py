@@ -12,9 +12,11 @@ from flow_helpers import Differences, write_plain_frames
 from PIL import Image
 from tqdm import tqdm
 
-from pixpro_d2.errors import UsageError
-from pixpro_d2.flow import FlowFiles, extraction, native_files
-from pixpro_d2.flow.extraction import extract
+from pixpro_d2.extras.video import extraction
+from pixpro_d2.extras.video.extraction import extract
+from pixpro_d2.flow_files import FlowFiles
+from pixpro_d2.flow_files import native as native_files
+from pixpro_d2.utils.errors import UsageError
 
 VALUES = (0, 1, 4, 9, 16)  # of the frames: neighbours differ by 1, 3, 5, 7
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from flow_helpers import SIZE, flow, write_native
 
-from pixpro_d2.flow import FlowFiles, write_flow, write_manifest
-from pixpro_d2.flow.native_files import FlowInfo, read_info, restore, stream_flow
+from pixpro_d2.flow_files import FlowFiles, write_flow, write_manifest
+from pixpro_d2.flow_files.native import FlowInfo, read_info, restore, stream_flow
 
 
 def test_what_is_written_beside_the_arrays(tmp_path):

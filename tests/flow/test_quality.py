@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pixpro_d2.data.scenes import CLASSES, Scene, SceneObject, Texture
-from pixpro_d2.data.video_scenes import MovingScene, render_video
-from pixpro_d2.flow.quality import Counts, Truth, ViewPairs, count_pairs, draw_views, find_truth
-from pixpro_d2.modeling.flow_correspondence import FlowCorrespondence
+from pixpro_d2.extras.scenes.scene import CLASSES, Scene, SceneObject, Texture
+from pixpro_d2.extras.scenes.video_scene import MovingScene, render_video
+from pixpro_d2.extras.video.flow_quality import Counts, Truth, ViewPairs, count_pairs, draw_views, find_truth
+from pixpro_d2.modeling.pretrain.flow_correspondence import FlowCorrespondence
 
 SIZE = (16, 24)
 FULL = [0.0, 0.0, 24.0, 16.0]

@@ -8,8 +8,8 @@ from flow_helpers import Payload
 from torch import nn
 from torchvision.models.optical_flow import Raft_Small_Weights, raft_small
 
-from pixpro_d2.errors import UsageError
 from pixpro_d2.flow.raft import RAFT, load_raft
+from pixpro_d2.utils.errors import UsageError
 
 
 class Recorder(nn.Module):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from flow_helpers import SIZE, Payload, flow, write_native
 
-from pixpro_d2.errors import UsageError
-from pixpro_d2.flow import FlowFiles, write_flow
-from pixpro_d2.flow.native_files import FlowInfo, fingerprint
+from pixpro_d2.flow_files import FlowFiles, write_flow
+from pixpro_d2.flow_files.native import FlowInfo, fingerprint
+from pixpro_d2.utils.errors import UsageError
 
 
 def write_reference(root, video, forward, backward, **options):

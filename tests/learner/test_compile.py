@@ -7,7 +7,7 @@ import torch
 from learner_helpers import SMALL, images, small_net
 
 from pixpro_d2 import PixelLearner
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 OPTIONS = dict(SMALL, instance_weight=1.0, instance_layer="pool")
 

@@ -7,8 +7,8 @@ import torch
 from learner_helpers import SmallNet, images, small_net
 from torch import nn
 
-from pixpro_d2.errors import UsageError
 from pixpro_d2.learner.features import LayerFeatures
+from pixpro_d2.utils.errors import UsageError
 
 SIZE = (32, 32)
 

@@ -13,10 +13,10 @@ from torch import nn
 
 import configs
 from pixpro_d2 import PixelLearner
-from pixpro_d2.errors import UsageError
-from pixpro_d2.modeling.losses import infonce_loss
-from pixpro_d2.modeling.methods import PixContrastMethod
-from pixpro_d2.modeling.monitors import match_accuracy
+from pixpro_d2.modeling.pretrain.losses import infonce_loss
+from pixpro_d2.modeling.pretrain.methods import PixContrastMethod
+from pixpro_d2.modeling.pretrain.monitors import match_accuracy
+from pixpro_d2.utils.errors import UsageError
 
 
 def seeded(seed=3):

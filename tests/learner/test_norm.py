@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pixpro_d2.learner.norm import BatchNorm, head_norm
-from pixpro_d2.modeling.projector import norm_layer
+from pixpro_d2.modeling.pretrain.projector import norm_layer
 
 
 def test_it_is_a_batch_norm():

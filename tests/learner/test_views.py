@@ -6,11 +6,11 @@ import torch
 from learner_helpers import images, small_learner
 from torch import nn
 
-from pixpro_d2.data.device_photometric import DevicePhotometric
-from pixpro_d2.data.device_views import numpy_rng, render_views, sample_boxes
-from pixpro_d2.data.photometric import POLICIES
-from pixpro_d2.errors import UsageError
-from pixpro_d2.modeling.correspondence import bin_centers
+from pixpro_d2.data.pretrain.device_photometric import DevicePhotometric
+from pixpro_d2.data.pretrain.device_views import numpy_rng, render_views, sample_boxes
+from pixpro_d2.data.pretrain.photometric import POLICIES
+from pixpro_d2.modeling.pretrain.correspondence import bin_centers
+from pixpro_d2.utils.errors import UsageError
 
 SEED = 3
 

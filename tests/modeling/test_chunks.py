@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from pixpro_d2.modeling import chunks
-from pixpro_d2.modeling.correspondence import positive_pairs
-from pixpro_d2.modeling.losses import pixpro_loss
-from pixpro_d2.modeling.ppm import _Propagate, propagate
+from pixpro_d2.modeling.pretrain import chunks
+from pixpro_d2.modeling.pretrain.correspondence import positive_pairs
+from pixpro_d2.modeling.pretrain.losses import pixpro_loss
+from pixpro_d2.modeling.pretrain.ppm import _Propagate, propagate
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import oracle
 import pytest
 import torch
 
-from pixpro_d2.modeling.correspondence import bin_centers, bin_diagonals, normalize_boxes, positive_pairs
+from pixpro_d2.modeling.pretrain.correspondence import bin_centers, bin_diagonals, normalize_boxes, positive_pairs
 
 RATIO = 0.7
 

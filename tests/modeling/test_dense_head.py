@@ -9,7 +9,7 @@ from detectron2.utils.events import EventStorage
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
-from pixpro_d2.errors import UsageError
+from pixpro_d2.utils.errors import UsageError
 
 SMALL = ("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.FPN.OUT_CHANNELS", 64)
 KINDS = ("retinanet", "fcos")

@@ -9,11 +9,11 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
 import configs
-from pixpro_d2.errors import UsageError
-from pixpro_d2.modeling.methods import DenseCLMethod, LevelView
-from pixpro_d2.modeling.methods.densecl import KeyQueue, densecl_loss
-from pixpro_d2.modeling.momentum import update_target
-from pixpro_d2.modeling.monitors import nearest_pixels
+from pixpro_d2.modeling.pretrain.methods import DenseCLMethod, LevelView
+from pixpro_d2.modeling.pretrain.methods.densecl import KeyQueue, densecl_loss
+from pixpro_d2.modeling.pretrain.momentum import update_target
+from pixpro_d2.modeling.pretrain.monitors import nearest_pixels
+from pixpro_d2.utils.errors import UsageError
 
 E1, E2 = [1.0, 0.0], [0.0, 1.0]
 

@@ -7,8 +7,8 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 
 import configs
-from pixpro_d2.errors import UsageError
 from pixpro_d2.modeling import FCNHead
+from pixpro_d2.utils.errors import UsageError
 
 
 def head(num_classes=3, num_convs=2, norm="BN"):

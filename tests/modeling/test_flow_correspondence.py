@@ -5,9 +5,9 @@ import torch
 from motion_helpers import HD, SMALL, constant
 from torch import nn
 
-from pixpro_d2.modeling.correspondence import BoxCorrespondence, bin_diagonals, positive_pairs
-from pixpro_d2.modeling.flow_correspondence import FlowCorrespondence
-from pixpro_d2.modeling.losses import pixpro_loss
+from pixpro_d2.modeling.pretrain.correspondence import BoxCorrespondence, bin_diagonals, positive_pairs
+from pixpro_d2.modeling.pretrain.flow_correspondence import FlowCorrespondence
+from pixpro_d2.modeling.pretrain.losses import pixpro_loss
 
 RATIO = 0.7
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ import pytest
 import torch
 from motion_helpers import one_motion
 
-from pixpro_d2.modeling.flow_correspondence import FlowCorrespondence
-from pixpro_d2.modeling.flow_points import chain_points, track_points
+from pixpro_d2.modeling.pretrain.flow_correspondence import FlowCorrespondence
+from pixpro_d2.modeling.pretrain.flow_points import chain_points, track_points
 
 CPU = torch.device("cpu")
 ALPHAS = (0.01, 0.5)

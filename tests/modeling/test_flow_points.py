@@ -2,7 +2,7 @@ import pytest
 import torch
 from motion_helpers import HD, SMALL, constant, one_motion
 
-from pixpro_d2.modeling.flow_points import chain_points, sample_flow, track_points
+from pixpro_d2.modeling.pretrain.flow_points import chain_points, sample_flow, track_points
 
 
 def pixel_grid(size):

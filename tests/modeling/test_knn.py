@@ -9,10 +9,10 @@ from classification_helpers import build, colored_images, evaluate_knn, share
 from data_helpers import logged
 from distributed_helpers import in_processes
 
-from pixpro_d2.errors import UsageError
 from pixpro_d2.evaluation.classification import ClassificationEvaluator
-from pixpro_d2.modeling import knn as knn_module
-from pixpro_d2.modeling.knn import gather_rows, knn_votes
+from pixpro_d2.modeling.heads import knn as knn_module
+from pixpro_d2.modeling.heads.knn import gather_rows, knn_votes
+from pixpro_d2.utils.errors import UsageError
 
 
 def votes_slow(similarities, labels, k, num_classes, temperature):
@@ -96,7 +96,7 @@ def test_separable_images_score_100_per_cent():
 
 def test_more_neighbours_than_images_is_said():
     model = build("KNNClassifier", MODEL__CLASSIFIER__NEIGHBORS=[2, 20]).eval()
-    with logged("pixpro_d2.modeling.knn") as messages:
+    with logged("pixpro_d2.modeling.heads.knn") as messages:
         model.fit(share(colored_images(4)))
     assert any("All 4 training images vote" in message for message in messages)
     scores = model(colored_images(1))[0]["scores"]

@@ -3,9 +3,9 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from pixpro_d2.errors import UsageError
-from pixpro_d2.modeling.correspondence import positive_pairs
-from pixpro_d2.modeling.losses import byol_loss, pixcontrast_loss, pixpro_loss, variance_covariance
+from pixpro_d2.modeling.pretrain.correspondence import positive_pairs
+from pixpro_d2.modeling.pretrain.losses import byol_loss, pixcontrast_loss, pixpro_loss, variance_covariance
+from pixpro_d2.utils.errors import UsageError
 
 RATIO = 0.7
 ONE = [oracle.IDENTICAL]

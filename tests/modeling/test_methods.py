@@ -5,7 +5,7 @@ import torch
 from distributed_helpers import in_processes
 from method_helpers import NO_NORM, crops, share, train, train_each
 
-from pixpro_d2.modeling.methods import METHODS, PixelMethod
+from pixpro_d2.modeling.pretrain.methods import METHODS, PixelMethod
 
 PIXCONTRAST = ("MODEL.PIXPRO.METHOD", "pixcontrast")
 DENSECL = ("MODEL.PIXPRO.METHOD", "densecl", "MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 11)

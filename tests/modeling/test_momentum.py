@@ -2,7 +2,7 @@ import oracle
 import pytest
 import torch
 
-from pixpro_d2.modeling.momentum import momentum_at, update_target
+from pixpro_d2.modeling.pretrain.momentum import momentum_at, update_target
 
 SHAPES = [(), (1,), (7,), (3, 4), (2, 3, 1, 5), (0,)]
 

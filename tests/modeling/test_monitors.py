@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pixpro_d2.modeling.monitors import (
+from pixpro_d2.modeling.pretrain.monitors import (
     effective_rank,
     feature_std,
     match_accuracy,

@@ -16,8 +16,8 @@ from detectron2.utils.events import EventStorage
 
 import configs
 from pixpro_d2.engine.hooks import EMAHook
-from pixpro_d2.modeling.correspondence import positive_pairs
-from pixpro_d2.modeling.losses import pixcontrast_loss
+from pixpro_d2.modeling.pretrain.correspondence import positive_pairs
+from pixpro_d2.modeling.pretrain.losses import pixcontrast_loss
 
 RATIO, TAU = 0.7, 0.3
 

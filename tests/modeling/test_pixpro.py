@@ -13,8 +13,8 @@ from detectron2.utils.events import EventStorage
 
 import configs
 from pixpro_d2.engine.hooks import EMAHook
-from pixpro_d2.errors import UsageError
 from pixpro_d2.solver.build import build_optimizer
+from pixpro_d2.utils.errors import UsageError
 
 C5 = ("MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.PIXPRO.IN_FEATURES", ["res5"])
 C5 += ("MODEL.RESNETS.OUT_FEATURES", ["res5"])

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from pixpro_d2.modeling.losses import pixpro_loss
-from pixpro_d2.modeling.ppm import PixelPropagation, propagate
+from pixpro_d2.modeling.pretrain.losses import pixpro_loss
+from pixpro_d2.modeling.pretrain.ppm import PixelPropagation, propagate
 
 
 def sines():

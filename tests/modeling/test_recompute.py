@@ -11,8 +11,8 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 import configs
-from pixpro_d2.errors import UsageError
 from pixpro_d2.modeling.recompute import recompute_stages
+from pixpro_d2.utils.errors import UsageError
 
 REGNET = ["MODEL.BACKBONE.NAME", "build_regnet_fpn_backbone", "MODEL.REGNETS.OUT_FEATURES", ["s2", "s3", "s4"],
           "MODEL.FPN.IN_FEATURES", ["s2", "s3", "s4"], "MODEL.PIXPRO.ZERO_INIT_RESIDUAL", False]  # fmt: skip

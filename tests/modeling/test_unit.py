@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pixpro_d2.modeling.unit import _Unit, unit
+from pixpro_d2.modeling.pretrain.unit import _Unit, unit
 
 
 def random(*shape, dtype=torch.float32, seed=0):

@@ -5,10 +5,10 @@ import torch
 from detectron2.modeling import build_model
 
 import configs
-from pixpro_d2.errors import UsageError
 from pixpro_d2.solver.build import build_lr_scheduler, build_optimizer
 from pixpro_d2.solver.lars import LARS
 from pixpro_d2.solver.schedule import scaled_lr
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from benchmark_helpers import C5, FPN, RESNET18, config_file
 from data_helpers import write_images
 
 import configs
-from pixpro_d2.benchmark.memory import GPU_SIZES
 from pixpro_d2.engine import acceleration
+from pixpro_d2.extras.benchmark.memory import GPU_SIZES
 from pixpro_d2.tools import benchmark, benchmark_gpu
 
 TINY = [str(option) for option in (*configs.TINY, *RESNET18)]

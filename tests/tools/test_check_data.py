@@ -12,9 +12,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from pixpro_d2.data.datasets.imagenet import load_imagenet
+from pixpro_d2.extras.scenes.render_video import render_videos
 from pixpro_d2.tools import check_data
 from pixpro_d2.tools.render import dataset_names, render_dataset
-from pixpro_d2.tools.render_video import render_videos
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 LAYOUTS = ["voc", "coco", "cityscapes", "classes"]

@@ -15,8 +15,8 @@ from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION
 from pixpro_d2.checkpoint.formats import recognise
 from pixpro_d2.checkpoint.reading import read_checkpoint
-from pixpro_d2.errors import UsageError
 from pixpro_d2.tools.convert import SUFFIXES, convert, main
+from pixpro_d2.utils.errors import UsageError
 
 C5 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"]]
 C5 += ["MODEL.PIXPRO.IN_FEATURES", ["res5"]]

@@ -6,8 +6,8 @@ import statistics
 import pytest
 from PIL import Image
 
-from pixpro_d2.demo import table
-from pixpro_d2.demo.experiments import METHODS, RANDOM, SIZES, Size, fine_tuning_name, list_experiments
+from pixpro_d2.extras.demo import table
+from pixpro_d2.extras.demo.experiments import METHODS, RANDOM, SIZES, Size, fine_tuning_name, list_experiments
 from pixpro_d2.tools import demo
 
 TITLES = (RANDOM, *METHODS)

@@ -2,9 +2,9 @@ import pytest
 from detectron2.config import CfgNode, get_cfg
 
 from pixpro_d2 import add_pixpro_config
-from pixpro_d2.errors import UsageError
 from pixpro_d2.tools import document_config
 from pixpro_d2.tools.document_config import Group, read_groups, render_page
+from pixpro_d2.utils.errors import UsageError
 
 
 def leaves(node, prefix=""):

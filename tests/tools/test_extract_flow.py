@@ -6,8 +6,8 @@ from data_helpers import noise
 from flow_helpers import write_plain_frames
 from PIL import Image
 
-from pixpro_d2.flow import FlowFiles
-from pixpro_d2.flow.native_files import read_info
+from pixpro_d2.flow_files import FlowFiles
+from pixpro_d2.flow_files.native import read_info
 from pixpro_d2.tools import extract_flow
 
 

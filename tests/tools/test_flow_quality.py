@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pixpro_d2.data.video_scenes import render_clip
-from pixpro_d2.modeling.flow_points import CONSISTENCY
+from pixpro_d2.extras.scenes.video_scene import render_clip
+from pixpro_d2.modeling.pretrain.flow_points import CONSISTENCY
 from pixpro_d2.tools import flow_quality
 
 SMALL = ["--videos", 2, "--frames", 4, "--size", "64x96", "--n-frames", 3, "--views", 6, "--grid", 5]

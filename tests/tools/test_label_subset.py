@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data.datasets.label_subset import draw_images, write_subsets
 from pixpro_d2.tools import label_subset
-from pixpro_d2.tools.label_subset import draw_images, write_subsets
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from video_helpers import grey_frames, write_video
 
-from pixpro_d2.data import video_decoding
-from pixpro_d2.errors import UsageError
+from pixpro_d2.extras.video import decoding as video_decoding
 from pixpro_d2.tools.prepare_video import find_videos, main
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import torch
 
 import configs
 from pixpro_d2.engine import Trainer
-from pixpro_d2.tools.pretrained import load_pretrained
+from pixpro_d2.engine.pretrained import load_pretrained
 
 
 def test_only_what_the_target_lacks_is_copied(tmp_path):

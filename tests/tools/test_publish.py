@@ -10,9 +10,9 @@ from detectron2.modeling import build_model
 
 import configs
 from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
-from pixpro_d2.errors import UsageError
 from pixpro_d2.tools import publish as publish_module
 from pixpro_d2.tools.publish import commit_of, main, publish
+from pixpro_d2.utils.errors import UsageError
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,11 @@ from PIL import Image
 from pycocotools import mask as rle
 
 import pixpro_d2
-from pixpro_d2.data import ensure_registered, scene_writers
-from pixpro_d2.data.scenes import CLASSES, describe_scene, render_scene
-from pixpro_d2.errors import UsageError
+from pixpro_d2.data import ensure_registered
+from pixpro_d2.extras.scenes import writers as scene_writers
+from pixpro_d2.extras.scenes.scene import CLASSES, describe_scene, render_scene
 from pixpro_d2.tools import render
+from pixpro_d2.utils.errors import UsageError
 
 SMALL = {"train": 4, "test": 2, "size": 64, "seed": 3}
 

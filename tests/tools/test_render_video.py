@@ -12,11 +12,11 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from pixpro_d2.data import ensure_registered
-from pixpro_d2.data.scene_writers.cityscapes import BACKGROUND, LABELS
-from pixpro_d2.data.video_scenes import render_clip
-from pixpro_d2.errors import UsageError
-from pixpro_d2.flow import FlowFiles
+from pixpro_d2.extras.scenes.video_scene import render_clip
+from pixpro_d2.extras.scenes.writers.cityscapes import BACKGROUND, LABELS
+from pixpro_d2.flow_files import FlowFiles
 from pixpro_d2.tools import render_video
+from pixpro_d2.utils.errors import UsageError
 
 SMALL = {"frames": 4, "size": (48, 64), "seed": 5, "flow_scale": 8, "labelled": 2}
 

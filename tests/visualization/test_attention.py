@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from pixpro_d2.modeling.ppm import propagate
+from pixpro_d2.modeling.pretrain.ppm import propagate
 from pixpro_d2.visualization import attention
 from pixpro_d2.visualization.attention import PLACES, attention_maps, draw_attention, pixels_at
 

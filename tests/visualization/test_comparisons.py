@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from pixpro_d2.modeling.methods import LevelView
-from pixpro_d2.modeling.two_branch import LevelComparison
+from pixpro_d2.modeling.pretrain.methods import LevelView
+from pixpro_d2.modeling.pretrain.two_branch import LevelComparison
 from pixpro_d2.visualization import comparisons as module
 from pixpro_d2.visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 

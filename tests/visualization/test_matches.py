@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pixpro_d2.modeling.monitors import match_accuracy
+from pixpro_d2.modeling.pretrain.monitors import match_accuracy
 from pixpro_d2.visualization import matches as module
 from pixpro_d2.visualization.matches import RIGHT, WRONG, draw_matches, match_level
 

@@ -8,8 +8,8 @@ import torch
 from motion_helpers import constant, one_motion
 from PIL import Image
 
-from pixpro_d2.data.video_scenes import describe_video, render_video
-from pixpro_d2.modeling.flow_correspondence import FlowCorrespondence
+from pixpro_d2.extras.scenes.video_scene import describe_video, render_video
+from pixpro_d2.modeling.pretrain.flow_correspondence import FlowCorrespondence
 from pixpro_d2.visualization import tracks
 from pixpro_d2.visualization.tracks import Tracks, corner_points, follow, pixel_centers, warp_back
 

@@ -9,8 +9,8 @@ from data_helpers import write_images
 from detectron2.modeling import build_model
 
 import configs
-from pixpro_d2.data.reader import UnreadableImage
-from pixpro_d2.learner.probe import eval_mode
+from pixpro_d2.data.io.reader import UnreadableImage
+from pixpro_d2.utils.modules import eval_mode
 from pixpro_d2.visualization.views import ViewSource, compare_views
 
 

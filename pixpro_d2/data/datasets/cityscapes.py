@@ -9,8 +9,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances, load_cityscapes_semantic
 
-from ...cityscapes_alias import alias_cityscapesscripts
-from ...errors import UsageError
+from ...utils.cityscapes_alias import alias_cityscapesscripts
+from ...utils.errors import UsageError
 from .paths import check_exists, check_split, is_hidden, splits_in
 
 alias_cityscapesscripts("helpers.labels")

@@ -4,7 +4,7 @@ import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ...errors import UsageError
+from ...utils.errors import UsageError
 from .images import list_images
 from .paths import check_exists, is_hidden
 

@@ -9,8 +9,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 
-from ...errors import UsageError
-from ..object_checks import are_finite, polygons_error
+from ...utils.errors import UsageError
+from .object_checks import are_finite, polygons_error
 from .paths import check_exists, split_where
 
 # Lists that an annotation file of objects has.

@@ -5,8 +5,8 @@ import os
 
 import numpy as np
 
-from ...checkpoint.writing import write_file
-from ..file_list import FileList
+from ...utils.files import write_file
+from ..io.file_list import FileList
 
 logger = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ import os
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ...errors import UsageError
-from ..reader import zip_member
+from ...utils.errors import UsageError
+from ..io.reader import zip_member
 from .class_folders import load_class_folders
 
 

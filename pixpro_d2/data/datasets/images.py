@@ -7,8 +7,8 @@ import time
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
-from ...errors import UsageError
-from ..file_list import FileList
+from ...utils.errors import UsageError
+from ..io.file_list import FileList
 from .image_index import read_index, write_index
 from .paths import check_exists, is_hidden
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 
-from ...errors import UsageError
+from ...utils.errors import UsageError
 
 
 def check_exists(name, path, kind="folder"):

@@ -7,7 +7,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from ...errors import UsageError
+from ...utils.errors import UsageError
 from .images import list_images
 from .paths import check_exists, read_class_names, split_where
 

@@ -7,8 +7,8 @@ import time
 
 from detectron2.data import DatasetCatalog
 
-from ...errors import UsageError
-from ...json_files import read_json, write_json
+from ...utils.errors import UsageError
+from ...utils.files import read_json, write_json
 from .images import is_image
 from .paths import check_exists, is_hidden
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from ...errors import UsageError
+from ...utils.errors import UsageError
 from .images import EXTENSIONS
 from .paths import check_split, is_hidden, read_image_ids, splits_in
 

@@ -5,7 +5,7 @@ import os
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets.pascal_voc import CLASS_NAMES
 
-from ...errors import UsageError
+from ...utils.errors import UsageError
 from .paths import check_split, read_class_names, read_image_ids, splits_in
 from .semseg import load_sem_seg, set_metadata
 from .voc import image_file

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from ...command_line import OptionsAnywhere
-from ...data.reader import UnreadableImage
-from ...errors import UsageError
+from ...data.io.reader import UnreadableImage
+from ...utils.errors import UsageError
 from ...visualization.pairs import STRIDES
 from .data_pictures import flow, pairs
 from .model_pictures import attention, features, matches

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...errors import UsageError
+from ...utils.errors import UsageError
 from ...visualization.motion import picture_flow
 from ...visualization.pairs import picture_pairs
 from ...visualization.views import ViewSource

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 
 from ...config import is_pretraining
-from ...data.catalog import is_name
+from ...data.datasets.catalog import is_name
 from ...data.datasets.images import list_images
-from ...data.reader import UnreadableImage, restrict_pillow
-from ...data.samples import dataset_name, load_samples
+from ...data.io.reader import UnreadableImage, restrict_pillow
+from ...data.pretrain.samples import dataset_name, load_samples
 from ...engine.configure import load_config, resolve_sync_bn
-from ...errors import UsageError
+from ...utils.errors import UsageError
 
 
 def load_pictures_config(args):

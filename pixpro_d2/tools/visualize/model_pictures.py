@@ -1,9 +1,9 @@
 """The sub-commands that show what a pre-training model makes of fixed views."""
 
-from ...errors import UsageError
+from ...engine.pretrained import load_pretrained
+from ...utils.errors import UsageError
 from ...visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 from ...visualization.views import ViewSource, compare_views
-from ..pretrained import load_pretrained
 from .inputs import first_readable, images_of, load_pretraining_config, name_of, write_picture
 
 

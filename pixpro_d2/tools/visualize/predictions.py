@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...engine.trainer import Trainer
-from ...errors import UsageError
+from ...utils.errors import UsageError
 from ...visualization.predictions import TASKS, LabelledImages, picture_predictions
 from .inputs import first_readable, load_pictures_config, name_of, write_picture
 

@@ -11,11 +11,11 @@ from flow_helpers import write_plain_frames
 from PIL import Image
 
 import configs
-from pixpro_d2.data.reader import read_image
-from pixpro_d2.data.scene_writers.video import write_frames
-from pixpro_d2.data.video_scenes import render_clip
+from pixpro_d2.data.io.reader import read_image
 from pixpro_d2.engine.configure import load_config
-from pixpro_d2.flow import write_flow
+from pixpro_d2.extras.scenes.video_scene import render_clip
+from pixpro_d2.extras.scenes.writers.video import write_frames
+from pixpro_d2.flow_files import write_flow
 from pixpro_d2.tools import visualize
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.visualization import motion, pairs

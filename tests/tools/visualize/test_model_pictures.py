@@ -7,7 +7,7 @@ from PIL import Image
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
-from pixpro_d2.data.reader import read_image
+from pixpro_d2.data.io.reader import read_image
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.tools import visualize
 from pixpro_d2.tools.render import render_dataset

@@ -1,0 +1,1 @@
+"""Names of other projects' tensors, translated into detectron2's."""

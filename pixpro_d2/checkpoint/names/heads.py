@@ -1,0 +1,56 @@
+"""Names of the pre-training heads in the official PixPro checkpoints and in this project's.
+
+Official names: ``contrast/models/PixPro.py`` of zdaxie/PixPro, without ``module.``.
+"""
+
+import re
+
+from ...utils.errors import UsageError
+
+_HEADS = {
+    "projector": "projector.heads.shared",
+    "projector_k": "target_projector.heads.shared",
+    "value_transform": "ppm.heads.shared.value_transform",
+    "projector_instance": "instance.projector",
+    "projector_instance_k": "target_instance_projector",
+    "predictor": "instance.predictor",
+}
+_LAYERS = {"linear1": "0", "bn1": "1", "linear2": "3"}
+_LAYERS_BACK = {theirs: ours for ours, theirs in _LAYERS.items()}
+_LEVEL = re.compile(r"\.heads\.(\w+)\.")
+
+
+def from_official(name):
+    """``projector.linear1.weight`` to ``projector.heads.shared.0.weight``; None for what is no head's."""
+    head, _, rest = name.partition(".")
+    layer, _, leaf = rest.partition(".")
+    if head == "value_transform" and not leaf:  # a single convolution
+        layer, leaf = "linear1", layer
+    if head not in _HEADS or layer not in _LAYERS:
+        return None
+    return f"{_HEADS[head]}.{_LAYERS[layer]}.{leaf}"
+
+
+def to_official(names):
+    """dict from this project's to the official names of all heads among ``names``.
+
+    Raises:
+        UsageError: for heads of several levels, of which the official model has one.
+    """
+    levels = {match[1] for match in map(_LEVEL.search, names) if match}
+    if len(levels) > 1:
+        raise UsageError(
+            f"The checkpoint has a projector for each of {', '.join(sorted(levels))}, but the official format has one: "
+            "use --to detectron2, torchvision or safetensors."
+        )
+    ours = {name: _LEVEL.sub(".heads.shared.", name, count=1) for name in names}
+    two_layers = f"{_HEADS['value_transform']}.3.weight" in ours.values()
+    renamed = {}
+    for name, shared in ours.items():
+        for head, prefix in _HEADS.items():
+            if not shared.startswith(f"{prefix}."):
+                continue
+            layer, _, leaf = shared.removeprefix(f"{prefix}.").partition(".")
+            single = head == "value_transform" and not two_layers
+            renamed[name] = f"{head}.{leaf}" if single else f"{head}.{_LAYERS_BACK[layer]}.{leaf}"
+    return renamed

@@ -1,0 +1,98 @@
+"""Data sets addressed by path, wherever detectron2 takes the name of a data set.
+
+Object boxes: ``voc:DIR@SPLIT`` Pascal VOC layout, ``coco:JSON@IMAGE_DIR`` COCO annotations and masks,
+``cityscapes_instance:DIR@SPLIT`` Cityscapes layout. Semantic segmentation: ``semseg:IMAGE_DIR@LABEL_DIR`` PNG files
+of class ids, ``voc_seg:DIR@SPLIT``, ``cityscapes:DIR@SPLIT``. Classification: ``classes:DIR`` one folder a class. Any
+of them, and ``images:DIR``, any folder tree of images, can be pre-trained on; and ``video:DIR``, one folder of frames a
+video. Several names in DATASETS.TRAIN are joined by detectron2, as in VOC 07+12.
+"""
+
+import difflib
+import os
+
+from detectron2.data import DatasetCatalog
+
+from ...utils.errors import UsageError
+from .cityscapes import register_cityscapes, register_cityscapes_instance
+from .class_folders import register_classes
+from .coco import register_coco
+from .images import register_images
+from .semseg import register_sem_seg
+from .video import register_video
+from .voc import register_voc
+from .voc_seg import register_voc_seg
+
+# scheme -> (form of the name, function that registers `name` for what follows the colon)
+SCHEMES = {
+    "images": ("images:DIR", register_images),
+    "voc": ("voc:DIR@SPLIT", register_voc),
+    "coco": ("coco:JSON@IMAGE_DIR", register_coco),
+    "semseg": ("semseg:IMAGE_DIR@LABEL_DIR", register_sem_seg),
+    "voc_seg": ("voc_seg:DIR@SPLIT", register_voc_seg),
+    "cityscapes": ("cityscapes:DIR@SPLIT", register_cityscapes),
+    "cityscapes_instance": ("cityscapes_instance:DIR@SPLIT", register_cityscapes_instance),
+    "classes": ("classes:DIR", register_classes),
+    "video": ("video:DIR", register_video),
+}
+
+
+def is_name(text):
+    """Whether ``text`` names a data set, registered or addressed by path, rather than being a path itself."""
+    scheme, colon, _ = text.partition(":")
+    return text in DatasetCatalog.list() or bool(colon and scheme in SCHEMES)
+
+
+def ensure_registered(names):
+    """Register those of ``names`` that are addressed by path; check that the others are registered.
+
+    Raises:
+        UsageError: for an unknown name, a malformed address, or a path that does not exist.
+    """
+    for name in names:
+        if name in DatasetCatalog.list():
+            continue
+        scheme, colon, address = name.partition(":")
+        if not colon or scheme not in SCHEMES:
+            raise UsageError(f"Data set '{name}' is not registered; {_advice(name)}")
+        form, register = SCHEMES[scheme]
+        parts = address.rsplit("@", form.count("@"))
+        if not all(parts) or len(parts) != form.count("@") + 1:
+            raise UsageError(f"Data set '{name}' is malformed; the form is {form}.")
+        register(name, *parts)
+
+
+def _advice(name):
+    """What the unknown name of a data set may mean: a folder, or a name that is written in another way."""
+    scheme, colon, address = name.partition(":")
+    if os.path.isdir(name):
+        return f"did you mean images:{name}?"
+    known = list(SCHEMES) if colon else DatasetCatalog.list()
+    similar = difflib.get_close_matches(scheme.lower() if colon else name, known, n=1, cutoff=0.8)
+    if similar:
+        return f"did you mean {similar[0]}{colon}{address}?"
+    forms = ", ".join(form for form, _ in SCHEMES.values())
+    return f"address one by path as {forms}, or register it with detectron2's DatasetCatalog."
+
+
+def load_dicts(name):
+    """Return the dataset dicts of data set ``name``, which is registered already.
+
+    Raises:
+        UsageError: if its files are missing, its loader refuses them, or there are no images.
+    """
+    try:
+        dicts = DatasetCatalog.get(name)
+    except (OSError, AssertionError, ImportError) as error:  # how detectron2's loaders say that something is missing
+        raise UsageError(f"Data set '{name}' cannot be loaded ({error}){_where_to_put(error)}.") from error
+    if not dicts:
+        raise UsageError(f"Data set '{name}' has no images.")
+    return dicts
+
+
+def _where_to_put(error):
+    """Advice about a file that is missing below the folder of the built-in data sets."""
+    root = os.getenv("DETECTRON2_DATASETS", "datasets")
+    missing = str(getattr(error, "filename", None) or error)
+    if isinstance(error, PermissionError) or not missing.startswith(os.path.join(root, "")):
+        return ""
+    return f": put its files into {os.path.abspath(root)}, or set DETECTRON2_DATASETS to the folder that holds them"

@@ -1,0 +1,1 @@
+"""Loaders of labelled data: classification, detection, segmentation."""

@@ -1,0 +1,164 @@
+"""Loaders of the downstream tasks, with the mapper that a task needs."""
+
+from detectron2.data import MetadataCatalog, print_instances_class_histogram
+from detectron2.data.build import (
+    filter_images_with_few_keypoints,
+    filter_images_with_only_crowd_annotations,
+    trivial_batch_collator,
+)
+from detectron2.data.common import MapDataset
+from detectron2.data.samplers import (
+    InferenceSampler,
+    RandomSubsetTrainingSampler,
+    RepeatFactorTrainingSampler,
+    TrainingSampler,
+)
+from detectron2.utils import comm
+
+from ...utils.errors import UsageError
+from ...utils.retry import patiently
+from ..datasets.catalog import load_dicts
+from ..io.file_list import shareable
+from ..io.workers import build_loader
+from ..pretrain.samples import load_images, read_images
+from .classification_mapper import ClassificationMapper
+from .detection_mapper import DetectionMapper
+from .semseg_mapper import SemSegMapper
+from .tasks import TASKS, check_labels, check_masks, check_same_classes
+from .train_stream import StreamBatchSampler, StreamDataset, StreamLoader
+
+CLASSIFIERS = ("LinearClassifier", "KNNClassifier")
+# meta-architecture -> mapper; the others take the DetectionMapper
+MAPPERS = {"SemanticSegmentor": SemSegMapper, **dict.fromkeys(CLASSIFIERS, ClassificationMapper)}
+
+
+def build_train_loader(cfg):
+    """Endless loader of DATASETS.TRAIN for a downstream task, ``SOLVER.IMS_PER_BATCH`` images over all processes.
+
+    Images, order and augmentation are drawn as detectron2 does, but follow from SEED and the iteration alone.
+
+    Returns:
+        StreamLoader:
+    """
+    if cfg.MODEL.META_ARCHITECTURE in CLASSIFIERS:
+        # ImageNet's files are listed once: the length of a run in epochs has needed their number already.
+        images = load_images(tuple(cfg.DATASETS.TRAIN))
+        check_labels(cfg, _place_of_training(cfg), images)
+    else:
+        images = _load_train_dicts(cfg)
+    mapper = _build_mapper(cfg, is_train=True)
+    sampler = StreamBatchSampler(
+        build_sampler(cfg, images),
+        orientations(images) if cfg.DATALOADER.ASPECT_RATIO_GROUPING else bytes(len(images)),
+        cfg.SOLVER.IMS_PER_BATCH,
+        comm.get_rank(),
+        comm.get_world_size(),
+    )
+    dataset = StreamDataset(shareable(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
+    workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
+    return StreamLoader(build_loader(dataset, trivial_batch_collator, *workers, batch_sampler=sampler))
+
+
+def build_test_loader(cfg, dataset_name):
+    """Loader of one pass over ``dataset_name``, as for testing, shared out among the processes.
+
+    Images come one by one, as detectron2 tests, or for classification, whose images have one size, in batches
+    of ``SOLVER.IMS_PER_BATCH``.
+    """
+    images, batch_size = load_dicts(dataset_name), 1
+    check_labels(cfg, f"Data set '{dataset_name}'", images)
+    if cfg.MODEL.META_ARCHITECTURE in CLASSIFIERS:
+        batch_size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    mapper = _build_mapper(cfg, is_train=False)
+
+    def read(image):
+        return patiently(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
+
+    dataset = MapDataset(shareable(images), read)
+    return build_loader(
+        dataset,
+        trivial_batch_collator,
+        cfg.DATALOADER.NUM_WORKERS,
+        cfg.DATALOADER.MAX_IMAGE_PIXELS,
+        batch_size=batch_size,
+        sampler=InferenceSampler(len(images)),
+    )
+
+
+def build_sampler(cfg, images):
+    """detectron2's sampler named by DATALOADER.SAMPLER_TRAIN, seeded with SEED.
+
+    Args:
+        images (list[dict]): detectron2 dataset dicts.
+
+    Raises:
+        UsageError: for images that it cannot sample.
+    """
+    keys = cfg.DATALOADER
+    if keys.SAMPLER_TRAIN == "TrainingSampler":
+        return TrainingSampler(len(images), seed=cfg.SEED)
+    if keys.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
+        ratio = keys.RANDOM_SUBSET_RATIO
+        if int(len(images) * ratio) < 1:
+            raise UsageError(
+                f"DATALOADER.RANDOM_SUBSET_RATIO is {ratio}; it must leave at least one of the {len(images)} images."
+            )
+        return RandomSubsetTrainingSampler(len(images), ratio, seed_shuffle=cfg.SEED, seed_subset=cfg.SEED)
+    if not all("annotations" in image for image in images):
+        raise UsageError(
+            "DATALOADER.SAMPLER_TRAIN RepeatFactorTrainingSampler goes by the classes of annotated objects, which "
+            "DATASETS.TRAIN does not have: use TrainingSampler."
+        )
+    root = {"sqrt": keys.REPEAT_SQRT} if "REPEAT_SQRT" in keys else {}  # a key of detectron2 after v0.6
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(images, keys.REPEAT_THRESHOLD, **root)
+    return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
+
+
+def orientations(images):
+    """Whether each image is wider than high, as bytes of 0 or 1; all 0 where some dict does not tell its image's size.
+
+    Args:
+        images (list[dict]): detectron2 dataset dicts.
+    """
+    if not all("width" in image and "height" in image for image in images):
+        return bytes(len(images))
+    return bytes(image["width"] > image["height"] for image in images)
+
+
+def _build_mapper(cfg, is_train):
+    return MAPPERS.get(cfg.MODEL.META_ARCHITECTURE, DetectionMapper)(cfg, is_train)
+
+
+def _place_of_training(cfg):
+    return f"DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}"
+
+
+def _load_train_dicts(cfg):
+    """Return the dicts of DATASETS.TRAIN, checked, without the images that detectron2 skips."""
+    names, place = tuple(cfg.DATASETS.TRAIN), _place_of_training(cfg)
+    images = read_images(names)
+    check_labels(cfg, place, images)
+    check_masks(cfg, place, images)
+    if cfg.MODEL.META_ARCHITECTURE in TASKS:
+        check_same_classes(TASKS[cfg.MODEL.META_ARCHITECTURE][0], names)
+    if "annotations" not in images[0]:
+        return images
+    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        images = filter_images_with_only_crowd_annotations(images)
+    if cfg.MODEL.KEYPOINT_ON:
+        images = filter_images_with_few_keypoints(images, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
+    if not images:
+        raise UsageError(f"{place} is nothing to train on, name other data sets: no image has an annotated object.")
+    _log_classes(place, names[0], images)
+    return images
+
+
+def _log_classes(place, name, images):
+    """Log how often each class occurs, as detectron2 does, if data set ``name`` lists its classes."""
+    classes = MetadataCatalog.get(name).get("thing_classes", None)
+    if classes is None:
+        return
+    try:
+        print_instances_class_histogram(images, classes)
+    except AssertionError as error:  # for categories out of range
+        raise UsageError(f"{place} is nothing to train on, name other data sets: {error}.") from error

@@ -1,0 +1,96 @@
+"""Images and label maps of semantic segmentation."""
+
+import numpy as np
+import torch
+from detectron2.config import configurable
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+
+from ...utils.errors import UsageError
+from ..datasets.semseg import read_label
+from ..io.reader import required_image
+
+
+class SemSegMapper:
+    """Reads, augments and checks one image with its labels.
+
+    detectron2's DatasetMapper turns a palette PNG, such as Pascal VOC's, into grey values instead of class
+    numbers, and leaves a label that is out of range to a failing kernel. The augmentation is that of its
+    DeepLab project: resize the shorter side, crop, flip.
+    """
+
+    @configurable
+    def __init__(self, *, is_train, augmentations, image_format, num_classes, ignore_value, pixel_range=()):
+        """
+        Args:
+            is_train (bool): whether to read the labels.
+            augmentations (list[T.Augmentation]):
+            image_format (str): ``RGB`` or ``BGR``.
+            num_classes (int): labels are 0 to ``num_classes`` - 1, or ``ignore_value``.
+            pixel_range (tuple): as of :func:`pixpro_d2.data.io.reader.read_image`.
+        """
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.num_classes = num_classes
+        self.ignore_value = ignore_value
+        self.pixel_range = pixel_range
+
+    @classmethod
+    def from_config(cls, cfg, is_train):
+        augmentations = detection_utils.build_augmentation(cfg, is_train)
+        crop = cfg.INPUT.CROP
+        head = cfg.MODEL.SEM_SEG_HEAD
+        if is_train and crop.ENABLED:
+            random_crop = T.RandomCrop_CategoryAreaConstraint(
+                crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, head.IGNORE_VALUE
+            )
+            augmentations.insert(1, random_crop)
+        return {
+            "is_train": is_train,
+            "augmentations": augmentations,
+            "image_format": cfg.INPUT.FORMAT,
+            "num_classes": head.NUM_CLASSES,
+            "ignore_value": head.IGNORE_VALUE,
+            "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE),
+        }
+
+    def __call__(self, dataset_dict):
+        """
+        Args:
+            dataset_dict (dict): ``file_name`` and, in training, ``sem_seg_file_name``.
+
+        Returns:
+            dict: the input, with ``image``, a uint8 tensor (3, h, w), and in training ``sem_seg``, an int64 tensor
+            (h, w).
+
+        Raises:
+            UsageError: for an unreadable file, sizes that differ, or a label out of range.
+        """
+        sample = dict(dataset_dict)
+        label_file = sample.pop("sem_seg_file_name", None)
+        image = required_image(sample["file_name"], self.pixel_range)
+        sample["width"], sample["height"] = image.size
+        labels = self._read_labels(label_file, image.size) if self.is_train else None
+        data = T.AugInput(detection_utils.convert_PIL_to_numpy(image, self.image_format), sem_seg=labels)
+        self.augmentations(data)
+        sample["image"] = torch.as_tensor(np.ascontiguousarray(data.image.transpose(2, 0, 1)))
+        if self.is_train:
+            sample["sem_seg"] = torch.as_tensor(data.sem_seg.astype(np.int64))
+        return sample
+
+    def _read_labels(self, path, size):
+        labels = read_label(path)
+        if labels.shape != size[::-1]:
+            raise UsageError(
+                f"The label map {path} must have its image's size {size[0]} x {size[1]}, but it is "
+                f"{labels.shape[1]} x {labels.shape[0]}."
+            )
+        present = np.unique(labels)
+        wrong = [int(x) for x in present if x != self.ignore_value and not 0 <= x < self.num_classes]
+        if wrong:
+            raise UsageError(
+                f"The label map {path} holds {wrong[0]}, but labels are 0 to {self.num_classes - 1} or "
+                f"{self.ignore_value} (ignored): set MODEL.SEM_SEG_HEAD.NUM_CLASSES or convert the labels."
+            )
+        return labels

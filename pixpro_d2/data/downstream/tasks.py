@@ -1,0 +1,151 @@
+"""Labels and classes that a task needs, and checks that the data sets of a config have them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from ...utils.errors import UsageError
+from ..datasets.catalog import load_dicts
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One kind of labels.
+
+    Attributes:
+        words: name of the labels in messages.
+        key: entry of a dataset dict that holds them.
+        classes: attribute of a data set's metadata that lists the names of the classes.
+        forms: addresses of data sets with such labels.
+    """
+
+    words: str
+    key: str
+    classes: str
+    forms: str
+
+
+BOXES = Labels("boxes", "annotations", "thing_classes", "voc:DIR@SPLIT or coco:JSON@IMAGE_DIR")
+LABEL_MAPS = Labels(
+    "label maps", "sem_seg_file_name", "stuff_classes", "semseg:IMAGE_DIR@LABEL_DIR or voc_seg:DIR@SPLIT"
+)
+CATEGORIES = Labels("classes", "category_id", "classes", "classes:DIR")
+
+# meta-architecture -> (its labels, node below MODEL with its NUM_CLASSES)
+TASKS = {
+    "GeneralizedRCNN": (BOXES, "ROI_HEADS"),
+    "RetinaNet": (BOXES, "RETINANET"),
+    "FCOSDetector": (BOXES, "FCOS"),
+    "SemanticSegmentor": (LABEL_MAPS, "SEM_SEG_HEAD"),
+    "LinearClassifier": (CATEGORIES, "CLASSIFIER"),
+    "KNNClassifier": (CATEGORIES, "CLASSIFIER"),
+}
+
+
+def check_labels(cfg: CfgNode, place: str, images: Iterable[dict]) -> None:
+    """Check that every image has the labels that the task of ``cfg`` needs; a pre-training needs none.
+
+    Args:
+        cfg: of any task.
+        place: where the config names the data sets, for messages.
+        images: dataset dicts.
+
+    Raises:
+        UsageError: naming the first image without labels.
+    """
+    task = cfg.MODEL.META_ARCHITECTURE
+    if task not in TASKS:
+        return
+    labels, _ = TASKS[task]
+    without = next((image for image in images if labels.key not in image), None)
+    if without is not None:
+        raise UsageError(
+            f"{place} has no {labels.words} for {without['file_name']}, but {task} needs them: name a data set with "
+            f"{labels.words}, such as {labels.forms}."
+        )
+
+
+def check_masks(cfg: CfgNode, place: str, images: Iterable[dict]) -> None:
+    """Check that some object has a mask, or keypoints, if the detector of ``cfg`` predicts them.
+
+    Args:
+        cfg, place, images: as of :func:`check_labels`, which must have passed.
+
+    Raises:
+        UsageError: for boxes alone.
+    """
+    if TASKS.get(cfg.MODEL.META_ARCHITECTURE, (None,))[0] is not BOXES:
+        return
+    for switch, key, words in (("MASK_ON", "segmentation", "masks"), ("KEYPOINT_ON", "keypoints", "keypoints")):
+        objects = [annotation for image in images for annotation in image["annotations"]] if cfg.MODEL[switch] else []
+        if objects and not any(key in annotation for annotation in objects):
+            raise UsageError(
+                f"{place} has boxes without {words}: set MODEL.{switch} False, or name a data set with {words}."
+            )
+
+
+def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
+    """Check that data sets, which must be loaded already, have the same classes, as many as the model has.
+
+    Raises:
+        UsageError: naming the first class that differs, or stating the right number.
+    """
+    if cfg.MODEL.META_ARCHITECTURE not in TASKS:
+        return
+    labels, node = TASKS[cfg.MODEL.META_ARCHITECTURE]
+    check_same_classes(labels, names)
+    for name in names:
+        classes, number = MetadataCatalog.get(name).get(labels.classes, None), cfg.MODEL[node].NUM_CLASSES
+        if classes is not None and len(classes) != number:
+            raise UsageError(
+                f"MODEL.{node}.NUM_CLASSES is {number}, but data set '{name}' has {len(classes)} classes: set it to "
+                f"{len(classes)}."
+            )
+
+
+def trained_classes_known(cfg: CfgNode) -> list[str]:
+    """Return those data sets of DATASETS.TRAIN that the model of an evaluation can have been trained on.
+
+    They list as many classes as the model has. Other data sets need not exist where a model is only evaluated.
+    """
+    if cfg.MODEL.META_ARCHITECTURE not in TASKS:
+        return []
+    labels, node = TASKS[cfg.MODEL.META_ARCHITECTURE]
+    names = []
+    for name in cfg.DATASETS.TRAIN:
+        if name.startswith("coco:"):  # whose file lists the classes
+            load_dicts(name)
+        if len(MetadataCatalog.get(name).get(labels.classes, [])) == cfg.MODEL[node].NUM_CLASSES:
+            names.append(name)
+    return names
+
+
+def check_same_classes(labels: Labels, names: Sequence[str]) -> None:
+    """Check that all of the data sets ``names`` list the same classes in the same order.
+
+    A data set whose classes have no names, only numbers, agrees with all others.
+
+    Raises:
+        UsageError: naming the first class that differs.
+    """
+    first, expected = "", None
+    for name in names:
+        metadata = MetadataCatalog.get(name)
+        classes = metadata.get(labels.classes, None)
+        if classes is None or metadata.get("classes_are_numbers", False):
+            continue
+        if expected is None:
+            first, expected = name, classes
+        for i, (wanted, found) in enumerate(zip_longest(expected, classes)):
+            if wanted != found:
+                raise UsageError(
+                    f"Class {i} is {_quoted(wanted)} in data set '{first}', but {_quoted(found)} in data set '{name}': "
+                    "the data sets of DATASETS.TRAIN and TEST need the same classes in the same order."
+                )
+
+
+def _quoted(name):
+    return "missing" if name is None else f"'{name}'"

@@ -1,0 +1,1 @@
+"""Files of images, lists of files, and worker processes."""

@@ -1,0 +1,60 @@
+"""Join samples of :class:`~.mapper.TwoViewMapper` or :class:`~.video_mapper.VideoMapper` into one batch."""
+
+import numpy as np
+import torch
+
+from .recipe_batch import collate_recipes
+
+
+def collate_views(samples):
+    """Stack samples into a batch; done in the loader's workers, so that the training process copies tensors only.
+
+    Returns:
+        dict: for N samples
+
+        * views: (N, 2, C, S, S) uint8 tensor;
+        * boxes: (N, 2, 4) float32, signed crop boxes in pixels of the original images;
+        * image_sizes: (N, 2) float32, (height, width) of the originals;
+        * file_names: list[str];
+        * recipes: the two RecipeBatch of the first and second views, where the samples leave them to the model.
+    """
+    batch = {
+        "views": torch.from_numpy(np.stack([sample["views"] for sample in samples])),
+        "boxes": torch.from_numpy(np.stack([sample["boxes"] for sample in samples])),
+        "image_sizes": torch.tensor([sample["image_size"] for sample in samples], dtype=torch.float32),
+        "file_names": [sample["file_name"] for sample in samples],
+    }
+    if "recipes" in samples[0]:
+        batch["recipes"] = tuple(collate_recipes(view) for view in zip(*(sample["recipes"] for sample in samples)))
+    return batch
+
+
+def collate_videos(samples):
+    """Stack samples into a batch, padding what has the size of frames.
+
+    Returns:
+        dict: of :func:`collate_views`, and for N samples that have them
+
+        * flow_there, flow_back: (N, steps, 2, h, w) float16 tensors, padded at the bottom and right by edge values to
+          the largest of the batch;
+        * flow_sizes: (N, 2) int64, (height, width) of the samples' own flow;
+        * frames: (N, num_frames, 3, H, W) uint8, padded likewise; ``image_sizes`` has the frames' own sizes.
+    """
+    batch = collate_views(samples)
+    for key in ("flow_there", "flow_back", "frames"):
+        if key in samples[0]:
+            batch[key] = torch.from_numpy(_stack([sample[key] for sample in samples]))
+    if "flow_there" in batch:
+        batch["flow_sizes"] = torch.tensor([sample["flow_there"].shape[-2:] for sample in samples])
+    return batch
+
+
+def _stack(arrays):
+    largest = np.max([array.shape[-2:] for array in arrays], axis=0)
+    return np.stack([_pad(array, *(largest - array.shape[-2:])) for array in arrays])
+
+
+def _pad(array, below, right):
+    if not below and not right:
+        return array  # the usual case costs no copy
+    return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)], mode="edge")

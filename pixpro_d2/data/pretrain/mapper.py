@@ -1,0 +1,114 @@
+"""From a data set's dict to two augmented views of its image."""
+
+import numpy as np
+from detectron2.config import configurable
+
+from ...utils.errors import check_choice
+from ..io.reader import EncodedImage
+from .photometric import POLICIES, apply, to_format, to_planes
+from .views import sample_pair
+
+
+class TwoViewMapper:
+    """Decode an image once and cut two views out of it, each with its own crop, flip and colours."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        policies,
+        crop_size,
+        min_scale,
+        image_format,
+        max_scale=1.0,
+        min_overlap=0.0,
+        draft=True,
+        aug_device="cpu",
+        pixel_range=(),
+    ):
+        """
+        Args:
+            policies (tuple[Policy, Policy]): photometric augmentation of the first and second view.
+            crop_size (int): side of the views in pixels.
+            min_scale (float): smallest crop area as a share of the image, in (0, 1].
+            image_format (str): RGB, BGR or L.
+            max_scale (float): largest crop area as a share of the image, from ``min_scale`` to 1.
+            min_overlap (float): least overlap of the two crops, see :func:`pixpro_d2.data.pretrain.views.sample_pair`.
+            draft (bool): decode JPEG files no larger than the views need.
+            aug_device (str): ``cpu`` applies the photometric augmentation here; ``model`` leaves it to
+                :func:`pixpro_d2.data.pretrain.device_photometric.apply_recipes`.
+            pixel_range (tuple): as of :class:`pixpro_d2.data.io.reader.EncodedImage`.
+        """
+        self.policies = policies
+        self.crop_size = crop_size
+        self.min_scale = min_scale
+        self.max_scale = max_scale
+        self.min_overlap = min_overlap
+        self.image_format = image_format
+        self.draft = draft
+        self.aug_device = aug_device
+        self.pixel_range = pixel_range
+
+    @classmethod
+    def from_config(cls, cfg):
+        pixpro = cfg.INPUT.PIXPRO
+        aug = pixpro.AUG.lower()
+        check_choice("INPUT.PIXPRO.AUG", aug, POLICIES)
+        return {
+            "policies": POLICIES[aug],
+            "crop_size": pixpro.CROP_SIZE,
+            "min_scale": pixpro.MIN_SCALE,
+            "max_scale": pixpro.MAX_SCALE,
+            "min_overlap": pixpro.MIN_OVERLAP,
+            "image_format": cfg.INPUT.FORMAT,
+            "draft": pixpro.DRAFT,
+            "aug_device": cfg.INPUT.AUG_DEVICE,
+            "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE),
+        }
+
+    def __call__(self, dataset_dict, rng=None):
+        """
+        Args:
+            dataset_dict (dict): of any detectron2 data set; only ``file_name`` is used, and left as it is.
+            rng (numpy.random.Generator): source of all randomness; a fresh one by default.
+
+        Returns:
+            dict: views (2, C, S, S) uint8; boxes (2, 4) float32, signed, in pixels of the upright original;
+            image_size (height, width); file_name. With ``aug_device`` ``model`` the views are RGB, without colours
+            changed or blurred, and there are recipes, the list of the two :class:`Recipe` to be applied.
+
+        Raises:
+            UnreadableImage: see :class:`pixpro_d2.data.io.reader.EncodedImage`.
+        """
+        rng = rng or np.random.default_rng()
+        image = EncodedImage(dataset_dict["file_name"], self.pixel_range)
+        return {**self.cut_views((image, image), rng), "file_name": dataset_dict["file_name"]}
+
+    def cut_views(self, images, rng):
+        """The first view out of the first of two images, the second out of the second.
+
+        Args:
+            images (tuple[EncodedImage, EncodedImage]): of one size.
+            rng (numpy.random.Generator): source of all randomness.
+
+        Returns:
+            dict: as of a call, without file_name.
+        """
+        width, height = images[0].size
+        views = sample_pair(rng, width, height, self.min_scale, self.max_scale, self.min_overlap)
+        recipes = [policy.sample(rng) for policy in self.policies]
+        decoded = [image.decode(self.max_shrink(views)) for image in images]
+        pixels = [
+            to_planes(view.render(image, self.crop_size, shrink)) for view, (image, shrink) in zip(views, decoded)
+        ]
+        sample = {"boxes": np.stack([view.box for view in views]), "image_size": (height, width)}
+        if self.aug_device == "model":
+            return {**sample, "views": np.stack(pixels), "recipes": recipes}
+        pixels = [to_format(apply(recipe, image), self.image_format) for recipe, image in zip(recipes, pixels)]
+        return {**sample, "views": np.stack(pixels)}
+
+    def max_shrink(self, views):
+        """How many times smaller the image may be decoded without any of its views being enlarged for it."""
+        if not self.draft:
+            return 1
+        return max(1, min(min(view.width, view.height) for view in views) // self.crop_size)

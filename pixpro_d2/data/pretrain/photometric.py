@@ -1,0 +1,105 @@
+"""The photometric part of a view: colour, blur and solarisation; it moves no pixel.
+
+What happens to an image is drawn first (:meth:`Policy.sample`) and applied afterwards (:func:`apply`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import pil_arithmetic
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done to one image.
+
+    ``jitter`` is a sequence of (operation, factor) in the order of application, with the operations and
+    factors of torchvision's ColorJitter; ``blur`` the radius of a Gaussian in pixels of the view, or None.
+    """
+
+    jitter: tuple = ()
+    grayscale: bool = False
+    blur: float | None = None
+    solarize: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Probabilities and strengths of the operations; the defaults do nothing.
+
+    ``jitter`` holds the strengths of brightness, contrast, saturation and hue, as in torchvision's ColorJitter.
+    """
+
+    jitter: tuple = (0.0, 0.0, 0.0, 0.0)
+    jitter_p: float = 0.0
+    grayscale_p: float = 0.0
+    blur_p: float = 0.0
+    blur_radius: tuple = (0.1, 2.0)
+    solarize_p: float = 0.0
+
+    def sample(self, rng):
+        """Draw a :class:`Recipe` from the numpy generator ``rng``."""
+        jitter = ()
+        if rng.random() < self.jitter_p:
+            factors = [(name, rng.uniform(1 - s, 1 + s)) for name, s in zip(ENHANCE, self.jitter)]
+            factors.append(("hue", rng.uniform(-self.jitter[3], self.jitter[3])))
+            jitter = tuple(factors[i] for i in rng.permutation(len(factors)))
+        grayscale = bool(rng.random() < self.grayscale_p)
+        blur = rng.uniform(*self.blur_radius) if rng.random() < self.blur_p else None
+        return Recipe(jitter, grayscale, blur, bool(rng.random() < self.solarize_p))
+
+
+ENHANCE = ("brightness", "contrast", "saturation")
+_OPERATIONS = {
+    "brightness": pil_arithmetic.adjust_brightness,
+    "contrast": pil_arithmetic.adjust_contrast,
+    "saturation": pil_arithmetic.adjust_saturation,
+    "hue": pil_arithmetic.adjust_hue,
+}
+
+_BYOL = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, grayscale_p=0.2)
+_MOCO = Policy(jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, grayscale_p=0.2, blur_p=0.5)
+_SIMCLR = Policy(jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, grayscale_p=0.2, blur_p=0.5)
+
+# Policies of the first and second view, by the value of INPUT.PIXPRO.AUG.
+POLICIES = {
+    "byol": (Policy(**_BYOL, blur_p=1.0), Policy(**_BYOL, blur_p=0.1, solarize_p=0.2)),
+    "mocov2": (_MOCO, _MOCO),
+    "simclr": (_SIMCLR, _SIMCLR),
+    "none": (Policy(), Policy()),
+}
+
+
+def apply(recipe, image):
+    """Apply a :class:`Recipe` to an RGB image (3, H, W) uint8, in the order of the official code.
+
+    The values are those that the official code's operations on PIL images give; see
+    :mod:`pixpro_d2.data.pretrain.pil_arithmetic`.
+    """
+    for name, factor in recipe.jitter:
+        image = _OPERATIONS[name](image, factor)
+    if recipe.grayscale:
+        image = np.stack([pil_arithmetic.luminance(image)] * 3)
+    if recipe.blur is not None:
+        image = pil_arithmetic.gaussian_blur(image, recipe.blur)
+    if recipe.solarize:
+        image = pil_arithmetic.solarize(image)
+    return image
+
+
+def to_planes(image):
+    """RGB PIL image to a uint8 array (3, H, W)."""
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def to_format(image, image_format):
+    """RGB image (3, H, W) uint8 to (C, H, W) in ``image_format`` RGB, BGR or L."""
+    if image_format == "L":
+        return pil_arithmetic.luminance(image)[None]
+    return np.ascontiguousarray(image[::-1]) if image_format == "BGR" else image
+
+
+def to_array(image, image_format):
+    """RGB PIL image to a uint8 array (C, H, W) in ``image_format`` RGB, BGR or L."""
+    return to_format(to_planes(image), image_format)

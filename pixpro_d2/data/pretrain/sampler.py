@@ -1,0 +1,53 @@
+"""The order of samples: each image once per epoch, the same for any number of workers and processes."""
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from ...utils.errors import UsageError
+
+
+def batches_per_epoch(num_images, batch_size):
+    """Batches in one pass over the data; the incomplete last one is dropped.
+
+    Raises:
+        UsageError: when there is not even one.
+    """
+    if num_images < batch_size:
+        raise UsageError(
+            f"An epoch of DATASETS.TRAIN is {num_images} images, less than one batch of {batch_size}: lower "
+            "SOLVER.IMS_PER_BATCH, or with videos raise INPUT.PIXPRO.STARTS_PER_VIDEO."
+        )
+    return num_images // batch_size
+
+
+class EpochBatchSampler(Sampler):
+    """Endless batches of (epoch, index) for one process.
+
+    Epoch e visits a permutation drawn from (seed, e), cut into global batches; the incomplete last one is
+    dropped. Process r takes the r-th part of every global batch, so all processes together see the same
+    batches as one process would. Iteration ``start_iter`` is where it begins, so a resumed run continues
+    the order instead of repeating it.
+    """
+
+    def __init__(self, size, batch_size, seed, rank=0, world_size=1):
+        """
+        Args:
+            size (int): number of images; fewer than ``batch_size`` raise a UsageError.
+            batch_size (int): of all processes together, divisible by ``world_size``.
+            seed (int): the same in all processes.
+        """
+        self.size = size
+        self.batch_size = batch_size
+        self.batches_per_epoch = batches_per_epoch(size, batch_size)
+        self.seed = seed
+        self.start_iter = 0
+        self._part = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+
+    def __iter__(self):
+        epoch, first = divmod(self.start_iter, self.batches_per_epoch)
+        while True:
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.size)
+            for batch in range(first, self.batches_per_epoch):
+                indices = order[batch * self.batch_size : (batch + 1) * self.batch_size][self._part]
+                yield [(epoch, index) for index in indices.tolist()]
+            epoch, first = epoch + 1, 0

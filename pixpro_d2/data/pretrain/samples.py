@@ -1,0 +1,98 @@
+"""What an epoch of pre-training visits, images or runs of frames of videos, and how they become samples."""
+
+import functools
+import logging
+
+from ...flow_files import FlowFiles
+from ...utils.errors import UsageError
+from ..datasets.catalog import ensure_registered, is_name, load_dicts
+from ..datasets.video import drop_short, drop_without_flow
+from ..io.file_list import FileList, JoinedLists, joined
+from .mapper import TwoViewMapper
+from .video_mapper import VideoMapper
+
+logger = logging.getLogger(__name__)
+
+
+def read_images(names):
+    """Return the dicts of all images (or videos) of the data sets ``names`` (tuple of str), with all their labels.
+
+    The result is a list where those of all data sets are.
+
+    Raises:
+        UsageError: for no data set, one that cannot be loaded, or one without images.
+    """
+    if not names:
+        raise UsageError("DATASETS.TRAIN is empty: name a data set, such as images:DIR or voc:DIR@SPLIT.")
+    ensure_registered(names)
+    parts = []
+    for name in names:
+        dicts = load_dicts(name)
+        kind = "videos" if "num_frames" in dicts[0] else "images"
+        logger.info(f"Data set '{name}': {len(dicts)} {kind}.")
+        parts.append(dicts)
+    return joined(parts)
+
+
+# Cached, for training and for testing: the length of a run in epochs needs their number before the loader needs them.
+load_images = functools.lru_cache(maxsize=2)(read_images)
+
+
+def load_samples(cfg, split="TRAIN"):
+    """Dicts of the images of ``DATASETS``, or with ``INPUT.PIXPRO.N_FRAMES`` of the videos that are long enough.
+
+    Args:
+        cfg (CfgNode): of a pre-training.
+        split (str): TRAIN or TEST, the key below ``DATASETS``.
+
+    Raises:
+        UsageError: for no data set, one without images, or videos where images are wanted or the other way round.
+    """
+    key, names, n_frames = f"DATASETS.{split}", tuple(cfg.DATASETS[split]), cfg.INPUT.PIXPRO.N_FRAMES
+    if n_frames:
+        return _long_videos(key, names, n_frames, cfg.MODEL.PIXPRO.FLOW.FILES if n_frames > 1 else "")
+    images = load_images(names)
+    if _has_videos(images):
+        raise UsageError(f"{key} has videos: set INPUT.PIXPRO.N_FRAMES, 1 to take both views from one frame.")
+    return images
+
+
+def _has_videos(images):
+    if isinstance(images, JoinedLists):
+        return any(_has_videos(part) for part in images.datasets)
+    return not isinstance(images, FileList) and any("num_frames" in image for image in images)
+
+
+@functools.lru_cache(maxsize=2)  # for training and for testing
+def _long_videos(key, names, n_frames, flow_files):
+    videos = drop_short(load_images(names), n_frames, key)
+    return drop_without_flow(videos, FlowFiles(flow_files)) if flow_files else videos
+
+
+def epoch_length(cfg):
+    """Samples of an epoch: each image once, each video ``INPUT.PIXPRO.STARTS_PER_VIDEO`` times."""
+    starts = cfg.INPUT.PIXPRO.STARTS_PER_VIDEO
+    return len(load_samples(cfg)) * (starts if cfg.INPUT.PIXPRO.N_FRAMES else 1)
+
+
+def dataset_name(cfg, place):
+    """The data set ``place``, a name as ``voc:DIR@SPLIT`` or a folder, for pre-training by ``cfg`` on images or videos.
+
+    Returns:
+        str: its name.
+    """
+    return place if is_name(place) else f"{'video' if cfg.INPUT.PIXPRO.N_FRAMES else 'images'}:{place}"
+
+
+def build_view_mapper(cfg):
+    """Mapper of images, or with ``INPUT.PIXPRO.N_FRAMES`` of videos, to samples of two views."""
+    pixpro, files = cfg.INPUT.PIXPRO, cfg.MODEL.PIXPRO.FLOW.FILES
+    if not pixpro.N_FRAMES:
+        return TwoViewMapper(cfg)
+    return VideoMapper(
+        cfg,
+        num_frames=pixpro.N_FRAMES,
+        flow=FlowFiles(files) if files and pixpro.N_FRAMES > 1 else None,
+        give_frames=not files,
+        swap_p=pixpro.SWAP_P,
+    )

@@ -1,0 +1,159 @@
+"""What values the keys of a config may have: one line for each key, checked wherever a config is loaded."""
+
+import math
+
+from ..modeling.heads.dense_head import HEADS
+from ..modeling.pretrain.flow_points import CONSISTENCY
+from ..modeling.pretrain.methods import METHODS
+from ..utils.errors import UsageError, check_choice
+
+
+def check_values(cfg):
+    """Check every key of ``RANGES`` and ``CHOICES`` that ``cfg`` has, and the keys that depend on each other.
+
+    Raises:
+        UsageError: naming the first key with a value out of its range.
+    """
+    for key, (words, fits) in RANGES.items():
+        value = value_of(cfg, key)
+        numbers = value if isinstance(value, (list, tuple)) else [value]
+        if not numbers or not all(math.isfinite(number) and fits(number) for number in numbers):
+            raise UsageError(f"{key} is {value}; it must be {words}{' each' if numbers is value else ''}.")
+    for key, choices in CHOICES.items():
+        check_choice(key, value_of(cfg, key), choices)
+    sizes, sampling = list(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    if sampling == "range" and len(sizes) != 2:
+        raise UsageError(
+            f"INPUT.MIN_SIZE_TRAIN is {tuple(sizes)}; with MIN_SIZE_TRAIN_SAMPLING range it must be a smallest and a "
+            "largest size: repeat a size that is to be the only one."
+        )
+    check_pixel_range("INPUT.PIXEL_RANGE", cfg.INPUT.PIXEL_RANGE)
+    smallest, largest = cfg.INPUT.PIXPRO.MIN_SCALE, cfg.INPUT.PIXPRO.MAX_SCALE
+    if smallest > largest:
+        raise UsageError(f"INPUT.PIXPRO.MAX_SCALE is {largest}; it must be at least MIN_SCALE, {smallest}.")
+    crop, resize = cfg.INPUT.CLASSIFICATION.CROP_SIZE, cfg.INPUT.CLASSIFICATION.RESIZE
+    if crop > resize:
+        raise UsageError(
+            f"INPUT.CLASSIFICATION.CROP_SIZE is {crop}; it must be at most RESIZE, {resize}, out of which it is cut in "
+            "testing."
+        )
+
+
+def check_pixel_range(key, values):
+    """Raise a UsageError unless ``values`` of the key or option ``key`` is empty or a lower and a higher number."""
+    finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+    if values and not (finite and len(values) == 2 and values[0] < values[1]):
+        raise UsageError(f"{key} is {list(values)}; it must be empty, or two numbers of which the first is lower.")
+
+
+def value_of(cfg, key):
+    """Value of a key like ``SOLVER.BASE_LR``."""
+    for part in key.split("."):
+        cfg = cfg[part]
+    return cfg
+
+
+def _at_least(low):
+    return f"at least {low}", lambda value: value >= low
+
+
+def _above(low):
+    return f"above {low}", lambda value: value > low
+
+
+def _between(low, high):
+    return f"from {low} to {high}", lambda value: low <= value <= high
+
+
+_SHARE = "above 0 and at most 1", lambda value: 0 < value <= 1
+
+# key -> what its number, or each number of its list, must be in words, and whether a finite number is that
+RANGES = {
+    "MODEL.PIXPRO.POS_RATIO": _above(0),
+    "MODEL.PIXPRO.MOMENTUM": _between(0, 1),
+    "MODEL.PIXPRO.TEMPERATURE": _above(0),
+    "MODEL.PIXPRO.PIXEL_WEIGHT": _at_least(0),
+    "MODEL.PIXPRO.VARIANCE_WEIGHT": _at_least(0),
+    "MODEL.PIXPRO.COVARIANCE_WEIGHT": _at_least(0),
+    "MODEL.PIXPRO.COLLAPSE_STD": _at_least(0),
+    "MODEL.PIXPRO.PROJECTOR.HIDDEN_DIM": _at_least(1),
+    "MODEL.PIXPRO.PROJECTOR.OUT_DIM": _at_least(1),
+    "MODEL.PIXPRO.PPM.GAMMA": _above(0),
+    "MODEL.PIXPRO.PPM.NUM_LAYERS": _between(0, 2),
+    "MODEL.PIXPRO.FLOW.SCALE": _at_least(1),
+    "MODEL.PIXPRO.FLOW.ALPHA1": _at_least(0),
+    "MODEL.PIXPRO.FLOW.ALPHA2": _above(0),
+    "MODEL.PIXPRO.INSTANCE.WEIGHT": _at_least(0),
+    "MODEL.PIXPRO.INSTANCE.TEMPERATURE": _above(0),
+    "MODEL.PIXPRO.DENSECL.QUEUE_SIZE": _at_least(1),
+    "MODEL.PIXPRO.DENSECL.WEIGHT": _at_least(0),
+    "MODEL.REGNETS.STEM_WIDTH": _at_least(1),
+    "MODEL.REGNETS.DEPTH": _at_least(1),
+    "MODEL.REGNETS.W_A": _at_least(0),
+    "MODEL.REGNETS.W_0": _above(0),
+    "MODEL.REGNETS.W_M": _above(1),
+    "MODEL.REGNETS.GROUP_WIDTH": _at_least(1),
+    "MODEL.REGNETS.SE_RATIO": _between(0, 1),
+    "MODEL.SEM_SEG_HEAD.NUM_CONVS": _at_least(0),
+    "MODEL.SEM_SEG_HEAD.DILATION": _at_least(1),
+    "MODEL.FCOS.NUM_CLASSES": _at_least(1),
+    "MODEL.FCOS.NUM_CONVS": _at_least(0),
+    "MODEL.FCOS.SCORE_THRESH_TEST": _between(0, 1),
+    "MODEL.FCOS.NMS_THRESH_TEST": _between(0, 1),
+    "MODEL.CLASSIFIER.NUM_CLASSES": _at_least(1),
+    "MODEL.CLASSIFIER.NEIGHBORS": _at_least(1),
+    "MODEL.CLASSIFIER.TEMPERATURE": _above(0),
+    "MODEL.PIXEL_STD": _above(0),
+    "INPUT.MIN_SIZE_TRAIN": _at_least(1),
+    "INPUT.PIXPRO.CROP_SIZE": _at_least(1),
+    "INPUT.PIXPRO.MIN_SCALE": _SHARE,
+    "INPUT.PIXPRO.MAX_SCALE": _SHARE,
+    "INPUT.PIXPRO.MIN_OVERLAP": ("at least 0 and below 1", lambda value: 0 <= value < 1),
+    "INPUT.PIXPRO.N_FRAMES": _at_least(0),
+    "INPUT.PIXPRO.STARTS_PER_VIDEO": _at_least(1),
+    "INPUT.PIXPRO.SWAP_P": _between(0, 1),
+    "INPUT.CLASSIFICATION.CROP_SIZE": _at_least(1),
+    "INPUT.CLASSIFICATION.RESIZE": _at_least(1),
+    "INPUT.CLASSIFICATION.MIN_SCALE": _SHARE,
+    "DATALOADER.NUM_WORKERS": _at_least(0),
+    "DATALOADER.RANDOM_SUBSET_RATIO": _SHARE,
+    "DATALOADER.MAX_UNREADABLE": _between(0, 1),
+    "DATALOADER.RETRY_SECONDS": _at_least(0),
+    "DATALOADER.MAX_IMAGE_PIXELS": _at_least(1),
+    "SOLVER.IMS_PER_BATCH": _at_least(1),
+    "SOLVER.MAX_ITER": _at_least(1),
+    "SOLVER.MAX_EPOCHS": _at_least(0),
+    "SOLVER.WARMUP_ITERS": _at_least(0),
+    "SOLVER.WARMUP_EPOCHS": _at_least(0),
+    "SOLVER.WARMUP_FACTOR": _at_least(0),
+    "SOLVER.BASE_LR": _at_least(0),
+    "SOLVER.BASE_LR_END": _at_least(0),
+    "SOLVER.BIAS_LR_FACTOR": _at_least(0),
+    "SOLVER.LR_REFERENCE_BATCH": _at_least(1),
+    "SOLVER.MOMENTUM": _between(0, 1),
+    "SOLVER.WEIGHT_DECAY": _at_least(0),
+    "SOLVER.ACCUMULATION_STEPS": _at_least(1),
+    "SOLVER.METRICS_PERIOD": _at_least(1),
+    "SOLVER.MAX_SKIPPED_STEPS": _at_least(1),
+    "SOLVER.CHECKPOINT_PERIOD": _at_least(1),
+    "SOLVER.CHECKPOINT_MINUTES": _at_least(0),
+    "SOLVER.CHECKPOINT_KEEP_LAST": _at_least(0),
+    "SOLVER.CHECKPOINT_KEEP_EVERY": _at_least(0),
+    # timedelta holds no more than some 10 ** 12 minutes, gloo's and NCCL's milliseconds less.
+    "DISTRIBUTED.TIMEOUT_MINUTES": ("above 0, and at most a million", lambda value: 0 < value <= 1e6),
+}
+
+CHOICES = {
+    "MODEL.PIXPRO.METHOD": tuple(METHODS),
+    "MODEL.PIXPRO.HEAD": ("none", *HEADS),
+    "MODEL.PIXPRO.DISTANCE_UNITS": ("normalized", "pixel"),
+    "MODEL.PIXPRO.MEAN_OVER": ("all", "matched"),
+    "MODEL.PIXPRO.FLOW.CONSISTENCY": tuple(CONSISTENCY),
+    "MODEL.PIXPRO.INSTANCE.LOSS": ("byol", "infonce"),
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
+    "INPUT.AUG_DEVICE": ("cpu", "model"),
+    "SOLVER.OPTIMIZER": ("SGD", "LARS", "AdamW"),
+    "SOLVER.LR_SCALING": ("none", "linear", "sqrt"),
+    "SOLVER.AMP.DTYPE": ("bfloat16", "float16"),
+    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),
+}

@@ -1,0 +1,1 @@
+"""Programs around the core: reports, benchmarks, the study, rendered data. The core never imports them."""

@@ -1,0 +1,169 @@
+"""How fast the input pipeline is: CPU time of its stages, against a plain pipeline, and of the loader as a whole.
+
+CPU time of one thread is measured, so that images per second are those of a core, however busy the machine is.
+"""
+
+import contextlib
+import statistics
+import time
+from collections import defaultdict
+
+import cv2
+import numpy as np
+import torch
+
+from ...data.io.reader import EncodedImage
+from ...data.pretrain.collate import collate_views
+from ...data.pretrain.loader import build_view_loader
+from ...data.pretrain.mapper import TwoViewMapper
+from ...data.pretrain.photometric import apply, to_planes
+from ...data.pretrain.views import sample_view
+from .plain_pipeline import PlainTwoViews
+
+BATCH = 32
+REPETITIONS = 5
+
+
+def stage_times(cfg, images, count, repetitions=REPETITIONS):
+    """CPU time of the stages that an image and its two views go through.
+
+    Args:
+        cfg (CfgNode): of a pre-training.
+        images (list[dict]): dataset dicts.
+        count (int): the first so many are measured.
+        repetitions (int): the median of so many is taken, after one more for warming up.
+
+    Returns:
+        dict[str, float]: milliseconds per image.
+
+        * read: the file, and the image's size; other files than JPEG are decoded here;
+        * decode: at the size that the views need;
+        * crop and resize: both views;
+        * photometric: both views;
+        * collate: into batches;
+        * sample, cpu and sample, model: all but collate, as the loader's workers do it with INPUT.AUG_DEVICE
+          ``cpu`` and ``model``. The stages are those of ``cpu``.
+    """
+    images = images[:count]
+    mappers = {device: TwoViewMapper(cfg, aug_device=device) for device in ("cpu", "model")}
+    runs = []
+    with one_thread():
+        for seed in range(repetitions + 1):
+            stages = Stages()
+            _run_stages(stages, mappers["cpu"], images, seed)
+            for device, mapper in mappers.items():
+                rng = np.random.default_rng(seed)
+                for image in images:
+                    with stages(f"sample, {device}"):
+                        mapper(image, rng)
+            runs.append(stages.seconds)
+    return {name: statistics.median(1000 * run[name] / len(images) for run in runs[1:]) for name in runs[0]}
+
+
+def _run_stages(stages, mapper, images, seed):
+    """What the mapper does, and collate_views, one stage after the other."""
+    rng = np.random.default_rng(seed)
+    samples = []
+    for dataset_dict in images:
+        with stages("read"):
+            image = EncodedImage(dataset_dict["file_name"], mapper.pixel_range)
+        views = [sample_view(rng, *image.size, mapper.min_scale) for _ in mapper.policies]
+        recipes = [policy.sample(rng) for policy in mapper.policies]
+        with stages("decode"):
+            pixels, shrink = image.decode(mapper.max_shrink(views))
+        with stages("crop and resize"):
+            crops = [to_planes(view.render(pixels, mapper.crop_size, shrink)) for view in views]
+        with stages("photometric"):
+            crops = [apply(recipe, crop) for recipe, crop in zip(recipes, crops)]
+        boxes = np.stack([view.box for view in views])
+        sample = {"views": np.stack(crops), "boxes": boxes, "image_size": image.size[::-1], **dataset_dict}
+        samples.append(sample)
+    for start in range(0, len(samples), BATCH):
+        with stages("collate"):
+            collate_views(samples[start : start + BATCH])
+
+
+def compare_pipelines(cfg, images, count, repetitions=REPETITIONS):
+    """Images per second of a core, with the views made by a plain pipeline and by ours.
+
+    The pipelines take turns, each repetition with the same images; a ratio is of the same repetition.
+
+    Args:
+        cfg, images, count, repetitions: of :func:`stage_times`.
+
+    Returns:
+        dict[str, dict[str, float]]: median, lowest and highest over the repetitions. Images per second are ``plain``,
+        and ``cpu`` and ``model``, what INPUT.AUG_DEVICE leaves to the workers; ratios are ``cpu / plain`` and
+        ``model / plain``.
+    """
+    images = images[:count]
+    ours = {device: TwoViewMapper(cfg, aug_device=device) for device in ("cpu", "model")}
+    plain = PlainTwoViews(ours["cpu"].policies, ours["cpu"].crop_size, ours["cpu"].min_scale)
+    runs = []
+    with one_thread():
+        for _ in range(repetitions + 1):
+            stages = Stages()
+            for name, mapper in {"plain": lambda image: plain(image["file_name"]), **ours}.items():
+                with stages(name):
+                    for image in images:
+                        mapper(image)
+            rates = {name: len(images) / seconds for name, seconds in stages.seconds.items()}
+            runs.append({**rates, **{f"{name} / plain": rates[name] / rates["plain"] for name in ours}})
+    return {name: _spread([run[name] for run in runs[1:]]) for name in runs[0]}
+
+
+def loader_rate(cfg, seconds):
+    """Images per second that the pre-training loader gives, by the clock, once its workers have started.
+
+    Args:
+        cfg (CfgNode): of a pre-training; DATALOADER.NUM_WORKERS is the number of workers.
+        seconds (float): how long to measure, at the least.
+
+    Returns:
+        dict[str, float]: images_per_second, images, seconds, workers.
+    """
+    batches = iter(build_view_loader(cfg))
+    # The workers have this many batches ready or begun when the clock starts, as they have when it stops.
+    for _ in range(max(1, 2 * cfg.DATALOADER.NUM_WORKERS)):
+        next(batches)
+    images, start, passed = 0, time.perf_counter(), 0.0
+    while passed < seconds:
+        images += len(next(batches)["views"])
+        passed = time.perf_counter() - start
+    batches.close()  # ends the workers
+    return {
+        "images_per_second": images / passed,
+        "images": images,
+        "seconds": passed,
+        "workers": cfg.DATALOADER.NUM_WORKERS,
+    }
+
+
+class Stages:
+    """CPU seconds by name of a stage: ``with stages("decode"): ...`` adds to them."""
+
+    def __init__(self):
+        self.seconds = defaultdict(float)
+
+    @contextlib.contextmanager
+    def __call__(self, name):
+        start = time.process_time()
+        yield
+        self.seconds[name] += time.process_time() - start
+
+
+@contextlib.contextmanager
+def one_thread():
+    """Have torch and OpenCV compute in one thread."""
+    threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+
+
+def _spread(values):
+    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}

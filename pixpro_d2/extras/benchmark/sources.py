@@ -1,0 +1,73 @@
+"""Where the batches of a measured step come from."""
+
+import numpy as np
+import torch
+from torch.utils._pytree import tree_map_only
+
+from ...data.pretrain.collate import collate_views
+from ...data.pretrain.loader import build_view_loader
+from ...data.pretrain.mapper import TwoViewMapper
+from ...data.pretrain.views import sample_view
+from ...utils.errors import UsageError
+
+IMAGE_SIZE = (375, 500)  # (height, width), the most frequent of ImageNet
+SOURCES = ("synthetic", "cached", "loader")
+
+
+def build_batches(cfg, source):
+    """Endless batches for a model, as of :func:`pixpro_d2.data.pretrain.collate.collate_views`.
+
+    Args:
+        cfg (CfgNode): of a pre-training.
+        source (str): ``synthetic`` gives one batch of noise from the host's memory, copied to the device in every step;
+            ``cached`` the same from the memory of the device; ``loader`` reads DATASETS.TRAIN.
+    """
+    if source == "loader":
+        return build_view_loader(cfg)
+    batch = synthetic_batch(cfg, cfg.SOLVER.IMS_PER_BATCH)
+    if source == "cached":
+        batch = tree_map_only(torch.Tensor, lambda x: x.to(cfg.MODEL.DEVICE), batch)
+    elif cfg.MODEL.DEVICE.startswith("cuda"):
+        batch = tree_map_only(torch.Tensor, torch.Tensor.pin_memory, batch)
+    return Repeated(batch)
+
+
+class Repeated:
+    """The same batch without end."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __iter__(self):
+        while True:
+            yield self.batch
+
+
+def synthetic_batch(cfg, count):
+    """A batch of ``count`` images whose views are noise, with boxes and recipes as the mapper draws them.
+
+    Raises:
+        UsageError: for pre-training on videos, whose optical flow is not made up.
+    """
+    if cfg.INPUT.PIXPRO.N_FRAMES > 1:
+        raise UsageError(
+            "There are no synthetic videos: measure INPUT.PIXPRO.N_FRAMES above 1 with `step --source loader`."
+        )
+    rng = np.random.default_rng(max(cfg.SEED, 0))
+    mapper = TwoViewMapper(cfg)
+    height, width = IMAGE_SIZE
+    channels = 3 if mapper.aug_device == "model" else len(cfg.MODEL.PIXEL_MEAN)  # the model gets RGB views
+    shape = (2, channels, mapper.crop_size, mapper.crop_size)
+    samples = []
+    for _ in range(count):
+        views = [sample_view(rng, width, height, mapper.min_scale) for _ in range(2)]
+        sample = {
+            "views": rng.integers(0, 256, shape, dtype=np.uint8),
+            "boxes": np.stack([view.box for view in views]),
+            "image_size": IMAGE_SIZE,
+            "file_name": "noise",
+        }
+        if mapper.aug_device == "model":
+            sample["recipes"] = [policy.sample(rng) for policy in mapper.policies]
+        samples.append(sample)
+    return collate_views(samples)

@@ -1,0 +1,131 @@
+"""The step of pre-training that is measured: the trainer's own, without the trainer around it."""
+
+import torch
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+
+from ...config import is_pretraining
+from ...data.io.reader import restrict_pillow
+from ...data.pretrain.samples import dataset_name
+from ...engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
+from ...engine.checks import check_batch, check_image_format
+from ...engine.configure import load_config, resolve_device, resolve_schedule, resolve_sync_bn
+from ...engine.hooks import EMAHook
+from ...engine.loop import TrainLoop
+from ...modeling.pretrain.ppm import PixelPropagation
+from ...solver.build import build_optimizer
+from ...utils.errors import UsageError
+from .sources import build_batches
+
+SMALL_BATCH, LARGE_BATCH = 8, 128  # on the CPU, on a GPU
+
+
+def measured_config(config_file, opts=(), device=None, batch=None, folder=None):
+    """Config of a pre-training as the first iteration of a run on this machine has it.
+
+    Args:
+        config_file (str): a YAML file.
+        opts (Sequence[str]): KEY VALUE ... on top of it.
+        device (str): by default ``cuda`` if there is a GPU.
+        batch (int): images; by default 128 on a GPU, 8 on the CPU.
+        folder (str): images to load instead of DATASETS.TRAIN.
+
+    Raises:
+        UsageError: for a mistake in the config, or one that is not of a pre-training.
+    """
+    cfg = load_config(config_file, list(opts))
+    restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
+    if not is_pretraining(cfg):
+        raise UsageError(f"{config_file} is not of a pre-training: choose from configs/pretrain.")
+    cfg.MODEL.DEVICE = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cfg.SOLVER.IMS_PER_BATCH = batch or (LARGE_BATCH if cfg.MODEL.DEVICE.startswith("cuda") else SMALL_BATCH)
+    cfg.SEED = max(cfg.SEED, 0)
+    if folder:
+        cfg.DATASETS.TRAIN = (dataset_name(cfg, folder),)
+    resolve_device(cfg)
+    resolve_sync_bn(cfg)
+    check_image_format(cfg)
+    check_batch(cfg)
+    cfg.SOLVER.MAX_EPOCHS = cfg.SOLVER.WARMUP_EPOCHS = 0  # needs the number of images, which no step does
+    resolve_schedule(cfg)
+    cfg.SOLVER.BASE_LR *= cfg.SOLVER.WARMUP_FACTOR
+    return cfg
+
+
+def build_start(cfg):
+    """The model that every measured step starts from: the same weights for the same SEED."""
+    torch.manual_seed(cfg.SEED)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    return build_model(cfg).train()
+
+
+def uncompiled(cfg):
+    """The config without compilation."""
+    cfg = cfg.clone()
+    cfg.MODEL.PIXPRO.COMPILE = False
+    return cfg
+
+
+class TrainingStep:
+    """Iterations of :class:`pixpro_d2.engine.loop.TrainLoop` with the momentum update; see :mod:`.timing`."""
+
+    def __init__(self, cfg, source="synthetic", read_period=None):
+        """
+        Args:
+            cfg (CfgNode): of :func:`measured_config`.
+            source (str): of :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
+            read_period (int): iterations between two readings of the losses; SOLVER.METRICS_PERIOD by default.
+        """
+        set_precision(cfg)
+        keep_freed_memory(cfg.MODEL.DEVICE)
+        self.model = prepare_model(cfg, build_start(cfg))
+        self.device = self.model.device
+        self.optimizer = build_optimizer(cfg, self.model)
+        period = read_period or cfg.SOLVER.METRICS_PERIOD
+        self._batches = iter(build_batches(cfg, source))
+        self._loop = TrainLoop(
+            self.model,
+            iter(lambda: self.next_batch(), None),  # looked up anew each time, for the clock of the parts
+            self.optimizer,
+            amp_dtype(cfg),
+            cfg.SOLVER.ACCUMULATION_STEPS,
+            read_at=lambda iteration: (iteration + 1) % period == 0,
+        )
+        self._loop.max_iter = cfg.SOLVER.MAX_ITER
+        self._loop.storage = EventStorage()
+        self._loop.register_hooks([EMAHook(self.model)])
+
+    def prepare(self):
+        """Nothing: all of an iteration is measured."""
+
+    def step(self):
+        """One iteration."""
+        with self._loop.storage:
+            self._loop.before_step()
+            self._loop.run_step()
+            self._loop.after_step()
+        self._loop.iter += 1
+
+    def next_batch(self):
+        """A batch of the source."""
+        return next(self._batches)
+
+    def values(self):
+        """The losses that were last read, list[float]."""
+        scalars = self._loop.storage.latest()
+        return [value for name, (value, _) in scalars.items() if name.startswith("loss_")]
+
+    @property
+    def parts(self):
+        """Of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
+        return {
+            "data": (self, "next_batch"),
+            "input": (self.model, "prepare"),
+            "forward online": (self.model, "_online"),
+            "forward target": (self.model, "_target"),
+            "PPM": (PixelPropagation, "forward"),
+            "correspondence and loss": (self.model, "compare"),
+            "backward": (torch.Tensor, "backward"),
+            "optimiser": (self.optimizer, "step"),
+            "EMA": (self.model, "move_target"),
+        }

@@ -1,0 +1,93 @@
+"""Everything about one way of training: its rate, its parts, its memory, and how near the device's bounds it is."""
+
+import gc
+
+import numpy as np
+import torch
+
+from ...engine.acceleration import amp_dtype
+from ...utils.memory import peak_memory
+from .bounds import bound_of
+from .checks import copied_gradients, waits
+from .step import TrainingStep, uncompiled
+from .timing import spread, time_parts, time_steps
+from .traffic import count_work
+
+
+def measure_training(cfg, source, repeats, warmup):
+    """Measure iterations of pre-training.
+
+    Args:
+        cfg (CfgNode): of :func:`pixpro_d2.extras.benchmark.step.measured_config`.
+        source (str): of :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
+        repeats, warmup (int): iterations that are measured, and that precede them.
+
+    Returns:
+        dict:
+
+        * images: of a batch; seconds: list[float] of iterations;
+        * images_per_second: their spread; images_per_second_overall: all images by all seconds, which is what a
+          loader's batches, come in bursts, are to be judged by;
+        * parts: seconds by part, from a quarter as many iterations; see :func:`.time_parts`;
+        * peak_bytes: see :func:`.peak_memory`;
+        * copied_gradients, waits: see :mod:`.checks`;
+        * flop, bytes: of an iteration without compilation; see :func:`.count_work`;
+        * flops, bandwidth: these by the median second; flops_bound, bandwidth_bound, bound_source: of the device.
+    """
+    _forget()
+    training = TrainingStep(cfg, source)
+    device = training.device
+    time_steps(training, warmup)
+    seconds = time_steps(training, repeats)
+    peak = peak_memory(device)
+    parts = time_parts(training, max(1, repeats // 4))
+    checks = {"copied_gradients": copied_gradients(training), "waits": waits(training)}
+    del training
+    _forget()
+    work = count_work(TrainingStep(uncompiled(cfg), source))
+    _forget()
+    bound = bound_of(device, precision(cfg))
+    images = cfg.SOLVER.IMS_PER_BATCH
+    typical = float(np.median(seconds))
+    return {
+        "images": images,
+        "seconds": seconds,
+        "images_per_second": spread([images / x for x in seconds]),
+        "images_per_second_overall": images * len(seconds) / sum(seconds),
+        "parts": parts,
+        "peak_bytes": peak,
+        **checks,
+        **work,
+        "flops": work["flop"] / typical,
+        "bandwidth": work["bytes"] / typical,
+        "flops_bound": bound.flops,
+        "bandwidth_bound": bound.bandwidth,
+        "bound_source": bound.source,
+    }
+
+
+def profile_training(cfg, steps, rows):
+    """Table of the ``rows`` operators that take most time of ``steps`` iterations, by torch's profiler, as text."""
+    training = TrainingStep(cfg, "cached")
+    time_steps(training, steps)
+    on_gpu = training.device.type == "cuda"
+    with torch.profiler.profile(acc_events=True) as profile:
+        time_steps(training, steps)
+    order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    return profile.key_averages().table(sort_by=order, row_limit=rows, max_name_column_width=80)
+
+
+def precision(cfg):
+    """Of products and convolutions: ``half``, ``tf32`` or ``float32``."""
+    if amp_dtype(cfg) is not None:
+        return "half"
+    return "tf32" if cfg.SOLVER.AMP.TF32 and cfg.MODEL.DEVICE.startswith("cuda") else "float32"
+
+
+def _forget():
+    """Free what earlier measurements held, compiled code included, so that the peak is the next one's."""
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

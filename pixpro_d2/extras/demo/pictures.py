@@ -1,0 +1,76 @@
+"""The pictures of the demo: pairs, features before and after, segmentations from both beginnings."""
+
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import DatasetCatalog
+from PIL import Image
+
+from ...data import ensure_registered
+from ...engine.configure import load_config, resolve_sync_bn
+from ...engine.pretrained import load_pretrained
+from ...engine.trainer import Trainer
+from ...utils.files import write_file
+from ...visualization.comparisons import picture_features
+from ...visualization.pairs import picture_pairs
+from ...visualization.predictions import LabelledImages, picture_predictions
+from ...visualization.sheet import contact_sheet
+from ...visualization.views import ViewSource, compare_views
+from ..study.data import ROOT
+from ..study.experiments import Experiment
+
+SHOWN = 4  # scenes in each picture
+
+
+def save(picture: Image.Image, path: Path) -> Path:
+    """Write a picture as PNG, and return its path."""
+    write_file(str(path), lambda partial: picture.save(partial, format="PNG"))
+    return path
+
+
+def draw_pairs(pretraining: Experiment) -> Image.Image:
+    """Draw the positive pairs of an image, as a pre-training sees them."""
+    cfg = _config(pretraining)
+    source, image = ViewSource(cfg), _images(cfg)[0]
+    return picture_pairs(source, image, source.mapper(image, np.random.default_rng(4)), "p3")
+
+
+def draw_features(pretraining: Experiment, weights: Path) -> Image.Image:
+    """Draw the features of a few images as colours, with random weights above and with those of a file below."""
+    cfg = _config(pretraining)
+    rows = []
+    for path in ("", str(weights)):
+        loaded = load_pretrained(cfg, path, seed=0)
+        source = ViewSource(cfg, correspondence=loaded.model.correspondence)
+        plain = [source.subject(image, (0, i)).plain for i, image in enumerate(_images(cfg)[:SHOWN])]
+        views = [source.images(sample)[0] for sample in plain]
+        rows.append(picture_features(compare_views(loaded.model, plain), views, loaded.note)[0])
+    return contact_sheet(rows)
+
+
+def draw_segmentations(fine_tunings: dict[str, tuple[Experiment, Path]], name: str) -> Image.Image:
+    """Draw test scenes, their ground truth, and what each model makes of them.
+
+    Args:
+        fine_tunings: title to (experiment, file of its weights).
+        name: of the test set.
+    """
+    models = {}
+    for title, (experiment, path) in fine_tunings.items():
+        cfg = _config(experiment)
+        models[title] = Trainer.build_model(cfg)
+        Trainer.build_checkpointer(cfg, models[title]).resume_or_load(str(path), resume=False)
+    data = LabelledImages(cfg, name, Trainer.build_test_loader)
+    return contact_sheet([picture_predictions(data.read(i), models, 0.5) for i in range(min(SHOWN, len(data.records)))])
+
+
+def _config(experiment):
+    options = [str(word) for pair in experiment.options.items() for word in pair]
+    cfg = load_config(str(ROOT / experiment.config), options)
+    resolve_sync_bn(cfg)
+    return cfg
+
+
+def _images(cfg):
+    ensure_registered(cfg.DATASETS.TRAIN)
+    return DatasetCatalog.get(cfg.DATASETS.TRAIN[0])

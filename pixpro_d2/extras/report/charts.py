@@ -1,0 +1,151 @@
+"""Which curves are drawn together, and what a reader should know of them."""
+
+import math
+from dataclasses import dataclass, field
+
+from ...monitoring.curves import ratio, thin
+from .results import is_per_class, is_result
+from .summary import collapsed_share, spread_std
+
+OTHER = "Other recorded values"
+NOT_DRAWN = ("eta_seconds", "chance")
+
+
+@dataclass(frozen=True)
+class Family:
+    """Curves that answer one question: its name and how to read them."""
+
+    title: str
+    note: str
+
+
+FAMILIES = {
+    "loss": Family("Loss", "What training minimises, and its part at each level. It should fall, then level off."),
+    "feature_std": Family(
+        "Spread of features",
+        "Standard deviation of the directions that pixels point in. Healthy near the line of spread features; near 0 "
+        "all pixels look the same (collapse).",
+    ),
+    "match_accuracy": Family(
+        "Match accuracy",
+        "Share of pixels whose most similar pixel in the other view is a true match. It should climb well above "
+        "chance.",
+    ),
+    "effective_rank": Family("Effective rank", "How many directions features really use; falling to 1 is collapse."),
+    "effective_rank_projected": Family(
+        "Effective rank of projections", "How many directions the projections use; falling to 1 is collapse."
+    ),
+    "height_r2": Family(
+        "Readable height",
+        "How well a linear regression tells the height of a pixel in the view from its features; 1 is exact, 0 not "
+        "at all. Near 0 no feature tells the place.",
+    ),
+    "uniformity": Family("Uniformity", "How evenly features lie on the sphere; lower is more even."),
+    "ema_distance": Family("Distance of the target", "How far the target branch lags behind the online one."),
+    "positive_pairs": Family("Positive pairs", "Pairs of pixels that show the same place, for each image."),
+    "images_without_pair": Family(
+        "Images without positive pairs", "Share of images whose two views hardly overlap; they teach nothing."
+    ),
+    "result": Family("Results", "What each evaluation during training measured."),
+    "ema_momentum": Family("Target momentum", "Share of itself that the target branch keeps at each step; rises to 1."),
+    "lr": Family("Learning rate", "Warm-up, then the schedule."),
+    "images_per_second": Family("Images per second", "Of all processes together."),
+    "data_share": Family("Waiting for data", "Share of the time; above 0.1 raise DATALOADER.NUM_WORKERS."),
+    "max_mem": Family("GPU memory", "Highest so far, MiB, of the main process."),
+}
+
+
+@dataclass
+class Chart:
+    """Some lines in one pair of axes."""
+
+    title: str
+    #: list of (name, number of its colour, curve)
+    lines: list = field(default_factory=list)
+    #: list of (name, value) of horizontal lines
+    references: list = field(default_factory=list)
+
+
+def split_name(name):
+    """(key of FAMILIES or None, rest) of a recorded value's name: ("loss", "p3") of "loss_pix_p3"."""
+    if name == "total_loss":
+        return "loss", "total"
+    if name.startswith("loss_"):
+        return "loss", name.removeprefix("loss_").removeprefix("pix_")
+    if is_result(name):
+        return "result", name
+    parts = name.split("/")
+    for part in parts:
+        if part in FAMILIES:
+            return part, "/".join(other for other in parts if other != part)
+    return None, name
+
+
+def drawn_curves(run):
+    """A run's curves under the names that charts have them by: speed instead of times, no more results than needed."""
+    curves = {name: curve for name, curve in run.curves.items() if name.split("/")[0] not in NOT_DRAWN}
+    times, waits = curves.pop("time", []), curves.pop("data_time", [])
+    batch = run.key("SOLVER.IMS_PER_BATCH")
+    if batch:
+        curves["images_per_second"] = [(i, batch / value) for i, value in times if value > 0]
+    curves["data_share"] = ratio(waits, times)
+    parts = [name for name in curves if name.startswith("loss_")]
+    if len(parts) == 1:
+        del curves[parts[0]]  # it is the total
+    return {
+        name: curve
+        for name, curve in sorted(curves.items(), key=lambda item: item[0] != "total_loss")
+        if curve and not is_per_class(name) and (len(curve) > 1 or not is_result(name))
+    }
+
+
+def build_charts(runs):
+    """Charts of several runs.
+
+    Of one run, a chart shows all levels of a family; of several, each level has its own, with a line for each run.
+
+    Args:
+        runs (list[tuple[int, Run]]): with the number of each one's colour.
+
+    Returns:
+        list[tuple[Family, list[Chart]]]: in the order of FAMILIES, the rest last; families without values are left out.
+    """
+    families = {}
+    for colour, run in runs:
+        for name, curve in drawn_curves(run).items():
+            key, label = split_name(name)
+            charts = families.setdefault(key, {})
+            title = "" if len(runs) == 1 and key else label
+            chart = charts.setdefault(title, Chart(title))
+            line = (label, len(chart.lines)) if len(runs) == 1 else (run.name, colour)
+            chart.lines.append((*line, thin(curve)))
+            for reference in _references(run, key, label):
+                if reference not in chart.references:
+                    chart.references.append(reference)
+    known = [(family, families[key]) for key, family in FAMILIES.items() if key in families]
+    rest = [(Family(OTHER, ""), families[None])] if None in families else []
+    return [(family, list(charts.values())) for family, charts in known + rest]
+
+
+def _references(run, key, label):
+    spread = spread_std(run)
+    if key == "feature_std" and spread:
+        return [("spread", spread), ("collapsed", collapsed_share(run) * spread)]
+    chance = run.curves.get(f"chance/{label}")
+    return [(f"chance {label}".strip(), chance[-1][1])] if key == "match_accuracy" and chance else []
+
+
+def as_data(chart):
+    """A chart as what JSON can hold: values of 5 digits, None for what is not finite."""
+    return {
+        "title": chart.title,
+        "lines": [
+            {"name": name, "colour": colour, "points": [[i, _rounded(value)] for i, value in curve]}
+            for name, colour, curve in chart.lines
+        ],
+        "references": [{"name": name, "value": _rounded(value)} for name, value in chart.references],
+    }
+
+
+def _rounded(value):
+    return float(f"{value:.5g}") if math.isfinite(value) else None

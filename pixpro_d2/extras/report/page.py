@@ -1,0 +1,124 @@
+"""The page: everything that is known of the runs, in one HTML file that needs no network."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from ...monitoring.curves import thin
+from . import charts, results
+from .differences import differing, flatten, side_by_side
+from .log import Log
+from .pictures import embed
+from .summary import describe, facts, health
+
+_HERE = Path(__file__).parent
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_MISSING = {
+    "curves": "There are no curves, because no values are recorded.",
+    "films": "There are no pictures over time: OUTPUT_DIR/vis has no files like features_0000199.png.",
+    "tables": "No evaluation on labelled data is recorded.",
+}
+FIRST_FILM = "features"  # shows most of what a run has learned
+_PATHS = ("OUTPUT_DIR",)  # keys that differ between any two runs
+
+
+def render(runs):
+    """The page about some runs.
+
+    Args:
+        runs (list[Run]): one or more.
+
+    Returns:
+        str: HTML, with all that it shows inside.
+    """
+    film_groups, picture_note = build_films(runs)
+    sections = build_sections(runs)
+    tables = [table for per_class in (False, True) if (table := build_table(runs, per_class))["names"]]
+    parts = {"curves": sections, "films": film_groups, "tables": tables}
+    return _ENVIRONMENT.get_template("page.html").render(
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+        written=f"{datetime.now():%Y-%m-%d %H:%M}",
+        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
+        names=[run.name for run in runs],
+        missing=[_MISSING[what] for what, found in parts.items() if not found],
+        runs=[build_card(run) for run in runs],
+        film_groups=film_groups,
+        picture_note=picture_note,
+        sections=sections,
+        tables=tables,
+        config_rows=differing(side_by_side([_config(run) for run in runs])) if len(runs) > 1 else None,
+        environment_rows=side_by_side([run.log.environment for run in runs]),
+        has_warnings=any(run.log.warnings for run in runs),
+        has_logs=any(run.log != Log() for run in runs),
+    )
+
+
+def _config(run):
+    return {key: value for key, value in sorted(flatten(run.config).items()) if key not in _PATHS}
+
+
+def build_card(run):
+    """What the page says first about a run, dict."""
+    grade, judged, reasons = health(run)
+    losses = run.curves.get("total_loss", [])
+    return {
+        "name": run.name,
+        "what": describe(run),
+        "grade": "unknown" if grade is None else ("good", "watch", "bad")[grade],
+        "verdict": judged,
+        "reasons": reasons,
+        "facts": facts(run),
+        "remarks": run.remarks,
+        "commands": list(dict.fromkeys(run.log.commands)),
+        "warnings": sorted(run.log.warnings.values(), key=lambda found: -found[1]),
+        "loss": charts.as_data(charts.Chart("", [("", 0, thin(losses))]))["lines"][0]["points"],
+    }
+
+
+def build_films(runs):
+    """Pictures over time.
+
+    Returns:
+        tuple[list[tuple], str]: (title, list of films) of the pictures NAME, or NAME_1, NAME_2 ..., together, where a
+        film has the pictures of one name of every run that has some; and a sentence about copies that were made.
+    """
+    owners = {picture: index for index, run in enumerate(runs) for picture in run.pictures}
+    pictures, note = embed(list(owners))
+    films = {}
+    for picture, address, (width, height) in pictures:
+        frame = {"iteration": picture.iteration, "address": address, "width": width, "height": height}
+        films.setdefault(picture.name, {}).setdefault(owners[picture], []).append(frame)
+    groups = {}
+    for name in sorted(films, key=lambda name: name != FIRST_FILM):
+        film = {"name": name, "runs": list(films[name].items())}
+        groups.setdefault(re.sub(r"_\d+$", "", name), []).append(film)
+    return list(groups.items()), note
+
+
+def build_sections(runs):
+    """Charts, apart for pre-training and downstream tasks, whose losses and lengths do not compare: list of dict."""
+    sections = []
+    for title, is_pretraining in (("Pre-training", True), ("Downstream training", False)):
+        chosen = [(index, run) for index, run in enumerate(runs) if run.is_pretraining == is_pretraining]
+        families = charts.build_charts(chosen)
+        if families:
+            length = max(curve[-1][0] for _, of in families for chart in of for _, _, curve in chart.lines)
+            sections.append({"title": title, "length": length, "families": [_family(*family) for family in families]})
+    return sections
+
+
+def _family(family, of_family):
+    return {"family": family, "charts": [charts.as_data(chart) for chart in of_family]}
+
+
+def build_table(runs, per_class):
+    """Results side by side, dict; each score with its share of the best one among the runs."""
+    names, rows = results.table(runs, per_class)
+    best = [max(score.last for score in column if score) for column in zip(*(scores for _, scores in rows))]
+    return {"names": names, "rows": rows, "best": best, "per_class": per_class}

@@ -1,0 +1,106 @@
+"""A run in a few words and numbers."""
+
+import math
+from datetime import timedelta
+from statistics import median
+
+from ...monitoring.curves import finite
+from ...monitoring.health import assess, verdict
+
+_METHODS = {"pixpro": "PixPro", "pixcontrast": "PixContrast", "densecl": "DenseCL"}
+_VARIANTS = {("pixpro", False): "PixPro without PPM", ("pixcontrast", True): "PixContrast with PPM"}
+_TASKS = {
+    "RetinaNet": "RetinaNet",
+    "FCOSDetector": "FCOS",
+    "SemanticSegmentor": "semantic segmentation",
+    "PanopticFPN": "Panoptic FPN",
+    "LinearClassifier": "linear classification",
+    "KNNClassifier": "kNN classification",
+}
+
+
+def describe(run):
+    """What was run on what, in one sentence; "" without a config."""
+    if not run.config:
+        return ""
+    data = ", ".join(run.key("DATASETS.TRAIN", ())) or "no data"
+    if run.is_pretraining:
+        return f"{_method(run)} of {_backbone(run)} on {data}."
+    start = run.key("MODEL.WEIGHTS") or "random weights"
+    return f"{_task(run)} with {_backbone(run)} on {data}, from {start}."
+
+
+def _method(run):
+    levels = run.key("MODEL.PIXPRO.IN_FEATURES")  # None: not known
+    instance = ""
+    if run.key("MODEL.PIXPRO.INSTANCE.WEIGHT", 0) > 0:
+        instance = f"instance loss ({run.key('MODEL.PIXPRO.INSTANCE.LOSS')})"
+    if instance and levels == []:
+        return f"Pre-training by the {instance} alone"
+    method = run.key("MODEL.PIXPRO.METHOD", "pixpro")
+    name = _VARIANTS.get((method, run.key("MODEL.PIXPRO.PPM.ENABLED"))) or _METHODS.get(method, method)
+    frames = run.key("INPUT.PIXPRO.N_FRAMES", 0)
+    video = f" across {frames} frames of video" if frames > 1 else ""
+    at = f" at {', '.join(levels)}" if levels else ""
+    return f"{name} pre-training{at}{video}{' and ' if instance else ''}{instance}"
+
+
+def _task(run):
+    architecture = run.key("MODEL.META_ARCHITECTURE", "")
+    if architecture == "GeneralizedRCNN":
+        return "Mask R-CNN" if run.key("MODEL.MASK_ON") else "Faster R-CNN"
+    return _TASKS.get(architecture, architecture)
+
+
+def _backbone(run):
+    name = run.key("MODEL.BACKBONE.NAME", "")
+    pyramid = " FPN" if "fpn" in name else ""
+    if "resnet" in name:
+        return f"ResNet-{run.key('MODEL.RESNETS.DEPTH')}{pyramid}"
+    return f"RegNet{pyramid}" if "regnet" in name else name
+
+
+def progress(run):
+    """How far the run has come, in words."""
+    length = run.key("SOLVER.MAX_ITER")
+    of = f" of {length}" if length else ""
+    return f"{run.iterations}{of} iterations, {'finished' if run.is_finished else 'not finished'}"
+
+
+def spread_std(run):
+    """Standard deviation of projections whose directions are spread, 1 / sqrt(C); None for a downstream task."""
+    channels = run.key("MODEL.PIXPRO.PROJECTOR.OUT_DIM")
+    return 1 / math.sqrt(channels) if channels and run.is_pretraining else None
+
+
+def collapsed_share(run):
+    """Share of :func:`spread_std` below which features count as collapsed."""
+    return run.key("MODEL.PIXPRO.COLLAPSE_STD", 0.1)
+
+
+def health(run):
+    """Grade, verdict and reasons; see :func:`.health.verdict`."""
+    return verdict(assess(run.curves, spread_std(run), collapsed_share(run), run.log.skipped_steps))
+
+
+def facts(run):
+    """(what, value) of the numbers that one asks for first, texts."""
+    found = [("progress", progress(run))] if run.iterations else []
+    times = [(i, value) for i, value in finite(run.curves.get("time", [])) if value > 0]
+    if times:
+        found.append(("training time", str(timedelta(seconds=round(training_time(times))))))
+        speed = run.key("SOLVER.IMS_PER_BATCH", 0) / median(value for _, value in times)
+        found += [("images/s", f"{speed:.3g}")] if speed else []
+    if run.log.skipped_steps:
+        found.append(("steps left out", str(run.log.skipped_steps)))
+    if run.log.memory:
+        found.append(("GPU memory", f"{run.log.memory[-1][1] / 1024:.1f} GiB"))
+    return found
+
+
+def training_time(times):
+    """Seconds that the iterations took together, from the curve of the seconds of one."""
+    seconds, before = 0.0, -1
+    for iteration, value in times:
+        seconds, before = seconds + (iteration - before) * value, iteration
+    return seconds

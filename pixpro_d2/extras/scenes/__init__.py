@@ -1,0 +1,1 @@
+"""Rendered images and videos with exact labels and flow."""

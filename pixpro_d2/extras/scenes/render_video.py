@@ -1,0 +1,104 @@
+"""Rendering a folder of videos with exact flow and labels."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ...data.datasets.video import list_frames
+from ...flow_files import write_flow, write_manifest
+from ...flow_files.native import fingerprint
+from ...utils.errors import UsageError
+from ...utils.files import read_json, write_json
+from .video_scene import render_clip
+from .writers.video import grid_flow, write_arrays, write_frames, write_labels
+
+RECORD = "render_video.json"  # File with the options of the videos, in their folder.
+FORMAT = 1  # Raised with every change of what is written, so that older videos are not taken for current ones.
+
+
+def render_videos(
+    out, videos=8, frames=20, size=(160, 320), seed=0, flow_scale=None, labelled=1, clutter=True, arrays=True
+):
+    """Render videos into a folder.
+
+    Video ``i`` is ``describe_video(np.random.default_rng((seed, i)), ...)``, however many there are. A video whose
+    frames are in place is finished: those that a folder already holds, rendered with these options, are kept.
+
+    Args:
+        out: folder of the videos; it may exist if it is empty or holds videos with these options.
+        videos (int), frames (int): number of videos, and of frames in each.
+        size (tuple[int, int]): height and width of the frames, pixels.
+        seed (int): seed of the series of videos, not negative.
+        flow_scale (int): also write flow files, at this fraction of the resolution; None for no such files.
+        labelled (int): frames of each video to label; as of :func:`write_labels`.
+        clutter (bool): whether the backgrounds are cluttered.
+        arrays (bool): write the flow and the masks at full resolution.
+
+    Returns:
+        int: number of videos rendered.
+
+    Raises:
+        UsageError: for options that cannot be met, an ``out`` with anything else in it, or a full disk.
+    """
+    out = Path(out).resolve()
+    options = {"frames": frames, "size": list(size), "seed": seed, "flow_scale": flow_scale, "labelled": labelled}
+    options |= {"clutter": bool(clutter), "arrays": bool(arrays), "format": FORMAT}
+    _check(options, videos)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and read_json(out / RECORD) != options:
+        raise UsageError(f"{out} exists and holds something else: remove it or choose another folder")
+
+    missing = [number for number in range(videos) if not (out / "frames" / _name(number)).exists()]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / RECORD, options)
+        for number in tqdm(missing, desc="render", unit="video"):
+            _write_video(out, number, options)
+        if flow_scale:
+            write_manifest(out / "flow")
+    except OSError as error:
+        raise UsageError(f"the videos in {out} cannot be completed: {error}") from error
+    return len(missing)
+
+
+def _check(options, videos):
+    if min(videos, options["labelled"], options["seed"]) < 0 or not videos:
+        raise UsageError("the seed and the numbers of frames to label must not be negative, that of videos positive")
+    if options["frames"] < 2:
+        raise UsageError(f"--frames is {options['frames']}; a video needs at least 2")
+    scale = options["flow_scale"]
+    if scale is not None and (scale < 1 or any(side % scale for side in options["size"])):
+        height, width = options["size"]
+        raise UsageError(f"--flow-scale is {scale}; it must divide the height {height} and the width {width}")
+
+
+def _name(number):
+    return f"{number:06d}"
+
+
+def _write_video(out, number, options):
+    """Write one video beside its final place and move it there when it is complete."""
+    video = _name(number)
+    rng = np.random.default_rng((options["seed"], number))
+    clip = render_clip(rng, options["frames"], *options["size"], options["clutter"])
+    partial = out / f".{video}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    partial.mkdir()
+    try:
+        write_labels(partial, "val" if number % 4 == 3 else "train", clip, number, options["labelled"])
+        if options["arrays"]:
+            write_arrays(partial / "exact" / video, clip)
+        write_frames(partial / "frames" / video, clip)
+        if options["flow_scale"]:
+            mark = fingerprint(list_frames(partial / "frames" / video))
+            write_flow(out / "flow", video, *grid_flow(clip, options["flow_scale"]), options["size"], "exact", mark)
+        for pattern in ("*/*/*/*", "exact/*", "frames/*"):  # labels, and the frames last: they mark a finished video
+            for path in partial.glob(pattern):
+                target = out / path.relative_to(partial)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(target, ignore_errors=True)  # of a video that was not finished
+                os.replace(path, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,32 @@
+"""Rendered objects one by one, for classification."""
+
+import numpy as np
+from PIL import Image
+
+from ..scene import CLASSES
+from .sample import silhouette
+
+LEAST_VISIBLE = 0.75  # share of its own area that an object must show to have a picture
+
+
+def write_classes(root, split, samples):
+    """Write ``<split>/<class>/<image>_<object>.jpg``: one upright crop around each object.
+
+    An object that reaches out of the image, or that others hide more than a quarter of, is left out. Every class has
+    a folder, even an empty one, so that all splits number the classes alike. Arguments and yields are those of
+    :func:`write_coco`.
+    """
+    folders = [root / split / name for name in CLASSES]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    for sample in samples:
+        height, width = sample.image.shape[:2]
+        for number, (obj, mask) in enumerate(zip(sample.scene.objects, sample.masks, strict=True)):
+            x0, y0 = (int(np.floor(c - obj.size / 2)) for c in obj.centre)
+            x1, y1 = (int(np.ceil(c + obj.size / 2)) for c in obj.centre)
+            if min(x0, y0) < 0 or x1 > width or y1 > height:
+                continue
+            if mask.sum() >= LEAST_VISIBLE * silhouette(sample, obj).sum():
+                path = folders[obj.category] / f"{sample.stem}_{number}.jpg"
+                Image.fromarray(sample.image[y0:y1, x0:x1]).save(path, quality=95)
+        yield sample

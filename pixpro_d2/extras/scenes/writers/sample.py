@@ -1,0 +1,36 @@
+"""A rendered scene as the writers take it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from ..scene import Scene, render_scene
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A rendered scene; ``masks[i]`` shows ``scene.objects[i]``, and no mask is empty."""
+
+    number: int  # number of the image in the data set, from 0; its file name
+    scene: Scene
+    image: np.ndarray  # uint8 (height, width, 3), RGB
+    masks: np.ndarray  # bool (objects, height, width)
+
+    @property
+    def stem(self):
+        """Name of the sample's files, less the suffix."""
+        return f"{self.number:06d}"
+
+
+def silhouette(sample, obj):
+    """Mask, bool (height, width), of an object of a sample if no other object hid it."""
+    return render_scene(replace(sample.scene, objects=(obj,), clutter=False))[1][0]
+
+
+def write_jpeg(root, sample):
+    """Write the image to ``JPEGImages`` unless another layout has."""
+    path = root / "JPEGImages" / f"{sample.stem}.jpg"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(sample.image).save(path, quality=95)

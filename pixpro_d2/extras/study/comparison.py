@@ -1,0 +1,132 @@
+"""Initialisations compared: means over fine-tunings that are nested in pre-trainings, and how far to trust them.
+
+A pre-training and what begins with it is one sample of a method. So the fine-tunings of a pre-training are averaged
+first; mean and standard error are those of these averages over the pre-trainings.
+"""
+
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from ...utils.errors import UsageError
+from .experiments import Pair, compared, fine_tuning_name, pair_of, pretraining_name
+from .methods import CONTROL, LEAST_GAIN, METHODS, PARTS, RANDOM, TASKS, Part
+
+
+@dataclass(frozen=True)
+class Row:
+    """What an initialisation reached on a variant of a task.
+
+    Attributes:
+        init, variant (str): as the report calls them.
+        values (dict): (seed of the pre-training, number of the fine-tuning) to the result in per cent.
+        gains (dict): the same for differences to random weights; {} where there are none.
+        seconds (list[float]): that the fine-tunings took; those that went on after an interruption are left out.
+    """
+
+    init: str
+    variant: str
+    values: dict[Pair, float]
+    gains: dict[Pair, float]
+    seconds: list[float]
+
+
+def rows(part: Part, results: dict) -> list[Row]:
+    """Return the rows of a part for which there are results (name to result, of any seeds).
+
+    Raises:
+        UsageError: for a result that lacks the metric of the task.
+    """
+    found = {names: _of_pairs(part.task, *names, results) for names in compared(part)}
+    return [_row(part, names, found) for names, of_pairs in found.items() if of_pairs]
+
+
+def _of_pairs(task, init, variant, results):
+    """Pair to result, in the order of the pairs."""
+    start, metric = fine_tuning_name(task, init, variant), TASKS[task].metric
+    found = {pair: result for name, result in results.items() if (pair := pair_of(name, start))}
+    for pair, result in found.items():
+        if metric not in result["metrics"]:  # one that learnt nothing has 0, so leaving it out would flatter the mean
+            raise UsageError(
+                f"The result of {fine_tuning_name(task, init, variant, pair)} has no finite '{metric}': look at its "
+                "log, then remove its result and its folder and run the study again."
+            )
+    return dict(sorted(found.items()))
+
+
+def _row(part, names, found):
+    task = TASKS[part.task]
+    init, variant = names
+    values = {pair: result["metrics"][task.metric] for pair, result in found[names].items()}
+    first = part.variants[variant][0]
+    random = {pair: result["metrics"][task.metric] for pair, result in found[first, variant].items()}
+    gains = {pair: value - random[pair] for pair, value in values.items() if pair in random and init != first}
+    seconds = [result["seconds"] for result in found[names].values() if not result["resumed"]]
+    return Row(init_title(init), task.variants[variant], values, gains, seconds)
+
+
+def init_title(init: str) -> str:
+    """Return what the report calls an initialisation."""
+    return "random" if init == RANDOM else METHODS[init].title
+
+
+def averages(values: dict[Pair, float]) -> list[float]:
+    """Return for each pre-training, in the order of their seeds, the mean over its fine-tunings."""
+    groups = {}
+    for (pretraining, _), value in sorted(values.items()):
+        groups.setdefault(pretraining, []).append(value)
+    return [mean(group) for group in groups.values()]
+
+
+def standard_error(values: dict[Pair, float]) -> float:
+    """Return the standard error of the mean over two or more pre-trainings."""
+    groups = averages(values)
+    return stdev(groups) / len(groups) ** 0.5
+
+
+def estimate(values: dict[Pair, float], sign: str = "") -> str:
+    """Return mean and standard error over the pre-trainings in words, as "24.8 ± 1.3".
+
+    It is "" for no values, and without an error for one pre-training. No mean is "-0.0".
+    """
+    groups = averages(values)
+    if not groups:
+        return ""
+    words = f"{mean(groups):{sign}z.1f}"
+    return f"{words} ± {standard_error(values):.1f}" if len(groups) > 1 else words
+
+
+def spread(values: dict[Pair, float]) -> str:
+    """Return the sample standard deviation over all fine-tunings in words; "" for a single one."""
+    return f"{stdev(values.values()):.1f}" if len(values) > 1 else ""
+
+
+def counts(values: dict[Pair, float]) -> str:
+    """Return the numbers of pre-trainings and of fine-tunings of each, as "3 x 3", or "2 x 1-3" if they differ."""
+    sizes = {}
+    for pretraining, _ in values:
+        sizes[pretraining] = sizes.get(pretraining, 0) + 1
+    low, high = min(sizes.values()), max(sizes.values())
+    return f"{len(sizes)} x {low}" if low == high else f"{len(sizes)} x {low}-{high}"
+
+
+def cannot_judge(part_rows: list[Row]) -> list[tuple[str, float]]:
+    """Return (variant, gain) where the control gains less than LEAST_GAIN: no method can show its worth there."""
+    control = [row for row in part_rows if row.init == init_title(CONTROL) and row.gains]
+    gains = [(row.variant, mean(averages(row.gains))) for row in control]
+    return [(variant, gain) for variant, gain in gains if gain < LEAST_GAIN]
+
+
+def pretrainings(results: dict) -> list[tuple[str, list[dict]]]:
+    """Return (title, results of all its seeds) of the methods with pre-trainings that are finished."""
+    found = []
+    for key, method in METHODS.items():
+        start = pretraining_name(key, "")
+        of_seeds = {name.removeprefix(start): result for name, result in results.items() if name.startswith(start)}
+        found.append((method.title, [of_seeds[seed] for seed in sorted(of_seeds, key=int)]))
+    return [item for item in found if item[1]]
+
+
+def parts_with_results(results: dict) -> list[tuple[str, Part, list[Row]]]:
+    """Return (key, part, rows) of the parts that have any."""
+    found = [(key, part, rows(part, results)) for key, part in PARTS.items()]
+    return [item for item in found if item[2]]

@@ -1,0 +1,73 @@
+"""Running the experiments of a study, one or several at a time."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ...utils.errors import UsageError
+from .experiments import Experiment
+from .running import Training
+
+POLL_SECONDS = 0.2  # between looks at what runs
+
+
+def run_all(experiments: list[Experiment], output: Path, jobs: int, announce: Callable[[str], None]) -> dict[str, dict]:
+    """Run experiments in their order, each after the pre-training that it begins with.
+
+    Several at a time share the processor: each gets an equal part of its cores as threads.
+
+    Args:
+        experiments: that are not finished; a pre-training comes before what begins with it.
+        output: folder of the study.
+        jobs: how many run at a time.
+        announce: gets lines about progress.
+
+    Returns:
+        Name to result.
+
+    Raises:
+        UsageError: if an experiment fails, runs already or is interrupted; the others then save and end.
+    """
+    threads = None if jobs == 1 else max(1, os.cpu_count() // jobs)
+    waiting, running, results = list(experiments), [], {}
+    try:
+        while waiting or running:
+            while len(running) < jobs and (experiment := _next(waiting, running)):
+                waiting.remove(experiment)
+                number = len(experiments) - len(waiting)
+                announce(f"[{number}/{len(experiments)}] {experiment.name}, about {experiment.seconds / 60:.0f} min")
+                running.append(Training(experiment, output, threads))
+            for training in [training for training in running if training.has_ended()]:
+                running.remove(training)
+                training.close()
+                result = results[training.experiment.name] = training.write_result()
+                left = time_left([*waiting, *(other.experiment for other in running)], jobs)
+                announce(f"{result['name']} took {result['seconds'] / 60:.1f} min; {left} are left")
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        names = " and ".join(training.experiment.name for training in running) or "The study"
+        raise UsageError(f"{names} was interrupted: run the study again to go on with it.") from None
+    finally:
+        _end(running)
+    return results
+
+
+def _next(waiting, running):
+    """The first experiment whose pre-training is finished; None if all wait for one that runs."""
+    unfinished = {experiment.name for experiment in (*waiting, *(training.experiment for training in running))}
+    ready = (x for x in waiting if x.weights is None or x.weights.name not in unfinished)
+    return next(ready, None)
+
+
+def _end(running):
+    for training in running:
+        training.ask_to_end()
+    for training in running:
+        training.close()
+
+
+def time_left(experiments: list[Experiment], jobs: int) -> str:
+    """Return about how long experiments take if ``jobs`` of them run at a time, in words."""
+    hours = sum(experiment.seconds for experiment in experiments) / 3600 / jobs
+    return f"about {hours:.1f} hours" if hours >= 1 else f"about {60 * hours:.0f} min"

@@ -1,0 +1,206 @@
+"""Running an experiment as a user would, and what it leaves: a JSON file."""
+
+import fcntl
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from ...checkpoint.folder import LAST, checkpoint_names
+from ...checkpoint.resume import candidates
+from ...monitoring.curves import finite
+from ...utils.errors import UsageError
+from ...utils.files import read_json, write_json
+from ..benchmark.report import processor
+from ..report.runs import read_run
+from .data import ROOT, shown
+from .experiments import Experiment
+
+PROGRAM = "train_net.py"
+RECORD = "study.json"  # in the folder of an experiment: what it is of, and the seconds of each attempt to run it
+
+
+def result_file(output, name):
+    """Path of the result of the experiment ``name``."""
+    return Path(output, "results", f"{name}.json")
+
+
+def is_finished(experiment, output):
+    """Whether the result of an experiment is there.
+
+    Raises:
+        UsageError: if it, or what there is of its run, is of other commands: a changed recipe, another pre-training to
+            begin with, or other data.
+    """
+    path, folder = result_file(output, experiment.name), run_folder(output, experiment.name)
+    result, expected = read_json(path), commands(experiment, output)
+    for found in filter(None, (result, read_json(folder / RECORD))):
+        if any(found.get(key) != command for key, command in expected.items()):
+            raise UsageError(
+                f"{experiment.name} is of an earlier study with other options or data: remove {path} and {folder}, or "
+                "choose another output folder."
+            )
+    return result is not None
+
+
+def commands(experiment, output):
+    """What a result is of, dict: the ``command`` and that of the ``pretraining`` it begins with, or None."""
+    return {
+        "command": _shell(experiment, output),
+        "pretraining": experiment.weights and _shell(experiment.weights, output),
+    }
+
+
+def _shell(experiment, output):
+    return shlex.join(["python", *arguments(experiment, output)])
+
+
+def arguments(experiment, output):
+    """The command line of an experiment, behind ``python``, as it is given in the checkout."""
+    options = {**experiment.options, "MODEL.WEIGHTS": "", "OUTPUT_DIR": shown(run_folder(output, experiment.name))}
+    if experiment.weights:
+        options["MODEL.WEIGHTS"] = shown(run_folder(output, experiment.weights.name) / "model_final.pth")
+    words = [str(word) for pair in options.items() for word in pair]
+    return [PROGRAM, "--config-file", experiment.config, *words]
+
+
+class Training:
+    """An experiment that runs in a process of its own, its output at the end of ``runs/NAME.log``.
+
+    It starts, or resumes after an interruption, when it is built; :meth:`close` must follow.
+
+    Attributes:
+        experiment (Experiment): what runs.
+    """
+
+    def __init__(self, experiment: Experiment, output: Path, threads: int | None = None):
+        """
+        Args:
+            experiment: what to run.
+            output: folder of the study.
+            threads: of a processor that the training computes with; None leaves this to PyTorch.
+
+        Raises:
+            UsageError: if it runs already.
+        """
+        self.experiment, self._output, self._threads = experiment, output, threads
+        self._folder, self._of = run_folder(output, experiment.name), commands(experiment, output)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _hold(self._folder)
+        self._attempts = (read_json(self._folder / RECORD) or {"attempts": []})["attempts"]
+        self._resumed = bool(candidates(str(self._folder)))  # where train_net.py finds any, it asks for --resume
+        self._record()
+        self._begin = time.perf_counter()
+        self._process = self._start()
+
+    def _start(self):
+        words = arguments(self.experiment, self._output)
+        words[3:3] = ["--resume"] if self._resumed else []
+        threads = {} if self._threads is None else {"OMP_NUM_THREADS": str(self._threads)}
+        with open(self._log, "a", encoding="utf-8") as file:
+            # In a session of its own, so that an interruption at the terminal reaches it as the signal to save and
+            # end. It holds the lock as long as it runs, also when its study is killed.
+            return subprocess.Popen(
+                [sys.executable, *words],
+                cwd=ROOT,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(self._lock,),
+                env={**os.environ, **threads},
+            )
+
+    @property
+    def _log(self):
+        return self._folder.with_suffix(".log")
+
+    def _record(self):
+        write_json(self._folder / RECORD, {**self._of, "attempts": self._attempts}, indent=2)
+
+    def has_ended(self) -> bool:
+        """Return whether the process has ended, well or not."""
+        return self._process.poll() is not None
+
+    def ask_to_end(self) -> None:
+        """Ask a process that runs to save and end."""
+        if not self.has_ended():
+            self._process.terminate()
+
+    def close(self) -> None:
+        """Wait for the end of the process, and note the time that it took."""
+        self._process.wait()
+        self._attempts = [*self._attempts, round(time.perf_counter() - self._begin, 1)]
+        self._record()
+        os.close(self._lock)
+
+    def write_result(self) -> dict:
+        """Write and return the result of a training that has ended and is closed.
+
+        Checkpoints that no other experiment begins with are removed: hundreds of them would fill a disk.
+
+        Returns:
+            ``name``, those of :func:`commands`, ``metrics`` (the last value of all that was recorded, where it is
+            finite), ``seconds`` (of all attempts; ``resumed`` says whether there were several) and ``machine``.
+
+        Raises:
+            UsageError: if the training failed.
+        """
+        name, code = self.experiment.name, self._process.returncode
+        if code:
+            raise UsageError(f"{name} ended with exit code {code}: see {self._log}, and run the study again.")
+        curves = read_run(self._folder, name).curves
+        result = {
+            "name": name,
+            **self._of,
+            "metrics": {metric: curve[-1][1] for metric, curve in curves.items() if finite(curve[-1:])},
+            "seconds": round(sum(self._attempts), 1),
+            "resumed": self._resumed or len(self._attempts) > 1,
+            "machine": _machine(self.experiment, self._threads),
+        }
+        path = result_file(self._output, name)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, result, indent=2)
+        if not self.experiment.handed_on:
+            _remove_checkpoints(self._folder)
+        return result
+
+
+def _remove_checkpoints(folder):
+    for name in (*checkpoint_names(folder), LAST):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _hold(folder):
+    """Descriptor of a file that one training at a time holds, also when its study was killed."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(
+            f"A training runs in {folder}, of another study or of one that was killed: wait for its end, or end it."
+        ) from None
+    return descriptor
+
+
+def read_results(output):
+    """dict of name to result for all experiments that are finished."""
+    found = (read_json(path) for path in sorted(Path(output, "results").glob("*.json")))
+    return {result["name"]: result for result in found if result}
+
+
+def _machine(experiment, threads):
+    """What an experiment runs on, in words, and with which PyTorch."""
+    on_gpu = torch.cuda.is_available() and experiment.options.get("MODEL.DEVICE") != "cpu"
+    cores = f"{os.cpu_count()} cores" if threads is None else f"{threads} of {os.cpu_count()} cores"
+    device = torch.cuda.get_device_name() if on_gpu else f"{cores} of {processor()}"
+    return f"{device}, PyTorch {torch.__version__}"
+
+
+def run_folder(output, name):
+    """Path of the folder of the experiment ``name``, its OUTPUT_DIR."""
+    return Path(output, "runs", name)

@@ -1,0 +1,1 @@
+"""Preparation of driving video: frames, flow files, and their quality."""

@@ -1,0 +1,1 @@
+"""Heads and meta-architectures of downstream tasks."""

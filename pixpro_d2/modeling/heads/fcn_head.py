@@ -1,0 +1,90 @@
+"""The fully convolutional head of the FCN transfer tasks (MoCo appendix A.2, PixPro section 4)."""
+
+import fvcore.nn.weight_init as weight_init
+import torch.nn.functional as F
+from detectron2.config import configurable
+from detectron2.layers import Conv2d, get_norm
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from torch import nn
+
+from ...utils.errors import UsageError
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class FCNHead(nn.Module):
+    """Dilated 3x3 convolutions on one feature map, a 1x1 classifier, and bilinear upsampling to the image.
+
+    Written for ``SemanticSegmentor``. In the papers two convolutions of 256 channels and dilation 6 stand on
+    res5 at output stride 16 (``RESNETS.RES5_DILATION 2``).
+    """
+
+    @configurable
+    def __init__(
+        self, *, in_feature, in_channels, stride, num_classes, num_convs, channels, dilation, norm, ignore_value,
+        loss_weight,
+    ):  # fmt: skip
+        """
+        Args:
+            in_feature (str): name of the backbone's feature map, of ``in_channels`` channels and ``stride``.
+            num_classes (int):
+            num_convs, channels, dilation (int): of the 3x3 convolutions.
+            norm (str): detectron2 norm name, behind each of them.
+            ignore_value (int): label without a loss.
+            loss_weight (float):
+        """
+        super().__init__()
+        self.in_feature = in_feature
+        self.stride = stride
+        self.ignore_value = ignore_value
+        self.loss_weight = loss_weight
+        self.convs = nn.Sequential()
+        for i in range(num_convs):
+            conv = Conv2d(
+                channels if i else in_channels, channels, 3, padding=dilation, dilation=dilation, bias=not norm,
+                norm=get_norm(norm, channels), activation=F.relu,
+            )  # fmt: skip
+            weight_init.c2_msra_fill(conv)
+            self.convs.append(conv)
+        self.predictor = nn.Conv2d(channels if num_convs else in_channels, num_classes, 1)
+        nn.init.normal_(self.predictor.weight, std=0.01)
+        nn.init.zeros_(self.predictor.bias)
+
+    @classmethod
+    def from_config(cls, cfg, input_shape):
+        head = cfg.MODEL.SEM_SEG_HEAD
+        if len(head.IN_FEATURES) != 1 or head.IN_FEATURES[0] not in input_shape:
+            raise UsageError(
+                f"MODEL.SEM_SEG_HEAD.IN_FEATURES is {list(head.IN_FEATURES)}; the FCNHead takes one of the "
+                f"backbone's features {', '.join(input_shape)}."
+            )
+        (in_feature,) = head.IN_FEATURES
+        return {
+            "in_feature": in_feature,
+            "in_channels": input_shape[in_feature].channels,
+            "stride": input_shape[in_feature].stride,
+            "num_classes": head.NUM_CLASSES,
+            "num_convs": head.NUM_CONVS,
+            "channels": head.CONVS_DIM,
+            "dilation": head.DILATION,
+            "norm": head.NORM,
+            "ignore_value": head.IGNORE_VALUE,
+            "loss_weight": head.LOSS_WEIGHT,
+        }
+
+    def forward(self, features, targets=None):
+        """
+        Args:
+            features (dict[str, Tensor]): with (N, in_channels, h, w) under ``in_feature``.
+            targets (Tensor or None): (N, H, W) class numbers; h = ceil(H / stride).
+
+        Returns:
+            In training (None, {"loss_sem_seg": mean cross-entropy of the labelled pixels}); in eval mode
+            (logits (N, num_classes, h * stride, w * stride), {}), which ``SemanticSegmentor`` cuts to the image.
+        """
+        logits = self.predictor(self.convs(features[self.in_feature]))
+        logits = F.interpolate(logits.float(), scale_factor=self.stride, mode="bilinear", align_corners=False)
+        if not self.training:
+            return logits, {}
+        height, width = targets.shape[-2:]
+        loss = F.cross_entropy(logits[..., :height, :width], targets, ignore_index=self.ignore_value)
+        return None, {"loss_sem_seg": self.loss_weight * loss}

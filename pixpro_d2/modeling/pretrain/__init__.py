@@ -1,0 +1,1 @@
+"""Pre-training: two branches, positive pairs, propagation, losses."""

@@ -1,0 +1,191 @@
+"""The pre-training meta-architecture: what a config and detectron2's loop need around the two branches."""
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.structures import ImageList
+from detectron2.utils.events import get_event_storage
+
+from ...data.pretrain.collate import collate_videos
+from ...data.pretrain.device_photometric import apply_recipes, to_format
+from ...utils.errors import UsageError
+from ..backbone import bottom_up, feature_channels, last_feature_channels, zero_init_residual
+from ..heads.dense_head import build_dense_head
+from .correspondence_builder import build_correspondence
+from .instance import InstanceBranch
+from .methods import METHODS
+from .monitors import feature_std, pair_counts
+from .ppm import PixelPropagation
+from .projector import LevelHeads, Projector
+from .two_branch import TwoBranch
+
+
+@META_ARCH_REGISTRY.register()
+class PixPro(TwoBranch):
+    """Pixel-level pre-training (Xie et al., CVPR 2021) of any detectron2 backbone, by any of ``METHODS``.
+
+    The online backbone is ``backbone``, and the detector's dense head ``head``, so that their weights load into
+    detectron2's detectors as they are.
+    """
+
+    @configurable
+    def __init__(self, *, momentum, pixel_mean, pixel_std, image_format, metrics_period, **branches):
+        """
+        Args:
+            momentum (float): start value of the target's momentum; the trainer's EMA hook uses it.
+            pixel_mean, pixel_std (list[float]): per channel, of uint8 images.
+            image_format (str): of uint8 images, RGB, BGR or L.
+            metrics_period (int): iterations between two records of the monitoring scalars.
+            **branches: of :class:`pixpro_d2.modeling.pretrain.two_branch.TwoBranch`.
+        """
+        super().__init__(**branches)
+        self.momentum = momentum
+        self.image_format = image_format
+        self.metrics_period = metrics_period
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @classmethod
+    def from_config(cls, cfg):
+        pixpro = cfg.MODEL.PIXPRO
+        backbone = build_backbone(cfg)
+        if pixpro.ZERO_INIT_RESIDUAL:
+            zero_init_residual(backbone)
+        check_crop_size(backbone, cfg.INPUT.PIXPRO.CROP_SIZE)
+        return {
+            "backbone": backbone,
+            "in_features": pixpro.IN_FEATURES,
+            **build_pixel_heads(cfg, backbone),
+            "method": METHODS[pixpro.METHOD].from_config(cfg),
+            "instance": build_instance_branch(cfg, backbone),
+            "instance_weight": pixpro.INSTANCE.WEIGHT,
+            "pixel_weight": pixpro.PIXEL_WEIGHT,
+            "variance_weight": pixpro.VARIANCE_WEIGHT,
+            "covariance_weight": pixpro.COVARIANCE_WEIGHT,
+            "correspondence": build_correspondence(cfg),
+            "momentum": pixpro.MOMENTUM,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "image_format": cfg.INPUT.FORMAT,
+            "metrics_period": cfg.SOLVER.METRICS_PERIOD,
+        }
+
+    @property
+    def device(self):
+        """Where the model is, and its inputs are moved to."""
+        return self.pixel_mean.device
+
+    @property
+    def has_unused_parameters(self):
+        """Whether a part of the backbone serves only features without a loss; DistributedDataParallel must know."""
+        return set(self.backbone.output_shape()) != set(self.used_features())
+
+    def used_features(self):
+        """The backbone's features that a loss is computed on, dict[str, ShapeSpec]."""
+        shapes, used = self.backbone.output_shape(), set(self.in_features)
+        if self.instance is not None and bottom_up(self.backbone) is self.backbone:
+            used.add(list(shapes)[-1])
+        return {name: shape for name, shape in shapes.items() if name in used}
+
+    def forward(self, batched_inputs):
+        """
+        Args:
+            batched_inputs: in training the batch that :func:`pixpro_d2.data.pretrain.collate.collate_videos` makes, or
+                the list[dict] of samples that it is made from; in eval mode detectron2's list[dict] with
+
+                * image: (C, H, W) tensor of values in [0, 255], channels in ``INPUT.FORMAT`` order.
+
+        Returns:
+            In training dict[str, Tensor], the losses of :meth:`compare`. In eval mode list[dict], one for each
+            image, with the backbone's features (C, h, w) named by ``in_features``.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        batch = collate_videos(batched_inputs) if isinstance(batched_inputs, list) else batched_inputs
+        views, geometry = self.prepare(batch)
+        losses, comparisons = self.compare(views, geometry)
+        self._record(geometry, comparisons)
+        return losses
+
+    def prepare(self, batch):
+        """Views and geometry, as :meth:`compare` takes them, of a batch of the pre-training loader."""
+        views = batch["views"].to(self.device, non_blocking=True).unbind(1)
+        if "recipes" in batch:  # INPUT.AUG_DEVICE is `model`
+            mean, std = self.pixel_mean / 255, self.pixel_std / 255  # of images in [0, 1]
+            views = [
+                (to_format(apply_recipes(view / 255, recipes), self.image_format) - mean) / std
+                for view, recipes in zip(views, batch["recipes"])
+            ]
+        else:
+            views = [self._normalize(view) for view in views]
+        return views, self.correspondence.prepare(batch, self.device)
+
+    def _normalize(self, images):
+        return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std
+
+    def _record(self, geometry, comparisons):
+        """Put the monitoring scalars into detectron2's EventStorage, every metrics_period iterations.
+
+        Of a batch that comes in parts, those of its last part count.
+        """
+        storage = get_event_storage()
+        if (storage.iter + 1) % self.metrics_period != 0:
+            return
+        scalars = self.correspondence.monitors(geometry)
+        for level, x in comparisons.items():
+            scalars[f"positive_pairs/{level}"], scalars[f"images_without_pair/{level}"] = pair_counts(x.positives)
+            scalars[f"feature_std/{level}"] = feature_std(x.projection)
+        if scalars:
+            for name, value in zip(scalars, torch.stack(list(scalars.values())).tolist()):
+                storage.put_scalar(name, value, smoothing_hint=False)
+
+    @torch.no_grad()
+    def inference(self, batched_inputs):
+        """Features of the online backbone; see :meth:`forward`."""
+        images = ImageList.from_tensors(
+            [self._normalize(x["image"]) for x in batched_inputs], self.backbone.size_divisibility
+        )
+        features = self.backbone(images.tensor)
+        return [{level: features[level][i] for level in self.in_features} for i in range(len(batched_inputs))]
+
+
+def build_pixel_heads(cfg, backbone):
+    """Dense head, projector and PPM for ``MODEL.PIXPRO.IN_FEATURES`` of a backbone, as TwoBranch's arguments."""
+    pixpro = cfg.MODEL.PIXPRO
+    if not pixpro.IN_FEATURES and pixpro.INSTANCE.WEIGHT > 0:  # the instance branch alone
+        return {"head": None, "projector": None, "ppm": None}
+    channels = feature_channels(backbone, pixpro.IN_FEATURES)
+    head = None
+    if pixpro.HEAD != "none":
+        head = build_dense_head(cfg, backbone)
+        channels = dict.fromkeys(channels, head.out_channels)
+    hidden, out = pixpro.PROJECTOR.HIDDEN_DIM, pixpro.PROJECTOR.OUT_DIM
+    projector = LevelHeads(lambda width: Projector(width, hidden, out, pixpro.NORM), channels, pixpro.SHARE_HEADS)
+    if not pixpro.PPM.ENABLED:
+        return {"head": head, "projector": projector, "ppm": None}
+    ppm = LevelHeads(
+        lambda width: PixelPropagation(width, pixpro.PPM.NUM_LAYERS, pixpro.PPM.GAMMA, pixpro.NORM),
+        dict.fromkeys(channels, out),
+        pixpro.SHARE_HEADS,
+    )
+    return {"head": head, "projector": projector, "ppm": ppm}
+
+
+def build_instance_branch(cfg, backbone):
+    """Instance branch on the last feature of the backbone, None if its weight is 0."""
+    pixpro = cfg.MODEL.PIXPRO
+    if pixpro.INSTANCE.WEIGHT <= 0:
+        return None
+    return InstanceBranch(
+        last_feature_channels(backbone), pixpro.PROJECTOR.HIDDEN_DIM, pixpro.PROJECTOR.OUT_DIM,
+        pixpro.INSTANCE.LOSS, pixpro.INSTANCE.TEMPERATURE, pixpro.NORM,
+    )  # fmt: skip
+
+
+def check_crop_size(backbone, crop_size):
+    """Raise a UsageError for a view size that the backbone cannot take."""
+    divisor = max(backbone.size_divisibility, 1)
+    if crop_size < 1 or crop_size % divisor:
+        raise UsageError(
+            f"INPUT.PIXPRO.CROP_SIZE is {crop_size}; this backbone needs a positive multiple of {divisor}."
+        )

@@ -1,0 +1,1 @@
+"""Curves of a run, and what they say about its health."""

@@ -1,0 +1,1 @@
+"""The ground floor: it imports nothing else of the package."""

@@ -1,0 +1,96 @@
+"""The page, without a browser."""
+
+import copy
+import html
+import json
+import re
+
+from report_helpers import CONFIG, LOG, healthy_lines, write_run
+
+from pixpro_d2.extras.report.page import build_films, render
+from pixpro_d2.extras.report.runs import read_run
+
+EVIL = "</script><img src=x onerror=alert(1)>'\"&"
+
+
+def page_of(*folders):
+    return render([read_run(folder, folder.name) for folder in folders])
+
+
+def test_everything_is_inside(tmp_path):
+    pictures = [("features_0000019.png", "red"), ("features_0000199.png", "blue")]
+    first = write_run(tmp_path / "first", healthy_lines(bbox__AP=lambda i: 10.0 + i), pictures=pictures)
+    config = copy.deepcopy(CONFIG)
+    config["MODEL"]["RESNETS"]["DEPTH"] = 50
+    second = write_run(tmp_path / "second", healthy_lines(), config, LOG.replace("2.6.0", "2.7.0"))
+    page = page_of(first, second)
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page))
+    for part in (
+        "2 runs", "Worth a look", "3 steps were left out", "ResNet-50 FPN", "200 of 200 iterations, finished",
+        "bbox/AP", "19.0", "Skipped an unreadable image (1 so far): a.jpg", "2.7.0 @/somewhere",
+        "python train_net.py --config-file configs/a.yaml --num-gpus 2",
+    ):  # fmt: skip
+        assert part in text, part
+    differing = re.search(r"Where the configs differ.*?</section>", page, re.S)[0]
+    assert re.findall(r"<code>(.*?)</code>", differing) == ["MODEL.RESNETS.DEPTH"]
+    assert len(re.findall(r'<img src="data:image/png;base64,', page)) == 2
+
+
+def test_numbered_pictures_are_shown_together(tmp_path):
+    names = ("a_1", "a_2", "features", "pairs")
+    first = write_run(tmp_path / "first", pictures=[(f"{name}_0000019.png", "red") for name in names])
+    second = write_run(tmp_path / "second", pictures=[("a_2_0000039.png", "red")])
+    groups, _ = build_films([read_run(folder, folder.name) for folder in (first, second)])
+    found = [(title, [(film["name"], [run for run, _ in film["runs"]]) for film in films]) for title, films in groups]
+    assert found == [
+        ("features", [("features", [0])]), ("a", [("a_1", [0]), ("a_2", [0, 1])]), ("pairs", [("pairs", [0])])
+    ]  # fmt: skip
+
+
+def test_nothing_is_fetched(tmp_path):
+    page = page_of(write_run(tmp_path / "run", healthy_lines(), pictures=[("a_0000019.png", "red")]))
+    assert "default-src 'none'" in page
+    assert all(address.startswith("data:") for address in re.findall(r'(?:src|href|action)="([^"]*)"', page))
+    assert not re.search(r"url\(|@import|<link|<iframe", page)
+
+
+def test_what_comes_from_files_is_only_text(tmp_path):
+    config = copy.deepcopy(CONFIG)
+    config["DATASETS"]["TRAIN"] = [EVIL]
+    config[EVIL] = EVIL
+    log = LOG.replace("a.jpg", EVIL).replace("linux", EVIL).replace("images:photos", "</pre><script>")
+    lines = healthy_lines(**{EVIL.replace("/", "__"): 1.0})
+    lines[0]["bbox/AP" + EVIL] = 5.0
+    folder = write_run(tmp_path / "<b>run", lines, config, log, [("<i>x_0000019.png", "red")])
+    other = write_run(tmp_path / "other", healthy_lines())
+    page = page_of(folder, other)
+    own = page_of(other).count("<script")
+    assert page.count("<script") - page.count('<script type="application/json">') == 1 and own > 1
+    assert "<img src=x" not in page and "<b>run" not in page and "<i>x" not in page and "</pre><script>" not in page
+    for data in re.findall(r'<script type="application/json">(.*?)</script>', page, re.S):
+        json.loads(data)
+
+
+def test_missing_parts_are_said(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("SOLVER: {MAX_ITER: 5}")
+    page = page_of(folder)
+    for sentence in ("There are no curves", "There are no pictures over time", "No evaluation on labelled data",
+                     "There is no log.txt", "Too early to tell"):  # fmt: skip
+        assert sentence in page
+    assert "How and where it ran" not in page and "Where the configs differ" not in page
+
+
+def test_a_run_has_the_same_colour_everywhere(tmp_path):
+    folders = [write_run(tmp_path / name, healthy_lines(), log=log) for name, log in (("a", ""), ("b", LOG))]
+    page = page_of(*folders)
+    colours = set(re.findall(r'<span class="key (c\d)"[^>]*></span> b\b', page))
+    assert colours == {"c1"} and len(re.findall(r"</span> b\b", page)) >= 3
+
+
+def test_an_unfinished_run_with_gaps(tmp_path):
+    lines = healthy_lines(6, total_loss=lambda i: float("nan") if i == 5 else -i)
+    page = page_of(write_run(tmp_path / "run", lines, log=""))
+    assert "120 of 200 iterations, not finished" in page and "Looks unhealthy" in page and "NaN." in page
+    assert "[119, null]" in page

@@ -1,0 +1,59 @@
+"""A run in words and numbers."""
+
+import copy
+
+from report_helpers import CONFIG, healthy_lines, write_run
+
+from pixpro_d2.extras.report.runs import read_run
+from pixpro_d2.extras.report.summary import describe, facts, health, spread_std
+
+
+def run_of(tmp_path, lines=(), **keys):
+    """A run with config keys, __ for the dot."""
+    config = copy.deepcopy(CONFIG)
+    for path, value in keys.items():
+        *parts, last = path.split("__")
+        node = config
+        for part in parts:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return read_run(write_run(tmp_path / str(len(list(tmp_path.iterdir()))), lines, config), "run")
+
+
+def test_what_was_run(tmp_path):
+    assert describe(run_of(tmp_path)) == "PixPro pre-training at p3, p4 of ResNet-18 FPN on images:photos."
+    assert describe(run_of(tmp_path, MODEL__PIXPRO__PPM__ENABLED=False)).startswith("PixPro without PPM pre-training")
+    instance = {"MODEL__PIXPRO__INSTANCE__WEIGHT": 1.0, "MODEL__PIXPRO__INSTANCE__LOSS": "byol"}
+    assert "at p3, p4 and instance loss (byol) of" in describe(run_of(tmp_path, **instance))
+    alone = run_of(tmp_path, MODEL__PIXPRO__IN_FEATURES=[], **instance)
+    assert describe(alone).startswith("Pre-training by the instance loss (byol) alone of")
+    assert describe(run_of(tmp_path, MODEL__PIXPRO={})) == "PixPro pre-training of ResNet-18 FPN on images:photos."
+    unknown = run_of(tmp_path, MODEL__PIXPRO={"INSTANCE": {"WEIGHT": 1.0, "LOSS": "byol"}})
+    assert describe(unknown).startswith("PixPro pre-training and instance loss (byol) of")
+    assert "across 6 frames of video" in describe(run_of(tmp_path, INPUT__PIXPRO__N_FRAMES=6))
+
+
+def test_what_was_trained_downstream(tmp_path):
+    detector = {"MODEL__META_ARCHITECTURE": "GeneralizedRCNN", "MODEL__MASK_ON": True, "MODEL__WEIGHTS": "a/model.pth"}
+    run = run_of(tmp_path, **detector)
+    assert describe(run) == "Mask R-CNN with ResNet-18 FPN on images:photos, from a/model.pth."
+    assert spread_std(run) is None
+    fcos = run_of(tmp_path, MODEL__META_ARCHITECTURE="FCOSDetector", MODEL__BACKBONE__NAME="build_regnet_backbone")
+    assert describe(fcos) == "FCOS with RegNet on images:photos, from random weights."
+
+
+def test_numbers(tmp_path):
+    """200 iterations of 0.5 s and 16 images; the log says 3 steps left out and 2048 MiB."""
+    assert facts(run_of(tmp_path, healthy_lines())) == [
+        ("progress", "200 of 200 iterations, finished"),
+        ("training time", "0:01:40"),
+        ("images/s", "32"),
+        ("steps left out", "3"),
+        ("GPU memory", "2.0 GiB"),
+    ]
+
+
+def test_health_uses_the_configs_channels(tmp_path):
+    """0.1 is 80 % of 1 / sqrt(64), and 6 % of 1 / sqrt(0.36): collapsed."""
+    assert health(run_of(tmp_path, healthy_lines()))[1] == "Worth a look"  # for the steps left out
+    assert health(run_of(tmp_path, healthy_lines(), MODEL__PIXPRO__PROJECTOR__OUT_DIM=0.36))[1] == "Looks unhealthy"

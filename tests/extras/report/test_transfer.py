@@ -1,0 +1,21 @@
+"""The verdict on read-outs beside random weights, by hand."""
+
+from pixpro_d2.extras.report.transfer import table, verdict
+
+RANDOM = {"linear_probe/p3": 0.1, "linear_probe/p4": 0.1, "effective_rank/p3": 80, "effective_rank/p4": 80,
+          "height_r2/p3": 0.5, "height_r2/p4": 0.5}  # fmt: skip
+FOUND = {"linear_probe/p3": 0.2, "linear_probe/p4": 0.2, "effective_rank/p3": 40, "effective_rank/p4": 90,
+         "height_r2/p3": 0.09, "height_r2/p4": 0.1}  # fmt: skip
+
+
+def test_verdict():
+    assert verdict(FOUND, RANDOM) == (
+        "The linear probe is above random weights on all levels; the effective rank is above random weights on p4; the "
+        "position is readable on p4."
+    )
+    assert verdict(RANDOM, RANDOM).startswith("The linear probe is above random weights on no level")
+
+
+def test_table_has_random_weights_beside():
+    assert table(FOUND, RANDOM).splitlines()[2].split() == ["linear_probe/p3", "0.200", "0.100"]
+    assert table(FOUND).splitlines()[2].split() == ["linear_probe/p3", "0.200"]
