@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pixpro_d2.flow_files import write_flow
 from pixpro_d2.flow.grid import grid_size
+from pixpro_d2.flow_files import write_flow
 
 SIZE = (16, 24)  # of the frames of :func:`write_native`; their flow has 2 x 3 pixels
 

@@ -1,6 +1,6 @@
 """A batch that two processes share trains as it does in one process: losses and weights, with all that a run has.
 
-What single losses and gradients do is in tests/modeling/test_methods.py.
+What single losses and gradients do is in tests/modeling/pretrain/test_methods.py.
 """
 
 import pytest

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from data_helpers import write_images
 from PIL import Image
-from pixpro_d2.data.inspection.records.videos import inspect_videos
 
 from pixpro_d2.data.datasets.video import load_videos
+from pixpro_d2.data.inspection.videos import inspect_videos
 from pixpro_d2.flow_files import FlowFiles, write_flow
 
 

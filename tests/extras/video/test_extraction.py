@@ -172,7 +172,7 @@ def _leave_one(folder):
 @pytest.mark.parametrize("damage", [_break_frame, _break_first_frame, _mix_sizes, _leave_one])
 def test_a_bad_video_is_named_and_skipped(videos, tmp_path, damage):
     named = damage(videos / "a")
-    with logged("pixpro_d2.flow") as messages:
+    with logged("pixpro_d2.extras.video") as messages:
         report = extract(videos, tmp_path / "flow", Differences(), batch=2)
     assert (report.written, report.kept, len(report.skipped)) == (1, 0, 1)
     assert re.search(f"videos/a.*{named}", report.skipped["a"])

@@ -25,7 +25,7 @@ def test_parts_hold_as_many_images_as_fit(images, pixels, others, limit, sizes):
 def one_image_at_a_time(monkeypatch):
     whole = chunks.image_chunks
     for module in ("ppm", "losses", "correspondence"):
-        monkeypatch.setattr(f"pixpro_d2.modeling.{module}.image_chunks", lambda *x: whole(*x, max_pairs=1))
+        monkeypatch.setattr(f"pixpro_d2.modeling.pretrain.{module}.image_chunks", lambda *x: whole(*x, max_pairs=1))
 
 
 def plain_propagation(x, values, gamma):

@@ -8,13 +8,13 @@ from data_helpers import make_cfg, noise
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.projects.deeplab import add_deeplab_config
 from PIL import Image
-from pixpro_d2.data.inspection.records.stored_values import StoredValues
 from stream_helpers import plain, stream_cfg
 
 from pixpro_d2.data.downstream.classification_mapper import ClassificationMapper
 from pixpro_d2.data.downstream.detection_mapper import DetectionMapper
 from pixpro_d2.data.downstream.semseg_mapper import SemSegMapper
 from pixpro_d2.data.downstream.train_stream import global_generators_seeded
+from pixpro_d2.data.inspection.stored_values import StoredValues
 from pixpro_d2.data.io.reader import UnreadableImage, read_image
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.video_mapper import VideoMapper

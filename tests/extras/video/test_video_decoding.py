@@ -148,7 +148,7 @@ def test_only_a_counted_video_certainly_breaks_off(monkeypatch, stamps, count, n
     capture = _Capture(stamps, 10)
     capture.values[cv2.CAP_PROP_FRAME_COUNT] = count
     monkeypatch.setattr(cv2, "VideoCapture", lambda *args: capture)
-    with logged("pixpro_d2.data") as messages:
+    with logged("pixpro_d2.extras.video") as messages:
         if problem == "error":
             with pytest.raises(VideoError, match=r"^breaks off after 0\.6 of 2\.0 s"):
                 list(read_frames(name, 10))

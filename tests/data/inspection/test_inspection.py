@@ -6,7 +6,8 @@ from data_helpers import write_images
 from detectron2.data.catalog import Metadata
 from detectron2.structures import BoxMode
 from PIL import Image
-from pixpro_d2.data.inspection.records.records import inspect
+
+from pixpro_d2.data.inspection.records import inspect
 
 
 @pytest.fixture
