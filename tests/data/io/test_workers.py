@@ -25,7 +25,7 @@ from pixpro_d2.data.io.workers import build_loader, collate_shared, explained, e
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.utils.signals import STOP_SIGNALS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Failing(Dataset):
