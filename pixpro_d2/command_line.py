@@ -1,6 +1,8 @@
 """The command line of train_net.py, and parsers that take options before, between and behind KEY VALUE pairs."""
 
 import argparse
+import re
+import shlex
 import sys
 
 from detectron2.engine import default_argument_parser
@@ -75,3 +77,24 @@ def check_arguments(args):
             raise UsageError(f"There is no option '{word}': the options are listed by --help.")
     if not args.config_file:
         raise UsageError("The command names no config: add --config-file configs/TASK/NAME.yaml.")
+
+
+def command_of_process() -> str:
+    """Return the command line of this process."""
+    return " ".join(["python", *sys.orig_argv[1:]])
+
+
+def command_of(args: argparse.Namespace) -> str:
+    """Return the command line of train_net.py that gives the arguments ``args``, as a shell takes it."""
+    parser, words = argument_parser(), ["python", "train_net.py"]
+    for name, value in vars(args).items():
+        if name == "opts" or value == parser.get_default(name):
+            continue
+        words.append("--" + name.replace("_", "-"))
+        words += [] if value is True else [str(value)]
+    return " ".join(map(_quote, [*words, *map(str, args.opts)]))
+
+
+def _quote(word: str) -> str:
+    """Quote a word for a shell: Python's tuples of strings in double quotes, which are easier to read."""
+    return f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word)

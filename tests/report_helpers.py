@@ -5,6 +5,8 @@ import json
 import yaml
 from PIL import Image
 
+from pixpro_d2.monitoring.run_record import record_start
+
 CONFIG = {
     "DATASETS": {"TRAIN": ["images:photos"]},
     "MODEL": {
@@ -24,23 +26,15 @@ CONFIG = {
 }
 
 LOG = """\
-[11/21 18:40:44] detectron2 INFO: Environment info:
--------------  -----------
-sys.platform   linux
-PyTorch        2.6.0 @/somewhere
--------------  -----------
-PyTorch built with:
-  - GCC 13.3
-
-[11/21 18:40:44] detectron2 INFO: Command line arguments: Namespace(config_file='configs/a.yaml', resume=False, \
-num_gpus=2, num_machines=1, opts=['DATASETS.TRAIN', "('images:photos',)", 'SEED', '0'])
 [11/21 18:40:50] pixpro_d2.data.pretrain.loader WARNING: Skipped an unreadable image (1 so far): a.jpg
 [11/21 18:40:51] pixpro_d2.data.pretrain.loader WARNING: Skipped an unreadable image (2 so far): a.jpg
 [11/21 18:41:02] d2.utils.events INFO:  eta: 0:02:25  iter: 19  total_loss: -1.051  lr: 0.03185  max_mem: 512M
-[11/21 18:41:03] pixpro_d2.engine.loop WARNING: 3 of the 20 steps from iteration 20 to 39 were left out, because their \
-gradients were infinite or NaN.
 [11/21 18:41:04] d2.utils.events INFO:  eta: 0:02:25  iter: 39  total_loss: -1.051  lr: 0.03185  max_mem: 2048M
 """
+
+
+COMMAND = "python train_net.py --config-file configs/a.yaml --num-gpus 2 DATASETS.TRAIN \"('images:photos',)\" SEED 0"
+MACHINE = {"platform": "linux", "torch": "2.6.0"}
 
 
 def healthy_lines(count=10, **more):
@@ -58,6 +52,8 @@ def healthy_lines(count=10, **more):
             "images_without_pair/p3": 0.0,
             "positive_pairs/p3": 90 + i,
             "ema_momentum": 0.99,
+            "skipped_steps": 3,
+            "max_mem": 2048.0,
             "lr": 0.1,
             "time": 0.5,
             "data_time": 0.05,
@@ -68,12 +64,14 @@ def healthy_lines(count=10, **more):
     return lines
 
 
-def write_run(folder, lines=(), config=CONFIG, log=LOG, pictures=()):
+def write_run(folder, lines=(), config=CONFIG, log=LOG, pictures=(), command=COMMAND, machine=MACHINE):
     """Write a run's folder; ``pictures`` are (file name, colour). Returns the folder."""
     (folder / "vis").mkdir(parents=True)
     (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "log.txt").write_text(log)
+    if command:
+        record_start(folder, command, machine)
     for name, colour in pictures:
         Image.new("RGB", (60, 40), colour).save(folder / "vis" / name)
     return folder

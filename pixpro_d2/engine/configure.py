@@ -16,14 +16,17 @@ from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..command_line import command_of
 from ..config import add_pixpro_config, is_pretraining
 from ..data.datasets.catalog import ensure_registered
 from ..data.io.reader import restrict_pillow
 from ..data.pretrain.sampler import batches_per_epoch
 from ..data.pretrain.samples import epoch_length
+from ..monitoring.run_record import record_start
 from ..solver.schedule import scaled_lr
 from ..utils.errors import UsageError
 from ..utils.files import read_json, write_file, write_json
+from ..utils.machine import describe_machine
 from .checks import (
     check_batch,
     check_changes,
@@ -69,6 +72,8 @@ def setup(args):
     check_changes(cfg, load_config("", []), args)
     with _config_of_training(cfg, args):
         default_setup(cfg, args)
+    if comm.is_main_process():
+        record_start(Path(cfg.OUTPUT_DIR), command_of(args), describe_machine(torch.device(cfg.MODEL.DEVICE)))
     if schedule:
         logging.getLogger(__name__).info(f"{schedule} Seed {cfg.SEED}.")
     return cfg

@@ -123,7 +123,14 @@ def _report(sender, message):
     sys.exit(1)
 
 
-WRITTEN = ("log.txt*", "config.yaml", SEED_FILE, "metrics.json", "events.out.tfevents.*")  # before a run begins
+WRITTEN = (
+    "log.txt*",
+    "config.yaml",
+    "run.json",
+    SEED_FILE,
+    "metrics.json",
+    "events.out.tfevents.*",
+)  # before a run begins
 
 
 @contextlib.contextmanager

@@ -126,6 +126,10 @@ class TrainLoop(TrainerBase):
             storage.put_scalar("total_loss", sum(losses.values()))
             if list(losses) != ["total_loss"]:
                 storage.put_scalars(**losses)
+            if self._skipped:
+                storage.put_scalar("skipped_steps", self._skipped, smoothing_hint=False)
+            if torch.cuda.is_available():
+                storage.put_scalar("max_mem", torch.cuda.max_memory_allocated() / 2**20, smoothing_hint=False)
 
     def _see_to(self, skipped, length, in_a_row, losses, batch):
         """Mend what the bad batches of the last ``length`` iterations have left behind, and warn or stop."""

@@ -24,16 +24,16 @@ class Finding:
     text: str
 
 
-def assess(curves, spread=None, collapsed=0.1, skipped_steps=0):
+def assess(curves, spread=None, collapsed=0.1):
     """Look at the curves of a run.
 
     Args:
         curves (dict[str, list]): by name, see :mod:`.curves`; ``total_loss``, and if they are there
             ``loss_variance_LEVEL``, ``feature_std/LEVEL``, ``effective_rank/LEVEL``, ``images_without_pair/LEVEL``,
-            ``match_accuracy/LEVEL`` and ``chance/LEVEL``; of held-out images ``test/feature_std/LEVEL``.
+            ``match_accuracy/LEVEL`` and ``chance/LEVEL``; of held-out images ``test/feature_std/LEVEL``;
+            ``skipped_steps``, the number of steps so far with gradients that were not finite.
         spread (float or None): standard deviation of features whose directions are spread, 1 / sqrt(C).
         collapsed (float): share of it below which they have collapsed.
-        skipped_steps (int): steps that were left out because their gradients were not finite.
 
     Returns:
         list[Finding]: empty if there is too little to tell.
@@ -48,8 +48,9 @@ def assess(curves, spread=None, collapsed=0.1, skipped_steps=0):
     findings += _terms(_levels(curves, "loss_variance", separator="_"))
     findings += _pairs(_levels(curves, "images_without_pair"))
     findings += _matches(_levels(curves, "match_accuracy"), _levels(curves, "chance"))
-    if skipped_steps:
-        findings.append(Finding(WATCH, f"{skipped_steps} steps were left out for infinite or NaN gradients"))
+    if curves.get("skipped_steps"):
+        skipped = int(curves["skipped_steps"][-1][1])
+        findings.append(Finding(WATCH, f"{skipped} steps were left out for infinite or NaN gradients"))
     return findings
 
 

@@ -11,11 +11,10 @@ import argparse
 import torch
 from tabulate import tabulate
 
-from ..command_line import OptionsAnywhere
+from ..command_line import OptionsAnywhere, command_of_process
 from ..data.pretrain.samples import load_images
 from ..extras.benchmark.data import compare_pipelines, loader_rate, stage_times
 from ..extras.benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
-from ..extras.benchmark.report import environment
 from ..extras.benchmark.sources import SOURCES
 from ..extras.benchmark.step import TrainingStep, measured_config
 from ..extras.benchmark.timing import spread, time_parts, time_steps
@@ -24,6 +23,7 @@ from ..extras.benchmark.turns import compare
 from ..extras.benchmark.updates import UpdateStep
 from ..utils.errors import UsageError
 from ..utils.files import write_json
+from ..utils.machine import describe_machine
 
 
 def run_step(cfg, args):
@@ -183,7 +183,7 @@ def main(argv=None):
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
     if args.json:
-        where = environment(torch.device(cfg.MODEL.DEVICE))
+        where = {"command": command_of_process(), **describe_machine(torch.device(cfg.MODEL.DEVICE))}
         write_json(
             args.json, {**where, "config": args.config_file, "options": args.opts, args.command: result}, indent=2
         )

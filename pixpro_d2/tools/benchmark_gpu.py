@@ -16,12 +16,13 @@ from tabulate import tabulate
 
 import pixpro_d2
 
+from ..command_line import command_of_process
 from ..extras.benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
-from ..extras.benchmark.report import environment
 from ..extras.benchmark.step import measured_config
 from ..extras.benchmark.training import measure_training, profile_training
 from ..utils.errors import UsageError
 from ..utils.files import write_json
+from ..utils.machine import describe_machine
 from .render import render_dataset
 
 CONFIGS = Path(pixpro_d2.__file__).resolve().parents[1] / "configs/pretrain"
@@ -203,7 +204,7 @@ def _run(args):
             render_dataset(Path(folder) / "images", size.photographs, 0, size.side, layouts=("coco",))
             photographs = str(Path(folder) / "images")
         result = measure(size, args.workers, str(device), photographs)
-    where = environment(device)
+    where = {"command": command_of_process(), **describe_machine(device)}
     print(f"\n{', '.join(f'{name} {value}' for name, value in where.items())}\n")
     print(f"{row_table(result['rows'])}\n\n{checks_table(result['rows'])}\n\n{memory_table(result['memory'])}")
     if args.profile:

@@ -73,6 +73,7 @@ def test_bad_steps_are_left_out_and_told_of(caplog):
     assert torch.equal(loop.model.layer.weight, expected.model.layer.weight)
     assert storage.history("loss_a").latest() == pytest.approx(sum(losses) / 4)  # of the finite ones alone
     assert "2 of the 6 steps from iteration 0 to 5 were left out" in caplog.text
+    assert storage.history("skipped_steps").latest() == 2
 
 
 @pytest.mark.parametrize("read_at", [lambda i: True, lambda i: i in (2, 5)], ids=["each", "thirds"])
@@ -121,8 +122,11 @@ def test_the_number_of_steps_left_out_goes_on_after_a_resume(caplog):
     run(first, 3)
     second.load_state_dict(first.state_dict())
     caplog.clear()
-    run(second, 1)
-    assert int(second.guard.skipped) == 3 and "1 of the 1 steps" in caplog.text
+    storage = run(second, 1)
+    assert (
+        int(second.guard.skipped) == 3 == storage.history("skipped_steps").latest()
+        and "1 of the 1 steps" in caplog.text
+    )
 
 
 def test_a_request_to_stop_is_heard_where_losses_are_read():

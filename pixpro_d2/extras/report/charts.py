@@ -8,7 +8,7 @@ from .results import is_per_class, is_result
 from .summary import collapsed_share, spread_std
 
 OTHER = "Other recorded values"
-NOT_DRAWN = ("eta_seconds", "chance")
+NOT_DRAWN = ("eta_seconds", "chance", "skipped_steps")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from ...monitoring.curves import thin
 from . import charts, results
 from .differences import differing, flatten, side_by_side
-from .log import Log
 from .pictures import embed
 from .summary import describe, facts, health
 
@@ -53,9 +52,9 @@ def render(runs):
         sections=sections,
         tables=tables,
         config_rows=differing(side_by_side([_config(run) for run in runs])) if len(runs) > 1 else None,
-        environment_rows=side_by_side([run.log.environment for run in runs]),
-        has_warnings=any(run.log.warnings for run in runs),
-        has_logs=any(run.log != Log() for run in runs),
+        machine_rows=side_by_side([run.starts[-1]["machine"] if run.starts else {} for run in runs]),
+        has_warnings=any(run.warnings for run in runs),
+        has_starts=any(run.starts or run.warnings for run in runs),
     )
 
 
@@ -75,8 +74,8 @@ def build_card(run):
         "reasons": reasons,
         "facts": facts(run),
         "remarks": run.remarks,
-        "commands": list(dict.fromkeys(run.log.commands)),
-        "warnings": sorted(run.log.warnings.values(), key=lambda found: -found[1]),
+        "commands": list(dict.fromkeys(start["command"] for start in run.starts)),
+        "warnings": sorted(run.warnings, key=lambda found: -found[1]),
         "loss": charts.as_data(charts.Chart("", [("", 0, thin(losses))]))["lines"][0]["points"],
     }
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import yaml
 
 from ...monitoring.curves import read_curves
+from ...monitoring.run_record import FILE, read_starts
 from ...utils.errors import UsageError
-from .log import Log, read_log
+from .log import read_warnings
 from .pictures import find_pictures
 
-_FILES = ("metrics.json", "config.yaml", "log.txt")
+_FILES = ("metrics.json", "config.yaml", FILE, "log.txt")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,10 @@ class Run:
     config: dict
     #: see :mod:`.curves`
     curves: dict
-    log: Log
+    #: an entry for each start, see :mod:`pixpro_d2.monitoring.run_record`
+    starts: list
+    #: (message, number of times) of each kind of warning
+    warnings: list
     #: list of Picture
     pictures: list
     #: sentences about files that are missing or damaged
@@ -104,7 +108,7 @@ def read_run(folder, name):
         Run:
     """
     remarks = []
-    curves, log = {}, Log()
+    curves, starts, warnings = {}, read_starts(folder), []
     if (folder / "metrics.json").is_file():
         curves, damaged = read_curves(folder / "metrics.json")
         if damaged:
@@ -116,13 +120,13 @@ def read_run(folder, name):
     config = _read_config(folder / "config.yaml")
     if not config:
         remarks.append("There is no readable config.yaml, so what was run is not known.")
+    if not starts:
+        remarks.append(f"There is no readable {FILE}, so command and machine are not known.")
     if (folder / "log.txt").is_file():
-        log = read_log(folder / "log.txt")
-        if log.memory:
-            curves["max_mem"] = log.memory
+        warnings = read_warnings(folder / "log.txt")
     else:
-        remarks.append("There is no log.txt, so environment, command and warnings are not known.")
-    return Run(name, folder, config, curves, log, find_pictures(folder / "vis"), remarks)
+        remarks.append("There is no log.txt, so warnings are not known.")
+    return Run(name, folder, config, curves, starts, warnings, find_pictures(folder / "vis"), remarks)
 
 
 def _read_config(path):

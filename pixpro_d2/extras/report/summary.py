@@ -80,7 +80,7 @@ def collapsed_share(run):
 
 def health(run):
     """Grade, verdict and reasons; see :func:`.health.verdict`."""
-    return verdict(assess(run.curves, spread_std(run), collapsed_share(run), run.log.skipped_steps))
+    return verdict(assess(run.curves, spread_std(run), collapsed_share(run)))
 
 
 def facts(run):
@@ -91,10 +91,10 @@ def facts(run):
         found.append(("training time", str(timedelta(seconds=round(training_time(times))))))
         speed = run.key("SOLVER.IMS_PER_BATCH", 0) / median(value for _, value in times)
         found += [("images/s", f"{speed:.3g}")] if speed else []
-    if run.log.skipped_steps:
-        found.append(("steps left out", str(run.log.skipped_steps)))
-    if run.log.memory:
-        found.append(("GPU memory", f"{run.log.memory[-1][1] / 1024:.1f} GiB"))
+    if run.curves.get("skipped_steps"):
+        found.append(("steps left out", f"{run.curves['skipped_steps'][-1][1]:.0f}"))
+    if run.curves.get("max_mem"):
+        found.append(("GPU memory", f"{run.curves['max_mem'][-1][1] / 1024:.1f} GiB"))
     return found
 
 

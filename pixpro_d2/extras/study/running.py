@@ -15,7 +15,7 @@ from ...checkpoint.resume import candidates
 from ...monitoring.curves import finite
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_json
-from ..benchmark.report import processor
+from ...utils.machine import processor
 from ..report.runs import read_run
 from .data import ROOT, shown
 from .experiments import Experiment

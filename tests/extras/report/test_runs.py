@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from report_helpers import CONFIG, healthy_lines, write_run
+from report_helpers import COMMAND, CONFIG, healthy_lines, write_run
 
 from pixpro_d2.extras.report.runs import find_runs, read_run, short_names
 from pixpro_d2.utils.errors import UsageError
@@ -33,7 +33,7 @@ def test_what_a_run_knows_of_itself(tmp_path):
     run = read_run(write_run(tmp_path / "run", healthy_lines()), "run")
     assert run.key("MODEL.RESNETS.DEPTH") == 18 and run.key("MODEL.RESNETS.DEPTH.X", 5) == 5 and run.key("Y") is None
     assert run.is_pretraining and run.iterations == 200 and run.is_finished and run.remarks == []
-    assert run.curves["max_mem"] == [(19, 512.0), (39, 2048.0)]
+    assert [start["command"] for start in run.starts] == [COMMAND]
     assert not read_run(write_run(tmp_path / "short", healthy_lines(9)), "short").is_finished
     (tmp_path / "short/model_final.pth").touch()  # of an earlier run of fewer iterations
     assert not read_run(tmp_path / "short", "short").is_finished
@@ -54,11 +54,13 @@ def test_missing_and_damaged_files_are_remarked(tmp_path):
     with open(folder / "metrics.json", "a") as file:
         file.write('{"iteration": 5')
     (folder / "config.yaml").write_text("a: [")
+    (folder / "run.json").write_text("{")
     (folder / "log.txt").unlink()
     run = read_run(folder, "run")
     assert [remark.split(",")[0] for remark in run.remarks] == [
         "1 damaged lines of metrics.json were left out.",
         "There is no readable config.yaml",
+        "There is no readable run.json",
         "There is no log.txt",
     ]
     (folder / "metrics.json").unlink()

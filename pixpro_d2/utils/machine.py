@@ -1,7 +1,6 @@
-"""What was measured where, for people and for programs."""
+"""What this process runs on: versions, device, threads."""
 
 import platform
-import sys
 from pathlib import Path
 
 import detectron2
@@ -9,12 +8,12 @@ import torch
 import torchvision
 
 
-def environment(device):
-    """Versions, device, threads and command of this process, dict."""
+def describe_machine(device: torch.device) -> dict[str, str | int | None]:
+    """Return versions, device and number of threads of this process."""
     return {
-        "command": " ".join(["python", *sys.orig_argv[1:]]),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -24,8 +23,8 @@ def environment(device):
     }
 
 
-def processor():
-    """Name of the processor."""
+def processor() -> str:
+    """Return the name of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
