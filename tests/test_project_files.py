@@ -1,0 +1,37 @@
+"""Files for contributors and public hosts agree with the files that they repeat facts from."""
+
+import re
+
+import yaml
+from documentation_helpers import ROOT, read
+
+
+def test_pre_commit_runs_the_pinned_ruff():
+    repos = {repo["repo"].rpartition("/")[2]: repo for repo in yaml.safe_load(read(".pre-commit-config.yaml"))["repos"]}
+    ruff = repos["ruff-pre-commit"]
+    assert f"\nruff=={ruff['rev'].removeprefix('v')}\n" in read("constraints.txt")
+    assert [hook["id"] for hook in ruff["hooks"]] == ["ruff-check", "ruff-format"]
+
+
+def test_the_workflow_tests_the_supported_versions():
+    job = yaml.safe_load(read(".github/workflows/test.yml"))["jobs"]["test"]
+    matrix = job["strategy"]["matrix"]
+    makefile = read("Makefile")
+    assert [f"({version.replace('.', ', ')})" in makefile for version in matrix["python"]] == [True, True]
+    assert matrix["detectron2"] == ["v0.6", "main"]
+    targets = [target for step in job["steps"] for target in re.findall(r"^make (\w+)", step.get("run", ""))]
+    assert targets == ["setup", "lint", "test"]
+    assert all(re.search(f"^{target}:", makefile, re.MULTILINE) for target in targets)
+
+
+def test_the_citation_names_project_and_paper():
+    citation = yaml.safe_load(read("CITATION.cff"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # required by Citation File Format 1.2.0
+    assert f'license="{citation["license"]}"' in read("setup.py") or citation["license"] in read("pyproject.toml")
+    [paper] = citation["references"]
+    assert {"type", "title", "authors"} <= set(paper) and paper["url"].endswith("2011.10043")
+
+
+def test_the_changelog_starts_with_unreleased_changes():
+    assert re.findall(r"^## (.*)$", read("CHANGELOG.md"), re.MULTILINE)[0] == "[Unreleased]"
+    assert ".pre-commit-config.yaml CHANGELOG.md CITATION.cff CONTRIBUTING.md" in (ROOT / "MANIFEST.in").read_text()
