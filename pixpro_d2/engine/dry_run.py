@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 
 from ..benchmark.memory import peak_memory
 from ..errors import UsageError
-from .configure import load_config, setup
+from .configure import command_config, setup
 from .plan import describe_plan
 from .trainer import Trainer
 
@@ -31,7 +31,7 @@ def dry_run(args):
     """
     if args.eval_only:
         raise UsageError("--dry-run is for training: leave out --eval-only.")
-    given = load_config(args.config_file, args.opts)
+    given = command_config(args)
     with tempfile.TemporaryDirectory(prefix="dry_run-") as folder:
         opts = [*args.opts, "OUTPUT_DIR", folder]
         cfg = setup(argparse.Namespace(**{**vars(args), "opts": opts, "resume": False}))

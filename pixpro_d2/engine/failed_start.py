@@ -6,7 +6,7 @@ from pathlib import Path
 from detectron2.utils import comm
 
 from ..errors import UsageError
-from .configure import SEED_FILE, load_config
+from .configure import SEED_FILE, command_config
 
 WRITTEN = ("log.txt*", "config.yaml", SEED_FILE, "metrics.json", "events.out.tfevents.*")  # before a run begins
 
@@ -17,7 +17,7 @@ def failed_start_removed(args):
 
     Of several processes none removes it, since others may be about to write there: their launcher does.
     """
-    folder = Path(load_config(args.config_file, args.opts).OUTPUT_DIR)
+    folder = Path(command_config(args).OUTPUT_DIR)
     is_new = comm.get_world_size() == 1 and not folder.exists()
     try:
         yield

@@ -15,7 +15,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from ..errors import UsageError
 from ..stop_signals import REQUEUE, StopSignals, requeue_when_stopped
 from .arguments import check_arguments
-from .configure import load_config, resolve_device
+from .configure import command_config, resolve_device
 from .failed_start import remove_failed_start
 from .process_group import ProcessGroup, in_torchrun, leave
 from .supervisor import supervise
@@ -40,7 +40,7 @@ def launch(main, args):
     """
     try:
         check_arguments(args)
-        cfg = load_config(args.config_file, args.opts)
+        cfg = command_config(args)
         resolve_device(cfg)
         group = ProcessGroup.from_config(cfg, args)
     except UsageError as error:
