@@ -7,6 +7,7 @@ import sys
 
 from detectron2.engine import default_argument_parser
 
+from .starts import names
 from .utils.errors import UsageError
 
 
@@ -43,6 +44,7 @@ def argument_parser():
         parents=[theirs], add_help=False, epilog=theirs.epilog, formatter_class=theirs.formatter_class
     )
     parser.set_defaults(dist_url="auto")
+    add_init_option(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -54,6 +56,16 @@ def argument_parser():
         help="let --resume continue with changed values of learning, such as the learning rate",
     )
     return parser
+
+
+def add_init_option(parser):
+    """Add ``--init`` to a parser of commands that take a recipe."""
+    parser.add_argument(
+        "--init",
+        default="",
+        metavar="NAME",
+        help=f"start in place of the config's own, which is appended to OUTPUT_DIR: {', '.join(names())}",
+    )
 
 
 def check_arguments(args):

@@ -9,7 +9,7 @@ from pathlib import Path
 from unittest import mock
 
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configure import command_config
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -115,8 +115,8 @@ def check(command):
         i = argv.index("...")
         del argv[i - 1 if argv[i - 1].startswith("--") else i : i + 1]
     args = _parse_only(command.tool, argv) if command.tool else argument_parser().parse_args(argv)
-    config_file = getattr(args, "config_file", "")
-    return args, load_config(config_file, args.opts) if config_file and hasattr(args, "opts") else None
+    has_config = getattr(args, "config_file", "") and hasattr(args, "opts")
+    return args, command_config(args) if has_config else None
 
 
 class _Parsed(Exception):

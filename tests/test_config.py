@@ -3,20 +3,19 @@
 import re
 
 import pytest
-import yaml
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
 import configs
 from pixpro_d2 import add_pixpro_config
 from pixpro_d2.engine.configure import load_config
+from pixpro_d2.starts import names, recipe_and_start
 from pixpro_d2.utils.errors import UsageError
 
 PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("**/*.yaml"))
-# A downstream leaf is a recipe and a start: `_BASE_: ["Base-X.yaml", "../init/Y.yaml"]`.
 TASKS = [path for path in sorted(configs.CONFIGS.glob("*/*.yaml")) if path.parent.name not in ("pretrain", "init")]
-LEAVES = [path for path in TASKS if "Base" not in path.name and "small" not in path.name]
-RECIPES = [path for path in TASKS if path.name.startswith("Base")]
+OLD_NAMES = [path for path in TASKS if recipe_and_start(str(path))]  # of a recipe with a start
+RECIPES = [path for path in TASKS if path not in OLD_NAMES and "small" not in path.name]
 
 
 def leaves(node, prefix=""):
@@ -68,32 +67,30 @@ def test_every_recipe_builds_its_model(path):
     assert sum(p.numel() for p in model.parameters()) > 1e6
 
 
-@pytest.mark.parametrize("path", LEAVES, ids=lambda path: f"{path.parent.stem}/{path.stem}")
-def test_a_leaf_is_a_recipe_and_a_start(path):
-    content = yaml.safe_load(path.read_text())
-    assert set(content) == {"_BASE_", "OUTPUT_DIR"}
-    assert content["OUTPUT_DIR"] == f"output/{path.parent.name}_{path.stem}"
-    recipe, start, *frozen = content["_BASE_"]
-    assert recipe.startswith("Base-") and start.startswith("../init/") and frozen in ([], ["../init/frozen.yaml"])
-    cfg = load_config(str(path), [])
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.stem}/{path.stem}")
+def test_a_recipe_starts_from_pixpro(path):
+    """A file's own start is the one of --init pixpro; its folder is called as the file."""
+    cfg, pixpro = load_config(str(path), []), load_config(str(path), [], "pixpro")
+    assert f"output/{path.parent.name}_{path.stem}" == cfg.OUTPUT_DIR
+    assert f"{cfg.OUTPUT_DIR}_pixpro" == pixpro.OUTPUT_DIR
+    pixpro.OUTPUT_DIR = cfg.OUTPUT_DIR
+    assert pixpro == cfg
     assert cfg.DATASETS.TRAIN and cfg.DATASETS.TEST and cfg.MODEL.BACKBONE.FREEZE_AT == 0
     assert ("frozen" in path.stem or path.stem.startswith("linear")) == cfg.MODEL.BACKBONE.FROZEN
-    assert (cfg.MODEL.WEIGHTS == "") == path.stem.endswith("_random")
-    assert ("BGR" if path.stem.endswith("_msra") else "RGB") == cfg.INPUT.FORMAT
-    assert (cfg.INPUT.FORMAT == "BGR") == cfg.MODEL.RESNETS.STRIDE_IN_1X1
 
 
-def test_every_recipe_has_every_start():
-    """Random, both supervised ResNets, PixPro and PixContrast; a frozen backbone needs weights."""
-    starts = {"random", "msra", "torchvision", "pixpro", "pixcontrast"}
-    found = {}
-    for path in LEAVES:
-        recipe, _, *frozen = yaml.safe_load(path.read_text())["_BASE_"]
-        found.setdefault((path.parent.name, recipe, bool(frozen)), set()).add(path.stem.rpartition("_")[2])
-    assert {(folder, recipe) for folder, recipe, _ in found} == {(p.parent.name, p.name) for p in RECIPES}
-    for (_, recipe, frozen), names in found.items():
-        needed = starts - {"random"} if frozen or "Linear" in recipe else starts
-        assert names - {"c5", "head"} == needed, recipe
+def test_old_names_of_recipes_with_a_start():
+    """Commands of earlier documentation and of studies keep working."""
+    assert {f"{path.parent.name}/{path.stem}" for path in OLD_NAMES} == {
+        "cityscapes/deeplab_v3_R_50_40k_frozen_pixpro",
+        "cityscapes/fcn_R_50_90k_random",
+        "coco/mask_rcnn_R_50_FPN_1x_pixpro",
+        "imagenet/knn_R_50_pixpro",
+        "voc/faster_rcnn_R_50_C4_24k_pixpro",
+    }
+    for path in OLD_NAMES:
+        recipe, start = recipe_and_start(str(path))
+        assert load_config(str(path), []) == load_config(recipe, [], start)
 
 
 def test_weights_of_the_starts_are_made_by_pretraining_configs():
@@ -129,6 +126,20 @@ def test_the_model_zoo_lists_every_config():
     listed = set(re.findall(r"\]\((configs/[^)]+\.yaml)\)", text))
     files = {str(path.relative_to(configs.CONFIGS.parent)) for path in configs.CONFIGS.glob("**/*.yaml")}
     assert listed <= files
-    needed = {str(path.relative_to(configs.CONFIGS.parent)) for path in LEAVES + RECIPES}
+    needed = {str(path.relative_to(configs.CONFIGS.parent)) for path in RECIPES}
     needed |= {f"configs/pretrain/{p.name}" for p in PRETRAIN if p.parent.name == "pretrain" and "Base" not in p.name}
     assert needed - listed == {"configs/pretrain/quickstart.yaml"}  # for trying things out
+
+
+def test_the_model_zoo_has_a_table_of_starts_for_every_recipe():
+    """Random, both supervised ResNets, PixPro and PixContrast; a frozen backbone needs weights."""
+    text = (configs.CONFIGS.parent / "MODEL_ZOO.md").read_text()
+    starts = {"random", "msra", "torchvision", "pixpro", "pixcontrast"}
+    for path in RECIPES:
+        cfg = load_config(str(path), [])
+        (section,) = re.findall(rf"\]\({path.relative_to(configs.CONFIGS.parent)}\)(.*?)(?:^## |\Z)", text, re.M | re.S)
+        listed = set(re.findall(r"^\| `(\w+)` \|", section, re.M))
+        assert starts - ({"random"} if cfg.MODEL.BACKBONE.FROZEN else set()) <= listed, path
+        assert listed <= set(names())
+        for start in listed:
+            load_config(str(path), [], start)

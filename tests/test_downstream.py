@@ -14,28 +14,28 @@ from pixpro_d2.tools.render import render_dataset
 
 pytestmark = pytest.mark.slow
 
-# leaf -> (pre-training config, task and metric of its results, (train, test), options)
-LEAVES = {
-    "voc/faster_rcnn_R_50_C4_24k_pixpro": ("c5", "bbox/AP50", *VOC),
-    "voc/faster_rcnn_R_50_FPN_24k_pixpro": ("fpn", "bbox/AP50", *VOC),
-    "voc/fcn_R_50_30k_pixpro": ("c5", "sem_seg/mIoU", *VOC_SEG),
-    "coco/mask_rcnn_R_50_FPN_1x_pixpro": ("fpn", "segm/AP", *COCO, *VOC[1:]),
-    "coco/mask_rcnn_R_50_FPN_1x_pixpro_c5": ("c5", "segm/AP", *COCO, *VOC[1:]),
-    "coco/mask_rcnn_R_50_C4_1x_pixpro": ("c5", "segm/AP", *COCO, *VOC[1:]),
-    "coco/retinanet_R_50_FPN_1x_pixpro": ("fpn", "bbox/AP", *COCO, *RETINANET),
-    "coco/retinanet_R_50_FPN_1x_pixpro_head": ("retinanet", "bbox/AP", *COCO, *RETINANET),
-    "coco/fcos_R_50_FPN_1x_pixpro_head": ("fcos", "bbox/AP", *COCO, *FCOS),
-    "coco/mask_rcnn_R_50_FPN_1pct_pixpro": ("fpn", "segm/AP", *COCO, *VOC[1:]),
-    "coco/mask_rcnn_R_50_FPN_10pct_pixpro": ("fpn", "segm/AP", *COCO, *VOC[1:]),
-    "cityscapes/fcn_R_50_90k_pixpro": ("c5", "sem_seg/IoU", *CITYSCAPES),
-    "cityscapes/fcn_R_50_90k_frozen_pixpro": ("c5", "sem_seg/IoU", *CITYSCAPES),
-    "cityscapes/deeplab_v3_R_50_40k_pixpro": ("c5", "sem_seg/IoU", *CITYSCAPES),
-    "cityscapes/deeplab_v3_R_50_40k_frozen_pixpro": ("c5", "sem_seg/IoU", *CITYSCAPES),
-    "cityscapes/mask_rcnn_R_50_FPN_24k_pixpro": (
+# recipe, with a start other than its own -> (pre-training config, task and metric, (train, test), options)
+RUNS = {
+    "voc/faster_rcnn_R_50_C4_24k": ("c5", "bbox/AP50", *VOC),
+    "voc/faster_rcnn_R_50_FPN_24k": ("fpn", "bbox/AP50", *VOC),
+    "voc/fcn_R_50_30k": ("c5", "sem_seg/mIoU", *VOC_SEG),
+    "coco/mask_rcnn_R_50_FPN_1x": ("fpn", "segm/AP", *COCO, *VOC[1:]),
+    "coco/mask_rcnn_R_50_FPN_1x --init pixpro_c5": ("c5", "segm/AP", *COCO, *VOC[1:]),
+    "coco/mask_rcnn_R_50_C4_1x": ("c5", "segm/AP", *COCO, *VOC[1:]),
+    "coco/retinanet_R_50_FPN_1x": ("fpn", "bbox/AP", *COCO, *RETINANET),
+    "coco/retinanet_R_50_FPN_1x --init pixpro_head": ("retinanet", "bbox/AP", *COCO, *RETINANET),
+    "coco/fcos_R_50_FPN_1x --init pixpro_head": ("fcos", "bbox/AP", *COCO, *FCOS),
+    "coco/mask_rcnn_R_50_FPN_1pct": ("fpn", "segm/AP", *COCO, *VOC[1:]),
+    "coco/mask_rcnn_R_50_FPN_10pct": ("fpn", "segm/AP", *COCO, *VOC[1:]),
+    "cityscapes/fcn_R_50_90k": ("c5", "sem_seg/IoU", *CITYSCAPES),
+    "cityscapes/fcn_R_50_90k_frozen": ("c5", "sem_seg/IoU", *CITYSCAPES),
+    "cityscapes/deeplab_v3_R_50_40k": ("c5", "sem_seg/IoU", *CITYSCAPES),
+    "cityscapes/deeplab_v3_R_50_40k_frozen": ("c5", "sem_seg/IoU", *CITYSCAPES),
+    "cityscapes/mask_rcnn_R_50_FPN_24k": (
         "fpn", "segm/AP", ("cityscapes_instance:{}@train", "cityscapes_instance:{}@val"), *RCNN,
     ),
-    "bdd100k/deeplab_v3_R_50_40k_pixpro": ("c5", "sem_seg/mIoU", *PNG),
-    "imagenet/linear_R_50_100ep_pixpro": ("c5", "classification/linear_top1", *CLASSES),
+    "bdd100k/deeplab_v3_R_50_40k": ("c5", "sem_seg/mIoU", *PNG),
+    "imagenet/linear_R_50_100ep": ("c5", "classification/linear_top1", *CLASSES),
 }  # fmt: skip
 
 
@@ -73,10 +73,11 @@ def weights(scenes):
     return made
 
 
-@pytest.mark.parametrize("leaf", LEAVES)
-def test_train_evaluate_and_evaluate_again(leaf, scenes, weights, tmp_path):
-    start, metric, names, *opts = LEAVES[leaf]
-    args = ["--config-file", f"configs/{leaf}.yaml", *options(scenes, names, *opts)]
+@pytest.mark.parametrize("name", RUNS)
+def test_train_evaluate_and_evaluate_again(name, scenes, weights, tmp_path):
+    start, metric, names, *opts = RUNS[name]
+    recipe, *init = name.split()
+    args = ["--config-file", f"configs/{recipe}.yaml", *init, *options(scenes, names, *opts)]
     with logged("fvcore.common.checkpoint") as lines:
         cli.run_here(*args, "MODEL.WEIGHTS", weights[start], "OUTPUT_DIR", tmp_path)
     assert any("53 of 53 convolutions" in line for line in lines)
@@ -88,7 +89,7 @@ def test_train_evaluate_and_evaluate_again(leaf, scenes, weights, tmp_path):
 
 
 def test_knn_needs_no_training(scenes, weights, tmp_path):
-    args = ["--config-file", "configs/imagenet/knn_R_50_pixpro.yaml", *options(scenes, *CLASSES)]
+    args = ["--config-file", "configs/imagenet/knn_R_50.yaml", *options(scenes, *CLASSES)]
     args += ["MODEL.CLASSIFIER.NEIGHBORS", "[1, 3]", "MODEL.WEIGHTS", weights["c5"], "OUTPUT_DIR", tmp_path]
     results = cli.run_here("--eval-only", *args)
     assert set(results["classification"]) == {"knn1_top1", "knn1_top5", "knn3_top1", "knn3_top5"}
@@ -97,27 +98,28 @@ def test_knn_needs_no_training(scenes, weights, tmp_path):
 
 
 def test_pixcontrast_reaches_a_detector(scenes, weights, tmp_path):
-    args = ["--config-file", "configs/voc/faster_rcnn_R_50_C4_24k_pixcontrast.yaml", *options(scenes, *VOC)]
+    args = ["--config-file", "configs/voc/faster_rcnn_R_50_C4_24k.yaml", "--init", "pixcontrast"]
+    args += options(scenes, *VOC)
     with logged("fvcore.common.checkpoint") as lines:
         cli.run_here(*args, "SOLVER.MAX_ITER", 1, "MODEL.WEIGHTS", weights["pixcontrast"], "OUTPUT_DIR", tmp_path)
     assert any("53 of 53 convolutions" in line for line in lines)
 
 
 @pytest.mark.parametrize(
-    "leaf, names, opts, message",
+    "recipe, names, opts, message",
     [
-        ("cityscapes/fcn_R_50_90k_pixpro", CITYSCAPES, ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 20),
+        ("cityscapes/fcn_R_50_90k", CITYSCAPES, ("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 20),
          "SEM_SEG_HEAD.NUM_CLASSES is 20, but data set .* has 19 classes: set it to 19"),
-        ("imagenet/linear_R_50_100ep_pixpro", CLASSES, ("MODEL.CLASSIFIER.NUM_CLASSES", 4),
+        ("imagenet/linear_R_50_100ep", CLASSES, ("MODEL.CLASSIFIER.NUM_CLASSES", 4),
          "CLASSIFIER.NUM_CLASSES is 4, .* has 5 classes: set it to 5"),
-        ("coco/retinanet_R_50_FPN_1x_pixpro", COCO, (), "RETINANET.NUM_CLASSES is 80, .* has 5 classes: set it to 5"),
-        ("cityscapes/fcn_R_50_90k_frozen_pixpro", CITYSCAPES, ("MODEL.WEIGHTS", ""), "keep a random backbone"),
-        ("cityscapes/fcn_R_50_90k_pixpro", CITYSCAPES, ("INPUT.FORMAT", "BGR"), "INPUT.FORMAT RGB"),
+        ("coco/retinanet_R_50_FPN_1x", COCO, (), "RETINANET.NUM_CLASSES is 80, .* has 5 classes: set it to 5"),
+        ("cityscapes/fcn_R_50_90k_frozen", CITYSCAPES, ("MODEL.WEIGHTS", ""), "keep a random backbone"),
+        ("cityscapes/fcn_R_50_90k", CITYSCAPES, ("INPUT.FORMAT", "BGR"), "INPUT.FORMAT RGB"),
     ],
 )  # fmt: skip
-def test_mistakes_are_found_before_training(leaf, names, opts, message, scenes, weights, tmp_path):
+def test_mistakes_are_found_before_training(recipe, names, opts, message, scenes, weights, tmp_path):
     names, *rest = names
-    args = ["--config-file", f"configs/{leaf}.yaml", *options(scenes, names, *rest)]
+    args = ["--config-file", f"configs/{recipe}.yaml", *options(scenes, names, *rest)]
     with pytest.raises(SystemExit, match=message):
         cli.run_here(*args, "MODEL.WEIGHTS", weights["c5"], *opts, "OUTPUT_DIR", tmp_path)
     assert not list(tmp_path.glob("*.pth"))

@@ -65,8 +65,8 @@ def assert_same(folder, other):
         assert torch.equal(ours[i]["momentum_buffer"], state["momentum_buffer"])
 
 
-@pytest.mark.parametrize("leaf", ["voc/fcn_R_50_30k_pixpro", "imagenet/linear_R_50_100ep_pixpro"])
-def test_resumed_in_the_middle(scenes, tmp_path, leaf):
+@pytest.mark.parametrize("recipe", ["voc/fcn_R_50_30k", "imagenet/linear_R_50_100ep"])
+def test_resumed_in_the_middle(scenes, tmp_path, recipe):
     """The other loaders: label maps with random scales, crops and flips; and torchvision's augmentation."""
     c5 = [
         "--config-file",
@@ -75,8 +75,8 @@ def test_resumed_in_the_middle(scenes, tmp_path, leaf):
         f"('images:{scenes}/JPEGImages',)",
     ]
     cli.run_here(*c5, *configs.TINY, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path / "c5")
-    data = VOC_SEG if leaf.startswith("voc") else CLASSES
-    args = ["--config-file", f"configs/{leaf}.yaml", *options(scenes, *data), *PERIOD]
+    data = VOC_SEG if recipe.startswith("voc") else CLASSES
+    args = ["--config-file", f"configs/{recipe}.yaml", *options(scenes, *data), *PERIOD]
     args += ["MODEL.WEIGHTS", tmp_path / "c5" / "model_final.pth", "TEST.EVAL_PERIOD", 0]
     cli.run_here(*args, "OUTPUT_DIR", tmp_path / "straight")
     (tmp_path / "resumed").mkdir()

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from ..checkpoint.resume import candidates
 from ..config import is_pretraining
+from ..starts import KEYS
 from ..utils.errors import UsageError, check_choice
 from .config_checks import value_of
 
@@ -196,22 +197,55 @@ FREE = (
 BATCH_NORMS = ("BN", "SyncBN", "naiveSyncBN")  # one and the same, as the processes of a run need it
 
 
-def check_changes(cfg, default, args):
-    """Compare the config of a run that is resumed with OUTPUT_DIR/config.yaml; all processes must call it.
+def former_values(cfg, args):
+    """Return the contents (dict) of OUTPUT_DIR/config.yaml for a run that is resumed; {} for another run.
+
+    All processes must call it, and all get what the first process reads before it writes the file again.
+    """
+    path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
+    resumed = args.resume and os.path.isfile(path) and candidates(cfg.OUTPUT_DIR)
+    return comm.all_gather((resumed and _read(path)) or {})[0]
+
+
+def keep_start(cfg, former, args):
+    """Give a run that is resumed the start of its config.yaml, in place; KEY VALUE pairs of the command come first.
+
+    Args:
+        cfg (CfgNode): of the command.
+        former (dict): of :func:`former_values`.
+        args (Namespace): of the command line.
+
+    Raises:
+        UsageError: if ``--init`` names another start.
+    """
+    before, now = _flat(former), _flat(cfg)
+    other = [key for key in KEYS if key in before and before[key] != now[key] and key not in args.opts[::2]]
+    described = "; ".join(f"{key} {before[key]!r}" for key in other)
+    if other and getattr(args, "init", ""):
+        raise UsageError(
+            f"The run in {cfg.OUTPUT_DIR} has another start than --init {args.init} in its config.yaml ({described}): "
+            "leave out --init to resume the run, or start a new run in another OUTPUT_DIR."
+        )
+    for key in other:
+        node, _, name = key.rpartition(".")
+        value_of(cfg, node)[name] = before[key]
+    if other:
+        logger.warning(f"The resumed run keeps the start in its config.yaml: {described}.")
+
+
+def check_changes(cfg, default, former, args):
+    """Compare the config of a run that is resumed with its config.yaml.
 
     Args:
         cfg (CfgNode): resolved, as that file is.
         default (CfgNode): what a key has that the file, of another version, does not know.
-        args (Namespace): of the command line, with ``resume``, ``eval_only`` and ``allow_changes``.
+        former (dict): of :func:`former_values`.
+        args (Namespace): of the command line, with ``eval_only`` and ``allow_changes``.
 
     Raises:
         UsageError: if keys differ that change what the run learns, unless ``allow_changes``.
     """
-    path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-    compared = args.resume and not args.eval_only and os.path.isfile(path) and candidates(cfg.OUTPUT_DIR)
-    former = _read(path) if compared else None
-    # All processes read the file before the main process writes it again.
-    changes = comm.all_gather({} if former is None else changed_values(cfg, default, former))[0]
+    changes = {} if args.eval_only or not former else changed_values(cfg, default, former)
     described = {key: f"{key} was {before!r}, now {now!r}" for key, (before, now) in changes.items()}
     refused = [text for key, text in described.items() if not is_free(key, changes[key])]
     if refused and not getattr(args, "allow_changes", False):  # detectron2's parser does not have it

@@ -24,6 +24,7 @@ from ..data.pretrain.sampler import batches_per_epoch
 from ..data.pretrain.samples import epoch_length
 from ..monitoring.run_record import record_start
 from ..solver.schedule import scaled_lr
+from ..starts import merge_start, missing_file
 from ..utils.errors import UsageError
 from ..utils.files import read_json, write_file, write_json
 from ..utils.machine import describe_machine
@@ -36,6 +37,8 @@ from .checks import (
     check_resnet,
     check_task,
     check_wandb,
+    former_values,
+    keep_start,
     later_keys_known,
 )
 from .config_checks import check_values, value_of
@@ -53,7 +56,7 @@ def setup(args):
     Raises:
         UsageError: for a mistake in the config.
     """
-    cfg = load_config(args.config_file, args.opts)
+    cfg = command_config(args)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     check_wandb(cfg, args)
     ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
@@ -66,10 +69,12 @@ def setup(args):
     check_task(cfg, args)
     check_fresh_start(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
+    former = former_values(cfg, args)
+    keep_start(cfg, former, args)
     resolve_seed(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()
-    check_changes(cfg, load_config("", []), args)
+    check_changes(cfg, load_config("", []), former, args)
     with _config_of_training(cfg, args):
         default_setup(cfg, args)
     if comm.is_main_process():
@@ -91,13 +96,27 @@ def _config_of_training(cfg, args):
         logging.getLogger(__name__).info(f"{path} stays that of the training in this folder.")
 
 
-def load_config(config_file, opts):
-    """detectron2's config, the keys of its DeepLab project and pixpro_d2's, the file's values, then the ``opts``."""
+def command_config(args):
+    """Return :func:`load_config` of the arguments of a command line."""
+    return load_config(args.config_file, args.opts, getattr(args, "init", ""))  # detectron2's parser does not have it
+
+
+def load_config(config_file, opts, init=""):
+    """Return detectron2's config, with the keys of its DeepLab project and ours, and with the values of a command.
+
+    Args:
+        config_file (str): a YAML file; "" for the defaults.
+        opts (list): KEY, VALUE, ..., which are merged last.
+        init (str): a start (``--init``), merged between the two; "" for the file's own.
+
+    Raises:
+        UsageError: for a mistake in one of them.
+    """
     cfg = get_cfg()
     add_deeplab_config(cfg)
     add_pixpro_config(cfg)
     if config_file and not os.path.isfile(config_file):
-        raise UsageError(f"There is no config file {os.path.abspath(config_file)}.")
+        raise UsageError(missing_file(config_file))
     if len(opts) % 2:
         raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
     try:
@@ -105,11 +124,15 @@ def load_config(config_file, opts):
             if config_file:
                 with single_names_accepted(cfg):
                     cfg.merge_from_file(config_file, allow_unsafe=False)
+                if init:
+                    merge_start(cfg, init)
                 _check_one_unit(cfg)
             with single_names_accepted(cfg):
                 cfg.merge_from_list(_with_floats(cfg, opts))
     except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
         raise UsageError(_unknown_key(cfg, error)) from error
+    except FileNotFoundError as error:
+        raise UsageError(f"Config {config_file}, in _BASE_: {missing_file(error.filename)}") from error
     except ValueError as error:
         raise UsageError(f"Config {config_file or 'options'}: {error}") from error
     except yaml.YAMLError as error:

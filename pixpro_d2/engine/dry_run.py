@@ -20,7 +20,7 @@ from ..modeling.pretrain.momentum import momentum_at
 from ..solver.build import build_lr_scheduler
 from ..utils.errors import UsageError
 from ..utils.memory import peak_memory
-from .configure import load_config, setup
+from .configure import command_config, load_config, setup
 from .trainer import Trainer
 
 POINTS = 8  # of the schedule, besides the end of the warm-up
@@ -99,7 +99,7 @@ def dry_run(args):
     """
     if args.eval_only:
         raise UsageError("--dry-run is for training: leave out --eval-only.")
-    given = load_config(args.config_file, args.opts)
+    given = command_config(args)
     with tempfile.TemporaryDirectory(prefix="dry_run-") as folder:
         opts = [*args.opts, "OUTPUT_DIR", folder]
         cfg = setup(argparse.Namespace(**{**vars(args), "opts": opts, "resume": False}))

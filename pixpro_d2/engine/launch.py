@@ -17,7 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from ..command_line import check_arguments
 from ..utils.errors import UsageError
 from ..utils.signals import REQUEUE, StopSignals, requeue_when_stopped
-from .configure import SEED_FILE, load_config, resolve_device
+from .configure import SEED_FILE, command_config, resolve_device
 from .supervisor import ProcessGroup, in_torchrun, leave, supervise
 
 MAX_REPORT = 10_000  # characters: less than a pipe holds, so that nobody waits until they are read
@@ -40,7 +40,7 @@ def launch(main, args):
     """
     try:
         check_arguments(args)
-        cfg = load_config(args.config_file, args.opts)
+        cfg = command_config(args)
         resolve_device(cfg)
         group = ProcessGroup.from_config(cfg, args)
     except UsageError as error:
@@ -139,7 +139,7 @@ def failed_start_removed(args):
 
     Of several processes none removes it, since others may be about to write there: their launcher does.
     """
-    folder = Path(load_config(args.config_file, args.opts).OUTPUT_DIR)
+    folder = Path(command_config(args).OUTPUT_DIR)
     is_new = comm.get_world_size() == 1 and not folder.exists()
     try:
         yield

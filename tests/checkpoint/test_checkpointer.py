@@ -409,5 +409,5 @@ def test_dangerous_files_are_refused_as_weights(tmp_path):
 
 
 def test_config_gives_the_convention_of_its_weights():
-    for config in ("voc/faster_rcnn_R_50_C4_24k_pixpro.yaml", "pretrain/pixpro_fpn.yaml"):
+    for config in ("voc/faster_rcnn_R_50_C4_24k.yaml", "pretrain/pixpro_fpn.yaml"):
         assert InputConvention.from_config(configs.tiny(config=config)).keys_to_set(TORCHVISION) == {}

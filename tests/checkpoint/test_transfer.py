@@ -33,7 +33,7 @@ def test_names_outside_the_backbone_have_no_other_place():
 @pytest.mark.slow
 def test_c5_checkpoint_fills_all_53_convolutions_of_a_c4_detector():
     pretrained = state("pretrain/pixpro_c5_100ep.yaml")
-    detector = state("voc/faster_rcnn_R_50_C4_24k_pixpro.yaml")
+    detector = state("voc/faster_rcnn_R_50_C4_24k.yaml")
     transfer = fit(pretrained, detector)
     trunk = trunk_names(detector)
     convolutions = [name for name in trunk if detector[name].ndim == 4]
@@ -50,7 +50,7 @@ def test_c5_checkpoint_fills_all_53_convolutions_of_a_c4_detector():
     "recipe, downstream",
     [
         ("pretrain/quickstart.yaml", "voc/faster_rcnn_R_18_FPN_small.yaml"),
-        ("pretrain/pixpro_fpn.yaml", "voc/faster_rcnn_R_50_FPN_24k_pixpro.yaml"),
+        ("pretrain/pixpro_fpn.yaml", "voc/faster_rcnn_R_50_FPN_24k.yaml"),
     ],
 )
 def test_fpn_checkpoint_fills_detector_and_its_pyramid_by_name(recipe, downstream):

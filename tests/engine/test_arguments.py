@@ -51,6 +51,7 @@ WORDS = ["SOLVER.STEPS", "(1, -2)", "SEED", "-1"]
         (["--num-gpus", "3"], "num_gpus", 3),
         (["--num-gpus=3"], "num_gpus", 3),
         (["--config-file", "a.yaml"], "config_file", "a.yaml"),
+        (["--init", "random"], "init", "random"),
     ],
 )
 def test_options_stand_anywhere(option, name, value, place):

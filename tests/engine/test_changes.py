@@ -6,7 +6,9 @@ from data_helpers import logged, write_images
 import configs
 from pixpro_d2.engine import argument_parser
 from pixpro_d2.engine.checks import changed_values, is_free
+from pixpro_d2.engine.config_checks import value_of
 from pixpro_d2.engine.configure import load_config, setup
+from pixpro_d2.starts import KEYS
 from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
@@ -79,6 +81,29 @@ def test_where_and_how_may_change(run, images):
         run("--resume")
     assert any("DATASETS.TEST was ['images:" in message and "now []" in message for message in messages)
     run("--eval-only", "--resume", opts=["MODEL.PIXPRO.METHOD", "pixcontrast", "DATASETS.TEST", opts[9]])
+
+
+def test_a_resumed_run_keeps_its_start(run, tmp_path):
+    """By config.yaml, whatever the command's config has; --init of another start is refused, in an evaluation too."""
+    out = tmp_path / "out"
+    for path in out.iterdir():
+        path.unlink()
+    started = run("--init", "msra")
+    before = (out / "config.yaml").read_bytes()
+    for flags in (("--init", "msra"), ()):
+        cfg = run("--resume", *flags)
+        assert [value_of(cfg, key) for key in KEYS] == [value_of(started, key) for key in KEYS]
+        assert cfg.INPUT.FORMAT == "BGR" and (out / "config.yaml").read_bytes() == before
+    with logged("pixpro_d2") as messages:
+        run("--resume")
+    assert sum("keeps the start in its config.yaml: MODEL.WEIGHTS 'detectron2:" in message for message in messages) == 1
+    for flags in (["--resume"], ["--resume", "--allow-changes"], ["--resume", "--eval-only"]):
+        with pytest.raises(
+            UsageError, match=r"has another start than --init random .*MODEL.WEIGHTS 'detectron2:.*leave"
+        ):
+            run(*flags, "--init", "random")
+    assert run("--resume", "--eval-only").INPUT.FORMAT == "BGR"
+    assert run("--resume", opts=["MODEL.WEIGHTS", "mine.pth"]).MODEL.WEIGHTS == "mine.pth"
 
 
 def test_a_file_that_was_cut_off(run, tmp_path):

@@ -77,7 +77,7 @@ def test_ranges(key):
 
 
 def test_a_range_of_sizes_has_two_ends():
-    fcn = str(configs.CONFIGS / "voc/fcn_R_50_30k_random.yaml")
+    fcn = str(configs.CONFIGS / "voc/fcn_R_50_30k.yaml")
     load_config(fcn, ["INPUT.MIN_SIZE_TRAIN", "(64, 64)"])
     for sizes in ("(64,)", "(64, 80, 96)"):
         with pytest.raises(UsageError, match=r"^INPUT.MIN_SIZE_TRAIN is \(64,.* a smallest and a largest size: repeat"):

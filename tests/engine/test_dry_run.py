@@ -3,6 +3,7 @@
 import contextlib
 import io
 import tempfile
+from pathlib import Path
 
 import cli
 import pytest
@@ -87,11 +88,12 @@ def test_pretraining(scenes, tmp_path, temporary):
 
 
 @pytest.mark.slow
-def test_detection(scenes, tmp_path, temporary):
+def test_detection(scenes, temporary):
     data = ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "DATASETS.TEST", f"('voc:{scenes}@test',)"]
     args = ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml", *data, *configs.TINY_DETECTOR, *SMALL]
-    output = told(*args, "MODEL.ROI_HEADS.NUM_CLASSES", 5, "SEED", -1, "OUTPUT_DIR", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    output = told(*args, "--init", "random", "MODEL.ROI_HEADS.NUM_CLASSES", 5, "SEED", -1)
+    folder = "output/voc_faster_rcnn_R_18_FPN_small_random"
+    assert f"  OUTPUT_DIR '{folder}'" in output and not Path(folder).exists()
     assert f"Test data: 2 images of voc:{scenes}@test" in output and "Training data: 8 images" in output
     assert "Tried 2 iterations: " in output and "loss_rpn_cls" in output and "momentum of the target" not in output
     assert "  SEED" not in output  # of the run, drawn anew; -1 is the default

@@ -25,9 +25,9 @@ SMALL = [
 FCN = ["MODEL.RESNETS.RES5_DILATION", 1, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 16]
 TASKS = {
     "faster_rcnn": ("voc/faster_rcnn_R_18_FPN_small", *VOC),
-    "retinanet": ("coco/retinanet_R_50_FPN_1x_random", *COCO, *RETINANET),
-    "fcos": ("coco/fcos_R_50_FPN_1x_random", *COCO, *FCOS),
-    "fcn": ("voc/fcn_R_50_30k_random", *VOC_SEG, *FCN),
+    "retinanet": ("coco/retinanet_R_50_FPN_1x", *COCO, *RETINANET),
+    "fcos": ("coco/fcos_R_50_FPN_1x", *COCO, *FCOS),
+    "fcn": ("voc/fcn_R_50_30k", *VOC_SEG, *FCN),
 }
 
 
@@ -41,7 +41,7 @@ def scenes(tmp_path_factory):
 def config(scenes, folder, task, *opts):
     name, data, *more = TASKS[task]
     small = [*options(scenes, data, *more), *SMALL, "OUTPUT_DIR", str(folder), *opts]
-    cfg = load_config(str(configs.CONFIGS / f"{name}.yaml"), small)
+    cfg = load_config(str(configs.CONFIGS / f"{name}.yaml"), small, "random")
     resolve_sync_bn(cfg)
     ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     return cfg

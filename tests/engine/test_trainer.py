@@ -29,7 +29,7 @@ def classifier(kind, classes, *opts):
     ensure_registered(data)
     names = ["DATASETS.TRAIN", data, "DATASETS.TEST", data, "MODEL.CLASSIFIER.NUM_CLASSES", 2]
     small = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.CLASSIFIER.NEIGHBORS", [1]]
-    small += ["INPUT.CLASSIFICATION.CROP_SIZE", 32, "INPUT.CLASSIFICATION.RESIZE", 32]
+    small += ["INPUT.CLASSIFICATION.CROP_SIZE", 32, "INPUT.CLASSIFICATION.RESIZE", 32, "MODEL.WEIGHTS", ""]
     return configs.tiny(*names, *small, *opts, config=f"imagenet/{kind}.yaml")
 
 
@@ -42,14 +42,14 @@ def without(part, cfg, path):
 
 
 def test_a_random_backbone_is_a_baseline_of_knn(classes, tmp_path):
-    cfg = classifier("knn_R_50_random", classes, "OUTPUT_DIR", str(tmp_path))
+    cfg = classifier("knn_R_50", classes, "OUTPUT_DIR", str(tmp_path))
     assert Trainer.evaluate(cfg)["classification"]["knn1_top1"] == 100  # each image is its own neighbour
 
 
 @pytest.mark.parametrize("part", ["projector", "target_backbone", "fc"])
 def test_no_part_of_what_is_evaluated_is_random(part, classes, tmp_path):
     if part == "fc":
-        cfg = classifier("linear_R_50_100ep_pixpro", classes, "OUTPUT_DIR", str(tmp_path))
+        cfg = classifier("linear_R_50_100ep", classes, "OUTPUT_DIR", str(tmp_path))
     else:
         cfg = configs.tiny("DATASETS.TEST", (f"images:{classes}",), "OUTPUT_DIR", str(tmp_path))
     cfg = without(part, cfg, tmp_path / "w.pth")
@@ -61,8 +61,8 @@ def test_no_part_of_what_is_evaluated_is_random(part, classes, tmp_path):
 
 GREY = ["INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", [120.0], "MODEL.PIXEL_STD", [60.0]]
 R18 = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.RES5_DILATION", 1]
-TASKS = ("pretrain/quickstart", "voc/faster_rcnn_R_18_FPN_small", "voc/fcn_R_50_30k_random", "semseg/fpn_R_18_small")
-TASKS += ("classification/resnet_R_18_small", "imagenet/knn_R_50_random")
+TASKS = ("pretrain/quickstart", "voc/faster_rcnn_R_18_FPN_small", "voc/fcn_R_50_30k", "semseg/fpn_R_18_small")
+TASKS += ("classification/resnet_R_18_small", "imagenet/knn_R_50")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_grey_weights_go_into_every_task_of_grey_images(task, grey):
 
 
 def test_grey_weights_are_evaluated(grey, classes, tmp_path):
-    cfg = classifier("knn_R_50_random", classes, *GREY, "MODEL.WEIGHTS", grey[1], "OUTPUT_DIR", str(tmp_path))
+    cfg = classifier("knn_R_50", classes, *GREY, "MODEL.WEIGHTS", grey[1], "OUTPUT_DIR", str(tmp_path))
     assert Trainer.evaluate(cfg)["classification"]["knn1_top1"] == 100
 
 

@@ -8,7 +8,7 @@ import yaml
 from pixpro_d2.engine.configure import load_config, setup
 from pixpro_d2.tools.render import render_dataset
 
-FILES = ["pretrain/quickstart.yaml", "voc/faster_rcnn_R_18_FPN_small.yaml", "voc/fcn_R_50_30k_pixpro.yaml"]
+FILES = ["pretrain/quickstart.yaml", "voc/faster_rcnn_R_18_FPN_small.yaml", "voc/fcn_R_50_30k.yaml"]
 VALUES = [
     *(None, True, False, 0, 1, -1, 3, 2**40, -(2**70), 0.0, -0.5, 1e-30, 1e300, float("inf"), float("nan")),
     *("", " ", "cpu", "none", "x" * 5000, "~", "$(true)", "'", "(", "[", "{}", "a: b", "\u2603", "\0", "../..", "#"),

@@ -11,10 +11,10 @@ from pixpro_d2.modeling.freeze import freeze_trunk
 
 MODELS = {
     "FPN": "voc/faster_rcnn_R_18_FPN_small.yaml",
-    "C4": "voc/faster_rcnn_R_50_C4_24k_random.yaml",
-    "FCN": "cityscapes/fcn_R_50_90k_random.yaml",
-    "DeepLabV3": "cityscapes/deeplab_v3_R_50_40k_random.yaml",
-    "RetinaNet": "coco/retinanet_R_50_FPN_1x_random.yaml",
+    "C4": "voc/faster_rcnn_R_50_C4_24k.yaml",
+    "FCN": "cityscapes/fcn_R_50_90k.yaml",
+    "DeepLabV3": "cityscapes/deeplab_v3_R_50_40k.yaml",
+    "RetinaNet": "coco/retinanet_R_50_FPN_1x.yaml",
 }
 
 

@@ -238,7 +238,7 @@ def test_detectron2s_own_checkpointer_loads_a_plain_resnet_below_a_new_pyramid(p
 
 def test_c4_detectors_give_their_whole_backbone(tmp_path):
     opts = ["MODEL.RESNETS.NORM", "BN", "MODEL.RPN.HEAD_NAME", "StandardRPNHead"]
-    detector = build_model(configs.tiny(*opts, config="voc/faster_rcnn_R_50_C4_24k_pixpro.yaml"))
+    detector = build_model(configs.tiny(*opts, config="voc/faster_rcnn_R_50_C4_24k.yaml"))
     out, what = convert(save(tmp_path, detector), str(tmp_path / "out.pth"), "torchvision")
     weight = detector.roi_heads.res5[2].conv3.weight
     assert len(load(out)) == 318 and torch.equal(load(out)["layer4.2.conv3.weight"], weight)

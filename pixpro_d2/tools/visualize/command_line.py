@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...command_line import OptionsAnywhere
+from ...command_line import OptionsAnywhere, add_init_option
 from ...data.io.reader import UnreadableImage
 from ...utils.errors import UsageError
 from ...visualization.pairs import STRIDES
@@ -29,6 +29,7 @@ def main(argv=None):
     labelled = "labelled data set, such as voc:DIR@test; by default the first of DATASETS.TEST"
     _add_command(commands, predictions, "config of a detector or of a semantic segmentation", labelled)
     parsers = commands.choices
+    add_init_option(parsers["predictions"])
     parsers["pairs"].add_argument(
         "--level", help=f"feature whose grid is shown ({', '.join(STRIDES)}); by default the first of "
         "MODEL.PIXPRO.IN_FEATURES")  # fmt: skip

@@ -12,7 +12,7 @@ from ...data.datasets.catalog import is_name
 from ...data.datasets.images import list_images
 from ...data.io.reader import UnreadableImage, restrict_pillow
 from ...data.pretrain.samples import dataset_name, load_samples
-from ...engine.configure import load_config, resolve_sync_bn
+from ...engine.configure import command_config, resolve_sync_bn
 from ...utils.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def load_pictures_config(args):
     Raises:
         UsageError: for a mistake in it.
     """
-    cfg = load_config(args.config_file, args.opts)
+    cfg = command_config(args)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     resolve_sync_bn(cfg)
     if not torch.cuda.is_available():

@@ -23,7 +23,7 @@ def pair(tmp_path):
 
 def mapper(is_train, *opts):
     opts = ["INPUT.MIN_SIZE_TRAIN", (60, 60), "INPUT.CROP.SIZE", [32, 48], "INPUT.MIN_SIZE_TEST", 0, *opts]
-    return SemSegMapper(configs.tiny(*opts, config="cityscapes/fcn_R_50_90k_random.yaml"), is_train)
+    return SemSegMapper(configs.tiny(*opts, config="cityscapes/fcn_R_50_90k.yaml"), is_train)
 
 
 def test_image_and_labels_are_cut_alike(pair):

@@ -63,7 +63,7 @@ def test_the_detector_takes_every_tensor_of_the_towers(kind, tmp_path):
     model = pretraining(kind)
     PixProCheckpointer(model, str(tmp_path)).save("model_final")
     torch.manual_seed(2)
-    config = f"coco/{kind}_R_50_FPN_1x_pixpro_head.yaml"
+    config = f"coco/{kind}_R_50_FPN_1x.yaml"
     detector = build_model(configs.tiny(*SMALL, config=config))
     with logged("fvcore.common.checkpoint") as lines:
         PixProCheckpointer(detector).resume_or_load(str(tmp_path / "model_final.pth"), resume=False)
@@ -84,7 +84,7 @@ def test_fcos_learns_a_box():
     """detectron2's losses and inference through the yacs builder: one image is learned by heart."""
     torch.manual_seed(0)
     opts = ("MODEL.FCOS.NUM_CLASSES", 2, "MODEL.FCOS.NUM_CONVS", 1, "MODEL.FCOS.SCORE_THRESH_TEST", 0.05)
-    detector = build_model(configs.tiny(*SMALL, *opts, config="coco/fcos_R_50_FPN_1x_random.yaml"))
+    detector = build_model(configs.tiny(*SMALL, *opts, config="coco/fcos_R_50_FPN_1x.yaml"))
     truth = Instances((64, 64), gt_boxes=Boxes([[8.0, 16, 40, 56]]), gt_classes=torch.tensor([1]))
     image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
     optimizer = torch.optim.Adam(detector.parameters(), lr=1e-3)

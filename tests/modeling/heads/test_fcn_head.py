@@ -21,7 +21,7 @@ def head(num_classes=3, num_convs=2, norm="BN"):
 @pytest.fixture(scope="module")
 def segmentor():
     torch.manual_seed(0)
-    return build_model(configs.tiny("MODEL.WEIGHTS", "", config="cityscapes/fcn_R_50_90k_random.yaml"))
+    return build_model(configs.tiny("MODEL.WEIGHTS", "", config="cityscapes/fcn_R_50_90k.yaml"))
 
 
 def test_the_paper_s_network(segmentor):
@@ -81,6 +81,6 @@ def test_no_norm_means_a_bias():
 
 @pytest.mark.parametrize("features", [["res4", "res5"], ["res3"]])
 def test_wrong_features_are_named(features):
-    cfg = configs.tiny("MODEL.SEM_SEG_HEAD.IN_FEATURES", features, config="cityscapes/fcn_R_50_90k_random.yaml")
+    cfg = configs.tiny("MODEL.SEM_SEG_HEAD.IN_FEATURES", features, config="cityscapes/fcn_R_50_90k.yaml")
     with pytest.raises(UsageError, match="SEM_SEG_HEAD.IN_FEATURES is .*one of the backbone's features res5"):
         FCNHead(cfg, {"res5": ShapeSpec(channels=8, stride=16)})

@@ -60,13 +60,15 @@ def test_detections_of_two_models_beside_the_truth(labelled, tmp_path, monkeypat
 
 
 def test_segmentation_beside_the_truth(labelled, tmp_path, monkeypatch):
-    config = "voc/fcn_R_50_30k_random.yaml"
+    config = "voc/fcn_R_50_30k.yaml"
     opts = ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 6, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 16, "INPUT.MIN_SIZE_TEST", 64, *SMALL]
     path = checkpoint(tmp_path / "run", config, opts, 0)
     seen = []
     monkeypatch.setattr(predictions, "draw_segmentation", lambda *args: seen.append(args) or Image.new("RGB", (1, 1)))
     data = ["DATASETS.TEST", f"('voc_seg:{labelled}@test',)"]
-    predict(config, tmp_path, [path], "--count", "1", *map(str, [*configs.TINY_DETECTOR, *opts, *data]))
+    predict(
+        config, tmp_path, [path], "--init", "random", "--count", "1", *map(str, [*configs.TINY_DETECTOR, *opts, *data])
+    )
     ((image, truth, names, found, ignored, _),) = seen
     assert list(found) == ["run"] and len(names) == 6 and ignored == 255
     assert truth.shape == found["run"].shape == image.size[::-1]
