@@ -189,19 +189,17 @@ class HealthHook(HookBase):
     Belongs into the main process, which records them, after the hook that evaluates.
     """
 
-    def __init__(self, period, share, dim, guard, folder):
+    def __init__(self, period, share, dim, folder):
         """
         Args:
             period (int): iterations from one judgement to the next; 0 for one at the end only.
             share (float): of 1 / sqrt(dim), the standard deviation of spread features, that counts as collapsed below.
             dim (int): channels of the projections.
-            guard (StepGuard): counts the steps that were left out.
             folder (str): of the run, with its metrics.json.
         """
         self.period = period
         self.collapsed = share
         self.spread = 1 / math.sqrt(dim)
-        self.guard = guard
         self.path = Path(folder, "metrics.json")
         self._earlier = {}
 
@@ -223,6 +221,6 @@ class HealthHook(HookBase):
         curves = {name: list(curve) for name, curve in self._earlier.items()}
         for name, history in self.trainer.storage.histories().items():
             curves.setdefault(name, []).extend((i, value) for value, i in history.values())
-        findings = assess(curves, self.spread, self.collapsed, int(self.guard.skipped))
+        findings = assess(curves, self.spread, self.collapsed)
         _, title, reasons = verdict(findings)
         logger.info(f"After {done} iterations: {title}: {reasons}")

@@ -135,7 +135,7 @@ class Trainer(DefaultTrainer):
         if comm.is_main_process():
             if is_pretraining(cfg):
                 spread = pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM
-                built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *spread, self._trainer.guard, cfg.OUTPUT_DIR))
+                built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *spread, cfg.OUTPUT_DIR))
             period = cfg.TEST.EVAL_PERIOD
             period = min(20, period) if period > 0 else 20  # no evaluation takes the place of an unwritten one
             built.append(hooks.PeriodicWriter(self.build_writers(), period))
