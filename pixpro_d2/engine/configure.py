@@ -1,5 +1,6 @@
 """From command-line arguments to a complete, checked and frozen config."""
 
+import argparse
 import contextlib
 import difflib
 import logging
@@ -18,6 +19,7 @@ from detectron2.utils.logger import setup_logger
 from ..checkpoint.writing import write_file
 from ..config import add_pixpro_config, is_pretraining
 from ..config_checks import check_values, value_of
+from ..config_files import config_path
 from ..data.catalog import ensure_registered
 from ..data.reader import restrict_pillow
 from ..data.sampler import batches_per_epoch
@@ -51,6 +53,8 @@ def setup(args):
     Raises:
         UsageError: for a mistake in the config.
     """
+    if args.config_file:  # a name of the package's has become a path where detectron2 reads the file
+        args = argparse.Namespace(**{**vars(args), "config_file": config_path(args.config_file)})
     cfg = load_config(args.config_file, args.opts)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     check_wandb(cfg, args)
@@ -92,8 +96,7 @@ def load_config(config_file, opts):
     cfg = get_cfg()
     add_deeplab_config(cfg)
     add_pixpro_config(cfg)
-    if config_file and not os.path.isfile(config_file):
-        raise UsageError(f"There is no config file {os.path.abspath(config_file)}.")
+    config_file = config_path(config_file) if config_file else ""
     if len(opts) % 2:
         raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
     try:

@@ -9,7 +9,7 @@ from detectron2.utils.events import get_event_storage
 from ..data.device_photometric import apply_recipes, to_format
 from ..data.video_collate import collate_videos
 from ..errors import UsageError
-from .backbone import bottom_up, feature_channels, last_feature_channels, zero_init_residual
+from .backbone import bottom_up, feature_channels, last_feature_channels
 from .correspondence_builder import build_correspondence
 from .dense_head import build_dense_head
 from .instance import InstanceBranch
@@ -17,6 +17,7 @@ from .methods import METHODS
 from .monitors import feature_std, pair_counts
 from .ppm import PixelPropagation
 from .projector import LevelHeads, Projector
+from .residual import zero_init_residual
 from .two_branch import TwoBranch
 
 

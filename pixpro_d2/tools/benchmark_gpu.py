@@ -14,17 +14,16 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-import pixpro_d2
-
 from ..benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
 from ..benchmark.report import environment
 from ..benchmark.step import measured_config
 from ..benchmark.training import measure_training, profile_training
+from ..config_files import configs_folder
 from ..errors import UsageError
 from ..json_files import write_json
 from .render import render_dataset
 
-CONFIGS = Path(pixpro_d2.__file__).resolve().parents[1] / "configs/pretrain"
+CONFIGS = configs_folder() / "pretrain"
 C5, FPN = "pixpro_c5_100ep.yaml", "pixpro_fpn.yaml"
 COMPILED = ("MODEL.PIXPRO.COMPILE", True)
 
