@@ -1,6 +1,7 @@
 """pixpro_d2: PixPro self-supervised pre-training as a detectron2 project.
 
-Importing the package loads nothing: neither PyTorch nor detectron2. The first use of ``add_pixpro_config``, ``data`` or
+Importing the package loads nothing: neither PyTorch nor detectron2. ``pretrain``, ``finetune`` and ``load_backbone``
+are the commands of these names as functions. The first use of ``add_pixpro_config``, ``data`` or
 ``modeling`` registers meta-architectures, backbones, heads and data sets with detectron2. ``PixelLearner`` works
 without detectron2.
 """
@@ -9,7 +10,13 @@ from importlib import import_module
 
 __version__ = "0.1.0"  # setup.py reads it here
 
-_WHERE = {"PixelLearner": "learner", "add_pixpro_config": "registration"}  # name -> the module that has it
+_WHERE = {  # name -> the module that has it
+    "PixelLearner": "learner",
+    "add_pixpro_config": "registration",
+    "finetune": "api",
+    "load_backbone": "api",
+    "pretrain": "api",
+}
 _MODULES = ("data", "modeling")
 __all__ = [*_WHERE, *_MODULES]
 
