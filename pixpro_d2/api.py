@@ -115,7 +115,9 @@ def load_backbone(path: str | Path) -> nn.Module:
     missing, unknown = network.load_state_dict(weights, strict=False)
     lacking = [name for name in missing if not name.endswith("num_batches_tracked")]  # a count of norms that learn
     if lacking or unknown:
-        raise UsageError(f"{path} does not hold a whole backbone: {', '.join([*lacking, *unknown])} has no counterpart.")
+        raise UsageError(
+            f"{path} does not hold a whole backbone: {', '.join([*lacking, *unknown])} has no counterpart."
+        )
     return network.eval()
 
 

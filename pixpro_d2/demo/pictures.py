@@ -10,7 +10,6 @@ from ..checkpoint.writing import write_file
 from ..data import ensure_registered
 from ..engine.configure import load_config, resolve_sync_bn
 from ..engine.trainer import Trainer
-from ..study.data import ROOT
 from ..study.experiments import Experiment
 from ..tools.pretrained import load_pretrained
 from ..visualization.comparisons import picture_features
@@ -66,7 +65,7 @@ def draw_segmentations(fine_tunings: dict[str, tuple[Experiment, Path]], name: s
 
 def _config(experiment):
     options = [str(word) for pair in experiment.options.items() for word in pair]
-    cfg = load_config(str(ROOT / experiment.config), options)
+    cfg = load_config(experiment.config, options)
     resolve_sync_bn(cfg)
     return cfg
 
