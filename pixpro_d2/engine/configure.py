@@ -41,6 +41,7 @@ from .later_keys import later_keys_known
 from .name_lists import single_names_accepted
 
 SEED_FILE = "seed.json"
+AUTO = "auto"
 
 
 def setup(args):
@@ -75,7 +76,7 @@ def setup(args):
     with _config_of_training(cfg, args):
         default_setup(cfg, args)
     if schedule:
-        logging.getLogger(__name__).info(f"{schedule} Seed {cfg.SEED}.")
+        logging.getLogger(__name__).info(f"{schedule} Seed {cfg.SEED}. Device {cfg.MODEL.DEVICE}.")
     return cfg
 
 
@@ -92,8 +93,12 @@ def _config_of_training(cfg, args):
 
 
 def load_config(config_file, opts):
-    """detectron2's config, the keys of its DeepLab project and pixpro_d2's, the file's values, then the ``opts``."""
+    """detectron2's config, the keys of its DeepLab project and pixpro_d2's, the file's values, then the ``opts``.
+
+    MODEL.DEVICE is ``auto`` by default, and becomes ``cuda`` where there is a GPU, else ``cpu``.
+    """
     cfg = get_cfg()
+    cfg.MODEL.DEVICE = AUTO
     add_deeplab_config(cfg)
     add_pixpro_config(cfg)
     config_file = config_path(config_file) if config_file else ""
@@ -116,6 +121,8 @@ def load_config(config_file, opts):
     if cfg.MODEL.LOAD_PROPOSALS:
         raise UsageError("MODEL.LOAD_PROPOSALS is not supported: such files are pickles, which can run code.")
     _count_in_iterations(cfg, opts[::2])
+    if cfg.MODEL.DEVICE == AUTO:
+        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     check_values(cfg)
     return cfg
 
@@ -186,9 +193,9 @@ def resolve_device(cfg):
     try:
         torch.device(cfg.MODEL.DEVICE)
     except RuntimeError as error:
-        raise UsageError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}'; it must be cuda or cpu.") from error
+        raise UsageError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}'; it must be auto, cuda or cpu.") from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("MODEL.DEVICE is 'cuda', but PyTorch sees no GPU: add `MODEL.DEVICE cpu` to the command.")
+        raise UsageError("MODEL.DEVICE is 'cuda', but PyTorch sees no GPU: leave MODEL.DEVICE out, or set it to cpu.")
 
 
 def resolve_sync_bn(cfg):
