@@ -50,6 +50,7 @@ setup(
         "Pillow>=9.1",
         "pycocotools>=2.0.2",
         "safetensors>=0.4",
+        "setuptools>=70.1",  # `pixpro-d2 install-detectron2` builds a wheel; earlier versions cannot by themselves
         "tabulate",
         "tqdm>=4.66",
     ],
