@@ -34,8 +34,7 @@ ENV VENV=/opt/venv \
 
 # The gigabytes, installed again only when what decides them changes. setup.py reads README.md, whatever is in it.
 COPY --chown=pixpro Makefile constraints.txt pyproject.toml setup.py ./
-COPY --chown=pixpro tools/install_detectron2.py tools/
-COPY --chown=pixpro pixpro_d2/__init__.py pixpro_d2/
+COPY --chown=pixpro pixpro_d2/__init__.py pixpro_d2/install_detectron2.py pixpro_d2/
 RUN touch README.md && make setup
 ENV PATH=/opt/venv/bin:$PATH
 

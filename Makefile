@@ -16,15 +16,15 @@ STAMP  := $(VENV)/.installed
 
 setup: $(STAMP)
 
-$(STAMP): constraints.txt setup.py tools/install_detectron2.py
+$(STAMP): constraints.txt setup.py pixpro_d2/install_detectron2.py
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or 3.12 found: install one, or name it as 'make setup PYTHON=/path/to/python'."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' || { echo "$(PYTHON) is not Python 3.11 or 3.12: name one as 'make setup PYTHON=/path/to/python'."; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { echo "$(PYTHON) could not make a virtual environment: install its venv module (Debian: python3-venv)."; exit 1; }
 	@echo "Installing torch, detectron2 and the rest into $(VENV) (several GB the first time) ..."
 	@constraints="-c constraints.txt"; \
-	if $(PY) tools/install_detectron2.py --find-official; then constraints=; else \
+	if $(PY) -m pixpro_d2.install_detectron2 --find-official; then constraints=; else \
 		$(PIP) $$constraints setuptools wheel torch torchvision || { echo "pip could not install torch and torchvision: check the network and pip's index settings, then run make again."; exit 1; }; \
-		$(PY) tools/install_detectron2.py --constraint constraints.txt || exit 1; \
+		$(PY) -m pixpro_d2.install_detectron2 --constraint constraints.txt || exit 1; \
 	fi; \
 	$(PIP) $$constraints --no-build-isolation -e '.[dev]' || { echo "pip could not install pixpro_d2's dependencies: its message is above."; exit 1; }
 	@$(PY) -m pip --disable-pip-version-check check

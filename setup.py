@@ -1,37 +1,62 @@
 """Packaging of pixpro_d2. Ranges only; constraints.txt pins the tested set."""
 
+import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+?)"', (HERE / "pixpro_d2" / "__init__.py").read_text(), re.MULTILINE)[1]
+
+CITYSCAPES = [
+    "cityscapesscripts>=2.2",  # detectron2's Cityscapes data sets read their labels with it
+    "shapely>=2",  # detectron2 reads Cityscapes' polygons with it
+]
+
+
+class BuildWithConfigs(build_py):
+    """The package, with the configs of the checkout as its folder ``configs``; an editable one finds the checkout's."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "pixpro_d2", "configs")
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(HERE / "configs", target)
+
 
 setup(
     name="pixpro_d2",
-    version="0.1.0",
+    version=VERSION,
     description="PixPro dense self-supervised pre-training as a detectron2 project",
-    long_description=Path(__file__).with_name("README.md").read_text(),
+    long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["pixpro_d2", "pixpro_d2.*"]),
     package_data={"pixpro_d2.extras.report": ["page.html", "page.css", "page.js"]},
+    cmdclass={"build_py": BuildWithConfigs},
+    entry_points={"console_scripts": ["pixpro-d2 = pixpro_d2.cli:main"]},
     python_requires=">=3.10",
+    # And detectron2, which is not on PyPI: `pixpro-d2 install-detectron2`, or a build from its repository.
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
-        "detectron2>=0.6",  # not on PyPI: tools/install_detectron2.py, or a build from its repository
         "fvcore>=0.1.5",
-        "Jinja2>=3",  # the report's page
+        "Jinja2>=3",  # the report's page; PyTorch needs it too
         "numpy>=1.23",
-        "opencv-python-headless>=4.7",  # reads video, and estimates optical flow without weights
+        "opencv-python-headless>=4.7",  # colours of views, video, and optical flow without weights
         "Pillow>=9.1",
         "pycocotools>=2.0.2",
-        "cityscapesscripts>=2.2",  # detectron2's Cityscapes data sets read their labels with it
         "safetensors>=0.4",
-        "shapely>=2",  # detectron2 reads Cityscapes' polygons with it
+        "setuptools>=70.1",  # `pixpro-d2 install-detectron2` builds a wheel; earlier versions cannot by themselves
         "tabulate",
         "tqdm>=4.66",
     ],
     extras_require={
-        "dev": ["ipykernel>=6", "nbclient>=0.10", "pytest>=8", "pytest-timeout>=2", "ruff>=0.5"],
+        "cityscapes": CITYSCAPES,
+        "dev": [*CITYSCAPES, "ipykernel>=6", "nbclient>=0.10", "pytest>=8", "pytest-timeout>=2", "ruff>=0.5"],
         "wandb": ["wandb>=0.16"],  # for WANDB.ENABLED
     },
 )

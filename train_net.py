@@ -7,32 +7,12 @@
     python train_net.py --config-file ... --dry-run
 
 The arguments are detectron2's, --init, --dry-run and --allow-changes; KEY VALUE pairs override the config. torchrun
-starts it too.
+starts it too. Where the package is installed without its checkout, ``pixpro-d2 train`` takes the same arguments.
 """
 
-import sys
+from pixpro_d2.engine.main import main, run
 
-from pixpro_d2.engine import Trainer, argument_parser, launch, setup
-from pixpro_d2.engine.dry_run import dry_run
-from pixpro_d2.engine.launch import failed_start_removed
-from pixpro_d2.utils.errors import ONE_SENTENCE
-
-
-def main(args):
-    """One process of the run."""
-    try:
-        if args.dry_run:
-            return dry_run(args)
-        with failed_start_removed(args):
-            cfg = setup(args)
-            if args.eval_only:
-                return Trainer.evaluate(cfg, resume=args.resume)
-            trainer = Trainer(cfg)
-            trainer.resume_or_load(resume=args.resume)
-        return trainer.train()
-    except ONE_SENTENCE as error:
-        sys.exit(f"error: {error}")
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
-    launch(main, argument_parser().parse_args())
+    run()

@@ -1,20 +1,34 @@
 """pixpro_d2: PixPro self-supervised pre-training as a detectron2 project.
 
-Importing the package registers its meta-architectures, backbones, ROI heads and data sets with
-detectron2 and does nothing else.
+Importing the package loads nothing: neither PyTorch nor detectron2. ``pretrain``, ``finetune`` and ``load_backbone``
+are the commands of these names as functions. The first use of ``add_pixpro_config``, ``data`` or
+``modeling`` registers meta-architectures, backbones, heads and data sets with detectron2. ``PixelLearner`` works
+without detectron2.
 """
 
-from importlib.util import find_spec
+from importlib import import_module
 
-if find_spec("detectron2") is None:
-    raise ImportError(
-        "detectron2 is not installed: run `python tools/install_detectron2.py` in the checkout of pixpro_d2, "
-        "or build it from https://github.com/facebookresearch/detectron2."
-    )
+__version__ = "0.1.0"  # setup.py reads it here
 
-from . import data, modeling  # noqa: E402  only registration
-from .config import add_pixpro_config  # noqa: E402
-from .learner import PixelLearner  # noqa: E402
+_WHERE = {  # name -> the module that has it
+    "PixelLearner": "learner",
+    "add_pixpro_config": "registration",
+    "finetune": "api",
+    "load_backbone": "api",
+    "pretrain": "api",
+}
+_MODULES = ("data", "modeling")
+__all__ = [*_WHERE, *_MODULES]
 
-__all__ = ["PixelLearner", "add_pixpro_config", "data", "modeling"]
-__version__ = "0.1.0"
+
+def __getattr__(name):
+    if name in _WHERE:
+        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    if name in _MODULES:
+        import_module(".registration", __name__)
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -7,7 +7,7 @@ import sys
 
 from detectron2.engine import default_argument_parser
 
-from .starts import names
+from .config_files import start_names
 from .utils.errors import UsageError
 
 
@@ -64,7 +64,7 @@ def add_init_option(parser):
         "--init",
         default="",
         metavar="NAME",
-        help=f"start in place of the config's own, which is appended to OUTPUT_DIR: {', '.join(names())}",
+        help=f"start in place of the config's own, which is appended to OUTPUT_DIR: {', '.join(start_names())}",
     )
 
 

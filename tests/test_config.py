@@ -8,8 +8,8 @@ from detectron2.modeling import build_model
 
 import configs
 from pixpro_d2 import add_pixpro_config
+from pixpro_d2.config_files import recipe_and_start, start_names
 from pixpro_d2.engine.configure import load_config
-from pixpro_d2.starts import names, recipe_and_start
 from pixpro_d2.utils.errors import UsageError
 
 PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("**/*.yaml"))
@@ -140,6 +140,6 @@ def test_the_model_zoo_has_a_table_of_starts_for_every_recipe():
         (section,) = re.findall(rf"\]\({path.relative_to(configs.CONFIGS.parent)}\)(.*?)(?:^## |\Z)", text, re.M | re.S)
         listed = set(re.findall(r"^\| `(\w+)` \|", section, re.M))
         assert starts - ({"random"} if cfg.MODEL.BACKBONE.FROZEN else set()) <= listed, path
-        assert listed <= set(names())
+        assert listed <= set(start_names())
         for start in listed:
             load_config(str(path), [], start)

@@ -7,9 +7,10 @@ import pytest
 from detectron2.config import CfgNode
 
 import configs
+from pixpro_d2.config_files import recipe_and_start, start_names, starts_folder
 from pixpro_d2.engine.config_checks import value_of
 from pixpro_d2.engine.configure import load_config
-from pixpro_d2.starts import FOLDER, KEYS, names, recipe_and_start
+from pixpro_d2.starts import KEYS
 from pixpro_d2.utils.errors import UsageError
 
 RGB = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375], False, "RGB")
@@ -80,7 +81,7 @@ def test_every_start_of_a_recipe(recipe):
             value_of(cfg, node)[name] = value_of(own, key)
         cfg.OUTPUT_DIR = own.OUTPUT_DIR
         assert cfg == own
-    for start in set(names()) - set(starts) - set(SUPERVISED):
+    for start in set(start_names()) - set(starts) - set(SUPERVISED):
         with pytest.raises(UsageError, match=rf"^Config \S+: --init {start} needs .*: choose from .*\.$"):
             load_config(path_of(recipe), [], start)
 
@@ -91,7 +92,7 @@ def test_key_value_pairs_come_after_the_start():
     assert (cfg.MODEL.WEIGHTS, cfg.INPUT.FORMAT, cfg.OUTPUT_DIR) == ("mine.pth", "BGR", "output/mine")
 
 
-@pytest.mark.parametrize("path", FOLDER.glob("*.yaml"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", starts_folder().glob("*.yaml"), ids=lambda path: path.stem)
 def test_all_starts_set_the_same_keys(path):
     """So a start takes the place of another without a trace."""
     content = CfgNode.load_yaml_with_base(str(path))
@@ -160,7 +161,7 @@ def test_names_that_only_look_like_recipe_and_start():
 def test_other_missing_files_name_the_most_similar_one(tmp_path):
     with pytest.raises(UsageError, match=r"no config file \S+/fcn_R_50_30.yaml: did you mean \S+/fcn_R_50_30k.yaml\?$"):
         load_config(path_of("voc/fcn_R_50_30"), [])
-    with pytest.raises(UsageError, match=r"no config file \S+/none.yaml\.$"):
+    with pytest.raises(UsageError, match=r"no config file \S+/none.yaml: the configs of the package are in \S+\.$"):
         load_config(str(tmp_path / "none.yaml"), [])
     shutil.copy(path_of("voc/fcn_R_50_30k"), tmp_path)
     (tmp_path / "mine.yaml").write_text('_BASE_: "Base-FCN-R50-30k.yaml"\n')

@@ -1,12 +1,18 @@
-"""Data sets, views and loaders; importing it registers further data sets below $DETECTRON2_DATASETS."""
+"""Data sets, views and loaders; importing it registers further data sets below $DETECTRON2_DATASETS with detectron2.
+
+Without detectron2 there are the modules alone that PixelLearner is made of.
+"""
 
 import os
 
-from .datasets.builtin import register_builtin
-from .datasets.catalog import ensure_registered
-from .pretrain.loader import build_view_loader
-from .pretrain.mapper import TwoViewMapper
+from ..utils.detectron2_check import detectron2_is_installed
 
-register_builtin(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+if detectron2_is_installed():
+    from .datasets.builtin import register_builtin
+    from .datasets.catalog import ensure_registered
+    from .pretrain.loader import build_view_loader
+    from .pretrain.mapper import TwoViewMapper
 
-__all__ = ["TwoViewMapper", "build_view_loader", "ensure_registered"]
+    register_builtin(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")))
+
+    __all__ = ["TwoViewMapper", "build_view_loader", "ensure_registered"]

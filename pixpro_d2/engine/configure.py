@@ -1,5 +1,6 @@
 """From command-line arguments to a complete, checked and frozen config."""
 
+import argparse
 import contextlib
 import difflib
 import logging
@@ -18,13 +19,14 @@ from detectron2.utils.logger import setup_logger
 
 from ..command_line import command_of
 from ..config import add_pixpro_config, is_pretraining
+from ..config_files import config_path, missing_file
 from ..data.datasets.catalog import ensure_registered
 from ..data.io.reader import restrict_pillow
 from ..data.pretrain.sampler import batches_per_epoch
 from ..data.pretrain.samples import epoch_length
 from ..monitoring.run_record import record_start
 from ..solver.schedule import scaled_lr
-from ..starts import merge_start, missing_file
+from ..starts import merge_start
 from ..utils.errors import UsageError
 from ..utils.files import read_json, write_file, write_json
 from ..utils.machine import describe_machine
@@ -44,6 +46,7 @@ from .checks import (
 from .config_checks import check_values, value_of
 
 SEED_FILE = "seed.json"
+AUTO = "auto"
 
 
 def setup(args):
@@ -56,6 +59,8 @@ def setup(args):
     Raises:
         UsageError: for a mistake in the config.
     """
+    if args.config_file:  # a name of the package's has become a path where detectron2 reads the file
+        args = argparse.Namespace(**{**vars(args), "config_file": config_path(args.config_file)})
     cfg = command_config(args)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     check_wandb(cfg, args)
@@ -80,7 +85,7 @@ def setup(args):
     if comm.is_main_process():
         record_start(Path(cfg.OUTPUT_DIR), command_of(args), describe_machine(torch.device(cfg.MODEL.DEVICE)))
     if schedule:
-        logging.getLogger(__name__).info(f"{schedule} Seed {cfg.SEED}.")
+        logging.getLogger(__name__).info(f"{schedule} Seed {cfg.SEED}. Device {cfg.MODEL.DEVICE}.")
     return cfg
 
 
@@ -104,6 +109,8 @@ def command_config(args):
 def load_config(config_file, opts, init=""):
     """Return detectron2's config, with the keys of its DeepLab project and ours, and with the values of a command.
 
+    MODEL.DEVICE is ``auto`` by default, and becomes ``cuda`` where there is a GPU, else ``cpu``.
+
     Args:
         config_file (str): a YAML file; "" for the defaults.
         opts (list): KEY, VALUE, ..., which are merged last.
@@ -113,10 +120,10 @@ def load_config(config_file, opts, init=""):
         UsageError: for a mistake in one of them.
     """
     cfg = get_cfg()
+    cfg.MODEL.DEVICE = AUTO
     add_deeplab_config(cfg)
     add_pixpro_config(cfg)
-    if config_file and not os.path.isfile(config_file):
-        raise UsageError(missing_file(config_file))
+    config_file = config_path(config_file) if config_file else ""
     if len(opts) % 2:
         raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
     try:
@@ -140,6 +147,8 @@ def load_config(config_file, opts, init=""):
     if cfg.MODEL.LOAD_PROPOSALS:
         raise UsageError("MODEL.LOAD_PROPOSALS is not supported: such files are pickles, which can run code.")
     _count_in_iterations(cfg, opts[::2])
+    if cfg.MODEL.DEVICE == AUTO:
+        cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     check_values(cfg)
     return cfg
 
@@ -210,9 +219,9 @@ def resolve_device(cfg):
     try:
         torch.device(cfg.MODEL.DEVICE)
     except RuntimeError as error:
-        raise UsageError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}'; it must be cuda or cpu.") from error
+        raise UsageError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}'; it must be auto, cuda or cpu.") from error
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("MODEL.DEVICE is 'cuda', but PyTorch sees no GPU: add `MODEL.DEVICE cpu` to the command.")
+        raise UsageError("MODEL.DEVICE is 'cuda', but PyTorch sees no GPU: leave MODEL.DEVICE out, or set it to cpu.")
 
 
 def resolve_sync_bn(cfg):

@@ -1,7 +1,6 @@
 """detectron2's Cityscapes evaluators, with any version of NumPy."""
 
 import numpy as np
-from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as instance_evaluation
 from detectron2 import evaluation
 
 from ..utils.cityscapes_alias import alias_cityscapesscripts
@@ -30,6 +29,8 @@ class CityscapesInstanceEvaluator(evaluation.CityscapesInstanceEvaluator):
     """As detectron2's: AP and AP50 of masks, in per cent, by cityscapesscripts."""
 
     def evaluate(self):
+        from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as instance_evaluation  # an extra
+
         # cityscapesscripts saves its matches to the current folder, where nobody looks for them, and fails on counts
         # that are NumPy's integers, which they are from NumPy 2.4 on.
         with _numpy(), replaced(instance_evaluation, "writeDict2JSON", lambda content, path: None):

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from cityscapesscripts.helpers.labels import id2label
 from PIL import Image
 
 from ..data.datasets.cityscapes import IMAGE
@@ -39,6 +38,8 @@ def _name_errors(stems: Iterable[str]) -> list[str]:
 
 
 def _label_errors(label: Path, images: dict[str, Path]) -> list[str]:
+    from cityscapesscripts.helpers.labels import id2label  # an extra
+
     stem = label.name.removesuffix(LABELS)
     if stem not in images:
         return [f"{label} has no image, but all labels are evaluated: remove the label"]

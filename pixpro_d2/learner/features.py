@@ -1,11 +1,18 @@
 """Feature maps from inside any network, in the form of a detectron2 backbone."""
 
+from typing import NamedTuple
+
 import torch
-from detectron2.layers import ShapeSpec
 from torch import nn
 
 from ..utils.errors import UsageError
 from .probe import check_map, layer_label, probe
+
+
+class Shape(NamedTuple):
+    """What is known of a feature, under the name that it has in detectron2's ShapeSpec."""
+
+    channels: int
 
 
 class LayerFeatures(nn.Module):
@@ -52,10 +59,10 @@ class LayerFeatures(nn.Module):
             for hook in hooks:
                 hook.remove()
             raise
-        self._output_shape = {name: ShapeSpec(channels=shape[1]) for name, shape in shapes.items()}
+        self._output_shape = {name: Shape(channels=shape[1]) for name, shape in shapes.items()}
 
     def output_shape(self):
-        """Channels of the features, dict[str, ShapeSpec]."""
+        """Channels of the features, dict[str, Shape]."""
         return self._output_shape
 
     def forward(self, images):

@@ -1,7 +1,6 @@
 """The learner: pixel-level pre-training of any PyTorch network in a training loop of the user's own."""
 
 import torch
-from detectron2.modeling import Backbone
 
 from ..data.pretrain.views import RATIO
 from ..modeling.pretrain.correspondence import BoxCorrespondence
@@ -13,7 +12,7 @@ from ..utils.errors import UsageError
 from ..utils.modules import device_of, eval_mode
 from .features import LayerFeatures
 from .heads import build_instance_branch, build_method, build_ppm, build_projector
-from .probe import check_backbone, empty_images
+from .probe import check_backbone, empty_images, is_detectron2_backbone
 from .views import TwoViews
 
 
@@ -100,7 +99,7 @@ class PixelLearner(TwoBranch):
         size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         layers = list(layers) if isinstance(layers, (list, tuple)) else [layers]
         has_instance = instance_weight > 0
-        if isinstance(net, Backbone):
+        if is_detectron2_backbone(net):
             backbone, in_features = net, layers
             check_backbone(net, layers, instance_layer, in_channels, size)
         else:

@@ -16,6 +16,9 @@ class BatchNorm(nn.BatchNorm2d):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
+_NORMS = {"BN": BatchNorm, "SyncBN": nn.SyncBatchNorm, "GN": lambda channels: nn.GroupNorm(32, channels)}
+
+
 def head_norm(norm):
-    """What detectron2's ``get_norm`` is given for the name ``norm``: ``BN`` is :class:`BatchNorm`."""
-    return BatchNorm if norm == "BN" else norm
+    """Return the function of the channels that builds the norm called ``norm``; the name where it is detectron2's."""
+    return _NORMS.get(norm, norm)

@@ -33,6 +33,13 @@ def probe(features, in_channels, image_size):
     return {name: output.shape for name, output in outputs.items()}
 
 
+def is_detectron2_backbone(net: torch.nn.Module) -> bool:
+    """Return whether a network is a detectron2 Backbone; a program without detectron2 has none."""
+    return any(
+        kind.__name__ == "Backbone" and kind.__module__.startswith("detectron2.modeling") for kind in type(net).__mro__
+    )
+
+
 def check_backbone(backbone, layers, instance_layer, in_channels, image_size):
     """Raise a UsageError unless ``layers`` are feature maps of a detectron2 Backbone for such images."""
     names = ", ".join(backbone.output_shape())

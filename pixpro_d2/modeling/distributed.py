@@ -2,7 +2,12 @@
 
 import torch
 import torch.distributed.nn.functional
-from detectron2.utils import comm
+from torch import distributed
+
+
+def world_size() -> int:
+    """Return the number of processes of the run."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def gather_keys(keys):
@@ -14,12 +19,11 @@ def gather_keys(keys):
     Returns:
         tuple: (Tensor (M, ...), int), the joint keys and the row at which this process's own begin.
     """
-    world_size = comm.get_world_size()
-    if world_size == 1:
+    if world_size() == 1:
         return keys, 0
-    gathered = [torch.empty_like(keys) for _ in range(world_size)]
+    gathered = [torch.empty_like(keys) for _ in range(world_size())]
     torch.distributed.all_gather(gathered, keys.contiguous())
-    return torch.cat(gathered), comm.get_rank() * len(keys)
+    return torch.cat(gathered), distributed.get_rank() * len(keys)
 
 
 def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
@@ -28,7 +32,7 @@ def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
     The gradient of the sum is summed over the processes too. DistributedDataParallel then averages the gradients of
     the weights, so that a loss of the sum has the gradient that one process with all images has.
     """
-    if comm.get_world_size() == 1:
+    if world_size() == 1:
         return value
     return torch.distributed.nn.functional.all_reduce(value)
 
@@ -36,8 +40,7 @@ def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
 def mean_over_processes(value):
     """Mean of a tensor over the processes, float32, without gradient; all processes must call it."""
     value = value.detach().float()
-    world_size = comm.get_world_size()
-    if world_size > 1:
+    if world_size() > 1:
         value = value.clone()
         torch.distributed.all_reduce(value)
-    return value / world_size
+    return value / world_size()

@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-import pixpro_d2
-
 from ..command_line import command_of_process
+from ..config_files import configs_folder
 from ..extras.benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
 from ..extras.benchmark.step import measured_config
 from ..extras.benchmark.training import measure_training, profile_training
@@ -25,7 +24,7 @@ from ..utils.files import write_json
 from ..utils.machine import describe_machine
 from .render import render_dataset
 
-CONFIGS = Path(pixpro_d2.__file__).resolve().parents[1] / "configs/pretrain"
+CONFIGS = configs_folder() / "pretrain"
 C5, FPN = "pixpro_c5_100ep.yaml", "pixpro_fpn.yaml"
 COMPILED = ("MODEL.PIXPRO.COMPILE", True)
 

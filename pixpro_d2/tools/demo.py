@@ -34,8 +34,7 @@ from ..utils.signals import requeue_when_stopped
 from .render import render_dataset
 from .report import write_report
 
-NEXT = """python train_net.py --config-file configs/pretrain/quickstart.yaml \\
-    DATASETS.TRAIN "('images:my_photos',)" OUTPUT_DIR output/my_photos"""
+NEXT = "pixpro-d2 pretrain my_photos"
 
 
 def run(output: Path, size: Size, device: str) -> None:
@@ -55,7 +54,7 @@ def run(output: Path, size: Size, device: str) -> None:
     pretraining, fine_tuning = by_name[pretraining_name("PixPro", 0)], by_name[fine_tuning_name("PixPro", 0)]
     for experiment in (pretraining, fine_tuning):
         print(f"   {experiment.name} is this command:")
-        print(f"   $ {shlex.join(['python', *arguments(experiment, output)])}")
+        print(f"   $ {shlex.join(['pixpro-d2', 'train', *arguments(experiment, output)[1:]])}")
     jobs = 1 if device != "cpu" else max(1, min(os.cpu_count(), len(size.seeds)))
     run_all(left, output, jobs, _announce)
 

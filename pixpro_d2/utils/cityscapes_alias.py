@@ -9,14 +9,28 @@ import importlib.util
 import sys
 import types
 
+from .errors import UsageError
+
 PARENTS = ("deeplearning", "deeplearning.projects", "deeplearning.projects.cityscapesApi")
+
+
+def check_cityscapesscripts() -> None:
+    """Check that cityscapesscripts, an extra of this project, is installed.
+
+    Raises:
+        UsageError:
+    """
+    if not _is_installed():
+        raise UsageError("Cityscapes data need cityscapesscripts: run `pip install cityscapesscripts shapely`.")
 
 
 def alias_cityscapesscripts(*names):
     """Make modules of cityscapesscripts, such as ``helpers.labels``, importable by both names, as the same objects.
 
-    Nothing changes where there is a package ``deeplearning``.
+    Nothing changes where there is a package ``deeplearning``, or no cityscapesscripts.
     """
+    if not _is_installed():
+        return
     if "deeplearning" in sys.modules:
         if not getattr(sys.modules["deeplearning"], "_stands_in", False):
             return
@@ -39,3 +53,10 @@ def _add(name, module):
     parent, _, last = name.rpartition(".")
     if parent:
         setattr(sys.modules[parent], last, module)
+
+
+def _is_installed():
+    try:
+        return importlib.util.find_spec("cityscapesscripts") is not None
+    except ModuleNotFoundError:
+        return False

@@ -98,10 +98,20 @@ def test_sync_bn_is_what_the_run_can_execute(monkeypatch, processes, device, exp
     assert cfg.MODEL.ROI_BOX_HEAD.NORM == ""  # keys that do not ask for SyncBN stay
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_missing_gpu_is_one_sentence():
-    with pytest.raises(UsageError, match="add `MODEL.DEVICE cpu`"):
-        resolve_device(load_config(QUICKSTART, []))
+@pytest.mark.parametrize("has_gpu, device", [(True, "cuda"), (False, "cpu")])
+def test_the_device_is_the_gpu_where_there_is_one(monkeypatch, has_gpu, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    for opts in ([], ["MODEL.DEVICE", "auto"]):
+        cfg = load_config(QUICKSTART, opts)
+        resolve_device(cfg)
+        assert device == cfg.MODEL.DEVICE
+    assert load_config(QUICKSTART, ["MODEL.DEVICE", "cpu"]).MODEL.DEVICE == "cpu"
+
+
+def test_a_gpu_that_is_asked_for_and_missing_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="PyTorch sees no GPU: leave MODEL.DEVICE out, or set it to cpu"):
+        resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda"]))
 
 
 def test_a_resumed_run_has_the_seed_that_it_began_with(folder, tmp_path):

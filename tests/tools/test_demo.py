@@ -20,7 +20,7 @@ def test_demo_leaves_results_and_pictures_and_repeats_nothing(tmp_path, capsys):
     printed = capsys.readouterr().out
     for title in TITLES:
         assert re.search(rf"\| {title} +\| \d+\.\d ± \d+\.\d +\| (\d+\.\d(, )?){{2}} +\|", printed), printed
-    assert "10 of 10 trainings to run" in printed and printed.count("$ python train_net.py") == 2
+    assert "10 of 10 trainings to run" in printed and printed.count("$ pixpro-d2 train --config-file") == 2
     log = (tmp_path / "runs/fine-tune-pixpro-seed1/log.txt").read_text()
     assert f"{tmp_path.name}/runs/pretrain-pixpro-seed1/model_final.pth" in log
     assert "Backbone: 20 of 20 convolutions" in log

@@ -78,7 +78,7 @@ def test_a_study(tiny, tmp_path, capsys):
 
 def test_a_failure_names_the_experiment_and_its_log(tiny, tmp_path, monkeypatch):
     render_dataset(tmp_path / "scenes", train=4, test=2, size=64, layouts=("voc",))
-    monkeypatch.setattr("pixpro_d2.extras.study.running.PROGRAM", "no_such_program.py")
+    monkeypatch.setattr("pixpro_d2.extras.study.running.LAUNCHER", ("no_such_program.py",))
     data = StudyData(tmp_path / "data", photographs=tmp_path / "scenes", cells=tmp_path / "scenes")
     with pytest.raises(UsageError, match="cells-random-3-seed1-0 ended with exit code 2: see .*random-3-seed1-0.log"):
         study.run_study(tmp_path, data, ["cells"], ([1], [0]), study.STUDY, announce=lambda line: None)

@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances, load_cityscapes_semantic
 
-from ...utils.cityscapes_alias import alias_cityscapesscripts
+from ...utils.cityscapes_alias import alias_cityscapesscripts, check_cityscapesscripts
 from ...utils.errors import UsageError
 from .paths import check_exists, check_split, is_hidden, splits_in
 
@@ -22,6 +22,7 @@ TRAIN_IDS = "labelTrainIds.png"  # not in the download
 
 def register_cityscapes(name, root, split):
     """Register semantic segmentation with Cityscapes' 19 classes as data set ``name``."""
+    check_cityscapesscripts()
     image_dir, gt_dir = _folders(name, root, split)
     _check_files(name, root, image_dir, gt_dir, (*LABELS, TRAIN_IDS))
     DatasetCatalog.register(name, lambda: load_cityscapes_semantic(image_dir, gt_dir))
@@ -30,6 +31,7 @@ def register_cityscapes(name, root, split):
 
 def register_cityscapes_instance(name, root, split):
     """Register instance segmentation with Cityscapes' 8 classes of things as data set ``name``."""
+    check_cityscapesscripts()
     image_dir, gt_dir = _folders(name, root, split)
     _check_files(name, root, image_dir, gt_dir, LABELS)
     DatasetCatalog.register(name, lambda: load_cityscapes_instances(image_dir, gt_dir))

@@ -16,7 +16,6 @@ from ...visualization.pairs import picture_pairs
 from ...visualization.predictions import LabelledImages, picture_predictions
 from ...visualization.sheet import contact_sheet
 from ...visualization.views import ViewSource, compare_views
-from ..study.data import ROOT
 from ..study.experiments import Experiment
 
 SHOWN = 4  # scenes in each picture
@@ -66,7 +65,7 @@ def draw_segmentations(fine_tunings: dict[str, tuple[Experiment, Path]], name: s
 
 def _config(experiment):
     options = [str(word) for pair in experiment.options.items() for word in pair]
-    cfg = load_config(str(ROOT / experiment.config), options)
+    cfg = load_config(experiment.config, options)
     resolve_sync_bn(cfg)
     return cfg
 

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...config_files import configs_folder
 from ...data.datasets.class_folders import folder_classes
 from ...data.datasets.label_subset import draw_images
 from ...data.datasets.paths import read_class_names
@@ -14,7 +15,9 @@ from ..scenes.render_video import render_videos
 from .methods import Part
 from .recipes import Scale
 
-ROOT = Path(__file__).resolve().parents[3]  # the checkout, where commands run
+CHECKOUT = Path(__file__).resolve().parents[3]
+# Where commands run: the checkout, or, where the package is installed without one, the current folder.
+ROOT = CHECKOUT if configs_folder().parent == CHECKOUT else Path.cwd()
 # Without clutter, among which a short training learns the background alone.
 PRETRAINING_VIDEOS = {"seed": 0, "flow_scale": 8, "labelled": 0, "clutter": False}
 LABELLED_VIDEOS = {
@@ -25,7 +28,7 @@ LABELLED_VIDEOS = {
 
 
 def shown(path):
-    """A path relative to the checkout, as the commands have it: they hold for every machine with the same layout."""
+    """A path relative to ROOT, as the commands have it: they hold for every machine with the same layout."""
     return os.path.relpath(path, ROOT)
 
 

@@ -20,7 +20,8 @@ from ..report.runs import read_run
 from .data import ROOT, shown
 from .experiments import Experiment
 
-PROGRAM = "train_net.py"
+PROGRAM = "train_net.py"  # as commands are told and compared
+LAUNCHER = ("-m", "pixpro_d2.engine.main")  # the same program, as it runs where there is no checkout too
 RECORD = "study.json"  # in the folder of an experiment: what it is of, and the seconds of each attempt to run it
 
 
@@ -105,7 +106,7 @@ class Training:
             # In a session of its own, so that an interruption at the terminal reaches it as the signal to save and
             # end. It holds the lock as long as it runs, also when its study is killed.
             return subprocess.Popen(
-                [sys.executable, *words],
+                [sys.executable, *LAUNCHER, *words[1:]],
                 cwd=ROOT,
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -7,11 +7,10 @@ keys ``k`` are (N, C, H, W) and L2-normalised over C; ``positives`` is the (N, L
 
 import torch
 import torch.nn.functional as F
-from detectron2.utils import comm
 from torch import Tensor
 
 from ...utils.errors import UsageError
-from ..distributed import mean_over_processes, sum_over_processes
+from ..distributed import mean_over_processes, sum_over_processes, world_size
 from .chunks import image_chunks
 from .unit import unit
 
@@ -114,7 +113,7 @@ def variance_covariance(projections: Tensor) -> tuple[Tensor, Tensor]:
     """
     channels = projections.shape[1]
     rows = unit(projections).transpose(0, 1).flatten(1) * channels**0.5  # (C, rows)
-    count = rows.shape[1] * comm.get_world_size()
+    count = rows.shape[1] * world_size()
     if count < 2:
         raise UsageError(
             "The variance and covariance terms need two pixels or more at each feature level, but this level has one "

@@ -9,8 +9,9 @@ from detectron2.utils.events import get_event_storage
 from ...data.pretrain.collate import collate_videos
 from ...data.pretrain.device_photometric import apply_recipes, to_format
 from ...utils.errors import UsageError
-from ..backbone import bottom_up, feature_channels, last_feature_channels, zero_init_residual
+from ..backbone import bottom_up, feature_channels, last_feature_channels
 from ..heads.dense_head import build_dense_head
+from ..residual import zero_init_residual
 from .correspondence_builder import build_correspondence
 from .instance import InstanceBranch
 from .methods import METHODS

@@ -1,14 +1,19 @@
 """The projection MLP g of PixPro, applied to every pixel, and heads that serve several feature levels."""
 
-from detectron2.layers import get_norm
 from torch import nn
 
 from ...utils.errors import UsageError
 
 
 def norm_layer(norm, channels):
-    """detectron2's norm layer of that name, the identity for "" (no norm)."""
-    return get_norm(norm, channels) or nn.Identity()
+    """The norm layer that a function of the channels builds, or detectron2's of a name; the identity for ""."""
+    if callable(norm):
+        return norm(channels)
+    if not norm:
+        return nn.Identity()
+    from detectron2.layers import get_norm  # PixelLearner gives functions, and works without detectron2
+
+    return get_norm(norm, channels)
 
 
 class Projector(nn.Sequential):

@@ -36,7 +36,7 @@ note("end")
 def program(tmp_path, monkeypatch):
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
-    monkeypatch.setattr("pixpro_d2.extras.study.running.PROGRAM", str(path))
+    monkeypatch.setattr("pixpro_d2.extras.study.running.LAUNCHER", (str(path),))
 
 
 def experiment(name, seconds=0.0, weights=None, config="a.yaml"):

@@ -45,7 +45,7 @@ def program(tmp_path, monkeypatch):
     def write(failures=0, seconds=0):
         path = tmp_path / "program.py"
         path.write_text(PROGRAM.format(failures=failures, seconds=seconds))
-        monkeypatch.setattr("pixpro_d2.extras.study.running.PROGRAM", str(path))
+        monkeypatch.setattr("pixpro_d2.extras.study.running.LAUNCHER", (str(path),))
         return path
 
     return write
@@ -62,6 +62,7 @@ def test_seconds_are_those_of_all_attempts(tmp_path, program):
     attempts = read_json(tmp_path / "runs" / "pretrain-a" / "study.json")["attempts"]
     assert len(attempts) == 3 and min(attempts) >= 0.3 and result["seconds"] == pytest.approx(sum(attempts))
     assert result["resumed"] and result["metrics"] == {"bbox/AP": 7.0}
+    assert result["command"].startswith("python train_net.py --config-file a.yaml SOLVER.MAX_ITER 5 MODEL.WEIGHTS ''")
     # A checkpoint is enough to go on from, whether or not last_checkpoint names it.
     assert (tmp_path / "runs" / "pretrain-a" / "starts").read_text().split() == ["False", "True", "True"]
 
@@ -100,7 +101,7 @@ from pixpro_d2.extras.study import running
 from pixpro_d2.extras.study.experiments import Experiment
 from pixpro_d2.extras.study.jobs import run_all
 
-running.PROGRAM = sys.argv[1]
+running.LAUNCHER = sys.argv[1:2]
 try:
     with requeue_when_stopped():
         run_all([Experiment("pretrain-a", "a.yaml", {}, None, 1.0, True)], Path(sys.argv[2]), 1, print)

@@ -3,11 +3,9 @@
 import json
 
 import numpy as np
-from cityscapesscripts.helpers.annotation import Annotation
-from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
-from cityscapesscripts.preparation.json2labelImg import json2labelImg
 from PIL import Image
 
+from ....utils.cityscapes_alias import check_cityscapesscripts
 from .sample import silhouette
 
 # Cityscapes' names for CLASSES, all among its classes of things, and for the background.
@@ -22,6 +20,11 @@ def write_cityscapes(root, split, samples):
     The split ``test`` is written as ``val``: that of Cityscapes has no public labels. As its annotators do, the
     polygons count a hole in an object as a part of it. Arguments and yields are those of :func:`write_coco`.
     """
+    check_cityscapesscripts()
+    from cityscapesscripts.helpers.annotation import Annotation  # an extra
+    from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
+    from cityscapesscripts.preparation.json2labelImg import json2labelImg
+
     split = "val" if split == "test" else split
     images, labels = (root / part / split / CITY for part in ("leftImg8bit", "gtFine"))
     images.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ Everything happens in the installed copy: pixpro_d2 itself patches nothing at ru
 What needs the extension (deformable and rotated operators, the fast COCO evaluation) raises an
 error that says so. An official build of detectron2 is left alone.
 
-    python tools/install_detectron2.py [--constraint FILE | --find-official]
+    pixpro-d2 install-detectron2 [--constraint FILE | --find-official]
 """
 
 import argparse
@@ -175,14 +175,14 @@ def patch(source):
     (source / "setup.cfg").unlink(missing_ok=True)
 
 
-def main():
-    """Command line entry."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(argv=None):
+    """Run the command line ``argv``, by default that of the process."""
+    parser = argparse.ArgumentParser(prog="pixpro-d2 install-detectron2", description=__doc__.splitlines()[0])
     parser.add_argument("--constraint", type=Path, help="pip constraints file for detectron2's dependencies")
     parser.add_argument(
         "--find-official", action="store_true", help="only look: exit with 0 if an official build is there, else with 1"
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.find_official:
         sys.exit(not find_official())
     check_torch()

@@ -1,0 +1,6 @@
+"""Makes ``python -m pixpro_d2`` the command ``pixpro-d2``."""
+
+from .cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Pre-training and fine-tuning by one call, as the commands of the same names do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from . import needs_detectron2  # noqa: F401
+from .checkpoint.export import architecture, backbone_of, to_torchvision
+from .checkpoint.formats import recognise
+from .checkpoint.reading import read_checkpoint
+from .commands.checks import check_file, data_address
+from .commands.planning import Plan, plan_fine_tuning, plan_pretraining
+from .engine.main import run
+from .extras.report.runs import read_run
+from .monitoring.curves import finite
+from .utils.errors import UsageError
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run has left.
+
+    Attributes:
+        folder: OUTPUT_DIR.
+        checkpoint: the last one, with all that was trained.
+        metrics: last value of everything that was recorded, where it is finite.
+    """
+
+    folder: Path
+    checkpoint: Path
+    metrics: dict[str, float]
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The backbone as a torchvision ResNet, see :func:`load_backbone`."""
+        return load_backbone(self.checkpoint)
+
+
+def pretrain(
+    data: str | Path,
+    out: str | Path = "",
+    recipe: str = "auto",
+    overrides: Mapping[str, Any] | None = None,
+    num_gpus: int = 0,
+    resume: bool = False,
+) -> FinishedRun:
+    """Pre-train on images without labels; several GPUs need it below ``if __name__ == "__main__"``.
+
+    Args:
+        data: folder of images, or a data set such as ``video:DIR`` or ``voc:DIR@SPLIT``.
+        out: folder of the run; by default one in ``output`` called as the data.
+        recipe: name of a config such as ``pretrain/quickstart``; ``auto`` chooses by number of images and device.
+        overrides: config keys and values, such as ``{"SOLVER.MAX_ITER": 1000}``.
+        num_gpus: processes; 0 for one on each GPU, or one on the CPU.
+        resume: go on with the run in this folder.
+
+    Raises:
+        UsageError: for a mistake that one can mend.
+    """
+    name = data_address(str(data), scheme="images")
+    return _run(plan_pretraining(name, str(out), recipe, _opts(overrides), num_gpus, _flags(resume)))
+
+
+def finetune(
+    weights: str | Path,
+    task: str,
+    data: str,
+    test: str = "",
+    out: str | Path = "",
+    config: str = "",
+    overrides: Mapping[str, Any] | None = None,
+    num_gpus: int = 0,
+    resume: bool = False,
+) -> FinishedRun:
+    """Train a downstream task from pre-trained weights.
+
+    Args:
+        weights: checkpoint, in any format that MODEL.WEIGHTS takes.
+        task: ``detection``, ``segmentation`` or ``classification``.
+        data, test: labelled data sets such as ``voc:DIR@SPLIT``, to train on and to evaluate on.
+        out: folder of the run; by default one in ``output``.
+        config: name of a config; by default the one for task and network.
+        overrides, num_gpus, resume: as of :func:`pretrain`.
+
+    Raises:
+        UsageError: for a mistake that one can mend.
+    """
+    check_file(str(weights), "checkpoint")
+    names = data_address(data), test and data_address(test)
+    opts, flags = _opts(overrides), _flags(resume)
+    return _run(plan_fine_tuning(str(weights), task, *names, str(out), config, opts, num_gpus, flags))
+
+
+def load_backbone(path: str | Path) -> nn.Module:
+    """Return the backbone of a checkpoint as a torchvision ResNet in eval mode, whose ``fc`` is the identity.
+
+    Args:
+        path: checkpoint in any format that MODEL.WEIGHTS takes, trained with torchvision's input: RGB images, divided
+            by 255 and normalised with ImageNet's mean and standard deviation.
+
+    Raises:
+        UsageError: for another network or input, or a file that is no checkpoint.
+    """
+    path = str(path)
+    source = recognise(read_checkpoint(path), path)
+    backbone = backbone_of(source, "online", path)
+    backbone.pyramid = {}
+    weights = to_torchvision(source, backbone, path)
+    network = getattr(torchvision.models, architecture(backbone.trunk))()
+    network.fc = nn.Identity()
+    missing, unknown = network.load_state_dict(weights, strict=False)
+    lacking = [name for name in missing if not name.endswith("num_batches_tracked")]  # a count of norms that learn
+    if lacking or unknown:
+        raise UsageError(
+            f"{path} does not hold a whole backbone: {', '.join([*lacking, *unknown])} has no counterpart."
+        )
+    return network.eval()
+
+
+def _run(plan: Plan) -> FinishedRun:
+    print(plan.sentence, flush=True)
+    try:
+        run(plan.words)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            raise UsageError(end.code.removeprefix("error: ")) from end
+        if end.code:
+            raise RuntimeError(f"The run in {plan.folder} ended with exit code {end.code}: see its log.txt.") from end
+    curves = read_run(plan.folder, plan.folder.name).curves
+    metrics = {name: curve[-1][1] for name, curve in curves.items() if finite(curve[-1:])}
+    return FinishedRun(plan.folder, plan.folder / "model_final.pth", metrics)
+
+
+def _opts(overrides):
+    return [str(word) for pair in (overrides or {}).items() for word in pair]
+
+
+def _flags(resume):
+    return ["--resume"] if resume else []

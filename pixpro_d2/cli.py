@@ -1,0 +1,73 @@
+"""The command ``pixpro-d2``: a table of sub-commands, each the program of a module."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from . import __version__
+from .commands.checks import check_config_file, check_detectron2
+from .utils.errors import UsageError
+
+# name -> (module with a function main(argv), what it does); those of pixpro_d2.tools load PyTorch and detectron2
+COMMANDS = {
+    "pretrain": (".commands.pretrain", "pre-train on a folder of images, with everything else chosen"),
+    "finetune": (".commands.finetune", "train a detector, a segmentation or a classifier from pre-trained weights"),
+    "evaluate": (".commands.evaluate", "evaluate the model of a run"),
+    "train": (".commands.train", "run any config, with the arguments of train_net.py"),
+    "check-data": (".tools.check_data", "check a data set before training on it"),
+    "visualize": (".tools.visualize.command_line", "draw what pre-training sees and learns"),
+    "measure": (".tools.measure", "measure how well features match, without labels"),
+    "report": (".tools.report", "write an HTML page about one run or several"),
+    "convert": (".tools.convert", "convert the backbone of a checkpoint between formats"),
+    "publish": (".tools.publish", "strip a checkpoint to its weights and metadata"),
+    "prepare-video": (".tools.prepare_video", "turn videos into folders of frames"),
+    "extract-flow": (".tools.extract_flow", "write the optical flow of videos"),
+    "label-subset": (".tools.label_subset", "draw random subsets of a COCO annotation file"),
+    "render": (".tools.render", "render a small data set"),
+    "render-video": (".tools.render_video", "render videos with exact optical flow"),
+    "demo": (".tools.demo", "pre-train, fine-tune and evaluate on rendered scenes"),
+    "study": (".tools.study", "study whether pre-training helps"),
+    "benchmark": (".tools.benchmark", "measure speed and memory on this machine"),
+    "install-detectron2": (".install_detectron2", "install a Python-only detectron2 v0.6"),
+}
+USAGE = "usage: pixpro-d2 COMMAND ...   (pixpro-d2 COMMAND --help lists its arguments)"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default that of the process; a mistake ends it with one sentence."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(help_text())
+        return
+    if words[0] == "--version":
+        print(__version__)
+        return
+    try:
+        run(words[0], words[1:])
+    except UsageError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(name: str, argv: Sequence[str]) -> None:
+    """Run a sub-command.
+
+    Raises:
+        UsageError: for an unknown one, or a mistake in its arguments.
+    """
+    if name not in COMMANDS:
+        similar = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {similar[0]}?" if similar else "pixpro-d2 --help lists them."
+        raise UsageError(f"There is no command '{name}': {hint}")
+    module, _ = COMMANDS[name]
+    if module.startswith(".tools."):
+        check_detectron2()
+        check_config_file(argv)
+    import_module(module, __package__).main(argv)
+
+
+def help_text() -> str:
+    """Return the list of sub-commands."""
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join([USAGE, "", "Pixel-level pre-training for detectron2.", "", "commands:", *rows])

@@ -1,0 +1,79 @@
+"""Checks of a command line that need neither PyTorch nor detectron2."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..config_files import config_path
+from ..utils.detectron2_check import HOW, detectron2_is_installed
+from ..utils.errors import UsageError
+
+
+def check_detectron2() -> None:
+    """Check that detectron2 is installed.
+
+    Raises:
+        UsageError: that says how to install it.
+    """
+    if not detectron2_is_installed():
+        raise UsageError(HOW)
+
+
+def data_address(text: str, scheme: str = "") -> str:
+    """Return the name of a data set that is given by its path.
+
+    Args:
+        text: ``SCHEME:PATH`` as in DATASETS.TRAIN, or the path alone.
+        scheme: of a path alone; "" refuses it.
+
+    Raises:
+        UsageError: if the path does not exist.
+    """
+    found = re.match(r"([a-z_]+):(?!//)(.+)", text)
+    if found is None and not scheme:
+        raise UsageError(
+            f"'{text}' names no labelled data set: name one by its layout, such as voc:DIR@SPLIT, coco:JSON@IMAGE_DIR, "
+            "semseg:IMAGE_DIR@LABEL_DIR or classes:DIR."
+        )
+    path = text if found is None else found[2]
+    parts = path.split("@")
+    if not any(Path("@".join(parts[:count])).exists() for count in range(len(parts), 0, -1)):
+        raise UsageError(f"There is no folder {Path(path).absolute()}: check the path of the data.")
+    if found is None and not Path(text).is_dir():
+        raise UsageError(f"{Path(text).absolute()} is no folder: name the folder of the images.")
+    return f"{scheme}:{text}" if found is None else text
+
+
+def check_file(path: str, what: str) -> None:
+    """Check that a file exists.
+
+    Raises:
+        UsageError: that calls the file ``what``.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"There is no {what} {Path(path).absolute()}.")
+
+
+def check_pairs(opts: Sequence[str]) -> None:
+    """Check words that should be pairs of a config key and a value.
+
+    Raises:
+        UsageError:
+    """
+    wrong = next((word for word in opts[::2] if not re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*", word)), None)
+    if wrong is not None:
+        raise UsageError(f"'{wrong}' is neither an option, listed by --help, nor a config key such as SOLVER.MAX_ITER.")
+    if len(opts) % 2:
+        raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
+
+
+def check_config_file(words: Sequence[str]) -> None:
+    """Check the config that ``--config-file`` names among the words of a command line, if there is one.
+
+    Raises:
+        UsageError: if there is no such config.
+    """
+    for word, following in zip(words, [*words[1:], ""]):
+        name = following if word == "--config-file" else word.removeprefix("--config-file=")
+        if name != word and name:
+            config_path(name)

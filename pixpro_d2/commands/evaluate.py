@@ -1,0 +1,48 @@
+"""``pixpro-d2 evaluate``: the results of a run again, or its last checkpoint on other data."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..utils.errors import UsageError
+from .checks import check_detectron2, check_file, check_pairs, data_address
+from .parsing import command_parser
+
+FINAL = "model_final.pth"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default that of the process.
+
+    Raises:
+        UsageError: for a mistake in it.
+    """
+    parser = command_parser("evaluate", "Evaluate the model of a run.")
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or a checkpoint in one")
+    parser.add_argument("--test", metavar="DATA", default="", help="data set (default: that of the run)")
+    parser.add_argument("opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys, see docs/config.md")
+    args = parser.parse_args(argv)
+    words = evaluation_words(args.run, args.test, args.opts)
+    check_detectron2()
+    from ..engine.main import run  # it loads PyTorch
+
+    run(words)
+
+
+def evaluation_words(run: str, test: str, opts: Sequence[str]) -> list[str]:
+    """Return the launcher's arguments for an evaluation.
+
+    Raises:
+        UsageError: if ``run`` is neither a folder of a run nor a checkpoint in one.
+    """
+    path = Path(run)
+    if not path.exists():
+        raise UsageError(f"There is no folder or checkpoint {path.absolute()}.")
+    weights = path / FINAL if path.is_dir() else path
+    config = weights.parent / "config.yaml"
+    check_file(str(weights), "checkpoint")
+    check_file(str(config), "config of a run")
+    check_pairs(opts)
+    data = ["DATASETS.TEST", data_address(test)] if test else []
+    start = ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(weights.parent)]
+    return ["--eval-only", "--config-file", str(config), *start, *data, *opts]

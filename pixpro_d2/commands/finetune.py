@@ -1,0 +1,42 @@
+"""``pixpro-d2 finetune``: a detector, a segmentation or a classifier that begins with pre-trained weights."""
+
+from collections.abc import Sequence
+
+from ..config_files import config_path
+from .checks import check_detectron2, check_file, check_pairs, data_address
+from .parsing import add_run_arguments, command_parser, flags
+
+TASKS = ("detection", "segmentation", "classification")
+EPILOG = """examples:
+  pixpro-d2 finetune output/my_photos/model_final.pth --task detection --data voc:my_data@train --test voc:my_data@test
+  pixpro-d2 finetune output/my_photos/model_final.pth --task segmentation --data semseg:images@labels"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default that of the process.
+
+    Raises:
+        UsageError: for a mistake in it.
+    """
+    parser = command_parser("finetune", "Train a downstream task from pre-trained weights.", EPILOG)
+    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, in any format that MODEL.WEIGHTS takes")
+    parser.add_argument("--task", choices=TASKS, required=True)
+    parser.add_argument("--data", metavar="DATA", required=True, help="labelled data set, such as voc:DIR@train")
+    parser.add_argument("--test", metavar="DATA", default="", help="labelled data set to evaluate on")
+    parser.add_argument("--config", metavar="CONFIG", default="", help="config (default: one for task and network)")
+    add_run_arguments(parser)
+    args = parser.parse_args(argv)
+    check_file(args.weights, "checkpoint")
+    data, test = data_address(args.data), args.test and data_address(args.test)
+    check_pairs(args.opts)
+    if args.config:
+        config_path(args.config)
+    check_detectron2()
+    from ..engine.main import run  # these two load PyTorch
+    from .planning import plan_fine_tuning
+
+    plan = plan_fine_tuning(
+        args.weights, args.task, data, test, args.out, args.config, args.opts, args.num_gpus, flags(args)
+    )
+    print(plan.sentence, flush=True)
+    run(plan.words)

@@ -1,0 +1,29 @@
+"""Arguments that several sub-commands have."""
+
+import argparse
+
+from ..command_line import OptionsAnywhere
+
+
+def command_parser(name: str, description: str, epilog: str = "") -> OptionsAnywhere:
+    """Return a parser for the sub-command ``name``."""
+    return OptionsAnywhere(
+        prog=f"pixpro-d2 {name}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_run_arguments(parser: OptionsAnywhere) -> None:
+    """Add what every training takes, last of all the KEY VALUE pairs."""
+    parser.add_argument("--out", metavar="DIR", default="", help="folder of the run (default: below output)")
+    parser.add_argument("--num-gpus", type=int, default=0, metavar="N", help="processes (default: one on each GPU)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in this folder")
+    parser.add_argument("--dry-run", action="store_true", help="try two iterations and tell time and memory")
+    parser.add_argument("opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys, see docs/config.md")
+
+
+def flags(args: argparse.Namespace) -> list[str]:
+    """Return the options that go to the launcher as they are."""
+    return [flag for flag, given in (("--resume", args.resume), ("--dry-run", args.dry_run)) if given]

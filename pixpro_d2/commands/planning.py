@@ -1,0 +1,186 @@
+"""The launcher's command line for a pre-training or a fine-tuning, from the little that a user has to say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from ..checkpoint.export import architecture, backbone_of
+from ..checkpoint.formats import recognise
+from ..checkpoint.reading import read_checkpoint
+from ..data.datasets.catalog import ensure_registered, load_dicts
+from ..data.tasks import TASKS
+from ..engine.configure import load_config
+from ..utils.errors import UsageError
+from .machine import this_machine
+from .recipe import choose_batch, choose_iterations, choose_recipe, choose_workers
+
+# task -> (config for a ResNet-18, for a ResNet-50)
+CONFIGS = {
+    "detection": ("voc/faster_rcnn_R_18_FPN_small", "voc/faster_rcnn_R_50_FPN_24k_pixpro"),
+    "segmentation": ("semseg/fpn_R_18_small", "voc/fcn_R_50_30k_pixpro"),
+    "classification": ("classification/resnet_R_18_small", None),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        words: arguments of the launcher.
+        folder: OUTPUT_DIR.
+        sentence: what was chosen, and why.
+    """
+
+    words: list[str]
+    folder: Path
+    sentence: str
+
+
+def plan_pretraining(
+    data: str, out: str, recipe: str = "auto", opts: Sequence[str] = (), processes: int = 0, flags: Sequence[str] = ()
+) -> Plan:
+    """Choose recipe, device, batch, iterations and workers of a pre-training; ``opts`` come before every choice.
+
+    Args:
+        data: name of a data set, such as ``images:DIR``.
+        out: OUTPUT_DIR; "" for one in ``output`` called as the data.
+        recipe: name of a config, or ``auto``.
+        opts: KEY, VALUE, ...
+        processes: 0 for one on each GPU.
+        flags: further options of the launcher, such as ``--resume``.
+
+    Raises:
+        UsageError: for data or options that cannot be used.
+    """
+    given = _pairs(opts)
+    ensure_registered([data])
+    count, is_video = len(load_dicts(data)), data.startswith("video:")
+    machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
+    config, why = choose_recipe(count, is_video, machine) if recipe == "auto" else (recipe, "you named it")
+    cfg = load_config(config, list(opts))
+    batch = int(given.get("SOLVER.IMS_PER_BATCH", 0)) or choose_batch(
+        cfg.SOLVER.IMS_PER_BATCH, 2**30 if is_video else count, cfg.INPUT.PIXPRO.CROP_SIZE, machine
+    )
+    chosen = {
+        "MODEL.DEVICE": machine.device,
+        "SOLVER.IMS_PER_BATCH": batch,
+        "DATALOADER.NUM_WORKERS": choose_workers(cfg.DATALOADER.NUM_WORKERS, machine),
+    }
+    length = f"{cfg.SOLVER.MAX_ITER} iterations"
+    if cfg.SOLVER.MAX_EPOCHS > 0 and not {"SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"} & set(given):
+        iterations = choose_iterations(cfg.SOLVER.MAX_EPOCHS, count, batch, machine.device)
+        chosen |= {"SOLVER.MAX_ITER": iterations, **_warmup(iterations, given)}
+        length = f"{iterations} iterations"
+    elif cfg.SOLVER.MAX_EPOCHS > 0:
+        length = f"{cfg.SOLVER.MAX_EPOCHS} epochs"
+    elif "SOLVER.MAX_ITER" in given:
+        chosen |= _warmup(cfg.SOLVER.MAX_ITER, given)
+    folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data)))
+    sentence = (
+        f"Recipe {config}, because {why}: {count} {'videos' if is_video else 'images'}, {length} of batch {batch} on "
+        f"{machine}, into {folder}."
+    )
+    words = _words(config, {"DATASETS.TRAIN": data, **chosen}, folder, opts, machine.processes, flags)
+    return Plan(words, folder, sentence)
+
+
+def plan_fine_tuning(
+    weights: str,
+    task: str,
+    data: str,
+    test: str = "",
+    out: str = "",
+    config: str = "",
+    opts: Sequence[str] = (),
+    processes: int = 0,
+    flags: Sequence[str] = (),
+) -> Plan:
+    """Choose config, device, workers and number of classes of a fine-tuning; ``opts`` come before every choice.
+
+    Args:
+        weights: checkpoint to begin with.
+        task: one of ``CONFIGS``.
+        data, test: names of data sets with labels; ``test`` may be "".
+        out: OUTPUT_DIR; "" for one in ``output``.
+        config: name of a config; "" for the task's that suits the network of the weights.
+        opts, processes, flags: as of :func:`plan_pretraining`.
+
+    Raises:
+        UsageError: for weights, data or options that cannot be used.
+    """
+    given = _pairs(opts)
+    names = [name for name in (data, test) if name]
+    ensure_registered(names)
+    count = len(load_dicts(data))
+    machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
+    config = config or _config_for(weights, task)
+    cfg = load_config(config, list(opts))
+    chosen = {
+        "MODEL.DEVICE": machine.device,
+        **_classes(cfg, data),
+        "DATALOADER.NUM_WORKERS": choose_workers(cfg.DATALOADER.NUM_WORKERS, machine),
+        "DATASETS.TRAIN": data,
+        "DATASETS.TEST": test or "()",
+        "MODEL.WEIGHTS": weights,
+    }
+    run = Path(weights).absolute().parent.name
+    folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}"))
+    sentence = (
+        f"Config {config} for {task}: {count} images, {cfg.SOLVER.MAX_ITER} iterations on {machine}, into {folder}."
+    )
+    return Plan(_words(config, chosen, folder, opts, machine.processes, flags), folder, sentence)
+
+
+def _pairs(opts: Sequence[str]) -> Mapping[str, str]:
+    return dict(zip(opts[::2], opts[1::2]))
+
+
+def _warmup(iterations, given):
+    if {"SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"} & set(given):
+        return {}
+    return {"SOLVER.WARMUP_ITERS": iterations // 10}
+
+
+def _name_of(data):
+    path = data.partition(":")[2] or data
+    return Path(path.partition("@")[0]).absolute().name
+
+
+def _words(config, chosen, folder, opts, processes, flags):
+    given = _pairs(opts)
+    chosen = {key: value for key, value in chosen.items() if key not in given}
+    options = [str(word) for pair in chosen.items() for word in pair]
+    rest = [word for pair in given.items() if pair[0] != "OUTPUT_DIR" for word in pair]
+    gpus = ["--num-gpus", str(processes)] if processes > 1 else []
+    return ["--config-file", config, *gpus, *flags, *options, *rest, "OUTPUT_DIR", str(folder)]
+
+
+def _config_for(weights, task):
+    trunk = backbone_of(recognise(read_checkpoint(weights), weights), "online", weights).trunk
+    name, found = architecture(trunk), None
+    if name in ("resnet18", "resnet50"):
+        found = CONFIGS[task][name == "resnet50"]
+    if found is None:
+        raise UsageError(
+            f"The network of {weights} is {name or 'none of the known ones'}, for which there is no config of {task}: "
+            "name a config with --config."
+        )
+    return found
+
+
+def _classes(cfg: CfgNode, data: str) -> dict:
+    """Return the option that gives the model as many classes as the data set lists."""
+    if cfg.MODEL.META_ARCHITECTURE not in TASKS:
+        return {}
+    labels, node = TASKS[cfg.MODEL.META_ARCHITECTURE]
+    classes = MetadataCatalog.get(data).get(labels.classes, None)
+    if classes is None:
+        raise UsageError(
+            f"Data set '{data}' has no {labels.words}, but {cfg.MODEL.META_ARCHITECTURE} needs them: name a data set "
+            f"such as {labels.forms}."
+        )
+    return {f"MODEL.{node}.NUM_CLASSES": len(classes)}

@@ -1,0 +1,38 @@
+"""``pixpro-d2 pretrain``: pre-training on a folder of images, with everything else chosen."""
+
+from collections.abc import Sequence
+
+from ..config_files import config_path
+from .checks import check_detectron2, check_pairs, data_address
+from .parsing import add_run_arguments, command_parser, flags
+
+EPILOG = """examples:
+  pixpro-d2 pretrain my_photos
+  pixpro-d2 pretrain my_photos --recipe pretrain/pixpro_c5_100ep --out output/c5 SOLVER.MAX_ITER 20000
+  pixpro-d2 pretrain video:my_frames"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default that of the process.
+
+    Raises:
+        UsageError: for a mistake in it.
+    """
+    parser = command_parser("pretrain", "Pre-train a network on images without labels.", EPILOG)
+    parser.add_argument(
+        "data", metavar="DATA", help="folder of images, or a data set such as video:DIR or voc:DIR@SPLIT"
+    )
+    parser.add_argument("--recipe", default="auto", metavar="CONFIG", help="config, such as pretrain/quickstart")
+    add_run_arguments(parser)
+    args = parser.parse_args(argv)
+    data = data_address(args.data, scheme="images")
+    check_pairs(args.opts)
+    if args.recipe != "auto":
+        config_path(args.recipe)
+    check_detectron2()
+    from ..engine.main import run  # these two load PyTorch
+    from .planning import plan_pretraining
+
+    plan = plan_pretraining(data, args.out, args.recipe, args.opts, args.num_gpus, flags(args))
+    print(plan.sentence, flush=True)
+    run(plan.words)

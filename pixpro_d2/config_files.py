@@ -1,0 +1,92 @@
+"""The configs that come with the package: the folder ``configs`` of a checkout, or inside an installed package."""
+
+import difflib
+from pathlib import Path
+
+from .utils.errors import UsageError
+
+SUFFIX = ".yaml"
+# A general name stands for the first of these files that fits the recipe.
+GENERAL_NAMES = {
+    "pixpro": ("pixpro_fpn", "pixpro_c5"),
+    "pixpro_head": ("pixpro_fcos_head", "pixpro_retinanet_head"),
+    "pixcontrast": ("pixcontrast_fpn", "pixcontrast_c5"),
+}
+
+
+def configs_folder() -> Path:
+    """Return the folder of the configs, which a wheel has inside the package and a checkout beside the package."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def config_path(name: str) -> str:
+    """Return the path of a config file.
+
+    Args:
+        name: a path, or the name of a config that comes with the package: ``pretrain/quickstart`` or
+            ``configs/pretrain/quickstart.yaml``, in any working folder.
+
+    Raises:
+        UsageError: if there is no such file.
+    """
+    if Path(name).is_file():
+        return name
+    folder = configs_folder()
+    key = _key(name)
+    if (folder / key).is_file():
+        return str(folder / key)
+    raise UsageError(missing_file(name))
+
+
+def config_names() -> list[str]:
+    """Return the names of all configs of the package, such as ``pretrain/quickstart.yaml``."""
+    folder = configs_folder()
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob(f"*{SUFFIX}"))
+
+
+def starts_folder() -> Path:
+    """Return the folder of the starts that ``--init`` takes."""
+    return configs_folder() / "init"
+
+
+def start_names() -> list[str]:
+    """Return all names that ``--init`` takes."""
+    return sorted([*(path.stem for path in starts_folder().glob(f"*{SUFFIX}")), *GENERAL_NAMES])
+
+
+def recipe_and_start(name: str) -> tuple[str, str] | None:
+    """Return the recipe and the start in the name of a file: ``fcn_R_50_30k_random.yaml`` has both.
+
+    Before ``--init``, each pair had a file. None for another name, and if there is no such recipe.
+    """
+    path = Path(name)
+    for start in sorted(start_names(), key=len, reverse=True):
+        recipe = path.with_name(f"{path.stem.removesuffix(f'_{start}')}{path.suffix}")
+        if recipe.name != path.name and (recipe.is_file() or (configs_folder() / _key(str(recipe))).is_file()):
+            return str(recipe), start
+    return None
+
+
+def missing_file(name: str) -> str:
+    """Return a sentence about a config that does not exist, with the command or the name that takes its place."""
+    if whole := recipe_and_start(name):
+        recipe, start = whole
+        return f"There is no config file {name} any more: write `--config-file {recipe} --init {start}` instead."
+    beside = map(str, Path(name).parent.glob(f"*{SUFFIX}"))
+    similar = {_comparable(known): known for known in (*config_names(), *beside)}
+    found = difflib.get_close_matches(_comparable(_key(name)), similar, n=1)
+    hint = f"did you mean {similar[found[0]]}?" if found else f"the configs of the package are in {configs_folder()}."
+    return f"There is no config file {Path(name).absolute()}: {hint}"
+
+
+def _comparable(name):
+    """Return the name of a config as names are compared: ``coco/Base-FCN-R50`` is ``cocofcnr50``."""
+    folder, _, file = name.removesuffix(SUFFIX).rpartition("/")
+    return "".join(filter(str.isalnum, folder.lower() + file.lower().removeprefix("base-")))
+
+
+def _key(name):
+    name = name.removeprefix("configs/")
+    return name if name.endswith(SUFFIX) else name + SUFFIX

@@ -1,0 +1,40 @@
+"""The launcher of every run: what train_net.py is, here where an installed package has it.
+
+``python -m pixpro_d2.engine.main`` takes the arguments of train_net.py.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from ..command_line import argument_parser
+from ..utils.errors import ONE_SENTENCE
+from .configure import setup
+from .dry_run import dry_run
+from .launch import failed_start_removed, launch
+from .trainer import Trainer
+
+
+def main(args: Namespace):
+    """Run one process of a training, an evaluation or a dry run."""
+    try:
+        if args.dry_run:
+            return dry_run(args)
+        with failed_start_removed(args):
+            cfg = setup(args)
+            if args.eval_only:
+                return Trainer.evaluate(cfg, resume=args.resume)
+            trainer = Trainer(cfg)
+            trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+    except ONE_SENTENCE as error:
+        sys.exit(f"error: {error}")
+
+
+def run(argv: Sequence[str] | None = None) -> None:
+    """Start the processes of the command line ``argv``, by default that of the process."""
+    launch(main, argument_parser().parse_args(argv))
+
+
+if __name__ == "__main__":
+    run()

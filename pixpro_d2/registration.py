@@ -1,0 +1,6 @@
+"""All that detectron2 finds by name; importing this module registers it."""
+
+from . import data, modeling, needs_detectron2  # noqa: F401
+from .config import add_pixpro_config
+
+__all__ = ["add_pixpro_config"]

@@ -1,0 +1,107 @@
+"""The launcher's arguments of a pre-training and a fine-tuning."""
+
+import pytest
+import torch
+import torchvision
+from pixpro_d2.engine.arguments import check_arguments
+
+from pixpro_d2.commands.machine import Machine
+from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
+from pixpro_d2.engine import argument_parser
+from pixpro_d2.engine.configure import load_config
+from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("planning") / "scenes"
+    render_dataset(out, train=18, test=2, size=64, layouts=("voc", "classes"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Function of a depth that makes a checkpoint of torchvision's ResNet."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def make(depth):
+        path = folder / f"resnet{depth}.pth"
+        if not path.exists():
+            torch.save(getattr(torchvision.models, f"resnet{depth}")().state_dict(), path)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def two_cores(monkeypatch):
+    def machine(device="", processes=0):
+        return Machine(device or "cpu", processes or 1, 0.0, 2)
+
+    monkeypatch.setattr("pixpro_d2.commands.planning.this_machine", machine)
+
+
+def config_of(plan):
+    args = argument_parser().parse_args(plan.words)
+    check_arguments(args)
+    return args, load_config(args.config_file, args.opts)
+
+
+def test_a_folder_alone_is_enough(scenes):
+    plan = plan_pretraining(f"images:{scenes / 'JPEGImages'}", "")
+    args, cfg = config_of(plan)
+    assert plan.sentence == (
+        "Recipe pretrain/quickstart, because there is no GPU to use: 20 images, 500 iterations of batch 16 on the CPU, "
+        "into output/JPEGImages."
+    )
+    assert (args.num_gpus, cfg.MODEL.DEVICE, cfg.OUTPUT_DIR) == (1, "cpu", "output/JPEGImages")
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.WARMUP_ITERS) == (500, 0, 50)
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS) == (16, 1)
+    assert (f"images:{scenes / 'JPEGImages'}",) == cfg.DATASETS.TRAIN
+
+
+def test_what_the_user_says_comes_before_every_choice(scenes):
+    opts = ["SOLVER.MAX_EPOCHS", "3", "SOLVER.IMS_PER_BATCH", "4", "DATALOADER.NUM_WORKERS", "0"]
+    plan = plan_pretraining(f"images:{scenes}", "there", "pretrain/pixpro_c5_100ep", opts, 2, ["--resume"])
+    args, cfg = config_of(plan)
+    assert "because you named it" in plan.sentence and "3 epochs of batch 4" in plan.sentence
+    assert (args.num_gpus, args.resume, cfg.OUTPUT_DIR) == (2, True, "there")
+    assert (cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS) == (3, 4, 0)
+    assert cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone"
+
+
+def test_warm_up_follows_the_length_that_the_user_says(scenes):
+    opts = ["SOLVER.MAX_ITER", "40", "OUTPUT_DIR", "elsewhere"]
+    _, cfg = config_of(plan_pretraining(f"images:{scenes}", "", opts=opts))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.OUTPUT_DIR) == (40, 4, "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "config", "key", "classes"),
+    [
+        ("detection", "voc:{}@train", "voc/faster_rcnn_R_18_FPN_small", "ROI_HEADS", 5),
+        ("segmentation", "voc_seg:{}@train", "semseg/fpn_R_18_small", "SEM_SEG_HEAD", 6),
+        ("classification", "classes:{}/train", "classification/resnet_R_18_small", "CLASSIFIER", 5),
+    ],
+)
+def test_the_config_suits_task_and_network_and_the_classes_are_the_datas(
+    scenes, weights, task, data, config, key, classes
+):
+    plan = plan_fine_tuning(weights(18), task, data.format(scenes))
+    args, cfg = config_of(plan)
+    assert args.config_file == config and classes == cfg.MODEL[key].NUM_CLASSES
+    assert weights(18) == cfg.MODEL.WEIGHTS and cfg.DATASETS.TEST == () and cfg.MODEL.DEVICE == "cpu"
+    assert str(plan.folder) == cfg.OUTPUT_DIR and plan.folder.name.endswith(f"_{task}")
+
+
+def test_a_larger_network_gets_its_config(scenes, weights):
+    args, cfg = config_of(plan_fine_tuning(weights(50), "detection", f"voc:{scenes}@train", f"voc:{scenes}@test"))
+    assert args.config_file == "voc/faster_rcnn_R_50_FPN_24k_pixpro" and (f"voc:{scenes}@test",) == cfg.DATASETS.TEST
+
+
+def test_mistakes(scenes, weights):
+    with pytest.raises(UsageError, match="is resnet50, for which there is no config of classification: name a config"):
+        plan_fine_tuning(weights(50), "classification", f"classes:{scenes}/train")
+    with pytest.raises(UsageError, match="has no label maps, but SemanticSegmentor needs them"):
+        plan_fine_tuning(weights(18), "segmentation", f"voc:{scenes}@train")

@@ -1,0 +1,55 @@
+"""Pre-training, fine-tuning and backbone by one call each."""
+
+import math
+
+import pytest
+import torch
+
+import configs
+import pixpro_d2
+from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.errors import UsageError
+
+TINY = dict(zip(configs.TINY[::2], configs.TINY[1::2])) | {"SOLVER.MAX_ITER": 2}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("api") / "scenes"
+    render_dataset(out, train=6, test=2, size=64)
+    return out
+
+
+@pytest.fixture(scope="module")
+def pretraining(scenes):
+    return pixpro_d2.pretrain(scenes / "JPEGImages", scenes / "run", overrides=TINY)
+
+
+def test_pretraining_leaves_checkpoint_metrics_and_backbone(pretraining, scenes):
+    assert pretraining.folder == scenes / "run" and pretraining.checkpoint.is_file()
+    assert math.isfinite(pretraining.metrics["total_loss"])
+    network = pretraining.backbone
+    trained = torch.load(pretraining.checkpoint, weights_only=True)["model"]["backbone.bottom_up.stem.conv1.weight"]
+    assert torch.equal(network.conv1.weight, trained)
+    with torch.no_grad():
+        assert network(torch.rand(1, 3, 64, 64)).shape == (1, 512)
+
+
+def test_finetuning_from_it(pretraining, scenes):
+    overrides = {"MODEL.FPN.OUT_CHANNELS": 32, "SOLVER.MAX_ITER": 1, "SOLVER.STEPS": (), "SOLVER.IMS_PER_BATCH": 2}
+    run = pixpro_d2.finetune(
+        pretraining.checkpoint,
+        "segmentation",
+        f"voc_seg:{scenes}@train",
+        f"voc_seg:{scenes}@test",
+        scenes / "tuned",
+        overrides=overrides | {"DATALOADER.NUM_WORKERS": 0, "INPUT.CROP.SIZE": [64, 64]},
+    )
+    assert run.checkpoint.is_file() and 0 <= run.metrics["sem_seg/mIoU"] <= 100
+
+
+def test_a_mistake_is_an_exception_with_one_sentence(scenes, pretraining):
+    with pytest.raises(UsageError, match="^There is no folder .*nowhere: check the path of the data.$"):
+        pixpro_d2.pretrain("nowhere")
+    with pytest.raises(UsageError, match="^OUTPUT_DIR .* holds the checkpoint model_final.pth of a run"):
+        pixpro_d2.pretrain(scenes / "JPEGImages", pretraining.folder, overrides=TINY)

@@ -1,0 +1,86 @@
+"""The command pixpro-d2: its table, and what it says at once."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from pixpro_d2 import __version__, cli
+
+ROOT = Path(__file__).resolve().parents[1]
+NOT_LOADED = """
+import sys
+from pixpro_d2.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print([name for name in ("torch", "detectron2", "numpy") if name in sys.modules])
+"""
+
+
+def say(*words):
+    """(exit code, lines of the output) of a command line."""
+    done = subprocess.run([sys.executable, "-c", NOT_LOADED, *words], cwd=ROOT, capture_output=True, text=True)
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["pretain"], "There is no command 'pretain': did you mean pretrain?"),
+        (["zzz"], "There is no command 'zzz': pixpro-d2 --help lists them."),
+        (["pretrain", "my_fotos"], f"There is no folder {ROOT}/my_fotos: check the path of the data."),
+        (["pretrain", "voc:my_fotos@train"], f"There is no folder {ROOT}/my_fotos@train: check the path of the data."),
+        (["pretrain", "README.md"], f"{ROOT}/README.md is no folder: name the folder of the images."),
+        (["pretrain", "docs", "--recipe", "pretrain/quikstart"], "did you mean pretrain/quickstart.yaml?"),
+        (["pretrain", "docs", "SOLVER.MAX_ITER"], "Options come in pairs of KEY VALUE, but 'SOLVER.MAX_ITER' has no"),
+        (["pretrain", "docs", "--ouput", "here"], "'--ouput' is neither an option, listed by --help, nor a config"),
+        (["finetune", "a.pth", "--task", "detection", "--data", "voc:docs@a"], f"There is no checkpoint {ROOT}/a.pth."),
+        (["finetune", "README.md", "--task", "detection", "--data", "docs"], "'docs' names no labelled data set: name"),
+        (["evaluate", "nowhere"], f"There is no folder or checkpoint {ROOT}/nowhere."),
+        (["evaluate", "docs"], f"There is no checkpoint {ROOT}/docs/model_final.pth."),
+        (["train", "--config-file", "configs/none.yaml"], f"There is no config file {ROOT}/configs/none.yaml: "),
+        (["measure", "--config-file=zz"], f"There is no config file {ROOT}/zz: the configs of the package are in"),
+    ],
+)
+def test_mistakes_are_answered_before_pytorch_is_loaded(words, message):
+    code, output = say(*words)
+    [error] = [line for line in output if line.startswith("error: ")]
+    assert code == 1 and message in error and "[]" in output
+
+
+@pytest.mark.parametrize("words", [["--help"], ["pretrain", "--help"], ["finetune", "-h"], ["evaluate", "-h"]])
+def test_help_is_there_before_pytorch_is_loaded(words):
+    code, output = say(*words)
+    assert code == 0 and "pixpro-d2" in output[0] and output[-1] == "[]"
+
+
+def test_a_wrong_choice_is_answered_before_pytorch_is_loaded():
+    code, output = say("finetune", "README.md", "--task", "detect", "--data", "voc:docs@a")
+    assert code == 2 and "[]" in output and "invalid choice: 'detect'" in output[-1]
+
+
+def test_every_command_has_a_module_and_is_listed(capsys):
+    for module, _ in cli.COMMANDS.values():
+        assert find_spec(module, "pixpro_d2"), module
+    cli.main([])
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines[lines.index("commands:") + 1 :]} == set(cli.COMMANDS)
+
+
+def test_version(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_a_tool_gets_its_arguments(capsys):
+    with pytest.raises(SystemExit, match="error: There is no run in nowhere"):
+        cli.main(["report", "nowhere"])
+
+
+def test_without_detectron2_a_tool_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr("pixpro_d2.commands.checks.detectron2_is_installed", lambda: False)
+    with pytest.raises(SystemExit, match="^error: detectron2 is not installed: run `pixpro-d2 install-detectron2`"):
+        cli.main(["measure"])
