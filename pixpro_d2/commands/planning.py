@@ -11,7 +11,7 @@ from ..checkpoint.export import architecture, backbone_of
 from ..checkpoint.formats import recognise
 from ..checkpoint.reading import read_checkpoint
 from ..data.datasets.catalog import ensure_registered, load_dicts
-from ..data.tasks import TASKS
+from ..data.downstream.tasks import TASKS
 from ..engine.configure import load_config
 from ..utils.errors import UsageError
 from .machine import this_machine
