@@ -5,8 +5,6 @@ import re
 import shlex
 import sys
 
-from detectron2.engine import default_argument_parser
-
 from .config_files import start_names
 from .utils.errors import UsageError
 
@@ -39,6 +37,8 @@ class OptionsAnywhere(argparse.ArgumentParser):
 
 def argument_parser():
     """detectron2's parser and the options of this project, with a free port where ``--dist-url`` is not given."""
+    from detectron2.engine import default_argument_parser  # here: it takes seconds, and other parsers need none of it
+
     theirs = default_argument_parser()
     parser = OptionsAnywhere(
         parents=[theirs], add_help=False, epilog=theirs.epilog, formatter_class=theirs.formatter_class
