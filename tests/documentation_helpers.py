@@ -8,21 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from pixpro_d2.cli import COMMANDS
 from pixpro_d2.engine import argument_parser
 from pixpro_d2.engine.configure import command_config
 
 ROOT = Path(__file__).resolve().parent.parent
+APART = ("commands.pretrain", "commands.finetune", "commands.evaluate", "install_detectron2")  # not among the tools
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Command:
-    """``python train_net.py`` or ``python -m pixpro_d2.tools.NAME`` as a page has it.
+    """``pixpro-d2 COMMAND``, ``python train_net.py`` or ``python -m pixpro_d2.tools.NAME`` as a page has it.
 
     Attributes:
         text (str): the whole line.
         launcher (tuple[str]): words before the program, but ``python``: torchrun and its options.
-        tool (str): NAME, or "" for train_net.py.
+        tool (str): NAME, or "" for train_net.py; of other commands of pixpro-d2 the module, such as
+            "commands.pretrain".
         argv (tuple[str]): the arguments.
     """
 
@@ -93,6 +96,8 @@ def _substitute(word, variables):
 
 
 def _command(line, words):
+    if words[:1] == ["pixpro-d2"]:
+        return Command(line, (), _tool(words[1]), tuple(words[2:]))
     for i, word in enumerate(words):
         if word == "train_net.py":
             return Command(line, tuple(x for x in words[:i] if x != "python"), "", tuple(words[i + 1 :]))
@@ -102,6 +107,17 @@ def _command(line, words):
         if " train_net.py " in word:  # a command of `bash -c`
             return _command(line, [*words[:i], *shlex.split(word)])
     return None
+
+
+def _tool(name):
+    """What ``Command.tool`` is for a sub-command of pixpro-d2."""
+    module = COMMANDS[name][0].removeprefix(".")
+    return "" if name == "train" else module.removeprefix("tools.").removesuffix(".command_line")
+
+
+def module_of(tool):
+    """The module of ``Command.tool``, which has a function ``main(argv)``."""
+    return importlib.import_module(f"pixpro_d2.{tool}" if tool in APART else f"pixpro_d2.tools.{tool}")
 
 
 def check(command):
@@ -129,7 +145,7 @@ def _parse_only(tool, argv):
     def stop(parser, args=None, namespace=None):
         raise _Parsed(parse_args(parser, args, namespace))
 
-    main = importlib.import_module(f"pixpro_d2.tools.{tool}").main
+    main = module_of(tool).main
     with mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
         try:
             main(argv)

@@ -1,7 +1,6 @@
 """A folder in which the commands of the documentation run as a reader's would, made small and on rendered data."""
 
 import contextlib
-import importlib
 import os
 import shutil
 from pathlib import Path
@@ -10,7 +9,7 @@ import cli
 import downstream
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from documentation_helpers import ROOT, check
+from documentation_helpers import ROOT, check, module_of
 from downstream import CITYSCAPES, CLASSES, COCO, FCOS, PNG, RCNN, RETINANET, VOC, VOC_SEG
 from video_helpers import write_video
 
@@ -53,7 +52,12 @@ TOOLS = {
     **{f"visualize {what}": {"--count": 2} for what in ("features", "matches", "predictions")},
 }
 # Tools that have a test of their own which runs them as they are.
-TESTED = ("demo", "benchmark_gpu", "document_config", "study")
+TESTED = ("demo", "benchmark_gpu", "document_config", "study", "install_detectron2")
+# module of a command -> KEY, VALUE, ... that make it small
+COMMANDS = {
+    "commands.pretrain": ["MODEL.FPN.OUT_CHANNELS", 32, *configs.TINY, "SOLVER.MAX_ITER", 2],
+    "commands.finetune": [*configs.TINY_DETECTOR, *downstream.CROP],
+}
 
 
 def why_not_run(command):
@@ -123,12 +127,13 @@ def run(command):
             argv[first:first] = [option, str(value)]
     if cfg is not None:
         argv += cli.option_list(small_options(cfg))
+    argv += cli.option_list(COMMANDS.get(command.tool, ()))
     _call(command.tool, argv)
 
 
 def _call(tool, argv):
     try:
-        importlib.import_module(f"pixpro_d2.tools.{tool}").main(argv) if tool else cli.run_here(*argv)
+        module_of(tool).main(argv) if tool else cli.run_here(*argv)
     except SystemExit as end:
         assert not end.code, end.code
 
