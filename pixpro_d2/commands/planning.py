@@ -19,8 +19,8 @@ from .recipe import choose_batch, choose_iterations, choose_recipe, choose_worke
 
 # task -> (config for a ResNet-18, for a ResNet-50)
 CONFIGS = {
-    "detection": ("voc/faster_rcnn_R_18_FPN_small", "voc/faster_rcnn_R_50_FPN_24k_pixpro"),
-    "segmentation": ("semseg/fpn_R_18_small", "voc/fcn_R_50_30k_pixpro"),
+    "detection": ("voc/faster_rcnn_R_18_FPN_small", "voc/faster_rcnn_R_50_FPN_24k"),
+    "segmentation": ("semseg/fpn_R_18_small", "voc/fcn_R_50_30k"),
     "classification": ("classification/resnet_R_18_small", None),
 }
 

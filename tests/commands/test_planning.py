@@ -97,7 +97,7 @@ def test_the_config_suits_task_and_network_and_the_classes_are_the_datas(
 
 def test_a_larger_network_gets_its_config(scenes, weights):
     args, cfg = config_of(plan_fine_tuning(weights(50), "detection", f"voc:{scenes}@train", f"voc:{scenes}@test"))
-    assert args.config_file == "voc/faster_rcnn_R_50_FPN_24k_pixpro" and (f"voc:{scenes}@test",) == cfg.DATASETS.TEST
+    assert args.config_file == "voc/faster_rcnn_R_50_FPN_24k" and (f"voc:{scenes}@test",) == cfg.DATASETS.TEST
 
 
 def test_mistakes(scenes, weights):
