@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torchvision
-from pixpro_d2.engine.arguments import check_arguments
 
+from pixpro_d2.command_line import check_arguments
 from pixpro_d2.commands.machine import Machine
 from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
 from pixpro_d2.engine import argument_parser
