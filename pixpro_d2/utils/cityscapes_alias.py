@@ -1,21 +1,22 @@
-"""cityscapesscripts under the name that detectron2 after v0.6 imports it by.
+"""Make cityscapesscripts importable under the name that detectron2 uses after v0.6.
 
-Its repository's main branch has ``deeplearning.projects.cityscapesApi.cityscapesscripts``, which only Facebook has
-(detectron2 issue 5436).
+The main branch of detectron2 imports ``deeplearning.projects.cityscapesApi.cityscapesscripts``. Only Facebook has this
+package (detectron2 issue 5436).
 """
 
 import importlib
 import importlib.util
 import sys
 import types
+from typing import Any
 
 PARENTS = ("deeplearning", "deeplearning.projects", "deeplearning.projects.cityscapesApi")
 
 
-def alias_cityscapesscripts(*names):
+def alias_cityscapesscripts(*names: str) -> None:
     """Make modules of cityscapesscripts, such as ``helpers.labels``, importable by both names, as the same objects.
 
-    Nothing changes where there is a package ``deeplearning``.
+    Change nothing if a package ``deeplearning`` is installed.
     """
     if "deeplearning" in sys.modules:
         if not getattr(sys.modules["deeplearning"], "_stands_in", False):
@@ -24,7 +25,7 @@ def alias_cityscapesscripts(*names):
         return
     for name in PARENTS:
         if name not in sys.modules:
-            package = types.ModuleType(name)
+            package: Any = types.ModuleType(name)
             package.__path__, package._stands_in = [], True
             _add(name, package)
     for name in names:
@@ -34,7 +35,7 @@ def alias_cityscapesscripts(*names):
             _add(f"{PARENTS[-1]}.{real}", importlib.import_module(real))
 
 
-def _add(name, module):
+def _add(name: str, module: types.ModuleType) -> None:
     sys.modules[name] = module
     parent, _, last = name.rpartition(".")
     if parent:
