@@ -107,7 +107,7 @@ def _cached(url: str) -> str:
     path = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
     if not os.path.isfile(path):
         raise UsageError(
-            f"There are no weights of RAFT at {path}: download {url} to this path, name a file of your own, or use the "
+            f"There are no weights of RAFT at {path}: fetch {url} to this path, name a file of your own, or use the "
             "estimator dis, which needs none."
         )
     return path
