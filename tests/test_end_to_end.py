@@ -70,7 +70,7 @@ def test_detector_from_the_checkpoint_and_eval_only_agree(scenes, pretrained):
     folder, _ = pretrained
     tuned, again = scenes.parent / "tuned", scenes.parent / "again"
     output = cli.run(*detector_args(scenes, tuned, "MODEL.WEIGHTS", folder / "model_final.pth"))
-    assert re.search(r"Backbone: 20 of 20 convolutions, .* Tensors left out: .*target_backbone", output)
+    assert re.search(r"Backbone: 20 of 20 convolutions, .* Tensors skipped: .*target_backbone", output)
     weights = tuned / "model_final.pth"
     output = cli.run("--eval-only", *detector_args(scenes, again, "MODEL.WEIGHTS", weights))
     copied = re.findall(r"copypaste: (.*)", output)[-1]

@@ -33,7 +33,7 @@ def test_the_wheel_has_modules_configs_and_the_page_of_the_report(installed):
     needed = {
         path.relative_to(package) for path in package.rglob("*") if path.suffix in (".py", ".html", ".css", ".js")
     }
-    assert {Path("report/page.html"), Path("engine/main.py")} <= needed
+    assert {Path("extras/report/page.html"), Path("engine/main.py")} <= needed
     assert not [path for path in needed if not (installed / "pixpro_d2" / path).is_file()]
 
 

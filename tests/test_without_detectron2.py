@@ -63,7 +63,7 @@ def test_what_needs_detectron2_says_how_to_get_it(program):
 
 def test_cityscapes_is_an_extra():
     program = """
-import pixpro_d2.engine, pixpro_d2.data.scene_writers
+import pixpro_d2.engine, pixpro_d2.extras.scenes.writers
 from pixpro_d2.data.datasets.catalog import ensure_registered
 ensure_registered(["cityscapes:folder@train"])
 """

@@ -1,4 +1,4 @@
-"""Loading and saving weights."""
+"""Load and save weights."""
 
 from .checkpointer import PixProCheckpointer
 from .convention import InputConvention

@@ -3,30 +3,31 @@
 import os
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
-from torch import nn
+from torch import Tensor, nn
 
 from ..utils.errors import UsageError
 from ..utils.files import write_file
 from .convention import InputConvention, as_options
 from .coverage import check_complete, check_trunk, describe_transfer
 from .folder import LAST
-from .formats import recognise
+from .formats import Source, recognise
 from .reading import check_exists, check_finite, read_checkpoint
 from .resume import check_fit, common_candidates, newest_readable
-from .saving import disk_faults_explained, save_checkpoint
+from .saving import report_disk_errors, save_checkpoint
 from .transfer import fit, match_suffixes
 
 
 class PixProCheckpointer(DetectionCheckpointer):
-    """detectron2's checkpointer, which also
+    """Extend detectron2's checkpointer.
 
-    * reads files without running code from them, in any format of :mod:`.formats`;
-    * loads the checkpoint of a pre-training run into any detector, and says in one line what was loaded;
-    * makes MODEL.WEIGHTS that do not cover the backbone, or expect another input, an error instead of a warning;
-    * resumes from the newest checkpoint that is whole, as all processes see it, and from none that does not fit;
-    * writes a file under a temporary name first, so that a crash leaves the previous one.
+    * Read files in any format of :mod:`.formats`, without running code from the files.
+    * Load the checkpoint of a pre-training run into any detector, and log one line on the loaded weights.
+    * Raise an error instead of a warning if MODEL.WEIGHTS do not cover the backbone, or expect another input.
+    * Resume from the newest complete checkpoint that all processes can read, if the checkpoint fits the model.
+    * Write a file under a temporary name first, so that a crash leaves the previous file.
     """
 
     def __init__(
@@ -38,29 +39,30 @@ class PixProCheckpointer(DetectionCheckpointer):
         require_trunk: bool = False,
         complete: bool = False,
         convention: InputConvention | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         """
         Args:
-            model, save_dir, kwargs: as for detectron2's DetectionCheckpointer.
-            allow_partial: accept MODEL.WEIGHTS whose backbone is the model's only in part.
-            require_trunk: for a frozen feature extractor: refuse such MODEL.WEIGHTS, whatever ``allow_partial``.
-            complete: for an evaluation: refuse MODEL.WEIGHTS that leave any weight of the model random.
-            convention: of the model; stored in what is saved, and MODEL.WEIGHTS of another one are an error.
+            model, save_dir, kwargs: see detectron2's DetectionCheckpointer.
+            allow_partial: accept MODEL.WEIGHTS whose backbone matches the model's only in part.
+            require_trunk: refuse such MODEL.WEIGHTS despite ``allow_partial``, for a frozen feature extractor.
+            complete: refuse MODEL.WEIGHTS that leave any weight of the model random, for an evaluation.
+            convention: input convention of the model. It is stored in saved checkpoints; MODEL.WEIGHTS with another
+                convention are an error.
         """
         super().__init__(model, save_dir, **kwargs)
         self.allow_partial = allow_partial
         self.require_trunk = require_trunk
         self.complete = complete
         self.convention = convention
-        self._initializing_from = None
+        self._initializing_from: str | None = None
 
-    def load(self, path, checkpointables=None):
-        """As detectron2's; with ``checkpointables=[]`` (MODEL.WEIGHTS) the weights may be another model's.
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load a file as detectron2 does; with ``checkpointables=[]`` (MODEL.WEIGHTS), accept another model's weights.
 
         Raises:
-            UsageError: for a file that is missing, damaged or unsafe, an address that cannot be reached, or weights
-                that do not suit the model.
+            UsageError: if the file is missing, damaged or unsafe, if the address cannot be reached, or if the weights
+                do not fit the model.
         """
         self._initializing_from = path if checkpointables == [] else None
         if path:
@@ -68,21 +70,26 @@ class PixProCheckpointer(DetectionCheckpointer):
             check_exists(path)
         return super().load(path, checkpointables)
 
-    def _download(self, address):
-        """Return the path of the local copy of an address, which detectron2 keeps."""
+    def _download(self, address: str) -> str:
+        """Return the path of detectron2's local copy of an address."""
         try:
             return self.path_manager.get_local_path(address)
-        except (OSError, ValueError, RuntimeError, HTTPException) as error:  # network, address, detectron2's catalog
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+            HTTPException,
+        ) as error:  # network, address, detectron2's catalog
             raise UsageError(
                 f"MODEL.WEIGHTS {address} cannot be downloaded ({error}): check the address and the network, or fetch "
                 "the file by other means and name its path."
             ) from error
 
-    def save(self, name, **kwargs):
-        """Write ``save_dir/name.pth`` and mark it as the last checkpoint; never leaves a half-written file.
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write ``save_dir/name.pth`` and mark it as the last checkpoint; never leave a half-written file.
 
         Raises:
-            UsageError: if the disk is full or fails; the checkpoint before is still whole then.
+            UsageError: if the disk is full or fails; the previous checkpoint then is still complete.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -92,68 +99,67 @@ class PixProCheckpointer(DetectionCheckpointer):
             data["input"] = self.convention.to_dict()
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
-        with disk_faults_explained(data, path):
+        with report_disk_errors(data, path):
             save_checkpoint(data, path)
             self.tag_last_checkpoint(f"{name}.pth")
 
-    def tag_last_checkpoint(self, last_filename_basename):
-        """Name the last checkpoint in ``last_checkpoint``, once it is on the disk."""
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Write the name of the last checkpoint to ``last_checkpoint``, once the checkpoint is on the disk."""
         path = os.path.join(self.save_dir, LAST)
         write_file(path, lambda partial: Path(partial).write_text(last_filename_basename, encoding="utf-8"))
 
-    def has_checkpoint(self):
-        """Whether any process sees a checkpoint to resume from; all must call it."""
+    def has_checkpoint(self) -> bool:
+        """Return whether any process sees a checkpoint to resume from; all processes must call this method."""
         return bool(common_candidates(self.save_dir))
 
-    def resume_or_load(self, path, *, resume=True):
-        """Go on from the newest readable checkpoint of ``save_dir``, or if there is none load MODEL.WEIGHTS.
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Resume from the newest readable checkpoint of ``save_dir``, or load MODEL.WEIGHTS if there is none.
 
-        All processes must call it.
+        All processes must call this method.
 
         Args:
-            path (str): MODEL.WEIGHTS; "" for none.
-            resume (bool): False: load MODEL.WEIGHTS whatever there is.
+            path: MODEL.WEIGHTS; "" for none.
+            resume: if False, load MODEL.WEIGHTS even if there is a checkpoint.
 
         Returns:
-            dict: what else the file holds; of a run's checkpoint ``iteration``.
+            The other entries of the file; for a run's checkpoint, ``iteration`` is one of them.
 
         Raises:
-            UsageError: if no checkpoint that is there can be read, the newest that can does not fit the model, or as
-                for :meth:`load`.
+            UsageError: if there are checkpoints, but none is readable, or if the newest readable checkpoint does not
+                fit the model; and as :meth:`load`.
         """
         if resume and self.has_checkpoint():
             return self._resume()
         return self.load(path, checkpointables=[])
 
-    def _resume(self):
+    def _resume(self) -> dict[str, Any]:
         path, checkpoint = newest_readable(self.save_dir, ("model", "iteration", *self.checkpointables))
         self.logger.info(f"Resuming from {path}, written after iteration {checkpoint['iteration']}.")
         check_fit(self._load_model(checkpoint), path)
         for key, value in self.checkpointables.items():
             try:
                 value.load_state_dict(checkpoint.pop(key))
-            except ValueError as error:  # an optimiser's, of groups of parameters that are not its own
+            except ValueError as error:  # from an optimiser that has other parameter groups
                 raise UsageError(
                     f"{path} does not fit this config's {key} ({error}): resume with the config that the run began "
                     "with."
                 ) from error
         return checkpoint
 
-    def _load_file(self, filename):
+    def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)
         if self._initializing_from is not None:
-            return {"model": self._fit(recognise(checkpoint, filename))}
+            return {"model": self._fit(recognise(checkpoint, filename), self._initializing_from)}
         if "model" not in checkpoint:
             raise UsageError(f"{filename} is no checkpoint of a run: give such weights as MODEL.WEIGHTS.")
         return checkpoint
 
-    def _fit(self, source):
+    def _fit(self, source: Source, path: str) -> dict[str, Tensor]:
         """Return the weights of a file under this model's names; check and log how much of the model they cover."""
         own = self.model.state_dict()
         state = match_suffixes(source.state, own) if source.match_suffixes else source.state
         transfer = fit(state, own)
-        path = self._initializing_from
-        self._check_convention(source)  # first, as it knows the values of the keys
+        self._check_convention(source, path)  # first, because its error names the values of the keys
         check_trunk(path, source, own, transfer, self.allow_partial, self.require_trunk)
         check_finite(transfer.state, path)
         if self.complete:
@@ -161,11 +167,10 @@ class PixProCheckpointer(DetectionCheckpointer):
         self.logger.info(describe_transfer(path, source, own, transfer))
         return transfer.state
 
-    def _check_convention(self, source):
+    def _check_convention(self, source: Source, path: str) -> None:
         theirs, ours = source.convention, self.convention
         keys = theirs.keys_to_set(ours) if theirs and ours else {}
         if keys:
             raise UsageError(
-                f"MODEL.WEIGHTS {self._initializing_from} was trained with {theirs}, unlike this config: set "
-                f"{as_options(keys)}."
+                f"MODEL.WEIGHTS {path} was trained with {theirs}, unlike this config: set {as_options(keys)}."
             )

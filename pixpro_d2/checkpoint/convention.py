@@ -1,8 +1,12 @@
-"""What a network's weights expect of its input and of its variant, which their names and shapes do not tell."""
+"""The input and the network variant that weights expect; names and shapes of the weights do not show them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-_TOLERANCE = 1.0  # between two means or standard deviations that count as the same, of values in [0, 255]
+from detectron2.config import CfgNode
+
+_PIXEL_TOLERANCE = 1.0  # means or standard deviations that differ by at most this count as equal, values in [0, 255]
 _KEYS = {
     "format": "INPUT.FORMAT",
     "pixel_mean": "MODEL.PIXEL_MEAN",
@@ -13,23 +17,23 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class InputConvention:
-    """Input and stride that weights were trained with.
+    """Describe the input and the stride that weights were trained with.
 
     Attributes:
-        format (str): order of the channels, ``INPUT.FORMAT``.
-        pixel_mean, pixel_std (tuple[float]): normalisation, in that order, of values in [0, 255].
-        stride_in_1x1 (bool or None): whether a bottleneck's first convolution has the stride; None for networks
+        format: order of the channels, ``INPUT.FORMAT``.
+        pixel_mean, pixel_std: normalisation of values in [0, 255], in the order of ``format``.
+        stride_in_1x1: whether a bottleneck's first convolution has the stride; None for networks
             without bottlenecks.
     """
 
     format: str
-    pixel_mean: tuple
-    pixel_std: tuple
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
     stride_in_1x1: bool | None = None
 
     @classmethod
-    def from_config(cls, cfg):
-        """The convention of the models that ``cfg`` builds."""
+    def from_config(cls, cfg: CfgNode) -> "InputConvention":
+        """Return the convention of the models that ``cfg`` builds."""
         bottlenecks = "resnet" in cfg.MODEL.BACKBONE.NAME and cfg.MODEL.RESNETS.DEPTH >= 50
         return cls(
             format=cfg.INPUT.FORMAT,
@@ -39,41 +43,42 @@ class InputConvention:
         )
 
     @classmethod
-    def from_dict(cls, values):
-        """Inverse of :meth:`to_dict`; None for anything else that a foreign file keeps under the same name."""
+    def from_dict(cls, values: object) -> "InputConvention | None":
+        """Invert :meth:`to_dict`; return None for any other object, as foreign files may have under this name."""
         if not isinstance(values, dict) or set(values) != {field.name for field in fields(cls)}:
             return None
-        return cls(
-            **{name: tuple(value) if isinstance(value, (list, tuple)) else value for name, value in values.items()}
-        )
+        options: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, (list, tuple)) else value for name, value in values.items()
+        }
+        return cls(**options)
 
-    def to_dict(self):
-        """Plain values, fit for ``torch.load(weights_only=True)`` and JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that ``torch.load(weights_only=True)`` and JSON support."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
-    def keys_to_set(self, other):
-        """Config keys, with values, that make a config of the convention ``other`` one of this convention."""
+    def keys_to_set(self, other: "InputConvention") -> dict[str, Any]:
+        """Return the config keys and values that change a config from the convention ``other`` to this convention."""
         return {_KEYS[name]: value for name, value in self.to_dict().items() if self._differs(name, other)}
 
-    def _differs(self, name, other):
+    def _differs(self, name: str, other: "InputConvention") -> bool:
         ours, theirs = getattr(self, name), getattr(other, name)
         if name == "stride_in_1x1":
             return None not in (ours, theirs) and ours != theirs
         if name == "format":
             return ours != theirs
-        return len(ours) != len(theirs) or any(abs(a - b) > _TOLERANCE for a, b in zip(ours, theirs))
+        return len(ours) != len(theirs) or any(abs(a - b) > _PIXEL_TOLERANCE for a, b in zip(ours, theirs))
 
-    def __str__(self):
+    def __str__(self) -> str:
         stride = "" if self.stride_in_1x1 is None else f", STRIDE_IN_1X1 {self.stride_in_1x1}"
         return f"{self.format} of mean {list(self.pixel_mean)} and std {list(self.pixel_std)}{stride}"
 
 
-def as_options(keys):
-    """Config keys and values as one writes them behind ``train_net.py``."""
+def as_options(keys: Mapping[str, Any]) -> str:
+    """Format config keys and values as command-line options of ``train_net.py``."""
     return " ".join(f'{key} "{value}"' if isinstance(value, list) else f"{key} {value}" for key, value in keys.items())
 
 
-# torchvision, timm and all self-supervised code bases that are read; detectron2's conversions of them.
+# Convention of torchvision, timm and all supported self-supervised code, also after detectron2's conversion.
 TORCHVISION = InputConvention("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), False)
-# detectron2's ImageNetPretrained/MSRA, its default config.
+# Convention of detectron2's ImageNetPretrained/MSRA and of its default config.
 MSRA = InputConvention("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0), True)

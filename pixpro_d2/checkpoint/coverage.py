@@ -1,7 +1,7 @@
-"""Whether the weights of a file cover a model, and the line of the log that says how far."""
+"""Check whether the weights of a file cover a model, and describe the coverage in a log line."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
@@ -17,15 +17,15 @@ def check_trunk(
     """Check that the file and the model have the same trunk.
 
     Args:
-        path: of the file, for messages.
+        path: path of the file, for messages.
         source: contents of the file.
         own: state dict of the model.
-        transfer: what of the file fits the model.
+        transfer: weights of the file that fit the model.
         allow_partial: accept trunks that have only some weights in common, unless ``frozen``.
         frozen: whether the trunk is not trained.
 
     Raises:
-        UsageError: naming the first difference and the keys to set.
+        UsageError: if the trunks differ; the message names the first difference and the keys to set.
     """
     trunk = trunk_names(own)
     if trunk and not any(name in transfer.state for name in trunk):
@@ -38,7 +38,7 @@ def check_trunk(
     expected = trunk_names(own, endings)
     missing = [name for name in expected if name not in transfer.state]
     stages = {stage_of(name) for name in trunk}
-    unplaced = [n for n in transfer.left_out if n.endswith(WEIGHTS + STATISTICS) and stage_of(n) in stages - {None}]
+    unplaced = [n for n in transfer.skipped if n.endswith(WEIGHTS + STATISTICS) and stage_of(n) in stages - {None}]
     if not (missing or unplaced) or (allow_partial and not frozen):
         return
     advice = " (the backbone is frozen and must be covered)" if frozen else ""
@@ -57,9 +57,9 @@ def check_trunk(
     )
 
 
-def _check_channels(path, there, here):
-    """Raise a UsageError if two trunks take images of other numbers of channels."""
-    if None in (there, here) or there == here:
+def _check_channels(path: str, there: int | None, here: int | None) -> None:
+    """Raise a UsageError if two trunks take images with different numbers of channels."""
+    if there is None or here is None or there == here:
         return
     values = "MODEL.PIXEL_MEAN and MODEL.PIXEL_STD with {} each"
     one, three = values.format("one value"), values.format("three values")
@@ -70,8 +70,8 @@ def _check_channels(path, there, here):
     )
 
 
-def _check_depth(path, theirs, ours, advice):
-    """Raise a UsageError if two trunks have other blocks; it names the keys of MODEL.RESNETS to set, if it can."""
+def _check_depth(path: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], advice: str) -> None:
+    """Raise a UsageError if two trunks have different blocks; name the keys of MODEL.RESNETS to set, if possible."""
     there, here = resnet_options(theirs), resnet_options(ours)
     keys = {key: value for key, value in there.items() if here.get(key) != value}
     if "MODEL.RESNETS.DEPTH" in keys and here:
@@ -90,10 +90,10 @@ def _check_depth(path, theirs, ours, advice):
 
 
 def check_complete(path: str, source: Source, own: Mapping[str, Tensor], transfer: Transfer) -> None:
-    """Check that no weight of a model that is only evaluated stays random.
+    """Check that no weight stays random in a model that is only evaluated.
 
     Raises:
-        UsageError: counting the random weights of each part.
+        UsageError: if a weight stays random; the message counts the random weights of each part.
     """
     ignored = (".num_batches_tracked", *(STATISTICS if source.folded_norms else ()))
     needed = [name for name in own if not name.endswith(ignored)]
@@ -110,32 +110,32 @@ def check_complete(path: str, source: Source, own: Mapping[str, Tensor], transfe
 
 
 def describe_transfer(path: str, source: Source, own: Mapping[str, Tensor], transfer: Transfer) -> str:
-    """Return one line that says what of a file was loaded and what was not."""
+    """Return one line on the loaded and the skipped weights of a file."""
     trunk = trunk_names(own)
     loaded = [name for name in trunk if name in transfer.state]
     convolutions = [name for name in trunk if own[name].ndim == 4]
     also = ", ".join(f"{part} {have} of {total}" for part, (have, total) in _beyond(own, trunk, transfer) if have)
-    counts = Counter(name.split(".")[0] for name in transfer.left_out)
-    left_out = ", ".join(f"{module} ({count})" for module, count in counts.items()) or "nothing"
+    counts = Counter(name.split(".")[0] for name in transfer.skipped)
+    skipped = ", ".join(f"{module} ({count})" for module, count in counts.items()) or "nothing"
     misshapen = f", of another shape: {', '.join(transfer.misshapen)}" if transfer.misshapen else ""
-    known = "" if source.convention else "; what input it expects is unknown and not checked"
+    known = "" if source.convention else "; its input format is unknown and not checked"
     return (
         f"Backbone: {len([name for name in convolutions if name in transfer.state])} of {len(convolutions)} "
         f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {path} "
         f"({source.format or 'names of the model'}{known}){f'; also {also}' if also else ''}. "
-        f"Tensors left out: {left_out}{misshapen}."
+        f"Tensors skipped: {skipped}{misshapen}."
     )
 
 
-def _beyond(own, trunk, transfer):
-    """Yield (part, (loaded, in the model)) of weights outside trunk and target branch; statistics do not count."""
+def _beyond(own: Mapping[str, Tensor], trunk: Iterable[str], transfer: Transfer) -> list[tuple[str, tuple[int, int]]]:
+    """Count the weights outside trunk and target branch, without statistics: (part, (loaded, in the model))."""
     outside = set(own) - set(trunk)
     names = [n for n in own if n in outside and n.endswith(WEIGHTS) and not n.startswith("target_")]
     total, have = Counter(map(_part, names)), Counter(_part(name) for name in names if name in transfer.state)
     return [(part, (have[part], total[part])) for part in total]
 
 
-def _part(name):
+def _part(name: str) -> str:
     """Return the part of a model that a weight belongs to."""
     if name.startswith(("backbone.fpn_", "backbone.top_block.")):
         return "pyramid"

@@ -1,9 +1,11 @@
-"""A recognised checkpoint in the formats of other code; reading.py and formats.py are the way back."""
+"""Export a recognised checkpoint to the formats of other code; reading.py and formats.py import them."""
 
 import functools
 import json
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -11,7 +13,7 @@ import torchvision
 
 from ..utils.errors import UsageError
 from .convention import TORCHVISION
-from .formats import OFFICIAL, ONLINE, TARGET
+from .formats import OFFICIAL, ONLINE, TARGET, Source
 from .names import fpn as fpn_names
 from .names import heads as head_names
 from .names import resnet as resnet_names
@@ -24,18 +26,19 @@ _RESNETS = (
 
 @dataclass
 class Backbone:
-    """A backbone's tensors under detectron2's names, without the ``backbone.`` and ``bottom_up.`` before them."""
+    """Hold a backbone's tensors under detectron2's names, without the prefixes ``backbone.`` and ``bottom_up.``."""
 
-    trunk: dict
-    pyramid: dict
+    trunk: dict[str, torch.Tensor]
+    pyramid: dict[str, torch.Tensor]
 
 
-def backbone_of(source, branch, path):
-    """The backbone of a :class:`.formats.Source`.
+def backbone_of(source: Source, branch: str, path: str) -> Backbone:
+    """Return the backbone of a recognised checkpoint.
 
     Args:
-        branch (str): ``online`` or ``target`` (the momentum copy).
-        path (str): for messages.
+        source: the recognised checkpoint.
+        branch: ``online`` or ``target`` (the momentum copy).
+        path: path of the file, for messages.
     """
     prefix = {"online": ONLINE, "target": TARGET}[branch]
     inner = {n.removeprefix(prefix): value for n, value in source.state.items() if n.startswith(prefix)}
@@ -47,14 +50,14 @@ def backbone_of(source, branch, path):
     return Backbone(trunk, pyramid)
 
 
-def to_detectron2(source, backbone):
-    """Contents of a pickle as the official converter makes them, with the pyramid as ``fpn_*``.
+def to_detectron2(source: Source, backbone: Backbone) -> dict[str, Any]:
+    """Return the contents of a pickle as from the official converter, with the pyramid as ``fpn_*``.
 
-    The names are ends of those in detectron2's models, to which its checkpointer matches them. What does not come
-    from an official checkpoint, whose input is known, has its input convention as a further entry.
+    The names are suffixes of the names in detectron2's models, and detectron2's checkpointer matches the suffixes. The
+    input of official checkpoints is known. For other checkpoints, the input convention is a further entry.
     """
     official = source.format == OFFICIAL
-    contents = {
+    contents: dict[str, Any] = {
         "model": {name: value.numpy() for name, value in {**backbone.trunk, **backbone.pyramid}.items()},
         "__author__": "PixPro" if official else "pixpro_d2",
         "matching_heuristics": True,
@@ -64,8 +67,8 @@ def to_detectron2(source, backbone):
     return contents
 
 
-def to_torchvision(source, backbone, path):
-    """State dict of torchvision's ResNet without ``fc``, or of its ``BackboneWithFPN`` if there is a pyramid."""
+def to_torchvision(source: Source, backbone: Backbone, path: str) -> dict[str, torch.Tensor]:
+    """Return a state dict of torchvision's ResNet without ``fc``, or of its ``BackboneWithFPN`` with a pyramid."""
     _check_convention(source, path)
     trunk = _torchvision_trunk(backbone, path)
     if not backbone.pyramid:
@@ -75,10 +78,11 @@ def to_torchvision(source, backbone, path):
     return {**{f"body.{name}": value for name, value in trunk.items()}, **pyramid}
 
 
-def to_official(source, backbone, path):
-    """Checkpoint of the official code: ``model`` with ``module.encoder.*``, target and heads if the source has them.
+def to_official(source: Source, backbone: Backbone, path: str) -> dict[str, Any]:
+    """Return a checkpoint of the official code.
 
-    The heads of a model with an FPN are left out: the official ones stand on the ResNet.
+    The checkpoint holds ``model`` with ``module.encoder.*``, and target and heads if the source has them. The heads of
+    a model with an FPN are skipped, because the official heads take the features of the ResNet.
     """
     _check_convention(source, path)
     parts = {"encoder": _torchvision_trunk(backbone, path)}
@@ -91,13 +95,14 @@ def to_official(source, backbone, path):
     return {"model": model}
 
 
-def write_detectron2(contents, path):
+def write_detectron2(contents: Mapping[str, Any], path: str) -> None:
+    """Write the result of :func:`to_detectron2` as a pickle."""
     with open(path, "wb") as file:
         pickle.dump(contents, file)
 
 
-def write_safetensors(source, backbone, path):
-    """Names of this project's models, which are those of detectron2's detectors, and the input as metadata."""
+def write_safetensors(source: Source, backbone: Backbone, path: str) -> None:
+    """Write a backbone under the names of detectron2's detectors, with the input convention as metadata."""
     bottom_up = "bottom_up." if backbone.pyramid else ""
     tensors = {f"{ONLINE}{bottom_up}{name}": value for name, value in backbone.trunk.items()}
     tensors.update({f"{ONLINE}{name}": value for name, value in backbone.pyramid.items()})
@@ -108,26 +113,26 @@ def write_safetensors(source, backbone, path):
     safetensors.torch.save_file(tensors, path, metadata)
 
 
-def architecture(trunk):
-    """Return the name of torchvision's ResNet that a trunk is one of; None for others."""
+def architecture(trunk: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the name of torchvision's ResNet that a trunk belongs to; None for any other trunk."""
     renamed = {resnet_names.to_torchvision(name): value.shape for name, value in trunk.items()}
     for name in _RESNETS:
         shapes = _shapes(name)
         weights = {key for key in shapes if key.endswith((".weight", ".bias"))}
-        if weights <= set(renamed) and all(shapes.get(key) == shape for key, shape in renamed.items()):
+        if weights <= set(renamed) and all(key and shapes.get(key) == shape for key, shape in renamed.items()):
             return name
     return None
 
 
 @functools.cache
-def _shapes(name):
-    """Return the shapes of the tensors of torchvision's ResNet ``name``, without the classifier's."""
+def _shapes(name: str) -> dict[str, torch.Size]:
+    """Return the shapes of the tensors of torchvision's ResNet ``name``, without the classifier."""
     with torch.device("meta"):
         model = getattr(torchvision.models, name)()
     return {key: value.shape for key, value in model.state_dict().items() if not key.startswith("fc.")}
 
 
-def _torchvision_trunk(backbone, path):
+def _torchvision_trunk(backbone: Backbone, path: str) -> dict[str, torch.Tensor]:
     if architecture(backbone.trunk) is None:
         odd = next((name for name in backbone.trunk if resnet_names.to_torchvision(name) is None), None)
         channels = backbone.trunk["stem.conv1.weight"].shape[1] if "stem.conv1.weight" in backbone.trunk else 3
@@ -137,11 +142,12 @@ def _torchvision_trunk(backbone, path):
             f"The backbone of {path} is none of torchvision's {', '.join(_RESNETS)} ({why}): use --to detectron2 or "
             "safetensors."
         )
-    return {resnet_names.to_torchvision(name): value for name, value in backbone.trunk.items()}
+    renamed = {resnet_names.to_torchvision(name): value for name, value in backbone.trunk.items()}
+    return {name: value for name, value in renamed.items() if name}  # torchvision's ResNet has all names
 
 
-def _check_convention(source, path):
-    """The formats of torchvision's ResNets cannot tell another input, nor the stride in another place."""
+def _check_convention(source: Source, path: str) -> None:
+    """Raise a UsageError unless the input and the stride are torchvision's; its formats cannot express others."""
     keys = source.convention.keys_to_set(TORCHVISION) if source.convention else {}
     if keys:
         raise UsageError(

@@ -1,13 +1,14 @@
-"""The checkpoint formats that are recognised, by the names of their tensors.
+"""Recognise checkpoint formats by the names of their tensors.
 
-Whatever the format, :func:`recognise` gives the weights names of this project: ``backbone.*`` and
+For every format, :func:`recognise` gives the weights names of this project: ``backbone.*`` and
 ``target_backbone.*`` with detectron2's names of a ResNet, or ``backbone.bottom_up.*`` and ``backbone.fpn_*`` if
-there is an FPN, and ``projector.*`` and so on for official PixPro. What is neither keeps its name.
+there is an FPN, and ``projector.*`` and so on for official PixPro. All other tensors keep their names.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,26 +27,26 @@ OFFICIAL = "official PixPro"
 
 @dataclass(frozen=True)
 class Format:
-    """A way of research code to name a torchvision-like ResNet; names of wrappers are taken out before.
+    """Describe how some research code names a torchvision-like ResNet, without the names of wrappers.
 
     Attributes:
-        name (str): for the log.
-        online (str): prefix of the ResNet.
-        targets (tuple[str]): prefixes that its momentum copy may have.
-        beside (tuple[str]): prefixes that must occur too.
-        pyramid (str or None): prefix of the FPN.
-        heads (bool): whether the official pre-training heads lie beside it.
+        name: name of the format, for the log.
+        online: prefix of the ResNet.
+        targets: possible prefixes of its momentum copy.
+        beside: further prefixes that must occur.
+        pyramid: prefix of the FPN.
+        heads: whether the file also holds the official pre-training heads.
     """
 
     name: str
     online: str
-    targets: tuple = ()
-    beside: tuple = ()
+    targets: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     pyramid: str | None = None
     heads: bool = False
 
 
-FORMATS = (  # the first that fits counts
+FORMATS = (  # the first match counts
     Format(OFFICIAL, "encoder.", ("encoder_k.",), beside=("encoder_k.", "projector."), heads=True),
     Format("PixPro re-implementation", "base_encoder.", ("moment_encoder.",), beside=("moment_encoder.",)),
     Format("MoCo v3", "base_encoder.", ("momentum_encoder.",)),
@@ -66,11 +67,11 @@ FORMATS = (  # the first that fits counts
     Format("torchvision or timm ResNet", ""),
 )
 
-# Who wrote detectron2 pickles of torchvision-like ResNets, by the pickles' __author__.
+# Values of __author__ in detectron2 pickles of torchvision-like ResNets.
 _TORCHVISION_AUTHORS = ("PixPro", "Pixpro", "MOCO", "OpenSelfSup", "torchvision")
-# Entries of a checkpoint that hold the weights; the first that is there counts.
+# Entries of a checkpoint that may hold the weights; the first existing entry counts.
 _CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs", "classy_state_dict.base_model.model")
-# Modules around a module, of DataParallel and averaged models, torch.compile, FSDP and recomputed activations.
+# Names of wrapper modules: DataParallel and averaged models, torch.compile, FSDP and activation checkpointing.
 _WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _FIRST_BLOCK = "layer1.0.conv1.weight"
 _TRUNK = re.compile(r"(stem\.conv\d|res[2-5])\..+")
@@ -78,35 +79,35 @@ _TRUNK = re.compile(r"(stem\.conv\d|res[2-5])\..+")
 
 @dataclass
 class Source:
-    """Weights under this project's names.
+    """Hold the weights of a file under this project's names.
 
     Attributes:
-        format (str or None): what they were recognised as.
-        state (dict[str, Tensor]): all tensors.
-        convention (InputConvention or None): None if the file does not tell it.
-        match_suffixes (bool): names outside the backbone are ends of the names that detectron2's models have.
-        folded_norms (bool): norms may have scale and shift only.
+        format: name of the recognised format; None if unknown.
+        state: all tensors.
+        convention: input convention of the weights; None if unknown.
+        match_suffixes: whether names outside the backbone are suffixes of the names in detectron2's models.
+        folded_norms: whether norms may have scale and shift only.
     """
 
     format: str | None
-    state: dict
+    state: dict[str, torch.Tensor]
     convention: InputConvention | None = None
     match_suffixes: bool = False
     folded_norms: bool = False
 
 
-def recognise(checkpoint, path):
-    """Bring the contents of a checkpoint file to this project's names.
+def recognise(checkpoint: dict[str, Any], path: str) -> Source:
+    """Rename the contents of a checkpoint file to this project's names.
 
     Args:
-        checkpoint (dict): as :func:`.reading.read_checkpoint` returns it.
-        path (str): for messages.
+        checkpoint: result of :func:`.reading.read_checkpoint`.
+        path: path of the file, for messages.
 
     Returns:
-        Source: of no format and with unchanged names if there is none that fits.
+        The renamed weights. If no format matches, the names are unchanged and the format is None.
 
     Raises:
-        UsageError: if there is no tensor, or a variant of the ResNet that detectron2's cannot be.
+        UsageError: if there is no tensor, or if detectron2 does not have this variant of the ResNet.
     """
     tensors = _tensors(checkpoint)
     if not tensors:
@@ -115,17 +116,17 @@ def recognise(checkpoint, path):
     source = source or Source(None, tensors)
     source.match_suffixes |= bool(checkpoint.get("matching_heuristics")) or "model_state" in checkpoint
     if input_channels(source.state) not in (None, 3):
-        source.convention = None  # the code that wrote the file takes colour images, as a rule
+        source.convention = None  # the formats' conventions are for colour images only
     source.convention = _stored(checkpoint) or source.convention
     return source
 
 
-def _stored(checkpoint):
+def _stored(checkpoint: Mapping[str, Any]) -> InputConvention | None:
     return InputConvention.from_dict(checkpoint.get("input"))
 
 
-def _tensors(checkpoint):
-    """Return the tensors of a checkpoint by name, without the wrappers of parallel and of compiled modules."""
+def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint by name, without the names of wrapper modules."""
     tensors = dict(_flat(_state(checkpoint)))
     plain = {name: _WRAPPER.sub("", name) for name in tensors}
     if len(set(plain.values())) == len(plain):
@@ -133,10 +134,10 @@ def _tensors(checkpoint):
     return {name: torch.as_tensor(value) for name, value in tensors.items()}
 
 
-def _state(checkpoint):
-    """Return the entry of a checkpoint that has its weights; all of it if there is none."""
+def _state(checkpoint: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the entry of a checkpoint that holds the weights, or the whole checkpoint if there is no such entry."""
     for path in _CONTAINERS:
-        entry = checkpoint
+        entry: Any = checkpoint
         for key in path.split("."):
             entry = entry.get(key) if isinstance(entry, Mapping) else None
         if isinstance(entry, Mapping):
@@ -145,8 +146,8 @@ def _state(checkpoint):
     return networks or {key: value for key, value in checkpoint.items() if not isinstance(value, Mapping)}
 
 
-def _flat(state, prefix=""):
-    """Yield (name, tensor) of nested dictionaries, names joined by dots."""
+def _flat(state: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, torch.Tensor | np.ndarray]]:
+    """Yield (name, tensor) of nested dictionaries, with names joined by dots."""
     for name, value in state.items():
         if not isinstance(name, str):
             continue
@@ -156,16 +157,16 @@ def _flat(state, prefix=""):
             yield prefix + name, value
 
 
-def _is_numbers(value):
+def _is_numbers(value: object) -> bool:
     return isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiub")
 
 
-def _detectron2(checkpoint, tensors):
-    """Files with detectron2's names of a ResNet, of this project or another, with or without ``backbone.``."""
+def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> Source | None:
+    """Recognise detectron2's names of a ResNet, from this or another project, with or without ``backbone.``."""
     own = any(name.startswith(TARGET) for name in tensors) or _stored(checkpoint) is not None
     prefixes = [p for p in ("backbone.bottom_up.", ONLINE, "bottom_up.", "") if f"{p}res2.0.conv1.weight" in tensors]
     if not prefixes:
-        # Networks without ResNet names: those of this project, which says so in its files.
+        # Networks without ResNet names are recognised only in files of this project, which mark themselves.
         is_model = own and any(name.startswith(ONLINE) for name in tensors)
         is_model = is_model and not any(form.online + _FIRST_BLOCK in tensors for form in FORMATS)
         return Source("pixpro_d2 checkpoint", tensors) if is_model else None
@@ -177,15 +178,15 @@ def _detectron2(checkpoint, tensors):
     return Source(f"detectron2 weights{f' by {author}' if author else ''}", _placed(tensors), convention)
 
 
-def _with_res5(tensors):
-    """A C4 detector's weights with res5 back in the backbone, where it keeps all but the norm behind it."""
+def _with_res5(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Move the res5 of a C4 detector back to the backbone, without the norm after res5."""
     if any(re.match(r"backbone\.(bottom_up\.)?res5\.", name) for name in tensors):
         return tensors
     return {re.sub(r"^roi_heads\.(res5\.\d)", rf"{ONLINE}\1", name): value for name, value in tensors.items()}
 
 
-def _placed(tensors):
-    """Names of a ResNet and its FPN without prefix, or with ``bottom_up.``, in the backbone."""
+def _placed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Add the prefix of the backbone to the names of a ResNet and its FPN, which may start with ``bottom_up.``."""
     bottom_up = "bottom_up." if any(map(fpn_names.is_fpn, tensors)) else ""
     state = {}
     for name, value in tensors.items():
@@ -198,24 +199,25 @@ def _placed(tensors):
     return state
 
 
-def _caffe2(checkpoint, tensors):
-    """Pickles of Caffe2's Detectron, of a network for ImageNet or a detector (which has ``blobs``)."""
+def _caffe2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> Source | None:
+    """Recognise pickles of Caffe2's Detectron: networks for ImageNet, or detectors (with ``blobs``)."""
     if "res2_0_branch2b_w" not in tensors:
         return None
     weight = tensors["res2_0_branch2b_w"]
     group_norm = any("_gn_" in name for name in tensors)
     plain = weight.shape[0] == weight.shape[1] and not group_norm
-    # MSRA's files have a bias of the first convolution, which their networks do not use either.
+    # MSRA's files hold a bias of the first convolution that MSRA's networks do not use.
     blobs = {name: value for name, value in tensors.items() if not name.endswith("_momentum") and name != "conv1_b"}
     state = _placed(convert_c2_detectron_names(blobs)[0])
-    # ResNeXt, group norm and detectors come in several conventions.
+    # The convention of ResNeXt, group norm and detectors is unknown: there are several.
     convention = MSRA if plain and "blobs" not in checkpoint else None
     return Source("Caffe2 (MSRA, FAIR)", state, convention, match_suffixes=True, folded_norms=not group_norm)
 
 
-def _research(tensors, path):
+def _research(tensors: dict[str, torch.Tensor], path: str) -> Source | None:
+    """Recognise a torchvision-like ResNet in one of FORMATS, or the only ResNet of a file."""
     prefixes = [name.removesuffix(_FIRST_BLOCK) for name in tensors if f".{name}".endswith(f".{_FIRST_BLOCK}")]
-    # The only ResNet of a file is meant, whatever it is called.
+    # If a file has only one ResNet, it is the backbone, whatever its prefix.
     only = [Format(f"ResNet below {prefixes[0]}", prefixes[0])] if len(prefixes) == 1 else []
     for form in (*FORMATS, *only):
         if not all(any(name.startswith(prefix) for name in tensors) for prefix in form.beside):
@@ -240,26 +242,27 @@ def _research(tensors, path):
     return None
 
 
-def _resnet(tensors, prefix, path):
-    """dict from the names below ``prefix`` to detectron2's names, None if there is no torchvision-like ResNet.
+def _resnet(tensors: Mapping[str, torch.Tensor], prefix: str, path: str) -> dict[str, str] | None:
+    """Map the names below ``prefix`` to detectron2's names; return None if there is no torchvision-like ResNet.
 
     Raises:
-        UsageError: for a ResNet with parts that detectron2's plain one does not have.
+        UsageError: if the ResNet has parts that detectron2's plain ResNet does not have.
     """
-    inner = {name: name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
+    below = {name: name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
+    inner: dict[str, str | None] = {**below}
     if f"{prefix}4.0.conv1.weight" in inner and f"{prefix}0.weight" in inner:
-        inner = {name: resnet_names.from_sequential(short) for name, short in inner.items()}
+        inner = {name: resnet_names.from_sequential(short) for name, short in below.items()}
     elif f"{prefix}{_FIRST_BLOCK}" not in inner:
         return None
-    inner = {name: short for name, short in inner.items() if short and re.match(r"(conv1|bn1|layer\d)\.", short)}
-    renamed = {name: resnet_names.to_detectron2(short) for name, short in inner.items()}
+    parts = {name: short for name, short in inner.items() if short and re.match(r"(conv1|bn1|layer\d)\.", short)}
+    renamed = {name: resnet_names.to_detectron2(short) for name, short in parts.items()}
     odd = next((name for name, ours in renamed.items() if ours is None), None)
-    if odd is None and f"{prefix}layer1.0.downsample.1.weight" in inner:
+    if odd is None and f"{prefix}layer1.0.downsample.1.weight" in parts:
         shortcut = f"{prefix}layer1.0.downsample.1.weight"
-        odd = shortcut if tensors[shortcut].ndim != 1 else None  # the -D variant: pooling comes first
+        odd = shortcut if tensors[shortcut].ndim != 1 else None  # the -D variant, where pooling comes first
     if odd:
         raise UsageError(
             f"{path} holds a variant of ResNet that this project cannot take over ({odd} is in no plain ResNet): use "
             "weights of one with a 7x7 stem and without additions to its blocks."
         )
-    return renamed
+    return {name: ours for name, ours in renamed.items() if ours}

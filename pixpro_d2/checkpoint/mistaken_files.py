@@ -1,4 +1,4 @@
-"""Files that are given as weights and are something else, by their first bytes."""
+"""Recognise, by their first bytes, files that are no weights."""
 
 import zipfile
 
@@ -23,18 +23,18 @@ _ARCHIVE = "an archive: unpack it, and name the file of weights in it"
 _PROGRAM = (
     "a {0} program instead of weights: save `torch.{1}.load({2!r}).state_dict()` by torch.save, and name that file"
 )
-_TAR = slice(257, 262)  # where a tar archive says that it is one
+_TAR = slice(257, 262)  # position of the marker of a tar archive
 
 
 def describe_mistaken(path: str) -> str | None:
-    """Return what a file is instead of weights, and what to do about it; None for what may be weights."""
+    """Describe a file that is no weights, and the remedy; return None if the file may hold weights."""
     with open(path, "rb") as file:
         start = file.read(_TAR.stop)
     if start[_TAR] == b"ustar":
         return _ARCHIVE
     if start.startswith(b"PK\x03\x04"):
         return _describe_zip(path)
-    if 0 not in start[:8]:  # safetensors begin with a length of 8 bytes, whose first may be any character
+    if 0 not in start[:8]:  # safetensors start with a length of 8 bytes; its first byte may be any character
         text = start.lstrip(b"\xef\xbb\xbf \t\r\n")
         found = next((what for first, what in _TEXTS.items() if text.startswith(first)), None)
         if found:
@@ -42,7 +42,7 @@ def describe_mistaken(path: str) -> str | None:
     return next((what for first, what in _BINARIES.items() if start.startswith(first)), None)
 
 
-def _describe_zip(path):
+def _describe_zip(path: str) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}

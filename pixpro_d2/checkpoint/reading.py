@@ -1,4 +1,4 @@
-"""Reading the files that weights come in, without running code that a file brings along."""
+"""Read files of weights without running code that a file contains."""
 
 import argparse
 import codecs
@@ -9,6 +9,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -18,20 +19,20 @@ from ..utils.errors import UsageError
 from .mistaken_files import describe_mistaken
 
 _ZIP = b"PK\x03\x04"
-_LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)  # how torch.save began before version 1.6
+_LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)  # start of a file before PyTorch 1.6
 
 
-def read_checkpoint(path):
-    """The contents of a ``.pth``, ``.pt``, ``.pth.tar``, ``.pkl`` or ``.safetensors`` file, tensors on the CPU.
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Read a ``.pth``, ``.pt``, ``.pth.tar``, ``.pkl`` or ``.safetensors`` file, with tensors on the CPU.
 
-    What kind of file it is follows from its contents, except for ``.safetensors``. Of that the tensors are
-    ``model``, and the metadata ``input`` (JSON) that this project writes becomes an entry of its own.
+    The contents determine the kind of file, except for ``.safetensors``. The tensors of a ``.safetensors`` file become
+    the entry ``model``. The metadata ``input`` (JSON), which this project writes, becomes an entry of its own.
 
     Returns:
-        dict: as the file has it.
+        The dictionary in the file.
 
     Raises:
-        UsageError: for a file that is missing, damaged, no dictionary, or asks for anything but weights.
+        UsageError: if the file is missing, damaged, no dictionary, or asks for anything but weights.
     """
     check_exists(path)
     mistaken = describe_mistaken(path)
@@ -42,13 +43,13 @@ def read_checkpoint(path):
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        raise UsageError(f"{path} is not a readable checkpoint (it is cut off).") from error  # as PyTorch finds
+        raise UsageError(f"{path} is not a readable checkpoint (it is cut off).") from error  # PyTorch raises EINVAL
     except _Refused as error:
         raise UsageError(
             f"{path} was refused: it asks for {error}, which weights do not need and which could run code; save its "
             "tensors alone (a state dict), where you trust it."
         ) from None
-    except Exception as error:  # bytes that are no checkpoint make the decoders raise anything
+    except Exception as error:  # the decoders may raise any exception for bytes that are no checkpoint
         raise UsageError(f"{path} is not a readable checkpoint ({_reason(error)}).") from error
     if not isinstance(checkpoint, dict):
         raise UsageError(f"{path} holds a {type(checkpoint).__name__} instead of a dictionary of weights.")
@@ -56,7 +57,7 @@ def read_checkpoint(path):
 
 
 def check_exists(path: str) -> None:
-    """Check that there is a file."""
+    """Raise a UsageError unless ``path`` is a file."""
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder: name a file of weights in it.")
     if not os.path.isfile(path):
@@ -64,7 +65,7 @@ def check_exists(path: str) -> None:
 
 
 def check_finite(tensors: Mapping, path: str) -> None:
-    """Check that the weights of a file are numbers."""
+    """Raise a UsageError if a weight of a file is infinite or NaN."""
     values = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
     bad = [name for name, value in values.items() if not torch.isfinite(value).all()]
     if bad:
@@ -74,7 +75,7 @@ def check_finite(tensors: Mapping, path: str) -> None:
         )
 
 
-def _read(path):
+def _read(path: str) -> Any:
     if path.endswith(".safetensors"):
         return _read_safetensors(path)
     with open(path, "rb") as file:
@@ -85,17 +86,17 @@ def _read(path):
         return _PlainUnpickler(file, encoding="latin1").load()  # latin1: arrays pickled by Python 2
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: str) -> dict[str, Any]:
     with safetensors.safe_open(path, "pt") as file:
-        checkpoint = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118 not a dict
+        checkpoint: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118 not a dict
         metadata = file.metadata() or {}
     if "input" in metadata:
         checkpoint["input"] = json.loads(metadata["input"])
     return checkpoint
 
 
-def _read_torch(path):
-    allowed = [(value, name) for name, value in _ALLOWED.items()] + _NUMERIC_DTYPES
+def _read_torch(path: str) -> Any:
+    allowed: list[Any] = [(value, name) for name, value in _ALLOWED.items()] + _NUMERIC_DTYPES
     try:
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -107,31 +108,31 @@ def _read_torch(path):
 
 
 class _Refused(pickle.UnpicklingError):
-    """Names the type or function that a file may not use."""
+    """Name the type or function that a file must not use."""
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Builds numbers, strings, containers and NumPy arrays, and nothing else."""
+    """Build numbers, strings, containers and NumPy arrays, and nothing else."""
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         full_name = f"{module}.{name}"
         if full_name not in _ALLOWED:
             raise _Refused(full_name)
         return _ALLOWED[full_name]
 
 
-def _plain_dtype(*args):
-    """np.dtype, of plain values only: arrays of objects can be forged into arbitrary pointers."""
+def _plain_dtype(*args: Any) -> np.dtype:
+    """Build an np.dtype of plain values; refuse objects, because forged arrays of objects hold arbitrary pointers."""
     dtype = np.dtype(*args)
     if dtype.hasobject or dtype.fields:
         raise _Refused(f"arrays of type {dtype}")
     return dtype
 
 
-_ALLOWED = {
+_ALLOWED: dict[str, Any] = {
     "argparse.Namespace": argparse.Namespace,  # official PixPro checkpoints hold their options
     "collections.OrderedDict": OrderedDict,
-    "_codecs.encode": codecs.encode,  # how Python 3 writes bytes for Python 2
+    "_codecs.encode": codecs.encode,  # Python 3 writes bytes for Python 2 by this function
     "numpy.ndarray": np.ndarray,
     "numpy.dtype": _plain_dtype,
 }
@@ -142,7 +143,7 @@ for _core in ("numpy.core", "numpy._core"):  # before and since NumPy 2
 _NUMERIC_DTYPES = [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
 
 
-def _reason(error):
-    """The telling line of an error; PyTorch's safe loader first gives advice on how to load unsafely."""
+def _reason(error: Exception) -> str:
+    """Return the line with the reason of an error, after the advice of PyTorch's safe loader to load unsafely."""
     text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
     return text.splitlines()[0] if text else type(error).__name__

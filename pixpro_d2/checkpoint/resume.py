@@ -1,26 +1,28 @@
-"""Which checkpoint a run goes on from: the newest that every process can read."""
+"""Choose the checkpoint to resume from: the newest checkpoint that every process can read."""
 
 import logging
 import os
 import zipfile
+from collections.abc import Collection
+from typing import Any
 
 from detectron2.utils import comm
 
 from ..utils.errors import UsageError
-from .folder import checkpoint_names, iteration_of, last_name, reached
+from .folder import checkpoint_names, iteration_of, last_iteration, last_name
 from .reading import read_checkpoint
 
 
-def candidates(folder):
-    """Names of the checkpoints that a run in ``folder`` can go on from, the best first; [] for a new run.
+def candidates(folder: str) -> list[str]:
+    """Return the names of the checkpoints that a run in ``folder`` can resume from, the best first; [] for a new run.
 
-    First what ``last_checkpoint`` names, whether it is there or not, then the others from the newest to the oldest.
-    Those after the last one come at the end: an earlier run in the same folder left them.
+    The file named by ``last_checkpoint`` comes first, even if it is missing. The others follow from the newest to the
+    oldest. Checkpoints of iterations after the last checkpoint come at the end: an earlier run left them.
     """
     if not folder:
         return []
-    last, newest = last_name(folder), reached(folder)
-    others = {}
+    last, newest = last_name(folder), last_iteration(folder)
+    others: dict[str, int] = {}
     for name in checkpoint_names(folder):
         if name != last:
             iteration = iteration_of(os.path.join(folder, name))
@@ -29,46 +31,46 @@ def candidates(folder):
     return [last, *newest_first] if last else newest_first
 
 
-def common_candidates(folder):
-    """:func:`candidates` of the first process that sees any; all processes must call it."""
+def common_candidates(folder: str) -> list[str]:
+    """Return the :func:`candidates` of the first process that sees any; all processes must call this function."""
     return next(filter(None, comm.all_gather(candidates(folder))), [])
 
 
-def newest_readable(folder, needed):
-    """Read the newest checkpoint that all processes can read; each of them must call it.
+def newest_readable(folder: str, needed: Collection[str]) -> tuple[str, dict[str, Any]]:
+    """Read the newest checkpoint that all processes can read; all processes must call this function.
 
-    Those that are passed over are warned of.
+    Log a warning for each skipped checkpoint.
 
     Args:
-        folder (str): of the run; the same for all processes.
-        needed (Iterable[str]): entries that a checkpoint of the run has.
+        folder: folder of the run; the same for all processes.
+        needed: entries that a checkpoint of the run must have.
 
     Returns:
-        tuple[str, dict]: path and contents.
+        The path and the contents of the checkpoint.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if no checkpoint is readable.
     """
-    faults = []
+    faults: list[str] = []
     for name in common_candidates(folder):
         path = os.path.join(folder, name)
         checkpoint, fault = _try(path, needed)
         fault = next(filter(None, comm.all_gather(fault)), None)
         if fault is None:
-            for passed_over in faults:
-                logging.getLogger(__name__).warning(f"{passed_over}: resuming from {path} instead.")
+            for skipped in faults:
+                logging.getLogger(__name__).warning(f"{skipped}: resuming from {path} instead.")
             return path, checkpoint
         faults.append(fault)
     more = f"; nor from {len(faults) - 1} more" if len(faults) > 1 else ""
     shared = " that all machines share" if comm.get_world_size() > 1 else ""
     raise UsageError(
         f"No checkpoint in {os.path.abspath(folder)} can be resumed from ({faults[0]}{more}): put a whole one there, "
-        f"or begin anew in another OUTPUT_DIR{shared}."
+        f"or start again in another OUTPUT_DIR{shared}."
     )
 
 
-def _try(path, needed):
-    """(contents, None), or (None, the sentence that says why not)."""
+def _try(path: str, needed: Collection[str]) -> tuple[Any, str | None]:
+    """Read a checkpoint: return (contents, None), or (None, a sentence with the reason for the failure)."""
     try:
         return _read(path, needed), None
     except UsageError as error:
@@ -78,8 +80,8 @@ def _try(path, needed):
     return None, f"On process {comm.get_rank()}: {fault}" if comm.get_world_size() > 1 else fault
 
 
-def _read(path, needed):
-    """The contents of a checkpoint of a run that is complete and as it was written."""
+def _read(path: str, needed: Collection[str]) -> dict[str, Any]:
+    """Read a run's checkpoint; raise a UsageError if the file is damaged or lacks an entry."""
     damage = _damage(path)
     if damage:
         raise UsageError(f"{path} is damaged or cut off ({damage}).")
@@ -90,27 +92,27 @@ def _read(path, needed):
     return checkpoint
 
 
-def _damage(path):
-    """What is wrong with a file of torch.save's by its checksums, which torch.load does not compare; "" if nothing."""
+def _damage(path: str) -> str:
+    """Compare the checksums of a file of torch.save, which torch.load ignores; return the damage, or ""."""
     try:
         with zipfile.ZipFile(path) as archive:
             changed = archive.testzip()
     except OSError:
         raise
-    except Exception as error:  # changed bytes make the archive raise anything
+    except Exception as error:  # the archive may raise any exception for changed bytes
         return str(error) or type(error).__name__
     return f"{changed} has changed" if changed else ""
 
 
-def check_fit(incompatible, path):
+def check_fit(incompatible: Any, path: str) -> None:
     """Check that a checkpoint has exactly the weights of the model.
 
     Args:
-        incompatible: ``missing_keys``, ``unexpected_keys``, ``incorrect_shapes``, as fvcore's checkpointer finds them.
-        path (str): of the checkpoint, for the message.
+        incompatible: the result of fvcore's checkpointer: ``missing_keys``, ``unexpected_keys``, ``incorrect_shapes``.
+        path: path of the checkpoint, for the message.
 
     Raises:
-        UsageError: naming the first difference.
+        UsageError: if there is a difference; the message names the first difference.
     """
     if incompatible.incorrect_shapes:
         name, theirs, ours = incompatible.incorrect_shapes[0]

@@ -1,41 +1,41 @@
-"""Which checkpoints of a run are kept."""
+"""Choose the checkpoints of a run to keep, and delete the others."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from .folder import checkpoint_names, number, reached
+from .folder import checkpoint_names, last_iteration, number
 
 
-def superseded(names, keep_last, keep_every):
-    """The checkpoints that need not be kept.
+def superseded(names: Iterable[str], keep_last: int, keep_every: int) -> list[str]:
+    """Return the checkpoints to delete, oldest first.
 
     Args:
-        names (Iterable[str]): of files; those with a number, ``model_0000199.pth``, can be superseded.
-        keep_last (int): the newest so many are kept; 0: all.
-        keep_every (int): of all others, the first at or after each multiple of so many iterations is kept too
-            (``model_0000199.pth`` is after 200); 0: none besides.
-
-    Returns:
-        list[str]: oldest first.
+        names: file names; only names with a number, such as ``model_0000199.pth``, can be superseded.
+        keep_last: number of newest checkpoints to keep; 0 keeps all.
+        keep_every: number of iterations between older checkpoints to keep: the first checkpoint at or after each
+            multiple (``model_0000199.pth`` is after 200); 0 keeps none.
     """
-    numbered = sorted((name for name in names if number(name) is not None), key=number)
+    numbers = {name: iteration for name in names if (iteration := number(name)) is not None}
+    numbered = sorted(numbers, key=numbers.__getitem__)
     older = numbered[:-keep_last] if keep_last else []
-    first = {}  # by how many multiples lie behind it
+    first: dict[int, str] = {}  # the first checkpoint at or after each multiple
     for name in numbered:
-        if keep_every and number(name) + 1 >= keep_every:
-            first.setdefault((number(name) + 1) // keep_every, name)
+        if keep_every and numbers[name] + 1 >= keep_every:
+            first.setdefault((numbers[name] + 1) // keep_every, name)
     return [name for name in older if name not in first.values()]
 
 
-def remove_superseded(folder, keep_last, keep_every):
-    """Delete the superseded checkpoints of a run, by one process after a save.
+def remove_superseded(folder: str, keep_last: int, keep_every: int) -> None:
+    """Delete the superseded checkpoints of a run; to be called by one process after a save.
 
-    The one that ``last_checkpoint`` names stays, and so do later ones, which an earlier run must have left.
+    The checkpoint named by ``last_checkpoint`` stays. Checkpoints of later iterations stay, too: an earlier run must
+    have left them.
 
     Args:
-        folder (str): of the run.
-        keep_last, keep_every (int): as for :func:`superseded`.
+        folder: folder of the run.
+        keep_last, keep_every: see :func:`superseded`.
     """
-    newest = reached(folder)
+    newest = last_iteration(folder)
     of_this_run = [name for name in checkpoint_names(folder) if (number(name) or 0) <= newest]
     for name in superseded(of_this_run, keep_last, keep_every):
         Path(folder, name).unlink(missing_ok=True)

@@ -1,10 +1,12 @@
-"""Writing a run's checkpoints, and saying what a full or failing disk means for the run."""
+"""Write a run's checkpoints, and report a full or failing disk."""
 
 import errno
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,15 +14,15 @@ from ..utils.errors import UsageError
 from ..utils.files import write_file
 from .folder import last_name
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def save_checkpoint(data, path):
-    """Write a checkpoint durably, in place of what a killed process may have left half-written beside it.
+def save_checkpoint(data: Mapping[str, Any], path: str) -> None:
+    """Write a checkpoint durably; delete half-written checkpoints of killed processes in the same folder.
 
     Args:
-        data (dict): contents.
-        path (str): of the file.
+        data: contents.
+        path: path of the file.
     """
     for half in Path(path).parent.glob("model_*.pth.tmp"):
         if half.is_file():
@@ -28,17 +30,17 @@ def save_checkpoint(data, path):
     write_file(path, lambda partial: dump(data, partial))
 
 
-def dump(data, path):
-    """``torch.save`` that tells why a write failed, which that hides when it opens the file itself."""
+def dump(data: Mapping[str, Any], path: str) -> None:
+    """Write a file by ``torch.save``; keep the reason of a failed write, which is lost if torch opens the file."""
     with open(path, "wb") as file:
         torch.save(data, file)
 
 
 @contextmanager
-def disk_faults_explained(data, path):
-    """Within: errors of the disk that ``data`` is saved on, under ``path``, become a UsageError.
+def report_disk_errors(data: Mapping[str, Any], path: str) -> Iterator[None]:
+    """Turn disk errors inside the context, which saves ``data`` to ``path``, into a UsageError.
 
-    It says which file, why, how much room there is and should be, and which checkpoint the run can go on from.
+    The error names the file, the reason, the free and the needed space, and the checkpoint to resume from.
     """
     try:
         yield
@@ -47,8 +49,8 @@ def disk_faults_explained(data, path):
         if cause is None:
             raise
         folder = os.path.dirname(path)
-        reason, remedy = cause.strerror or str(cause), "see to its disk"
-        if cause.errno in _FULL:
+        reason, remedy = cause.strerror or str(cause), "check its disk"
+        if cause.errno in _FULL_DISK_ERRORS:
             needed = f"{_size(data) / 1e9:.2f} GB"
             reason += f", with {shutil.disk_usage(folder).free / 1e9:.2f} GB free on its disk and {needed} needed"
             remedy = f"make room for {needed} there"
@@ -59,28 +61,31 @@ def disk_faults_explained(data, path):
         ) from error
 
 
-def _os_error(error):
-    """The OSError behind an error or None: of a failed write torch.save only says that the sizes do not add up."""
+def _os_error(error: BaseException | None) -> OSError | None:
+    """Return the OSError behind an error, or None.
+
+    After a failed write, torch.save itself only reports that sizes do not match.
+    """
     while error is not None and not isinstance(error, OSError):
         error = error.__context__
     return error
 
 
-def _size(data):
-    """Bytes of a checkpoint's file."""
-    counter = _Counter()
+def _size(data: Mapping[str, Any]) -> int:
+    """Return the size of a checkpoint's file in bytes."""
+    counter: Any = _Counter()  # torch.save needs no more of a file than _Counter has
     torch.save(data, counter)
     return counter.size
 
 
 class _Counter:
-    """A file that keeps nothing but its size."""
+    """Count the bytes written to a file, and store nothing else."""
 
     size = 0
 
-    def write(self, data):
+    def write(self, data: bytes) -> int:
         self.size += len(data)
         return len(data)
 
-    def flush(self):
-        """Part of what torch.save expects of a file."""
+    def flush(self) -> None:
+        """Do nothing; torch.save expects this method of a file."""

@@ -1,12 +1,14 @@
-"""Fitting the weights of one model into another that shares its backbone.
+"""Fit the weights of one model into another model with the same backbone.
 
-Pure functions on names: the backbone of a pre-training checkpoint is found wherever the downstream model
-keeps it, and heads that only pre-training has are left out.
+The functions are pure functions on names. They find the place of a pre-training checkpoint's backbone in the
+downstream model, and skip heads that only pre-training has.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from torch import Tensor
 
 WEIGHTS = (".weight", ".bias")
 STATISTICS = (".running_mean", ".running_var")
@@ -14,24 +16,24 @@ STATISTICS = (".running_mean", ".running_var")
 
 @dataclass
 class Transfer:
-    """Weights under the names of the model that takes them, and what that leaves over.
+    """Hold weights under the names of the receiving model, and the names of the other weights.
 
     Attributes:
-        state (dict[str, Tensor]): fits the model by name and shape.
-        left_out (list[str]): names of the file that have no place in the model.
-        misshapen (list[str]): names that the model has with another shape.
+        state: weights that fit the model by name and shape.
+        skipped: names in the file that have no place in the model.
+        misshapen: names that the model has with another shape.
     """
 
-    state: dict = field(default_factory=dict)
-    left_out: list = field(default_factory=list)
-    misshapen: list = field(default_factory=list)
+    state: dict[str, Tensor] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
 
 
-def candidate_names(name):
-    """Names under which detectron2's models may hold the weight ``name``, the name itself first.
+def candidate_names(name: str) -> Iterator[str]:
+    """Yield the names under which detectron2's models may hold the weight ``name``, the name itself first.
 
-    A plain backbone is ``backbone.*``, below an FPN it is ``backbone.bottom_up.*``, and C4 detectors
-    keep the last stage of it in ``roi_heads.res5.*``.
+    A plain backbone is ``backbone.*``. A backbone below an FPN is ``backbone.bottom_up.*``. C4 detectors
+    keep the last stage of the backbone in ``roi_heads.res5.*``.
     """
     yield name
     if not name.startswith("backbone."):
@@ -43,17 +45,13 @@ def candidate_names(name):
         yield f"roi_heads.{inner}"
 
 
-def fit(checkpoint, model):
-    """Rename the weights of ``checkpoint`` to the names of ``model``.
-
-    Args:
-        checkpoint, model (dict[str, Tensor]): state dicts.
-    """
+def fit(checkpoint: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> Transfer:
+    """Rename the weights of the state dict ``checkpoint`` to the names of the state dict ``model``."""
     result = Transfer()
     for name, value in checkpoint.items():
         target = next((candidate for candidate in candidate_names(name) if candidate in model), None)
         if target is None:
-            result.left_out.append(name)
+            result.skipped.append(name)
         elif model[target].shape != value.shape:
             result.misshapen.append(target)
         else:
@@ -61,28 +59,30 @@ def fit(checkpoint, model):
     return result
 
 
-def match_suffixes(checkpoint, model):
-    """Rename the weights outside the backbone whose names are ends of the names of ``model``, as detectron2 does.
+def match_suffixes(checkpoint: dict[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights outside the backbone whose names are suffixes of the names of ``model``, as detectron2 does.
 
     Args:
-        checkpoint, model (dict[str, Tensor]): state dicts. The target branch of ``model`` gets nothing.
+        checkpoint: state dict with the weights.
+        model: state dict of the model. Its target branch gets no weights.
     """
-    # detectron2 refuses a name that fits twice, as it would online and target branch.
+    # detectron2 refuses a name that matches twice, as in the online and the target branch.
     online = {name: value for name, value in model.items() if not name.startswith("target_")}
-    ends = {name for name in checkpoint if any(f".{own}".endswith(f".{name}") for own in online)}
-    ends = {name: checkpoint[name] for name in ends if not name.startswith("backbone.")}
+    matching = {name for name in checkpoint if any(f".{own}".endswith(f".{name}") for own in online)}
+    ends = {name: checkpoint[name] for name in matching if not name.startswith("backbone.")}
     if not ends:
         return checkpoint
     rest = {name: value for name, value in checkpoint.items() if name not in ends}
     return {**rest, **align_and_update_state_dicts(online, ends, c2_conversion=False)}
 
 
-def trunk_names(model, endings=WEIGHTS):
-    """Weights of the feature extractor proper in the state dict ``model``: what any checkpoint for it must cover.
+def trunk_names(model: Iterable[str], endings: tuple[str, ...] = WEIGHTS) -> list[str]:
+    """Return the names of the trunk's weights in the state dict ``model``, which any checkpoint for it must cover.
 
-    Convolution and linear weights and norms' scale and shift, of the backbone below an FPN and of a C4
-    detector's res5. Not the FPN, whose levels differ between pre-training and detection, not running
-    statistics (they are the ``endings`` STATISTICS), and not the norm that PixPro's C4 recipe adds behind res5.
+    The trunk has convolution and linear weights and the scale and shift of norms, in the backbone below an FPN and in
+    a C4 detector's res5. The FPN is excluded, because its levels differ between pre-training and detection. Running
+    statistics are excluded, too (choose them by the ``endings`` STATISTICS), and the norm that PixPro's C4 recipe adds
+    after res5.
     """
     prefix = "backbone.bottom_up." if any(name.startswith("backbone.bottom_up.") for name in model) else "backbone."
     return [

@@ -1,4 +1,4 @@
-"""Estimating optical flow of videos; `pixpro_d2.flow_files` says how flow is stored."""
+"""Estimate optical flow of videos; `pixpro_d2.flow_files` stores it."""
 
 from .estimators import ESTIMATORS, build_estimator
 

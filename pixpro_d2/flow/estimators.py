@@ -1,8 +1,8 @@
-"""The estimators of optical flow by name.
+"""Build estimators of optical flow by name.
 
-An estimator is called with two (B, 3, H, W) uint8 RGB tensors, and returns (B, 2, h, w) float32, the flow from the
-first frames to the second in pixels of its own grid. ``estimator.scale`` says how coarse that is
-(:func:`pixpro_d2.flow.grid.grid_size`), ``estimator.name`` what made it.
+An estimator is called with two (B, 3, H, W) uint8 RGB tensors. It returns the (B, 2, h, w) float32 flow from the first
+frames to the second, in pixels of its own grid. ``estimator.scale`` says how coarse the grid is
+(:func:`pixpro_d2.flow.grid.grid_size`). ``estimator.name`` names the estimator in the flow files.
 """
 
 import torch
@@ -14,17 +14,19 @@ from .raft import RAFT, load_raft
 ESTIMATORS = ("dis", "raft_small", "raft_large")
 
 
-def build_estimator(name="dis", weights=None, device="cpu", scale=8):
-    """Estimator of optical flow.
+def build_estimator(
+    name: str = "dis", weights: str | None = None, device: str | torch.device = "cpu", scale: int = 8
+) -> DIS | RAFT:
+    """Build an estimator of optical flow.
 
     Args:
-        name (str): out of ``ESTIMATORS``; ``dis`` needs no weights.
-        weights (str or None): of RAFT, see :func:`pixpro_d2.flow.raft.load_raft`; by default out of PyTorch's cache.
-        device (str or torch.device): that RAFT runs on; DIS always runs on the CPU.
-        scale (int): the flow has 1 / scale of the frames' resolution.
+        name: an entry of ``ESTIMATORS``; ``dis`` needs no weights.
+        weights: weights of RAFT, see :func:`pixpro_d2.flow.raft.load_raft`; by default from PyTorch's cache.
+        device: device for RAFT; DIS always runs on the CPU.
+        scale: the flow has 1 / scale of the frames' resolution.
 
     Raises:
-        UsageError: for an unknown name, or weights or a device that cannot be had.
+        UsageError: if the name is unknown, or if the weights or the device are not available.
     """
     check_choice("The estimator of optical flow", name, ESTIMATORS)
     if name == "dis":
@@ -35,7 +37,7 @@ def build_estimator(name="dis", weights=None, device="cpu", scale=8):
         return DIS(scale=scale)
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # how PyTorch says that it knows no such device or finds none
+    except (RuntimeError, AssertionError) as error:  # PyTorch raises these for an unknown or missing device
         raise UsageError(
             f"{name} cannot run on the device '{device}': choose cpu or cuda, or the estimator dis."
         ) from error

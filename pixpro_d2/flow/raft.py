@@ -1,8 +1,9 @@
-"""Optical flow by RAFT (Teed and Deng, 2020) as torchvision has it."""
+"""Optical flow by RAFT (Teed and Deng, 2020) in torchvision's implementation."""
 
 import os
 
 import torch
+from torch import nn
 from torchvision.models import optical_flow
 
 from ..checkpoint.reading import check_finite, read_checkpoint
@@ -13,26 +14,33 @@ NETWORKS = {
     "small": (optical_flow.raft_small, optical_flow.Raft_Small_Weights.DEFAULT),
     "large": (optical_flow.raft_large, optical_flow.Raft_Large_Weights.DEFAULT),
 }
-STRIDE = 8  # of its features: both sides of the frames must be divisible by it
-MIN_SIDE = 128  # below, the coarsest level of its correlations has no pixel left
+STRIDE = 8  # stride of RAFT's features, pixels: both sides of the frames must be divisible by it
+MIN_SIDE = 128  # pixels; below this size, the coarsest level of the correlations is empty
 
 
 class RAFT:
-    """A frozen RAFT network as an estimator of optical flow.
+    """Estimate flow by a frozen RAFT network.
 
-    No ``nn.Module``, so that a model that uses it neither trains, saves, converts nor distributes it. Not to be shared
-    by threads: the network keeps the correlations of the call in it.
+    The class is no ``nn.Module``, so that a model with a RAFT neither trains, saves, converts nor distributes it.
+    Threads must not share a RAFT: the network stores the correlations of the current call.
     """
 
-    def __init__(self, network, name, device="cpu", scale=8, sub_batch=8):
+    def __init__(
+        self,
+        network: nn.Module,
+        name: str,
+        device: str | torch.device = "cpu",
+        scale: int = 8,
+        sub_batch: int = 8,
+    ) -> None:
         """
         Args:
-            network (nn.Module): takes two batches of float frames in [-1, 1], of sides that are divisible by 8 and at
-                least 128; returns a list, its last entry the flow in pixels of the frames.
-            name (str): what it is, with its weights; kept with the flow that it wrote.
-            device (str or torch.device): where it runs.
-            scale (int): the flow has 1 / scale of the frames' resolution, see :func:`~.grid.grid_size`.
-            sub_batch (int): pairs of frames in one call of the network. Its correlations take 1.1 GB of memory per
+            network: takes two batches of float frames in [-1, 1], whose sides are divisible by 8 and at
+                least 128; returns a list whose last entry is the flow in pixels of the frames.
+            name: name of the network and its weights; written with the flow.
+            device: device that the network runs on.
+            scale: the flow has 1 / scale of the frames' resolution, see :func:`~.grid.grid_size`.
+            sub_batch: pairs of frames per call of the network. The correlations take 1.1 GB of memory per
                 pair at 1280 x 720.
         """
         self.network = network.eval().requires_grad_(False).to(device)
@@ -42,40 +50,40 @@ class RAFT:
         self.sub_batch = sub_batch
 
     @torch.no_grad()
-    def __call__(self, first, second):
-        """
+    def __call__(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Estimate the flow from the first frames to the second.
+
         Args:
-            first, second (Tensor): (B, 3, H, W) uint8 RGB frames on any device, of any size; those that the network
-                does not take are padded by repeating their last rows and columns.
+            first, second: (B, 3, H, W) uint8 RGB frames on any device, of any size. Frames of a size that the network
+                cannot process are padded by repeating their last rows and columns.
 
         Returns:
-            Tensor: (B, 2, h, w) float32 on the network's device, the flow from the first to the second in pixels of
-            its own grid.
+            (B, 2, h, w) float32 flow on the network's device, in pixels of its own grid.
         """
         pairs = zip(first.split(self.sub_batch), second.split(self.sub_batch))
         with torch.autocast(self.device.type, enabled=False):
             return torch.cat([self._flow(*pair) for pair in pairs])
 
-    def _flow(self, first, second):
+    def _flow(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         height, width = first.shape[-2:]
         size = [max(MIN_SIDE, -(-side // STRIDE) * STRIDE) for side in (height, width)]
         frames = [pad_frames(x.to(self.device), size).float() / 127.5 - 1 for x in (first, second)]
         return to_grid(self.network(*frames)[-1][..., :height, :width], self.scale)
 
 
-def load_raft(size, weights="cache"):
-    """RAFT network with its weights, which are never downloaded.
+def load_raft(size: str, weights: str = "cache") -> tuple[nn.Module, str]:
+    """Load a RAFT network with its weights; never download weights.
 
     Args:
-        size (str): small or large.
-        weights (str): file with a state dict of torchvision's network; ``cache`` for torchvision's default weights in
-            PyTorch's cache; ``random`` for none.
+        size: ``small`` or ``large``.
+        weights: file with a state dict of torchvision's network; ``cache`` for torchvision's default weights in
+            PyTorch's cache; ``random`` for random weights.
 
     Returns:
-        tuple[nn.Module, str]: the network, and the weights in a word.
+        The network, and a short name of the weights.
 
     Raises:
-        UsageError: for a file that is missing, damaged or for another network.
+        UsageError: if the file is missing, damaged or made for another network.
     """
     check_choice("The size of RAFT", size, tuple(NETWORKS))
     build, default = NETWORKS[size]
@@ -87,19 +95,19 @@ def load_raft(size, weights="cache"):
     check_finite(state, path)
     try:
         network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes; no tensors at all
+    except (RuntimeError, TypeError, AttributeError) as error:  # wrong names or shapes, or no tensors
         raise UsageError(
             f"{path} does not fit torchvision's raft_{size}: name a state dict of that network, such as {default.url}."
         ) from error
     return network, os.path.splitext(os.path.basename(path))[0]
 
 
-def _cached(url):
-    """Where PyTorch keeps the file that it once fetched from ``url``."""
+def _cached(url: str) -> str:
+    """Return the path where PyTorch's cache keeps the file of ``url``."""
     path = os.path.join(torch.hub.get_dir(), "checkpoints", os.path.basename(url))
     if not os.path.isfile(path):
         raise UsageError(
-            f"There are no weights of RAFT at {path}: fetch {url} to there, name the file of your own, or take the "
+            f"There are no weights of RAFT at {path}: fetch {url} to this path, name a file of your own, or use the "
             "estimator dis, which needs none."
         )
     return path

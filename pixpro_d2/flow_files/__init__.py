@@ -1,7 +1,7 @@
-"""Optical flow in files; this package knows arrays only.
+"""Store and read optical flow in files; this package handles arrays only.
 
-Flow is (..., 2, h, w): channel 0 is x, channel 1 is y, in pixels of its own h x w grid. The corner points of the grid
-lie on the centres of the corner pixels of the frame (``align_corners``), whose size may be any other H x W; a
+Flow has the shape (..., 2, h, w): channel 0 is x, channel 1 is y, in pixels of its own h x w grid. The corner points of
+the grid lie on the centres of the corner pixels of the frame (``align_corners``). The frame may have any size H x W; a
 displacement in pixels of the frame is W / w, H / h times as long.
 """
 

@@ -1,4 +1,4 @@
-"""The flow files that PixPro-with-OpticalFlow trains from.
+"""Optical flow in the file format of PixPro-with-OpticalFlow.
 
 ``ROOT/forward/<video>.pth`` and ``ROOT/backward/<video>.pth`` hold one float32 tensor (n - 1, 2, H / 8, W / 8) for the
 n frames of a video. ``backward`` is reversed in time: its step i leads from frame n - 1 - i to frame n - 2 - i.
@@ -6,57 +6,68 @@ n frames of a video. ``backward`` is reversed in time: its step i leads from fra
 
 import os
 import zipfile
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from ..utils.errors import UsageError
 from .native import INFO
 
 FOLDERS = ("forward", "backward")
-BACKWARD_ORDER = -1  # of the steps of the backward flow: against time
+BACKWARD_ORDER = -1  # the steps of the backward flow are stored against the order of time
 
 
-def found_in(root):
-    """Whether ``root`` is a folder of such files."""
+def found_in(root: str) -> bool:
+    """Return whether ``root`` is a folder of such files."""
     folders = [os.path.join(root, folder) for folder in FOLDERS]
-    # Videos may be called so, too.
+    # Videos of our own format may have these names, too.
     return all(os.path.isdir(folder) and not os.path.isfile(os.path.join(folder, INFO)) for folder in folders)
 
 
-def paths(root, video):
-    """Files of the forward and backward flow of a video."""
+def paths(root: str, video: str) -> list[str]:
+    """Return the files of the forward and backward flow of a video."""
     return [os.path.join(root, folder, f"{video}.pth") for folder in FOLDERS]
 
 
-def listed(root):
-    """Names (set) of the videos that have both files."""
+def listed(root: str) -> set[str]:
+    """Return the names of the videos that have both files."""
     names = [{name.removesuffix(".pth") for name in os.listdir(os.path.join(root, folder))} for folder in FOLDERS]
     return set.intersection(*names)
 
 
-def read_skipped(root):
-    """As :func:`.native_files.read_skipped`; such files do not say that."""
+def read_skipped(root: str) -> dict[str, str]:
+    """Return an empty dict: this format does not record skipped videos, see :func:`.native.read_skipped`."""
     return {}
 
 
-def load(path):
-    """The array in a file, mapped into memory where its format lets it.
+def load(path: str) -> np.ndarray:
+    """Load the array in a file, mapped into memory if the file format allows it.
 
     Raises:
-        UsageError: for a file that holds anything but a tensor; nothing in it is run.
+        UsageError: if the file holds anything but a tensor; no code in the file is run.
     """
     try:
         mapped = zipfile.is_zipfile(path)  # the format since PyTorch 1.6
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped).numpy()
-    except Exception as error:  # bytes that are no tensor make the decoders raise anything
+    except Exception as error:  # the decoders may raise any exception for bytes that are no tensor
         raise UsageError(
             f"{path} was not read: it is damaged, or holds more than the one tensor of a flow file "
             f"({type(error).__name__})."
         ) from error
 
 
-def mismatch(root, video, shape, frame_size, frames):
-    """As :func:`.native_files.mismatch`; such files hold nothing on the frames, whose sides have to be multiples."""
+def mismatch(
+    root: str,
+    video: str,
+    shape: tuple[int, ...],
+    frame_size: Sequence[int] | None,
+    frames: Sequence[str] | None,
+) -> str | None:
+    """Return the reason why flow does not belong to a video, see :func:`.native.mismatch`.
+
+    This format records nothing about the frames. The sides of the frames must be multiples of the sides of the flow.
+    """
     if frame_size is None:
         return None
     scales = {divmod(frame, flow) for frame, flow in zip(frame_size, shape[2:])}

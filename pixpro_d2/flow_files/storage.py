@@ -1,7 +1,10 @@
-"""Optical flow of videos out of files."""
+"""Read the optical flow of videos from files."""
 
 import errno
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -14,16 +17,16 @@ __all__ = ["FlowFiles", "write_flow"]
 
 
 class FlowFiles:
-    """Flow of videos from files: those of :mod:`.native_files`, or of :mod:`.reference_files`.
+    """Read the flow of videos from files in the format of :mod:`.native` or :mod:`.reference`.
 
-    Files are opened for each sample (a fifth of a millisecond) and not kept open: there are thousands of videos, of
-    which each is read once an epoch.
+    Files are opened for each sample (0.2 ms) and not kept open: there are thousands of videos, and each video is read
+    once per epoch.
     """
 
-    def __init__(self, root):
+    def __init__(self, root: str | Path) -> None:
         """
         Args:
-            root (str): folder with a folder for each video, or with ``forward/<video>.pth`` and ``backward``.
+            root: folder with a folder for each video, or with ``forward/<video>.pth`` and ``backward``.
 
         Raises:
             UsageError: if there is no such folder.
@@ -31,33 +34,41 @@ class FlowFiles:
         if not os.path.isdir(root):
             raise UsageError(f"There is no folder of optical flow {os.path.abspath(root)}: make it with {TOOL}.")
         self.root = str(root)
-        self.is_reference = reference_files.found_in(root)
+        self.is_reference = reference_files.found_in(self.root)
 
     @property
-    def videos(self):
-        """Names (set) of the videos that have files, which are not opened."""
+    def videos(self) -> set[str]:
+        """Return the names of the videos that have files; no file is opened."""
         return self._layout.listed(self.root)
 
     @property
-    def skipped(self):
-        """Why the others that were tried have none, dict of name to reason; read from disk."""
+    def skipped(self) -> dict[str, str]:
+        """Read the videos that were skipped, with the reasons, from disk."""
         return self._layout.read_skipped(self.root)
 
-    def read(self, video, start, steps, num_frames=None, frame_size=None):
-        """Flow of some steps of a video, in the order of use.
+    def read(
+        self,
+        video: str,
+        start: int,
+        steps: int,
+        num_frames: int | None = None,
+        frame_size: Sequence[int] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Read the flow of some steps of a video, in the order of use.
 
         Args:
-            video (str): name of the video.
-            start (int): frame that they start from, from 0.
-            steps (int): number of steps, m > 0.
-            num_frames, frame_size: as of :meth:`check`, which is made too where the number is given.
+            video: name of the video.
+            start: first frame, from 0.
+            steps: number of steps, m > 0.
+            num_frames, frame_size: see :meth:`check`; if ``num_frames`` is given, the video is checked, too.
 
         Returns:
-            tuple[ndarray, ndarray]: (m, 2, h, w) float16 each: the flow from frame ``start`` to the next and so on,
-            and that from frame ``start + steps`` to the one before and so on.
+            Two (m, 2, h, w) float16 arrays. The first starts with the flow from frame ``start`` to the next frame, and
+            goes forward. The second starts with the flow from frame ``start + steps`` to the frame before, and goes
+            backward.
 
         Raises:
-            UsageError: for files that are missing, damaged, or have no such steps; and as of :meth:`check`.
+            UsageError: if the files are missing, damaged, or have no such steps; and as :meth:`check`.
         """
         path, forward, backward = self._open(video)
         if num_frames is not None:
@@ -65,43 +76,61 @@ class FlowFiles:
         if not 0 <= start < start + steps <= len(forward):
             raise UsageError(
                 f"{path} has {len(forward)} steps, of which {start} to {start + steps} were asked for: it is the flow "
-                f"of another video, make it anew with {TOOL}."
+                f"of another video, make it again with {TOOL}."
             )
         part = slice(start, start + steps)
         return np.array(forward[part], np.float16), np.array(backward[part][::-1], np.float16)
 
-    def check(self, video, num_frames, frame_size=None, frames=None):
+    def check(
+        self,
+        video: str,
+        num_frames: int,
+        frame_size: Sequence[int] | None = None,
+        frames: Sequence[str] | None = None,
+    ) -> None:
         """Check that a video has its own flow.
 
         Args:
-            video (str): name of the video.
-            num_frames (int): its number of frames.
-            frame_size (tuple[int, int] or None): (H, W) of its frames, where known.
-            frames (list[str] or None): paths of all of them, of which the first and the last are read.
+            video: name of the video.
+            num_frames: number of frames of the video.
+            frame_size: (H, W) of the frames, pixels; None if unknown.
+            frames: paths of all frames; the first and the last frame are read.
 
         Raises:
-            UsageError: for files that are missing, damaged, or of a video of another length, frame size or name, or
-                of other frames.
+            UsageError: if the files are missing or damaged, or if they belong to a video with another length, frame
+                size, name or frames.
         """
         path, forward, _ = self._open(video)
         self._compare(path, forward, video, num_frames, frame_size, frames)
 
-    def _compare(self, path, forward, video, num_frames, frame_size, frames=None):
+    def _compare(
+        self,
+        path: str,
+        forward: np.ndarray,
+        video: str,
+        num_frames: int,
+        frame_size: Sequence[int] | None,
+        frames: Sequence[str] | None = None,
+    ) -> None:
         if len(forward) != num_frames - 1:
             raise UsageError(
                 f"{path} has {len(forward)} steps, but the video '{video}' has {num_frames} frames, between which "
-                f"there are {num_frames - 1}: make its flow anew with {TOOL}."
+                f"there are {num_frames - 1}: make its flow again with {TOOL}."
             )
         problem = self._layout.mismatch(self.root, video, forward.shape, frame_size, frames)
         if problem:
-            raise UsageError(f"{path} does not fit the video '{video}': {problem}; make its flow anew with {TOOL}.")
+            raise UsageError(f"{path} does not fit the video '{video}': {problem}; make its flow again with {TOOL}.")
 
     @property
-    def _layout(self):
-        return reference_files if self.is_reference else native_files  # modules: no attribute that could be pickled
+    def _layout(self) -> ModuleType:
+        return reference_files if self.is_reference else native_files  # no attribute, because modules cannot be pickled
 
-    def _open(self, video):
-        """Path of the forward flow; forward and backward flow (n - 1, 2, h, w) in the order of time, not yet read."""
+    def _open(self, video: str) -> tuple[str, np.ndarray, np.ndarray]:
+        """Open the flow of a video without reading its values.
+
+        Returns:
+            The path of the forward flow, and the forward and backward flow (n - 1, 2, h, w) in the order of time.
+        """
         paths = self._layout.paths(self.root, video)
         arrays = []
         for path in paths:
@@ -115,6 +144,6 @@ class FlowFiles:
         if forward.shape != backward.shape:
             raise UsageError(
                 f"{paths[0]} and {paths[1]} are not of one video: their shapes are {forward.shape} and "
-                f"{backward.shape}; make them anew with {TOOL}."
+                f"{backward.shape}; make them again with {TOOL}."
             )
         return paths[0], forward, backward[:: self._layout.BACKWARD_ORDER]

@@ -1,1 +1,1 @@
-"""Curves of a run, and what they say about its health."""
+"""Curves of a run, and a judgement of the run's health."""

@@ -5,23 +5,28 @@ A curve is a list of (iteration, value) with rising iterations; a value may be i
 
 import json
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 
+Curve = list[tuple[int, float]]
 
-def read_curves(path):
-    """Curves of a ``metrics.json`` of detectron2's, one JSON object a line.
 
-    A resumed run repeats the iterations since its checkpoint: of a value that was recorded again, the later lines
-    count from there on.
+def read_curves(path: str | Path) -> tuple[dict[str, Curve], int]:
+    """Read the curves in a ``metrics.json`` of detectron2, which has one JSON object per line.
+
+    A resumed run repeats the iterations since its checkpoint. The later lines then replace the earlier values from the
+    repeated iteration on.
 
     Args:
-        path (Path): of the file.
+        path: path of the file.
 
     Returns:
-        tuple[dict[str, list], int]: the curves by name, and the number of lines that could not be read (that of a
-        process that was killed while it wrote).
+        The curves by name, and the number of lines that could not be read. A process that was killed while it wrote
+        leaves such a line.
     """
-    curves, damaged = {}, 0
+    curves: dict[str, Curve] = {}
+    damaged = 0
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in filter(str.strip, file):
             try:
@@ -36,35 +41,38 @@ def read_curves(path):
     return curves, damaged
 
 
-def append(curve, iteration, value):
-    """Add a value to a curve, in place of those that it has from this iteration on."""
+def append(curve: Curve, iteration: int, value: float) -> None:
+    """Add a value to a curve, in place; the value replaces all values from this iteration on."""
     while curve and curve[-1][0] >= iteration:
         curve.pop()
     curve.append((iteration, value))
 
 
-def finite(curve):
-    """The curve without values that are infinite or NaN."""
+def finite(curve: Sequence[tuple[int, float]]) -> Curve:
+    """Return the curve without infinite and NaN values."""
     return [point for point in curve if math.isfinite(point[1])]
 
 
-def medians(curve, count=10):
-    """Medians (list) of ``count`` equal stretches of a curve, all finite; of single values if it has no more."""
+def medians(curve: Sequence[tuple[int, float]], count: int = 10) -> list[float]:
+    """Return the medians of ``count`` equal stretches of a finite curve.
+
+    A curve with fewer than ``count`` values is returned value by value.
+    """
     values = [value for _, value in curve]
     count = min(count, len(values))
     return [median(values[i * len(values) // count : (i + 1) * len(values) // count]) for i in range(count)]
 
 
-def ratio(curve, other):
-    """``curve`` / ``other`` where both have a value and the second is not 0."""
+def ratio(curve: Sequence[tuple[int, float]], other: Sequence[tuple[int, float]]) -> Curve:
+    """Divide ``curve`` by ``other`` at the iterations where both have a value and ``other`` is not 0."""
     below = dict(other)
     return [(i, value / below[i]) for i, value in curve if below.get(i)]
 
 
-def thin(curve, limit=800):
-    """A curve of at most ``limit`` (even) points or little more that looks the same.
+def thin(curve: Curve, limit: int = 800) -> Curve:
+    """Return a curve that looks the same, with little more than ``limit`` (even) points at the most.
 
-    Each of ``limit`` / 2 equal stretches keeps its lowest and its highest value, and the first and last points stay.
+    Each of ``limit`` / 2 equal stretches keeps its lowest and its highest value. The first and last points stay.
     """
     if len(curve) <= limit:
         return curve
@@ -72,6 +80,6 @@ def thin(curve, limit=800):
     kept = {0, len(curve) - 1}
     for number in range(stretches):
         indices = range(number * len(curve) // stretches, (number + 1) * len(curve) // stretches)
-        known = [i for i in indices if math.isfinite(curve[i][1])] or indices[:1]
+        known: Sequence[int] = [i for i in indices if math.isfinite(curve[i][1])] or indices[:1]
         kept |= {min(known, key=lambda i: curve[i][1]), max(known, key=lambda i: curve[i][1])}
     return [curve[i] for i in sorted(kept)]

@@ -1,19 +1,26 @@
-"""Optimisers and schedules by config; whatever is not ours is detectron2's."""
+"""Build optimisers and learning-rate schedules from a config; everything except LARS comes from detectron2."""
+
+from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.projects.deeplab import build_lr_scheduler as build_d2_lr_scheduler
 from detectron2.solver import LRMultiplier, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from .lars import LARS
 from .schedule import warmup_cosine
 
 
-def lars_groups(model, lr, factor_1d=1.0):
-    """Parameter groups of the official code: 1-D tensors without weight decay and without adaptation.
+def lars_groups(model: nn.Module, lr: float, factor_1d: float = 1.0) -> list[dict[str, Any]]:
+    """Return the parameter groups of the official code: 1-D tensors without weight decay and adaptation.
 
-    Their rate is ``factor_1d * lr``. LARS makes the size of a step independent of the gradient's, for the others
-    only: a rate that suits these at a small batch is far too large for plain SGD on biases and norms.
+    The learning rate of 1-D tensors is ``factor_1d * lr``. LARS makes the step size of the other tensors independent
+    of the gradient norm. A learning rate for LARS at a small batch size is far too large for plain SGD on biases and
+    norms.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     return [
@@ -22,13 +29,14 @@ def lars_groups(model, lr, factor_1d=1.0):
     ]
 
 
-def build_optimizer(cfg, model):
-    """The optimiser named by ``SOLVER.OPTIMIZER``, with detectron2's gradient clipping if configured.
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
+    """Build the optimiser named by ``SOLVER.OPTIMIZER``, with detectron2's gradient clipping if configured.
 
-    PyTorch's own are the fused ones on GPUs: in a step of others, the host would wait for whether a gradient is NaN.
+    On GPUs, PyTorch's optimisers are fused. With the others, the host would wait in each step for the check for NaN
+    gradients.
     """
     solver = cfg.SOLVER
-    options = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
+    options: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
     if solver.OPTIMIZER == "LARS":
         groups = lars_groups(model, solver.BASE_LR, solver.BIAS_LR_FACTOR)
         return maybe_add_gradient_clipping(cfg, LARS)(groups, momentum=solver.MOMENTUM, **options)
@@ -46,10 +54,10 @@ def build_optimizer(cfg, model):
     return begin_momentum(maybe_add_gradient_clipping(cfg, torch.optim.SGD)(groups, **options))
 
 
-def begin_momentum(sgd):
-    """Give fused SGD its momentum from the start, in place: 0, from which the first step goes as without.
+def begin_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:
+    """Set the momentum buffers of fused SGD to 0, in place; the first step is the same as without buffers.
 
-    It would make room for it in its first step, and where that is left out go on with what the memory held.
+    Fused SGD allocates its momentum buffers in the first step. If that step is skipped, the buffers stay uninitialised.
     """
     for group in sgd.param_groups:
         if group["fused"] and group["momentum"]:
@@ -58,10 +66,11 @@ def begin_momentum(sgd):
     return sgd
 
 
-def build_lr_scheduler(cfg, optimizer):
-    """The schedule named by ``SOLVER.LR_SCHEDULER_NAME``: detectron2's, and ``WarmupPolyLR`` of its DeepLab project.
+def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
+    """Build the schedule named by ``SOLVER.LR_SCHEDULER_NAME``.
 
-    ``WarmupCosineLR`` with ``RESCALE_INTERVAL`` is built here, because detectron2 v0.6 lacks that option.
+    The schedules are detectron2's, and ``WarmupPolyLR`` of its DeepLab project. ``WarmupCosineLR`` with
+    ``RESCALE_INTERVAL`` is built here, because detectron2 v0.6 lacks this option.
     """
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.RESCALE_INTERVAL:

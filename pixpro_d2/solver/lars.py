@@ -1,34 +1,45 @@
-"""LARS exactly as official PixPro has it, in multi-tensor calls."""
+"""LARS exactly as in official PixPro, in multi-tensor calls."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-CACHED = 2**20  # weights that are updated together on the CPU; with gradients and momentum, 12 MiB
+CACHED = 2**20  # number of weights updated together on the CPU; with gradients and momentum, they take 12 MiB
 
 
 class LARS(Optimizer):
-    """SGD whose gradients are scaled, tensor by tensor, to a fixed share of the weights' norm.
+    """Apply SGD to gradients that are scaled, tensor by tensor, to a fixed share of the weights' norm.
 
-    For a group with ``adapt`` set: g += weight_decay * p, then g *= trust_coefficient * |p| / (|g| + eps)
-    where both norms are positive. Then SGD with momentum for every group. The ratio is taken after the
-    weight decay is added (official lars.py; most libraries add it to the denominator instead), and the
-    learning rate multiplies last, so the momentum buffer holds scaled gradients without it.
+    In a group with ``adapt`` set, first g += weight_decay * p. Then g *= trust_coefficient * |p| / (|g| + eps)
+    where both norms are positive. SGD with momentum follows for every group. The ratio is computed after the
+    weight decay is added, as in the official lars.py; most libraries add the weight decay to the denominator instead.
+    The learning rate multiplies last, so the momentum buffer holds scaled gradients without the learning rate.
 
-    A group with ``adapt=False`` is plain SGD with its own weight decay: the official code puts all
-    1-D tensors (biases, norm weights) there, with weight decay 0.
+    A group with ``adapt=False`` is plain SGD with its own weight decay. The official code puts all
+    1-D tensors (biases, norm weights) into such a group, with weight decay 0.
 
-    No step waits for the device: norms and ratios stay there. The gradients are scaled in place, which saves a copy
-    of all weights and its traffic.
+    A step never waits for the device: norms and ratios stay there. The gradients are scaled in place, which saves a
+    copy of all weights and its memory traffic.
     """
 
     # By PyTorch's protocol (torch.amp.GradScaler.step), a step with ``found_inf`` set to 1 changes nothing.
     _step_supports_amp_scaling = True
 
-    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, trust_coefficient=0.001, eps=1e-8):
+    def __init__(
+        self,
+        params: Iterable[torch.Tensor] | Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,
+        eps: float = 1e-8,
+    ) -> None:
         """
         Args:
             params: tensors or parameter groups; a group may set ``adapt`` (default True).
-            lr, momentum, weight_decay, trust_coefficient, eps (float): >= 0.
+            lr, momentum, weight_decay, trust_coefficient, eps: values >= 0.
         """
         values = dict(lr=lr, momentum=momentum, weight_decay=weight_decay)
         values.update(trust_coefficient=trust_coefficient, eps=eps)
@@ -38,11 +49,11 @@ class LARS(Optimizer):
         super().__init__(params, dict(values, adapt=True))
 
     @torch.no_grad()
-    def step(self, closure=None):
-        """One update; returns the closure's loss, if a closure is given.
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters once; return the closure's loss if there is a closure.
 
         Raises:
-            RuntimeError: for gradients that still carry the scale of a GradScaler, as trust ratios need the true ones.
+            RuntimeError: if the gradients still carry the scale of a GradScaler; trust ratios need true gradients.
         """
         if getattr(self, "grad_scale", None) is not None:
             raise RuntimeError("LARS takes true gradients: call GradScaler.unscale_(optimizer) before its step.")
@@ -55,14 +66,14 @@ class LARS(Optimizer):
                 self._update(params, group)
         return loss
 
-    def load_state_dict(self, state_dict):
-        """As torch's; the momentum of a checkpoint gets the memory format of the parameters."""
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state as PyTorch does, and convert the momentum to the memory format of the parameters."""
         super().load_state_dict(state_dict)
         for p, state in self.state.items():
             state["momentum_buffer"] = in_format_of(p, state["momentum_buffer"])
 
-    def _update(self, params, group):
-        grads = [in_format_of(p, p.grad) for p in params]
+    def _update(self, params: list[torch.Tensor], group: dict[str, Any]) -> None:
+        grads = [in_format_of(p, p.grad) for p in params if p.grad is not None]  # no params without gradients here
         if group["weight_decay"] != 0:
             torch._foreach_add_(grads, params, alpha=group["weight_decay"])
         if group["adapt"]:
@@ -82,26 +93,30 @@ class LARS(Optimizer):
         )
 
     @staticmethod
-    def _trust_ratios(params, grads, group):
+    def _trust_ratios(
+        params: list[torch.Tensor], grads: list[torch.Tensor], group: dict[str, Any]
+    ) -> list[torch.Tensor]:
         weight_norms, grad_norms = norms_of(params), norms_of(grads)
         ratios = group["trust_coefficient"] * weight_norms / (grad_norms + group["eps"])
         positive = (weight_norms > 0) & (grad_norms > 0)
         return list(torch.where(positive, ratios, torch.ones_like(ratios)).unbind())
 
-    def _buffer(self, p):
+    def _buffer(self, p: torch.Tensor) -> torch.Tensor:
         state = self.state[p]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(p, memory_format=torch.preserve_format)
         return state["momentum_buffer"]
 
 
-def parts_of(params):
-    """``params`` in lists to be updated one after the other: of CACHED weights (or of one tensor), on a GPU all.
+def parts_of(params: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
+    """Split ``params`` into lists to be updated one after the other.
 
-    An update walks through its tensors several times. On the CPU they had better stay in the cache meanwhile; on a GPU
-    few large calls are faster.
+    On the CPU, a list has at most CACHED weights, or a single tensor. On a GPU, one list has all parameters. An update
+    reads its tensors several times. On the CPU they should stay in the cache meanwhile; on a GPU few large calls are
+    faster.
     """
-    parts, size = [], 0
+    parts: list[list[torch.Tensor]] = []
+    size = 0
     for p in params:
         if not parts or (p.device.type == "cpu" and size + p.numel() > CACHED):
             parts.append([])
@@ -111,18 +126,21 @@ def parts_of(params):
     return parts
 
 
-def norms_of(tensors):
-    """Euclidean norms of dense tensors of one device, as one tensor on it."""
+def norms_of(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Return the Euclidean norms of dense tensors on one device, as one tensor (len(tensors),) on the device."""
     if tensors[0].is_cuda:
         return torch.stack(torch._foreach_norm(tensors))
-    # On the CPU a product of all values, as they lie, with themselves takes two thirds of the time.
+    # On the CPU, a dot product of all values in memory order with themselves takes two thirds of the time.
     flat = [x.as_strided((x.numel(),), (1,)) for x in tensors]
     return torch.stack([torch.dot(x, x) for x in flat]).sqrt()
 
 
-def in_format_of(p, tensor):
-    """``tensor`` with the strides of ``p``, of the same shape: the fused kernel walks through both as they lie."""
+def in_format_of(p: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """Return ``tensor`` with the strides of ``p``, which has the same shape.
+
+    The fused kernel reads both in memory order.
+    """
     strides = zip(p.shape, p.stride(), tensor.stride())
     if all(ours == theirs for side, ours, theirs in strides if side > 1):
-        return tensor.as_strided(p.shape, p.stride())  # strides of sides of 1 mean nothing, but kernels compare them
+        return tensor.as_strided(p.shape, p.stride())  # kernels also compare the strides of sides of size 1
     return torch.empty_like(p).copy_(tensor)

@@ -1,4 +1,4 @@
-"""Learning-rate schedule of PixPro, and how the rate follows the batch."""
+"""Learning-rate schedule of PixPro, and scaling of the learning rate with the batch size."""
 
 import math
 
@@ -6,17 +6,20 @@ from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
     CosineParamScheduler,
     LinearParamScheduler,
+    ParamScheduler,
 )
 
 
-def warmup_cosine(warmup_iters, max_iter, warmup_factor=0.01, end_factor=0.0):
-    """Linear warm-up, then a half cosine over the rest of the run, as multiples of the base rate.
+def warmup_cosine(
+    warmup_iters: int, max_iter: int, warmup_factor: float = 0.01, end_factor: float = 0.0
+) -> ParamScheduler:
+    """Build a linear warm-up and then a half cosine over the rest of the run, as multiples of the base learning rate.
 
-    The official PixPro schedule: ``warmup_factor`` at iteration 0 (its multiplier 100 is 0.01 here), 1 at
-    ``warmup_iters``, ``end_factor`` (eta / base rate) at ``max_iter``.
+    The schedule is official PixPro's: ``warmup_factor`` at iteration 0 (the official multiplier 100 is 0.01 here), 1
+    at ``warmup_iters``, ``end_factor`` (eta / base learning rate) at ``max_iter``.
 
     Returns:
-        ParamScheduler: a function of iteration / max_iter in [0, 1].
+        A function of iteration / max_iter in [0, 1].
     """
     cosine = CosineParamScheduler(1.0, end_factor)
     if warmup_iters == 0:
@@ -31,9 +34,10 @@ def warmup_cosine(warmup_iters, max_iter, warmup_factor=0.01, end_factor=0.0):
     )
 
 
-def scaled_lr(base_lr, batch, reference_batch, scaling):
-    """Learning rate for ``batch`` images: ``base_lr`` at ``reference_batch``, changing with the batch by
-    ``scaling``: ``none``, ``linear`` (Goyal et al. 2017), or ``sqrt`` (the PixPro authors' advice for LARS).
+def scaled_lr(base_lr: float, batch: int, reference_batch: int, scaling: str) -> float:
+    """Return the learning rate for a batch of ``batch`` images, given ``base_lr`` at ``reference_batch`` images.
+
+    ``scaling`` is ``none``, ``linear`` (Goyal et al. 2017), or ``sqrt`` (the PixPro authors' advice for LARS).
     """
     ratio = batch / reference_batch
     factors = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}

@@ -1,1 +1,1 @@
-"""The ground floor: it imports nothing else of the package."""
+"""Shared helpers; the modules here import no other package of pixpro_d2."""

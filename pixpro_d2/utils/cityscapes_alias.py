@@ -1,13 +1,14 @@
-"""cityscapesscripts under the name that detectron2 after v0.6 imports it by.
+"""Make cityscapesscripts importable under the name that detectron2 uses after v0.6.
 
-Its repository's main branch has ``deeplearning.projects.cityscapesApi.cityscapesscripts``, which only Facebook has
-(detectron2 issue 5436).
+The main branch of detectron2 imports ``deeplearning.projects.cityscapesApi.cityscapesscripts``. Only Facebook has this
+package (detectron2 issue 5436).
 """
 
 import importlib
 import importlib.util
 import sys
 import types
+from typing import Any
 
 from .errors import UsageError
 
@@ -24,10 +25,10 @@ def check_cityscapesscripts() -> None:
         raise UsageError("Cityscapes data need cityscapesscripts: run `pip install cityscapesscripts shapely`.")
 
 
-def alias_cityscapesscripts(*names):
+def alias_cityscapesscripts(*names: str) -> None:
     """Make modules of cityscapesscripts, such as ``helpers.labels``, importable by both names, as the same objects.
 
-    Nothing changes where there is a package ``deeplearning``, or no cityscapesscripts.
+    Change nothing if a package ``deeplearning`` is installed, or cityscapesscripts is not.
     """
     if not _is_installed():
         return
@@ -38,7 +39,7 @@ def alias_cityscapesscripts(*names):
         return
     for name in PARENTS:
         if name not in sys.modules:
-            package = types.ModuleType(name)
+            package: Any = types.ModuleType(name)
             package.__path__, package._stands_in = [], True
             _add(name, package)
     for name in names:
@@ -48,14 +49,14 @@ def alias_cityscapesscripts(*names):
             _add(f"{PARENTS[-1]}.{real}", importlib.import_module(real))
 
 
-def _add(name, module):
+def _add(name: str, module: types.ModuleType) -> None:
     sys.modules[name] = module
     parent, _, last = name.rpartition(".")
     if parent:
         setattr(sys.modules[parent], last, module)
 
 
-def _is_installed():
+def _is_installed() -> bool:
     try:
         return importlib.util.find_spec("cityscapesscripts") is not None
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""Reading and writing files: atomically, with a clear error, and JSON."""
+"""Write files atomically; read and write JSON."""
 
 import errno
 import hashlib
@@ -7,25 +7,26 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def write_file(path: str, write: Callable[[str], object], with_hash: bool = False) -> str:
-    """Write a file under a temporary name, and rename it when all of it is on the disk.
+    """Write a file under a temporary name, and rename the file when all of it is on the disk.
 
-    A process that is killed leaves what was there before, and perhaps ``path.tmp``; so does a machine that loses
-    power. The file has the permissions of any new file in its folder, whatever ``write`` gives it.
+    If the process is killed or the machine loses power, the former file stays, and perhaps ``path.tmp``. The file gets
+    the permissions of any new file in its folder, whatever permissions ``write`` sets.
 
     Args:
-        path: of the file.
-        write: writes to the path it is given.
+        path: path of the file.
+        write: function that writes the file to the path that it receives.
         with_hash: put the first 8 hexadecimal digits of the contents' SHA-256 into the name, before the
-            suffix, as ``torch.hub.load_state_dict_from_url(check_hash=True)`` checks them.
+            suffix. ``torch.hub.load_state_dict_from_url(check_hash=True)`` checks these digits.
 
     Returns:
-        The path.
+        The path of the written file.
     """
     partial = f"{path}.tmp"
-    if os.path.isfile(partial):  # of a killed process, with its permissions
+    if os.path.isfile(partial):  # a killed process left the file, with its permissions
         os.unlink(partial)
     try:
         with open(partial, "wb") as file:
@@ -44,8 +45,11 @@ def write_file(path: str, write: Callable[[str], object], with_hash: bool = Fals
     return path
 
 
-def _sync_folder(folder):
-    """Put the names in a folder on the disk, as far as the system can: without, a renaming may be lost with power."""
+def _sync_folder(folder: str) -> None:
+    """Sync the names in a folder to the disk, where the system can do so.
+
+    Without this sync, a power failure may undo a renaming.
+    """
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -58,15 +62,15 @@ def _sync_folder(folder):
         os.close(descriptor)
 
 
-def read_json(path):
-    """Content of a JSON file; None where there is none, or it is damaged."""
+def read_json(path: str | Path) -> Any:
+    """Return the content of a JSON file, or None if the file is missing or damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def write_json(path, content, indent=None):
-    """Write a JSON file, complete or not at all; returns its path, a str."""
+def write_json(path: str | Path, content: object, indent: int | None = None) -> str:
+    """Write a JSON file, complete or not at all, and return its path."""
     text = json.dumps(content, indent=indent) + "\n"
     return write_file(str(path), lambda partial: Path(partial).write_text(text, encoding="utf-8"))

@@ -1,12 +1,15 @@
-"""Memory that a process uses."""
+"""Measure the memory that a process uses."""
 
 import resource
 
 import torch
 
 
-def peak_memory(device):
-    """Most bytes in use so far: in a GPU's tensors since its statistics were reset, by the whole process on the CPU."""
+def peak_memory(device: torch.device) -> int:
+    """Return the peak memory so far, in bytes.
+
+    On a GPU, count the memory of tensors since the statistics were reset. On the CPU, count the whole process.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

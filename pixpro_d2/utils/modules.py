@@ -1,13 +1,15 @@
 """Small helpers for PyTorch modules."""
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 
 @contextmanager
-def eval_mode(module):
-    """Put a module into eval mode for a while; afterwards each of its modules is in the mode that it was in."""
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """Put a module into eval mode inside the context; afterwards restore the mode of each submodule."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -17,6 +19,6 @@ def eval_mode(module):
             part.training = training
 
 
-def device_of(network):
-    """Device of a network's parameters, the CPU if it has none."""
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device of a network's parameters, or the CPU if the network has no parameters."""
     return next(network.parameters(), torch.empty(0)).device

@@ -1,26 +1,31 @@
-"""Reading again what could not be read because a disk or a network mount was away for a while."""
+"""Retry reading while a disk or a network mount is unavailable."""
 
 import errno
 import logging
 import os
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds
-# Reasons that lie in the files themselves and do not pass.
-_LASTING = {errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+# Errors of the files themselves, which another attempt does not change.
+_FINAL_ERRNOS = {errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 
 
-def patiently(read, seconds):
-    """Call ``read`` until it succeeds, at intervals that grow from FIRST_PAUSE to LONGEST_PAUSE.
+def patiently(read: Callable[[], T], seconds: float) -> T:
+    """Call ``read`` until it succeeds, with pauses that grow from FIRST_PAUSE to LONGEST_PAUSE.
 
     Args:
-        read (Callable[[], T]): raises the same as if called once, for a reason that lasts (:func:`may_pass`) at once.
-        seconds (float): after which no other attempt begins; 0 for one attempt.
+        read: function to call. Its last exception is raised when the time is over. An exception that cannot pass
+            (:func:`may_pass`) is raised at once.
+        seconds: time after which no further attempt starts; 0 for a single attempt.
 
     Returns:
-        T: of ``read``.
+        The result of ``read``.
     """
     end, pause = time.monotonic() + seconds, FIRST_PAUSE
     while True:
@@ -36,22 +41,22 @@ def patiently(read, seconds):
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def may_pass(error):
-    """Whether an exception, or what caused it, is a failure of the system that may be over in a while.
+def may_pass(error: BaseException | None) -> bool:
+    """Return whether an exception, or its cause, is a failure of the system that may pass.
 
-    A file that is missing from its folder, forbidden or damaged stays so. One whose folder is gone too, or has become
-    empty, is back when the mount is that held it.
+    A file that is missing from its folder, forbidden or damaged stays so. If the folder is missing or empty too, a
+    mount may be away; the file is back when the mount is back.
     """
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:  # Pillow's, of damaged files, have no number
             if error.errno == errno.ENOENT:
                 return error.filename is not None and _folder_is_gone(error.filename)
-            return error.errno not in _LASTING
+            return error.errno not in _FINAL_ERRNOS
         error = error.__cause__
     return False
 
 
-def _folder_is_gone(path):
+def _folder_is_gone(path: str) -> bool:
     try:
         with os.scandir(os.path.dirname(os.path.abspath(path))) as entries:
             return next(entries, None) is None

@@ -1,27 +1,30 @@
-"""Signals by which a scheduler asks a run to end, so that it can save before it does."""
+"""Handle the signals by which a scheduler asks a run to stop, so that the run can save a checkpoint first."""
 
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from types import FrameType
 
-# Sent before a pre-emption or at a job's time limit; SIGUSR1 is what one can have SLURM send earlier.
+# Schedulers send SIGTERM before a pre-emption or at a job's time limit. SLURM can send SIGUSR1 earlier on request.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-# Exit code of a run that such a signal ended: all is saved, the scheduler may start the same command with --resume.
+# Exit code of a run that a stop signal ended: all is saved, the scheduler may start the same command with --resume.
 REQUEUE = os.EX_TEMPFAIL
-POLL_SECONDS = 1.0  # from one look to the next whether the process that a worker works for is still there
-_CAN_IGNORE = hasattr(signal, "sigtimedwait")  # macOS, for which no scheduler runs, has none
+POLL_SECONDS = 1.0  # a worker checks at this interval whether its main process still exists
+_CAN_IGNORE = hasattr(signal, "sigtimedwait")  # macOS lacks sigtimedwait, and no scheduler runs there
 
 
 @contextlib.contextmanager
-def stop_signals_held():
-    """Context in which stop signals wait; workers that are forked in it are to call :func:`ignore_stop_signals`.
+def stop_signals_held() -> Iterator[None]:
+    """Block stop signals inside the context; workers forked there must call :func:`ignore_stop_signals`.
 
-    A signal reaches any thread of a process that does not block it, and a worker can have some before it gets to call
-    anything: Python finalizes the loaders that its parent has left behind, which begins threads. Where they are not
-    forked, Python's helper processes start here too, and outlive the signals as well.
+    A signal reaches any thread of the process that does not block the signal. A worker can have such threads before its
+    first call: Python finalizes loaders of the parent process, which starts threads. If workers are not forked,
+    Python's helper processes also start in this context, so they survive the signals, too.
     """
     if not _CAN_IGNORE:
         yield
@@ -36,19 +39,19 @@ def stop_signals_held():
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
-def ignore_stop_signals():
-    """Let stop signals pass, in a worker process, unless the process that started it sends them, to end its workers.
+def ignore_stop_signals() -> None:
+    """Ignore stop signals in a worker process unless the process that started the worker sent them.
 
-    A scheduler signals all processes of a job at once; the workers of a data loader must outlive the signal, because
-    the process that they work for first finishes its iteration. When that process is gone, they end too: a fork server,
-    their parent then, lives as long as they do.
+    A scheduler signals all processes of a job at once. The workers of a data loader must survive the signal, because
+    the main process first finishes its iteration. When the main process has ended, the worker ends, too. The parent
+    process is no criterion: a fork server lives as long as its workers.
     """
     if _CAN_IGNORE:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 
-def _end_with(starter):
+def _end_with(starter: BaseProcess) -> None:
     while starter.is_alive():
         received = signal.sigtimedwait(STOP_SIGNALS, POLL_SECONDS)
         if received and received.si_pid == starter.pid:
@@ -57,12 +60,13 @@ def _end_with(starter):
 
 
 @contextlib.contextmanager
-def requeue_when_stopped():
-    """Context in which a stop signal ends the process with REQUEUE at once, where there is nothing to save yet.
+def requeue_when_stopped() -> Iterator[None]:
+    """End the process at once with exit code REQUEUE if a stop signal arrives inside the context.
 
-    Nor does a second signal change this code while the process ends: a scheduler may send several.
+    Use the context while there is nothing to save yet. Further signals do not change the exit code while the process
+    ends; a scheduler may send several.
     """
-    former = {number: signal.signal(number, _requeue) for number in STOP_SIGNALS}
+    former: dict = {number: signal.signal(number, _requeue) for number in STOP_SIGNALS}
     try:
         yield
     except SystemExit as end:
@@ -74,31 +78,31 @@ def requeue_when_stopped():
             signal.signal(number, handler)
 
 
-def _requeue(number, frame):
+def _requeue(number: int, frame: FrameType | None) -> None:
     raise SystemExit(REQUEUE)
 
 
 class StopSignals:
-    """Context in which a stop signal is noted instead of ending the process; the main thread's only.
+    """Record stop signals inside the context instead of ending the process; for the main thread only.
 
     Attributes:
-        received (str or None): name of the first stop signal that came.
+        received: name of the first stop signal that arrived, or None.
     """
 
-    def __init__(self):
-        self.received = None
+    def __init__(self) -> None:
+        self.received: str | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> "StopSignals":
         self._process = os.getpid()
         self._former = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
 
-    def _note(self, number, frame):
-        # A child that was forked, as of a multiprocessing.Pool, must end when its parent, which then waits, says so.
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # A forked child, such as a worker of a multiprocessing.Pool, must end when its waiting parent terminates it.
         if os.getpid() != self._process:
             os._exit(128 + number)
         self.received = self.received or signal.Signals(number).name

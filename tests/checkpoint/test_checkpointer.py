@@ -235,7 +235,7 @@ def test_torchvision_weights_give_torchvisions_features(depth, tmp_path, log):
         assert feature.std() > 0.01
         torch.testing.assert_close(feature, expected[name], atol=1e-5, rtol=1e-5)
     (line,) = [line for line in log if line.startswith("Backbone:")]
-    assert "(torchvision or timm ResNet). Tensors left out: fc (2)." in line
+    assert "(torchvision or timm ResNet). Tensors skipped: fc (2)." in line
 
 
 @pytest.fixture(scope="module")
@@ -281,7 +281,7 @@ def test_pretraining_starts_from_an_official_checkpoint(official, log):
     (line,) = [line for line in log if line.startswith("Backbone:")]
     assert "20 of 20 convolutions, 60 of 60 weights" in line
     # Of each head, the file has the weights only.
-    assert "(official PixPro); also projector 3 of 6, ppm 1 of 2, instance 6 of 12. Tensors left out: nothing." in line
+    assert "(official PixPro); also projector 3 of 6, ppm 1 of 2, instance 6 of 12. Tensors skipped: nothing." in line
 
 
 def test_detector_takes_an_official_checkpoint(official):
@@ -359,7 +359,7 @@ def test_foreign_weights_with_caffe2_defaults_are_an_error(tmp_path):
 def test_unknown_convention_is_said_and_not_checked(pretrained, log):
     _, path = pretrained  # saved without
     PixProCheckpointer(build(DETECTOR), convention=MSRA).resume_or_load(path, resume=False)
-    assert any("(pixpro_d2 checkpoint; what input it expects is unknown and not checked)" in line for line in log)
+    assert any("(pixpro_d2 checkpoint; its input format is unknown and not checked)" in line for line in log)
 
 
 @pytest.mark.parametrize("missing", [".res5.1.conv2.weight", ".res5.1.conv2.norm.running_var"])

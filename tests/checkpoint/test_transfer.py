@@ -41,8 +41,8 @@ def test_c5_checkpoint_fills_all_53_convolutions_of_a_c4_detector():
     assert not any("res5.norm" in name for name in trunk) and "roi_heads.res5.norm.weight" in detector
     for name, value in transfer.state.items():
         assert value is pretrained[name.replace("roi_heads.", "backbone.")]
-    assert transfer.left_out == [name for name in pretrained if not name.startswith("backbone.")]
-    parts = {name.split(".")[0] for name in transfer.left_out}
+    assert transfer.skipped == [name for name in pretrained if not name.startswith("backbone.")]
+    parts = {name.split(".")[0] for name in transfer.skipped}
     assert parts == {"projector", "ppm", "target_backbone", "target_projector"}
 
 

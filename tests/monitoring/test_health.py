@@ -76,7 +76,7 @@ def test_the_worst_finding_decides_and_only_such_are_named():
 
 def test_left_out_steps_are_worth_a_look():
     grade, _, reasons = verdict(assess({**FALLING, "skipped_steps": [(19, 1), (39, 3)]}))
-    assert grade == WATCH and reasons == "3 steps were left out for infinite or NaN gradients."
+    assert grade == WATCH and reasons == "3 steps were skipped because of infinite or NaN gradients."
 
 
 def pixpro(end):

@@ -1,1 +1,1 @@
-"""Names of other projects' tensors, translated into detectron2's."""
+"""Translate the names of other projects' tensors to detectron2's names."""

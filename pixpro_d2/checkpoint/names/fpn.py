@@ -1,10 +1,11 @@
 """Names of an FPN's tensors in torchvision and in detectron2.
 
 torchvision numbers the levels from 0, detectron2 by the stage of the ResNet; both end at the last stage.
-Functions on all names of a pyramid, without any prefix, inverse to each other.
+The functions take all names of a pyramid, without any prefix, and are inverse to each other.
 """
 
 import re
+from collections.abc import Collection
 
 from ...utils.errors import UsageError
 
@@ -15,16 +16,16 @@ _KINDS = {"lateral": "inner", "output": "layer"}
 _KINDS_BACK = {theirs: ours for ours, theirs in _KINDS.items()}
 
 
-def is_fpn(name):
-    """Whether a name of detectron2's belongs to the pyramid; ``top_block`` are RetinaNet's P6 and P7."""
+def is_fpn(name: str) -> bool:
+    """Return whether a detectron2 name belongs to the pyramid; ``top_block`` is RetinaNet's P6 and P7."""
     return bool(_DETECTRON2.fullmatch(name)) or name.startswith("top_block.")
 
 
-def to_torchvision(names):
-    """dict from detectron2's to torchvision's names.
+def to_torchvision(names: Collection[str]) -> dict[str, str]:
+    """Map detectron2's names to torchvision's names.
 
     Raises:
-        UsageError: for a pyramid that torchvision's FPN cannot be.
+        UsageError: if torchvision's FPN cannot have the levels of the pyramid.
     """
     parsed = {name: _DETECTRON2.fullmatch(name) for name in names}
     stages = sorted({int(match[2]) for match in parsed.values() if match})
@@ -40,8 +41,8 @@ def to_torchvision(names):
     return renamed
 
 
-def to_detectron2(names):
-    """dict from torchvision's to detectron2's names; names of anything else are left out."""
+def to_detectron2(names: Collection[str]) -> dict[str, str]:
+    """Map torchvision's names to detectron2's names; skip names of other modules."""
     parsed = {name: _TORCHVISION.fullmatch(name) for name in names}
     first = LAST_STAGE + 1 - len({match[2] for match in parsed.values() if match})
     renamed = {}

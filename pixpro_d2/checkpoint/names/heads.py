@@ -4,6 +4,7 @@ Official names: ``contrast/models/PixPro.py`` of zdaxie/PixPro, without ``module
 """
 
 import re
+from collections.abc import Collection
 
 from ...utils.errors import UsageError
 
@@ -20,8 +21,8 @@ _LAYERS_BACK = {theirs: ours for ours, theirs in _LAYERS.items()}
 _LEVEL = re.compile(r"\.heads\.(\w+)\.")
 
 
-def from_official(name):
-    """``projector.linear1.weight`` to ``projector.heads.shared.0.weight``; None for what is no head's."""
+def from_official(name: str) -> str | None:
+    """Map ``projector.linear1.weight`` to ``projector.heads.shared.0.weight``; return None outside the heads."""
     head, _, rest = name.partition(".")
     layer, _, leaf = rest.partition(".")
     if head == "value_transform" and not leaf:  # a single convolution
@@ -31,11 +32,11 @@ def from_official(name):
     return f"{_HEADS[head]}.{_LAYERS[layer]}.{leaf}"
 
 
-def to_official(names):
-    """dict from this project's to the official names of all heads among ``names``.
+def to_official(names: Collection[str]) -> dict[str, str]:
+    """Map this project's names of all heads among ``names`` to the official names.
 
     Raises:
-        UsageError: for heads of several levels, of which the official model has one.
+        UsageError: if there are heads for several levels; the official model has a single level.
     """
     levels = {match[1] for match in map(_LEVEL.search, names) if match}
     if len(levels) > 1:

@@ -1,6 +1,6 @@
 """Names of a ResNet's tensors in torchvision (and timm, and most research code) and in detectron2.
 
-Pure functions on names without any prefix; :func:`to_torchvision` is the inverse of :func:`to_detectron2`.
+The functions take names without any prefix; :func:`to_torchvision` is the inverse of :func:`to_detectron2`.
 """
 
 import re
@@ -22,8 +22,8 @@ _DETECTRON2 = re.compile(r"(?:stem|res([2-5])\.(\d+))\.((?:conv\d|shortcut)(?:\.
 _SEQUENTIAL = re.compile(r"([014-7])\.(.+)")
 
 
-def to_detectron2(name):
-    """``layer1.0.bn1.bias`` to ``res2.0.conv1.norm.bias``; None for what detectron2's plain ResNet does not have."""
+def to_detectron2(name: str) -> str | None:
+    """Map ``layer1.0.bn1.bias`` to ``res2.0.conv1.norm.bias``; return None if detectron2's plain ResNet lacks it."""
     match = _TORCHVISION.fullmatch(name)
     if not match:
         return None
@@ -33,8 +33,8 @@ def to_detectron2(name):
     return f"{place}.{module}.{leaf}" if module else None
 
 
-def to_torchvision(name):
-    """``res2.0.conv1.norm.bias`` to ``layer1.0.bn1.bias``; None for what torchvision's ResNet does not have."""
+def to_torchvision(name: str) -> str | None:
+    """Map ``res2.0.conv1.norm.bias`` to ``layer1.0.bn1.bias``; return None if torchvision's ResNet lacks it."""
     match = _DETECTRON2.fullmatch(name)
     if not match:
         return None
@@ -44,8 +44,8 @@ def to_torchvision(name):
     return f"{place}{module}.{leaf}" if module else None
 
 
-def from_sequential(name):
-    """``4.0.bn1.bias``, as in ``nn.Sequential(*resnet.children())``, to ``layer1.0.bn1.bias``; None for the rest."""
+def from_sequential(name: str) -> str | None:
+    """Map ``4.0.bn1.bias`` of ``nn.Sequential(*resnet.children())`` to ``layer1.0.bn1.bias``; else return None."""
     match = _SEQUENTIAL.fullmatch(name)
     if not match:
         return None
