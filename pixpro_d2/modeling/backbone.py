@@ -1,18 +1,22 @@
 """Backbones that detectron2 has but cannot build from a yacs config, and PixPro's initialisation."""
 
-from detectron2.modeling import BACKBONE_REGISTRY
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, SimpleStem
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
-from torch import nn
+from torch import Tensor, nn
 
 from ..utils.errors import UsageError
 
 
 @BACKBONE_REGISTRY.register()
-def build_regnet_backbone(cfg, input_shape):
-    """RegNet (Radosavovic et al. 2020) from ``MODEL.REGNETS``; features named stem, s1 .. s4."""
+def build_regnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> RegNet:
+    """Build a RegNet (Radosavovic et al. 2020) from ``MODEL.REGNETS``; its features are named stem, s1 .. s4."""
     if input_shape.channels != 3:
         raise UsageError(
             f"detectron2's RegNet takes 3 input channels, but MODEL.PIXEL_MEAN has {input_shape.channels} values."
@@ -35,8 +39,8 @@ def build_regnet_backbone(cfg, input_shape):
 
 
 @BACKBONE_REGISTRY.register()
-def build_regnet_fpn_backbone(cfg, input_shape):
-    """FPN with ``MODEL.FPN``'s keys over :func:`build_regnet_backbone`."""
+def build_regnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Build an FPN from ``MODEL.FPN`` over :func:`build_regnet_backbone`."""
     return FPN(
         bottom_up=build_regnet_backbone(cfg, input_shape),
         in_features=cfg.MODEL.FPN.IN_FEATURES,
@@ -47,10 +51,10 @@ def build_regnet_fpn_backbone(cfg, input_shape):
     )
 
 
-def zero_init_residual(backbone):
-    """Set the last norm weight of every residual block of a ResNet to 0, so that it starts as the identity.
+def zero_init_residual(backbone: nn.Module) -> None:
+    """Set the last norm weight of every residual block of a ResNet to 0, so that each block starts as the identity.
 
-    The official PixPro encoder starts so; detectron2's ResNet does not, its RegNet does by itself.
+    The official PixPro encoder starts with these zeros, and so does detectron2's RegNet. detectron2's ResNet does not.
     """
     for block in backbone.modules():
         if isinstance(block, BottleneckBlock):
@@ -63,11 +67,11 @@ def zero_init_residual(backbone):
             nn.init.zeros_(last.weight)
 
 
-def feature_channels(backbone, names):
-    """Channels of the features ``names`` of a backbone, dict[str, int].
+def feature_channels(backbone: Backbone, names: Sequence[str]) -> dict[str, int]:
+    """Return the number of channels of each of the backbone's features ``names``.
 
     Raises:
-        UsageError: for a feature that the backbone does not have.
+        UsageError: if the backbone does not have a feature, or ``names`` is empty.
     """
     shapes = backbone.output_shape()
     for name in names:
@@ -81,27 +85,27 @@ def feature_channels(backbone, names):
     return {name: shapes[name].channels for name in names}
 
 
-def bottom_up(backbone):
-    """The network below an FPN, or the backbone itself."""
+def bottom_up(backbone: Backbone) -> Backbone:
+    """Return the network below an FPN, or the backbone itself if it is no FPN."""
     return getattr(backbone, "bottom_up", backbone)
 
 
-def last_feature_channels(backbone):
-    """Channels of the bottom-up network's last feature (C5 of a ResNet)."""
+def last_feature_channels(backbone: Backbone) -> int:
+    """Return the number of channels of the bottom-up network's last feature (C5 of a ResNet)."""
     return list(bottom_up(backbone).output_shape().values())[-1].channels
 
 
-def forward_with_last(backbone, images):
-    """Run a backbone on (N, C, H, W) images; returns its features and the bottom-up network's last one.
+def forward_with_last(backbone: Backbone, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Run a backbone on (N, C, H, W) images; return its features, and the last feature of the bottom-up network.
 
-    An FPN does not hand on what it is built on, hence the hook.
+    An FPN does not return the features of the network below it, so a hook collects them.
     """
     below = bottom_up(backbone)
     last = list(below.output_shape())[-1]
     if below is backbone:
         features = backbone(images)
         return features, features[last]
-    seen = {}
+    seen: dict[str, Tensor] = {}
     hook = below.register_forward_hook(lambda module, inputs, output: seen.update(output))
     try:
         features = backbone(images)
