@@ -1,9 +1,10 @@
 """Feature maps from inside any network, in the form of a detectron2 backbone."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..utils.errors import UsageError
 from .probe import check_map, layer_label, probe
@@ -16,24 +17,31 @@ class Shape(NamedTuple):
 
 
 class LayerFeatures(nn.Module):
-    """A network and the outputs of some of its layers: (N, C, H, W) images to dict[str, Tensor].
+    """Run a network on (N, C, H, W) images, and return the outputs of some of its layers by name.
 
-    Copies of it read the layers of their own network, whose parameters keep their names below ``net``.
+    A copy reads the layers of its own copy of the network. The network's parameters keep their names below ``net``.
     """
 
-    def __init__(self, net, layers, in_channels, image_size, instance_layer=None):
+    def __init__(
+        self,
+        net: nn.Module,
+        layers: Sequence[str | int | None],
+        in_channels: int,
+        image_size: tuple[int, int],
+        instance_layer: str | int | None = None,
+    ) -> None:
         """
         Args:
-            net (nn.Module): takes (N, in_channels, H, W) float images.
-            layers (list): layers whose output is a feature map (N, C, h, w): paths of modules in ``net``
+            net: takes (N, in_channels, H, W) float images.
+            layers: layers whose output is a feature map (N, C, h, w): paths of modules in ``net``
                 (``layer4``, ``features.7.2``), or positions in ``list(net.children())``; None is the network itself.
-            in_channels (int):
-            image_size (tuple[int, int]): (height, width) of the images.
-            instance_layer: one more, or one of them, which may give vectors (N, C); they come out as (N, C, 1, 1).
-                Its entry is the last of the dict.
+            in_channels: channels of the images.
+            image_size: (height, width) of the images.
+            instance_layer: a further layer, or one of ``layers``, whose output may be vectors (N, C), returned as
+                (N, C, 1, 1). Its entry is the last of the dict.
 
         Attributes:
-            in_features (list[str]): names of ``layers`` in the dict.
+            in_features: names of ``layers`` in the dict.
 
         Raises:
             UsageError: for a layer that the network does not have or run, or with an output of another shape.
@@ -61,11 +69,11 @@ class LayerFeatures(nn.Module):
             raise
         self._output_shape = {name: Shape(channels=shape[1]) for name, shape in shapes.items()}
 
-    def output_shape(self):
-        """Channels of the features, dict[str, Shape]."""
+    def output_shape(self) -> dict[str, Shape]:
+        """Return the channels of the features."""
         return self._output_shape
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
         for tap in self._taps.values():
             tap.open()
         try:
@@ -77,28 +85,29 @@ class LayerFeatures(nn.Module):
 
 
 class _Tap:
-    """Forward hook that holds the output of the layer at ``path`` while it is open.
+    """Hold the output of the layer at ``path`` while open; a forward hook.
 
-    An object rather than a function, because a deep copy of a network copies its hooks: the copied network and
-    the copied LayerFeatures then share the copied tap.
+    A deep copy of a network copies its hooks. The hook is an object, so that the copied network and the copied
+    LayerFeatures share the copied tap.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.path = path
         self.close()
 
-    def open(self):
+    def open(self) -> None:
         self.is_open = True
 
-    def close(self):
-        self.is_open, self.output = False, None
+    def close(self) -> None:
+        self.is_open = False
+        self.output: Any = None
 
-    def __call__(self, module, inputs, output):
+    def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if self.is_open:
             self.output = output
 
 
-def _as_map(tap, images):
+def _as_map(tap: _Tap, images: Tensor) -> Tensor:
     output = tap.output
     if output is None:
         raise UsageError(
@@ -113,13 +122,13 @@ def _as_map(tap, images):
     return output[:, :, None, None] if output.dim() == 2 else output
 
 
-def uncompiled(net):
-    """The network inside a torch.compile wrapper, or ``net`` itself."""
+def uncompiled(net: nn.Module) -> nn.Module:
+    """Return the network inside a torch.compile wrapper, or ``net`` itself."""
     return getattr(net, "_orig_mod", net)
 
 
-def layer_path(net, layer):
-    """Path of the module that ``layer`` (path, position or None) names in ``net``; "" is ``net`` itself."""
+def layer_path(net: nn.Module, layer: str | int | None) -> str:
+    """Return the path of the module that ``layer`` (path, position or None) names in ``net``; "" is ``net`` itself."""
     net = uncompiled(net)
     if layer is None:
         return ""
@@ -136,10 +145,10 @@ def layer_path(net, layer):
     return layer
 
 
-def level_name(path):
-    """Name of a layer in losses and heads, where a module's name may have no dot."""
+def level_name(path: str) -> str:
+    """Return the name of a layer in losses and heads, where a module's name may have no dot."""
     return path.replace(".", "_") or "output"
 
 
-def _list(names):
+def _list(names: Sequence[str]) -> str:
     return ", ".join(names) or "(none)"

@@ -1,16 +1,22 @@
 """Method, heads and instance branch from the learner's options, as TwoBranch's arguments."""
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from ..modeling.backbone import last_feature_channels
 from ..modeling.pretrain.instance import InstanceBranch
 from ..modeling.pretrain.methods import PixContrastMethod, PixelMethod, PixProMethod
 from ..modeling.pretrain.ppm import PixelPropagation
-from ..modeling.pretrain.projector import LevelHeads, Projector
+from ..modeling.pretrain.projector import LevelHeads, NormName, Projector
 from ..utils.errors import UsageError, check_choice
 from .norm import head_norm
 
+if TYPE_CHECKING:
+    from detectron2.modeling import Backbone
 
-def build_method(method, mean_over, temperature):
-    """The pixel loss that ``method`` (``pixpro``, ``pixcontrast`` or a PixelMethod) names."""
+
+def build_method(method: str | PixelMethod, mean_over: str, temperature: float) -> PixelMethod:
+    """Build the pixel loss ``method`` (``pixpro`` or ``pixcontrast``), or return it if it is a PixelMethod."""
     if isinstance(method, PixelMethod):
         return method
     check_choice("method", method, ("pixpro", "pixcontrast"))
@@ -18,9 +24,13 @@ def build_method(method, mean_over, temperature):
     return PixProMethod(mean_over) if method == "pixpro" else PixContrastMethod(temperature)
 
 
-def build_projector(channels, hidden_dim, out_dim, norm, share_heads):
-    """A projector for each level of ``channels``, dict[str, int]; one for all if ``share_heads``, or if it is None
-    and their channels are equal."""
+def build_projector(
+    channels: dict[str, int], hidden_dim: int, out_dim: int, norm: NormName, share_heads: bool | None
+) -> LevelHeads:
+    """Build a projector for each level of ``channels``, or one projector for all levels with ``share_heads``.
+
+    If ``share_heads`` is None, the levels share a projector if their channels are equal.
+    """
     equal = len(set(channels.values())) == 1
     if share_heads and not equal:
         raise UsageError(f"share_heads is True, but the layers have different numbers of channels {channels}.")
@@ -28,8 +38,16 @@ def build_projector(channels, hidden_dim, out_dim, norm, share_heads):
     return LevelHeads(lambda width: Projector(width, hidden_dim, out_dim, head_norm(norm)), channels, shared)
 
 
-def build_ppm(levels, out_dim, num_layers, gamma, norm, shared, normalize_values=True):
-    """A pixel propagation module for each of ``levels``, or one for all."""
+def build_ppm(
+    levels: Iterable[str],
+    out_dim: int,
+    num_layers: int,
+    gamma: float,
+    norm: NormName,
+    shared: bool,
+    normalize_values: bool = True,
+) -> LevelHeads:
+    """Build a pixel propagation module for each of ``levels``, or one module for all levels if ``shared``."""
     check_choice("ppm_num_layers", num_layers, (0, 1, 2))
     if gamma <= 0:
         raise UsageError(f"ppm_gamma is {gamma}; it must be positive.")
@@ -40,8 +58,10 @@ def build_ppm(levels, out_dim, num_layers, gamma, norm, shared, normalize_values
     )
 
 
-def build_instance_branch(backbone, hidden_dim, out_dim, loss, temperature, norm):
-    """Instance branch on the last feature of ``backbone``."""
+def build_instance_branch(
+    backbone: "Backbone", hidden_dim: int, out_dim: int, loss: str, temperature: float, norm: NormName
+) -> InstanceBranch:
+    """Build an instance branch on the last feature of ``backbone``, a detectron2 backbone or LayerFeatures."""
     check_choice("instance_loss", loss, ("byol", "infonce"))
     channels = last_feature_channels(backbone)
     return InstanceBranch(channels, hidden_dim, out_dim, loss, temperature, head_norm(norm))

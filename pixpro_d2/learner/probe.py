@@ -1,32 +1,39 @@
-"""Shapes of a network's features, found without leaving a trace in it."""
+"""Shapes of a network's features, found without a change of the network."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 from ..utils.errors import UsageError
 from ..utils.modules import device_of, eval_mode
 
+if TYPE_CHECKING:
+    from detectron2.modeling import Backbone
 
-def layer_label(path):
-    """How an error names the layer at ``path``."""
+
+def layer_label(path: str) -> str:
+    """Return the name of the layer at ``path`` in error messages."""
     return f"Layer '{path}'" if path else "The network itself"
 
 
-def empty_images(network, in_channels, image_size):
-    """Two black images (2, in_channels, *image_size) on the network's device."""
+def empty_images(network: nn.Module, in_channels: int, image_size: tuple[int, int]) -> Tensor:
+    """Return two black images (2, in_channels, *image_size) on the network's device."""
     return torch.zeros(2, in_channels, *image_size, device=device_of(network))
 
 
 @torch.no_grad()
-def probe(features, in_channels, image_size):
-    """Run ``features`` on empty images in eval mode, so that no norm of the network notices.
+def probe(features: nn.Module, in_channels: int, image_size: tuple[int, int]) -> dict[str, torch.Size]:
+    """Run ``features`` on empty images in eval mode, so that no norm of the network changes.
 
     Args:
-        features (nn.Module): images to dict[str, Tensor].
-        in_channels (int):
-        image_size (tuple[int, int]): (height, width).
+        features: images to a dict of tensors.
+        in_channels: channels of the images.
+        image_size: (height, width).
 
     Returns:
-        dict[str, torch.Size]: shape of each feature for two images.
+        The shape of each feature for two images.
     """
     with eval_mode(features):
         outputs = features(empty_images(features, in_channels, image_size))
@@ -40,8 +47,14 @@ def is_detectron2_backbone(net: torch.nn.Module) -> bool:
     )
 
 
-def check_backbone(backbone, layers, instance_layer, in_channels, image_size):
-    """Raise a UsageError unless ``layers`` are feature maps of a detectron2 Backbone for such images."""
+def check_backbone(
+    backbone: "Backbone",
+    layers: Sequence[str],
+    instance_layer: str | int | None,
+    in_channels: int,
+    image_size: tuple[int, int],
+) -> None:
+    """Raise a UsageError unless ``layers`` are feature maps of a detectron2 Backbone for images of this size."""
     names = ", ".join(backbone.output_shape())
     for layer in layers:
         if layer not in backbone.output_shape():
@@ -56,12 +69,13 @@ def check_backbone(backbone, layers, instance_layer, in_channels, image_size):
         check_map(f"Feature '{layer}'", shapes[layer], image_size)
 
 
-def check_map(name, shape, image_size):
-    """Raise a UsageError unless ``shape`` is that of a feature map with more than one pixel.
+def check_map(name: str, shape: torch.Size, image_size: tuple[int, int]) -> None:
+    """Raise a UsageError unless ``shape`` is the shape of a feature map with more than one pixel.
 
     Args:
-        name (str): how to name the layer.
-        shape (torch.Size): of its output for images of ``image_size`` (height, width).
+        name: name of the layer in the error message.
+        shape: shape of the layer's output for two images.
+        image_size: (height, width) of the images.
     """
     height, width = image_size
     if len(shape) != 4 or shape[0] != 2:

@@ -1,7 +1,10 @@
 """Two views of each image of a batch, cut and augmented on the images' device."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.pretrain.device_photometric import DevicePhotometric
 from ..data.pretrain.device_views import numpy_rng, render_views, sample_boxes
@@ -14,14 +17,17 @@ GRAY_MEAN, GRAY_STD = 0.449, 0.226
 
 
 class Normalize(nn.Module):
-    """(images - mean) / std, per channel."""
+    """Compute (images - mean) / std, per channel."""
 
-    def __init__(self, channels, mean=None, std=None):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
         """
         Args:
-            channels (int): of the images.
-            mean, std (Sequence[float] or None): of images in [0, 1]; None is ImageNet's, with other than 3 channels
-                the means of its three values.
+            channels: channels of the images.
+            mean, std: of images in [0, 1]. None is ImageNet's; for another number of channels than 3, the average of
+                ImageNet's three values.
         """
         super().__init__()
         if mean is None:
@@ -36,23 +42,32 @@ class Normalize(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), False)
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
 
 
 class TwoViews(nn.Module):
-    """Images (N, C, H, W) in [0, 1] to two normalised views of each, with their boxes."""
+    """Draw two normalised views of each image (N, C, H, W) in [0, 1], with their boxes."""
 
-    def __init__(self, in_channels, size, augment, mean, std, crop, distance_units):
+    def __init__(
+        self,
+        in_channels: int,
+        size: tuple[int, int],
+        augment: str | Sequence[Callable[[Tensor], Tensor]],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        crop: dict[str, Any],
+        distance_units: str,
+    ) -> None:
         """
         Args:
-            in_channels (int): C.
-            size (tuple[int, int]): (height, width) of the views in pixels.
+            in_channels: C.
+            size: (height, width) of the views in pixels.
             augment: photometric augmentation; name of a pair in `photometric.POLICIES`, or two
                 callables, images (N, C, *size) in [0, 1] to the same, that move no pixel.
-            mean, std: of :class:`Normalize`.
-            crop (dict): of :func:`pixpro_d2.data.pretrain.views.sample_view`.
-            distance_units (str): ``normalized`` or ``pixel``, of the boxes.
+            mean, std: as in :class:`Normalize`.
+            crop: arguments of :func:`pixpro_d2.data.pretrain.views.sample_view`.
+            distance_units: ``normalized`` or ``pixel``, unit of the boxes.
         """
         super().__init__()
         check_choice("distance_units", distance_units, ("normalized", "pixel"))
@@ -68,17 +83,18 @@ class TwoViews(nn.Module):
         self.augment1, self.augment2 = _augmentations(augment)
         self.normalize = Normalize(in_channels, mean, std)
 
-    # A different subset of the images is augmented each time; a compiled graph would be of no use.
+    # A compiled graph would be useless: each call augments another subset of the images.
     @torch.compiler.disable
     @torch.no_grad()
-    def forward(self, images, generator=None):
-        """
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """Draw the views.
+
         Args:
-            images (Tensor): (N, C, H, W) float in [0, 1].
-            generator (torch.Generator): on the CPU, source of all randomness; torch's global one by default.
+            images: (N, C, H, W) float in [0, 1].
+            generator: on the CPU, source of all randomness; torch's global generator by default.
 
         Returns:
-            tuple: two views (N, C, *size), and their two boxes (N, 4), as from
+            Two views (N, C, *size), and their two boxes (N, 4), as from
             :func:`pixpro_d2.modeling.pretrain.correspondence.normalize_boxes`.
         """
         self._check(images)
@@ -93,7 +109,7 @@ class TwoViews(nn.Module):
             boxes.append(normalize_boxes(box, image_sizes, self.distance_units).to(images.device, non_blocking=True))
         return views, boxes
 
-    def _check(self, images):
+    def _check(self, images: Tensor) -> None:
         if images.dim() != 4 or images.shape[1] != self.in_channels or not images.is_floating_point():
             raise UsageError(
                 f"The learner was given images of shape {tuple(images.shape)} and type {images.dtype}: it takes float "
@@ -101,7 +117,7 @@ class TwoViews(nn.Module):
             )
 
 
-def _augmentations(augment):
+def _augmentations(augment: Any) -> Sequence[Callable[..., Tensor]]:
     if isinstance(augment, str):
         check_choice("augment", augment, POLICIES)
         return [DevicePhotometric(policy) for policy in POLICIES[augment]]

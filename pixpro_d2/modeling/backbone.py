@@ -1,13 +1,21 @@
 """Features of a backbone: their channels, and the last one below an FPN."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
 from ..utils.errors import UsageError
 
+if TYPE_CHECKING:
+    from detectron2.modeling import Backbone
 
-def feature_channels(backbone, names):
-    """Channels of the features ``names`` of a backbone, dict[str, int].
+
+def feature_channels(backbone: "Backbone", names: Sequence[str]) -> dict[str, int]:
+    """Return the number of channels of each of the backbone's features ``names``.
 
     Raises:
-        UsageError: for a feature that the backbone does not have.
+        UsageError: if the backbone does not have a feature, or ``names`` is empty.
     """
     shapes = backbone.output_shape()
     for name in names:
@@ -21,27 +29,27 @@ def feature_channels(backbone, names):
     return {name: shapes[name].channels for name in names}
 
 
-def bottom_up(backbone):
-    """The network below an FPN, or the backbone itself."""
+def bottom_up(backbone: "Backbone") -> "Backbone":
+    """Return the network below an FPN, or the backbone itself if it is no FPN."""
     return getattr(backbone, "bottom_up", backbone)
 
 
-def last_feature_channels(backbone):
-    """Channels of the bottom-up network's last feature (C5 of a ResNet)."""
+def last_feature_channels(backbone: "Backbone") -> int:
+    """Return the number of channels of the bottom-up network's last feature (C5 of a ResNet)."""
     return list(bottom_up(backbone).output_shape().values())[-1].channels
 
 
-def forward_with_last(backbone, images):
-    """Run a backbone on (N, C, H, W) images; returns its features and the bottom-up network's last one.
+def forward_with_last(backbone: "Backbone", images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Run a backbone on (N, C, H, W) images; return its features, and the last feature of the bottom-up network.
 
-    An FPN does not hand on what it is built on, hence the hook.
+    An FPN does not return the features of the network below it, so a hook collects them.
     """
     below = bottom_up(backbone)
     last = list(below.output_shape())[-1]
     if below is backbone:
         features = backbone(images)
         return features, features[last]
-    seen = {}
+    seen: dict[str, Tensor] = {}
     hook = below.register_forward_hook(lambda module, inputs, output: seen.update(output))
     try:
         features = backbone(images)

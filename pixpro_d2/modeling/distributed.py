@@ -1,8 +1,8 @@
-"""What the processes of a run tell each other within a loss; a single process neither sends nor waits."""
+"""Exchange between the processes of a run within a loss; a single process neither sends nor waits."""
 
 import torch
 import torch.distributed.nn.functional
-from torch import distributed
+from torch import Tensor, distributed
 
 
 def world_size() -> int:
@@ -10,14 +10,14 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
-def gather_keys(keys):
+def gather_keys(keys: Tensor) -> tuple[Tensor, int]:
     """Join the keys of all processes, in the order of the processes; without gradient.
 
     Args:
-        keys (Tensor): (N, ...), of the same shape in every process.
+        keys: (N, ...), of the same shape in every process.
 
     Returns:
-        tuple: (Tensor (M, ...), int), the joint keys and the row at which this process's own begin.
+        The joint keys (M, ...), and the row at which the keys of this process begin.
     """
     if world_size() == 1:
         return keys, 0
@@ -26,7 +26,7 @@ def gather_keys(keys):
     return torch.cat(gathered), distributed.get_rank() * len(keys)
 
 
-def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
+def sum_over_processes(value: Tensor) -> Tensor:
     """Sum a tensor over the processes, with its gradient; all processes must call this.
 
     The gradient of the sum is summed over the processes too. DistributedDataParallel then averages the gradients of
@@ -37,8 +37,8 @@ def sum_over_processes(value: torch.Tensor) -> torch.Tensor:
     return torch.distributed.nn.functional.all_reduce(value)
 
 
-def mean_over_processes(value):
-    """Mean of a tensor over the processes, float32, without gradient; all processes must call it."""
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Return the mean of a tensor over the processes, float32, without gradient; all processes must call this."""
     value = value.detach().float()
     if world_size() > 1:
         value = value.clone()

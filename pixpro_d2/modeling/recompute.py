@@ -1,9 +1,12 @@
-"""Trading time for memory: stages of a backbone that are computed again in the backward pass."""
+"""Trade time for memory: compute the stages of a backbone again in the backward pass."""
 
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -11,13 +14,13 @@ from ..utils.errors import UsageError
 from .backbone import bottom_up
 
 
-def recompute_stages(backbone):
+def recompute_stages(backbone: nn.Module) -> None:
     """Keep only the inputs of the stem and of each stage of a ResNet or RegNet for the backward pass.
 
-    Losses and gradients stay what they are, and so do the running statistics of norms, which see a batch once.
+    Losses and gradients do not change. The running statistics of norms do not change either: they count a batch once.
 
     Raises:
-        UsageError: for a backbone without stages.
+        UsageError: if the backbone has no stages.
     """
     below = bottom_up(backbone)
     stages = getattr(below, "stages", None) or [stage for stage, _ in getattr(below, "stages_and_names", [])]
@@ -29,7 +32,7 @@ def recompute_stages(backbone):
         stage.forward = partial(_checkpointed, stage, stage.forward)
 
 
-def _checkpointed(stage, forward, x):
+def _checkpointed(stage: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return forward(x)
     contexts = partial(_contexts, stage)
@@ -37,16 +40,16 @@ def _checkpointed(stage, forward, x):
     return checkpoint(forward, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
-def _contexts(stage):
-    """What the first and the second computation run in."""
+def _contexts(stage: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+    """Return the context managers that the first and the second computation run in."""
     return nullcontext(), _same_statistics(stage)
 
 
 @contextmanager
-def _same_statistics(stage):
-    """Batch norms go on by the statistics of the batch, but leave the running ones alone."""
+def _same_statistics(stage: nn.Module) -> Iterator[None]:
+    """Let batch norms use the statistics of the batch, without a change of their running statistics."""
     norms = [module for module in stage.modules() if isinstance(module, _BatchNorm)]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    before: list[tuple[float | None, Any]] = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm, (_, counter) in zip(norms, before):
         norm.momentum, norm.num_batches_tracked = 0.0, counter.clone()
     try:

@@ -1,5 +1,7 @@
 """RegNet, which detectron2 has but cannot build from a yacs config."""
 
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
@@ -9,7 +11,7 @@ from ..utils.errors import UsageError
 
 
 @BACKBONE_REGISTRY.register()
-def build_regnet_backbone(cfg, input_shape):
+def build_regnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> RegNet:
     """RegNet (Radosavovic et al. 2020) from ``MODEL.REGNETS``; features named stem, s1 .. s4."""
     if input_shape.channels != 3:
         raise UsageError(
@@ -33,7 +35,7 @@ def build_regnet_backbone(cfg, input_shape):
 
 
 @BACKBONE_REGISTRY.register()
-def build_regnet_fpn_backbone(cfg, input_shape):
+def build_regnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """FPN with ``MODEL.FPN``'s keys over :func:`build_regnet_backbone`."""
     return FPN(
         bottom_up=build_regnet_backbone(cfg, input_shape),

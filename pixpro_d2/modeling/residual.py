@@ -4,7 +4,7 @@ from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import nn
 
 
-def zero_init_residual(backbone):
+def zero_init_residual(backbone: nn.Module) -> None:
     """Set the last norm weight of every residual block of a ResNet to 0, so that it starts as the identity.
 
     The official PixPro encoder starts so; detectron2's ResNet does not, its RegNet does by itself.

@@ -1,36 +1,38 @@
 """The fully convolutional head of the FCN transfer tasks (MoCo appendix A.2, PixPro section 4)."""
 
+from typing import Any
+
 import fvcore.nn.weight_init as weight_init
 import torch.nn.functional as F
-from detectron2.config import configurable
-from detectron2.layers import Conv2d, get_norm
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 
 from ...utils.errors import UsageError
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class FCNHead(nn.Module):
-    """Dilated 3x3 convolutions on one feature map, a 1x1 classifier, and bilinear upsampling to the image.
+    """Segment by dilated 3x3 convolutions on one feature map, a 1x1 classifier, and bilinear upsampling to the image.
 
-    Written for ``SemanticSegmentor``. In the papers two convolutions of 256 channels and dilation 6 stand on
+    The head is written for ``SemanticSegmentor``. The papers put two convolutions of 256 channels and dilation 6 on
     res5 at output stride 16 (``RESNETS.RES5_DILATION 2``).
     """
 
     @configurable
     def __init__(
-        self, *, in_feature, in_channels, stride, num_classes, num_convs, channels, dilation, norm, ignore_value,
-        loss_weight,
-    ):  # fmt: skip
+        self, *, in_feature: str, in_channels: int, stride: int, num_classes: int, num_convs: int, channels: int,
+        dilation: int, norm: str, ignore_value: int, loss_weight: float,
+    ) -> None:  # fmt: skip
         """
         Args:
-            in_feature (str): name of the backbone's feature map, of ``in_channels`` channels and ``stride``.
-            num_classes (int):
-            num_convs, channels, dilation (int): of the 3x3 convolutions.
-            norm (str): detectron2 norm name, behind each of them.
-            ignore_value (int): label without a loss.
-            loss_weight (float):
+            in_feature: name of the backbone's feature map, of ``in_channels`` channels and ``stride``.
+            num_classes: number of classes.
+            num_convs, channels, dilation: number, channels and dilation of the 3x3 convolutions.
+            norm: detectron2 norm name; a norm follows each 3x3 convolution.
+            ignore_value: label without a loss.
+            loss_weight: factor of the loss.
         """
         super().__init__()
         self.in_feature = in_feature
@@ -47,10 +49,10 @@ class FCNHead(nn.Module):
             self.convs.append(conv)
         self.predictor = nn.Conv2d(channels if num_convs else in_channels, num_classes, 1)
         nn.init.normal_(self.predictor.weight, std=0.01)
-        nn.init.zeros_(self.predictor.bias)
+        nn.init.zeros_(self.predictor.bias)  # type: ignore[arg-type]  # torch types the bias as optional
 
     @classmethod
-    def from_config(cls, cfg, input_shape):
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         head = cfg.MODEL.SEM_SEG_HEAD
         if len(head.IN_FEATURES) != 1 or head.IN_FEATURES[0] not in input_shape:
             raise UsageError(
@@ -71,20 +73,24 @@ class FCNHead(nn.Module):
             "loss_weight": head.LOSS_WEIGHT,
         }
 
-    def forward(self, features, targets=None):
-        """
+    def forward(
+        self, features: dict[str, Tensor], targets: Tensor | None = None
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Return (None, losses) in training, and (logits, {}) in eval mode.
+
         Args:
-            features (dict[str, Tensor]): with (N, in_channels, h, w) under ``in_feature``.
-            targets (Tensor or None): (N, H, W) class numbers; h = ceil(H / stride).
+            features: with (N, in_channels, h, w) under ``in_feature``.
+            targets: (N, H, W) class numbers; h = ceil(H / stride).
 
         Returns:
-            In training (None, {"loss_sem_seg": mean cross-entropy of the labelled pixels}); in eval mode
-            (logits (N, num_classes, h * stride, w * stride), {}), which ``SemanticSegmentor`` cuts to the image.
+            In training (None, {"loss_sem_seg": mean cross-entropy of the labelled pixels}). In eval mode
+            (logits (N, num_classes, h * stride, w * stride), {}); ``SemanticSegmentor`` crops the logits to the image.
         """
         logits = self.predictor(self.convs(features[self.in_feature]))
         logits = F.interpolate(logits.float(), scale_factor=self.stride, mode="bilinear", align_corners=False)
         if not self.training:
             return logits, {}
+        assert targets is not None  # SemanticSegmentor passes targets in training
         height, width = targets.shape[-2:]
         loss = F.cross_entropy(logits[..., :height, :width], targets, ignore_index=self.ignore_value)
         return None, {"loss_sem_seg": self.loss_weight * loss}

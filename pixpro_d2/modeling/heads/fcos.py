@@ -1,6 +1,9 @@
-"""detectron2's FCOS, which it builds from its Python configs only, for a yacs config."""
+"""detectron2's FCOS for a yacs config; detectron2 itself builds FCOS from its Python configs only."""
 
-from detectron2.config import configurable
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_backbone, build_resnet_backbone
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
@@ -9,8 +12,8 @@ from torch import nn
 
 
 @BACKBONE_REGISTRY.register()
-def build_fcos_resnet_fpn_backbone(cfg, input_shape):
-    """P3-P7 of a ResNet with P6 and P7 made from P5, as detectron2's FCOS has them (RetinaNet's come from C5)."""
+def build_fcos_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Build P3-P7 on a ResNet, with P6 and P7 from P5 as in detectron2's FCOS (RetinaNet makes them from C5)."""
     channels = cfg.MODEL.FPN.OUT_CHANNELS
     return FPN(
         bottom_up=build_resnet_backbone(cfg, input_shape),
@@ -22,8 +25,8 @@ def build_fcos_resnet_fpn_backbone(cfg, input_shape):
     )
 
 
-def build_fcos_head(cfg, input_shape):
-    """detectron2's FCOS head on features of the shapes ``input_shape`` (list[ShapeSpec])."""
+def build_fcos_head(cfg: CfgNode, input_shape: list[ShapeSpec]) -> FCOSHead:
+    """Build detectron2's FCOS head on features of the shapes ``input_shape``."""
     fcos = cfg.MODEL.FCOS
     return FCOSHead(
         input_shape=input_shape,
@@ -33,25 +36,25 @@ def build_fcos_head(cfg, input_shape):
     )
 
 
-def _group_norm(channels):
-    # detectron2 v0.6 makes a norm of one channel only to see its type, which 32 groups forbid.
+def _group_norm(channels: int) -> nn.GroupNorm:
+    # detectron2 v0.6 makes a norm of one channel to see the norm's type. One channel cannot have 32 groups.
     return nn.GroupNorm(min(32, channels), channels)
 
 
 @META_ARCH_REGISTRY.register()
 class FCOSDetector(FCOS):
-    """detectron2's FCOS (Tian et al. 2019) with ``from_config``; losses and inference are its own."""
+    """Build detectron2's FCOS (Tian et al. 2019) from a config; losses and inference are detectron2's."""
 
     @configurable
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         """
         Args:
-            **kwargs: of :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
+            **kwargs: arguments of :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
         """
         super().__init__(**kwargs)
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         fcos = cfg.MODEL.FCOS
         backbone = build_backbone(cfg)
         shapes = backbone.output_shape()

@@ -1,14 +1,17 @@
 """Classification by the nearest neighbours in feature space: a test of a backbone without training."""
 
 import logging
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.evaluation import inference_context
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.utils import comm
 from detectron2.utils.logger import log_every_n_seconds
+from torch import Tensor
 
 from ...utils.errors import UsageError
 from ..backbone import last_feature_channels
@@ -19,28 +22,29 @@ logger = logging.getLogger(__name__)
 QUERIES_AT_ONCE = 64  # bounds the similarities in memory: 164 MB for ImageNet's training set in half precision
 
 
-def knn_votes(similarities, labels, k, num_classes, temperature):
-    """Votes of the k most similar neighbours, each weighted by exp(similarity / temperature) (Wu et al. 2018).
+def knn_votes(similarities: Tensor, labels: Tensor, k: int, num_classes: int, temperature: float) -> Tensor:
+    """Count the votes of the k most similar neighbours, each weighted by exp(similarity / temperature).
 
-    The votes of an image are divided by their sum, which changes no ranking and keeps the exponential finite.
+    The weights are those of Wu et al. 2018. The votes of an image are divided by their sum: this changes no ranking
+    and keeps the exponential finite.
 
     Args:
-        similarities (Tensor): (N, M) cosines of N images with M neighbours.
-        labels (Tensor): (M,) int64, the neighbours' classes in [0, num_classes).
-        k (int): more than M counts as M.
-        num_classes (int):
-        temperature (float): > 0.
+        similarities: (N, M) cosines of N images with M neighbours.
+        labels: (M,) int64, the neighbours' classes in [0, num_classes).
+        k: number of neighbours; more than M counts as M.
+        num_classes: number of classes.
+        temperature: > 0.
 
     Returns:
-        Tensor: (N, num_classes) float32, shares of the votes; each row sums to 1.
+        (N, num_classes) float32, shares of the votes; each row sums to 1.
     """
     nearest, index = similarities.topk(min(k, similarities.shape[1]), dim=1)
     weights = (nearest.float() / temperature).softmax(dim=1)
     return weights.new_zeros(len(weights), num_classes).scatter_add_(1, labels[index], weights)
 
 
-def gather_rows(rows):
-    """Join ``rows`` (n, ...) of all processes, whose numbers n may differ, in the order of the processes."""
+def gather_rows(rows: Tensor) -> Tensor:
+    """Join ``rows`` (n, ...) of all processes, in the order of the processes; n may differ between processes."""
     if comm.get_world_size() == 1:
         return rows
     counts = comm.all_gather(len(rows))
@@ -53,50 +57,50 @@ def gather_rows(rows):
 
 @META_ARCH_REGISTRY.register()
 class KNNClassifier(PooledBackbone):
-    """Compares the L2-normalised pooled feature of an image with those of all training images.
+    """Compare the L2-normalised pooled feature of an image with the features of all training images.
 
-    It is evaluated only: :meth:`fit` fills its memory, which no checkpoint holds. In half precision on a GPU, the
-    1.28 million features of ImageNet take 5.2 GB for a ResNet-50, in every process.
+    The classifier is not trained: :meth:`fit` fills its memory, and no checkpoint holds the memory. The 1.28 million
+    features of ImageNet take 5.2 GB in every process, for a ResNet-50 in half precision on a GPU.
     """
 
     @configurable
-    def __init__(self, *, neighbors, temperature, **kwargs):
+    def __init__(self, *, neighbors: list[int], temperature: float, **kwargs: Any) -> None:
         """
         Args:
-            neighbors (list[int]): numbers k of neighbours to evaluate.
-            temperature (float): of the votes.
-            **kwargs: of :class:`pixpro_d2.modeling.heads.classifier.PooledBackbone`.
+            neighbors: numbers k of neighbours to evaluate.
+            temperature: temperature of the votes.
+            **kwargs: arguments of :class:`pixpro_d2.modeling.heads.classifier.PooledBackbone`.
         """
         super().__init__(**kwargs)
         self.neighbors = neighbors
         self.temperature = temperature
-        self.bank = None
-        self.labels = None
+        self.bank: Tensor | None = None
+        self.labels: Tensor | None = None
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         neighbors, temperature = list(cfg.MODEL.CLASSIFIER.NEIGHBORS), cfg.MODEL.CLASSIFIER.TEMPERATURE
         return {**super().from_config(cfg), "neighbors": neighbors, "temperature": temperature}
 
     @property
-    def precision(self):
-        """Type of the remembered features."""
+    def precision(self) -> torch.dtype:
+        """Return the type of the stored features."""
         return torch.float16 if self.device.type == "cuda" else torch.float32
 
     @torch.no_grad()
-    def embed(self, batched_inputs):
-        """Unit features (N, C) of a list[dict] of N images, in the memory's precision."""
+    def embed(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
+        """Return unit features (N, C) of N images, in the memory's precision."""
         return F.normalize(self.pooled_features(batched_inputs), dim=1).to(self.precision)
 
-    def fit(self, loader):
-        """Remember the images of ``loader``, in each process its share of the training set, for all processes.
+    def fit(self, loader: Iterable[list[dict[str, Any]]]) -> None:
+        """Store the features of the training images; each process reads its share, and all processes store all.
 
         Args:
-            loader (Iterable[list[dict]]): a finite loader of batches with ``image`` and ``category_id``, with the
-                transform for testing.
+            loader: a finite loader of batches with ``image`` and ``category_id``, with the transform for testing.
         """
         channels = last_feature_channels(self.backbone)
-        features, labels = [torch.empty(0, channels, dtype=self.precision, device=self.device)], []
+        features = [torch.empty(0, channels, dtype=self.precision, device=self.device)]
+        labels: list[int] = []
         with inference_context(self):
             for batch in loader:
                 features.append(self.embed(batch))
@@ -107,19 +111,20 @@ class KNNClassifier(PooledBackbone):
         if len(self.bank) < max(self.neighbors):
             logger.warning(f"All {len(self.bank)} training images vote where MODEL.CLASSIFIER.NEIGHBORS asks for more.")
 
-    def forward(self, batched_inputs):
-        """
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the votes for each image.
+
         Args:
-            batched_inputs: list[dict], one for each image, with ``image`` as in
+            batched_inputs: one dict for each image, with ``image`` as in
                 :class:`pixpro_d2.modeling.heads.classifier.LinearClassifier`.
 
         Returns:
-            list[dict], one for each image: ``scores``, with the shares of the votes of the k nearest neighbours as
-            "knn<k>": (num_classes,).
+            One dict for each image with ``scores``, which maps "knn<k>" to the shares (num_classes,) of the votes of
+            the k nearest neighbours.
         """
         if self.training:
             raise UsageError("MODEL.META_ARCHITECTURE KNNClassifier is not trained: add --eval-only to the command.")
-        if self.bank is None:
+        if self.bank is None or self.labels is None:
             raise RuntimeError("KNNClassifier.fit(loader) must come before the first image.")
         outputs = []
         for features in self.embed(batched_inputs).split(QUERIES_AT_ONCE):

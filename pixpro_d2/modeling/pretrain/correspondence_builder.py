@@ -1,12 +1,14 @@
 """The correspondence that a config asks for: by boxes, or by optical flow between frames of a video."""
 
+from detectron2.config import CfgNode
+
 from ...flow import build_estimator
 from .correspondence import BoxCorrespondence
 from .flow_correspondence import FlowCorrespondence
 
 
-def build_correspondence(cfg):
-    """BoxCorrespondence for views of one image or frame, FlowCorrespondence for ``INPUT.PIXPRO.N_FRAMES`` above 1."""
+def build_correspondence(cfg: CfgNode) -> BoxCorrespondence:
+    """Build a FlowCorrespondence for ``INPUT.PIXPRO.N_FRAMES`` above 1, and a BoxCorrespondence for a single frame."""
     pixpro, flow = cfg.MODEL.PIXPRO, cfg.MODEL.PIXPRO.FLOW
     geometry = (pixpro.POS_RATIO, pixpro.DISTANCE_UNITS, pixpro.OFFICIAL_ROUNDING)
     if cfg.INPUT.PIXPRO.N_FRAMES <= 1:

@@ -18,7 +18,7 @@ CONSISTENCY = ("none", "pixel", "legacy", "legacy_coarse")  # of track_points
 
 @dataclass(frozen=True)
 class FlowScale:
-    """How flows lie in their frames; each field is (N, 1, 2) float32, as (x, y).
+    """Hold the scale of flows relative to their frames; each field is (N, 1, 2) float32, as (x, y).
 
     * last: centre of the frame's last pixel (W - 1, H - 1);
     * position: grid units of the flow in a pixel of position;
@@ -30,54 +30,55 @@ class FlowScale:
     length: Tensor
 
     @classmethod
-    def from_sizes(cls, flow_sizes, covered_sizes, frame_sizes):
-        """
+    def from_sizes(cls, flow_sizes: Tensor, covered_sizes: Tensor, frame_sizes: Tensor) -> "FlowScale":
+        """Compute the scale from sizes.
+
         Args:
-            flow_sizes (Tensor): (N or 1, 2), (h, w) of the flows.
-            covered_sizes (Tensor): (N or 1, 2), (height, width) in pixels of what the flows cover: the frames, or
-                the frames with what they were padded by.
-            frame_sizes (Tensor): (N, 2), (H, W) of the frames.
+            flow_sizes: (N or 1, 2), (h, w) of the flows.
+            covered_sizes: (N or 1, 2), (height, width) in pixels of the area that the flows cover: the frames, with
+                their padding if there is any.
+            frame_sizes: (N, 2), (H, W) of the frames.
         """
         flow, covered, frame = (sizes.float().flip(-1)[:, None] for sizes in (flow_sizes, covered_sizes, frame_sizes))
         return cls(last=frame - 1, position=(flow - 1) / (covered - 1).clamp(min=1), length=covered / flow)
 
-    def in_grid_units(self):
-        """The scale for points that are in grid units of the flow themselves."""
+    def in_grid_units(self) -> "FlowScale":
+        """Return the scale for points that are in grid units of the flow."""
         one = torch.ones_like(self.last)
         return FlowScale(last=self.last * self.position, position=one, length=one)
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Flows from one frame to another, ``there``, and ``back``: (N, m, 2, h, w) float32, in the order of use."""
+    """Hold the flows from a frame to another, ``there`` and ``back``: (N, m, 2, h, w) float32, in the order of use."""
 
     there: Tensor
     back: Tensor
     scale: FlowScale
 
-    def reversed(self):
-        """The motion from the second frame to the first."""
+    def reversed(self) -> "Motion":
+        """Return the motion from the second frame to the first."""
         return Motion(self.back, self.there, self.scale)
 
 
-def sample_flow(flow, points, last):
-    """Vectors of a flow at points, bilinear, and zero outside.
+def sample_flow(flow: Tensor, points: Tensor, last: Tensor) -> Tensor:
+    """Sample the vectors of a flow at points, bilinear, and zero outside.
 
-    As with zero padding, a point up to one grid unit outside gets the less of the vector at the border the farther
-    it is, and no other gets any. Exact on the grid and where all vectors are equal, unlike ``F.grid_sample``.
+    Up to one grid unit outside, the vector at the border fades to zero, as with zero padding. The result is exact on
+    the grid and where all vectors are equal, unlike the result of ``F.grid_sample``.
 
     Args:
-        flow (Tensor): (N, 2, h, w) float32, its samples padded at the bottom and right to one size.
-        points (Tensor): (N, L, 2) in grid units.
-        last (Tensor): (N, 1, 2), each sample's own last grid position.
+        flow: (N, 2, h, w) float32, its samples padded at the bottom and right to one size.
+        points: (N, L, 2) in grid units.
+        last: (N, 1, 2), each sample's own last grid position.
 
     Returns:
-        Tensor: (N, L, 2) in units of the flow.
+        (N, L, 2) in units of the flow.
     """
     height, width = flow.shape[-2:]
     vectors = flow.flatten(2)
 
-    def at(x, y):
+    def at(x: Tensor, y: Tensor) -> Tensor:
         index = (y * width + x)[:, None].expand(-1, 2, -1)
         return vectors.gather(2, index).transpose(1, 2)
 
@@ -89,17 +90,17 @@ def sample_flow(flow, points, last):
     return sampled * (1 - (points - nearest).abs()).clamp(min=0).prod(dim=-1, keepdim=True)
 
 
-def chain_points(points, flows, scale):
+def chain_points(points: Tensor, flows: Tensor, scale: FlowScale) -> tuple[Tensor, Tensor]:
     """Follow points through the steps of a video.
 
     Args:
-        points (Tensor): (N, L, 2) positions in the first frame.
-        flows (Tensor): (N, m, 2, h, w) float32 flows in the order of use.
-        scale (FlowScale): of the flows to the units of the points.
+        points: (N, L, 2) positions in the first frame.
+        flows: (N, m, 2, h, w) float32 flows in the order of use.
+        scale: scale of the flows in the units of the points.
 
     Returns:
-        tuple[Tensor, Tensor]: displacements (N, L, 2) to the last frame, and (N, L) bool, whether a point was in the
-        frame, border included, after every step. One that is farther outside than a grid unit stays there.
+        Displacements (N, L, 2) to the last frame, and (N, L) bool, whether a point was in the frame, border included,
+        after every step. A point farther outside than one grid unit no longer moves.
     """
     displacements = torch.zeros_like(points)
     inside = torch.ones(points.shape[:-1], dtype=torch.bool, device=points.device)
@@ -112,24 +113,27 @@ def chain_points(points, flows, scale):
     return displacements, inside
 
 
-def track_points(points, motion, consistency, alpha1, alpha2):
-    """Displacements of points, and which of them can be trusted.
+def track_points(
+    points: Tensor, motion: Motion, consistency: str, alpha1: float, alpha2: float
+) -> tuple[Tensor, Tensor]:
+    """Return the displacements of points, and which points are valid.
 
     Args:
-        points (Tensor): (N, L, 2) pixels of the first frame.
-        motion (Motion): from the first frame to the second.
-        consistency (str): which points are valid.
+        points: (N, L, 2) pixels of the first frame.
+        motion: from the first frame to the second.
+        consistency: which points are valid.
 
-            * ``pixel``: those in the frame after every step whose way back agrees with the way there (paper Eq. 3):
-              ``|there + back|^2 < alpha1 (|there|^2 + |back|^2) + alpha2``, in pixels of the frame, so
-              whatever the resolution of the flow;
-            * ``legacy``: those of :func:`legacy_valid`, the rule of the paper's released code, at the resolution of the
-              frames, as its scripts have it (``flow_up``); ``legacy_coarse``: at that of the flow;
-            * ``none``: all, also those that leave the frame, as the released code without alphas.
-        alpha1, alpha2 (float): of the rule; with ``pixel``, an infinite alpha2 leaves the frame's border alone.
+            * ``pixel``: points in the frame after every step whose way back agrees with the way there (paper Eq. 3):
+              ``|there + back|^2 < alpha1 (|there|^2 + |back|^2) + alpha2``, in pixels of the frame, so independent of
+              the flow's resolution;
+            * ``legacy``: the points of :func:`legacy_valid`, the rule of the paper's released code, at the resolution
+              of the frames, as in its scripts (``flow_up``);
+            * ``legacy_coarse``: the same rule at the resolution of the flow;
+            * ``none``: all points, also points that leave the frame, as the released code without alphas.
+        alpha1, alpha2: tolerances of the rule; with ``pixel`` and an infinite alpha2, only the frame's border counts.
 
     Returns:
-        tuple[Tensor, Tensor]: displacements (N, L, 2) in pixels and (N, L) bool, valid.
+        Displacements (N, L, 2) in pixels and (N, L) bool, valid.
     """
     there, inside = chain_points(points, motion.there, motion.scale)
     if consistency == "none":
@@ -141,18 +145,18 @@ def track_points(points, motion, consistency, alpha1, alpha2):
     return there, inside & (_square(there + back) < tolerance)
 
 
-def legacy_valid(points, motion, alpha1, alpha2, coarse=False):
-    """Validity as in the released code of PixPro with optical flow, (N, L) bool.
+def legacy_valid(points: Tensor, motion: Motion, alpha1: float, alpha2: float, coarse: bool = False) -> Tensor:
+    """Judge validity as the released code of PixPro with optical flow does; return (N, L) bool.
 
-    As there: it is judged at the grid position nearest to a point and in the units of that grid, of which both
-    lengths are divided by half a side less one and alpha2 by the diagonal (so that the tolerance depends on the
-    resolution). The grid is the frame's, or with ``coarse`` the flow's. Only the last position has to be in the frame,
-    and its border is outside.
+    The rule is the released code's. Each point is moved to the nearest grid position, and lengths are in grid units.
+    The grid is the frame's, or with ``coarse`` the flow's. Both lengths are divided by half a side less one, and alpha2
+    by the diagonal, so the tolerance depends on the resolution. Only the last position has to be in the frame, and the
+    frame's border counts as outside.
 
-    Unlike there: the way back starts where the way there ends. The released code composes dense fields and
-    interpolates the one of the way back, which is the same for one step and otherwise differs by interpolation.
+    One difference: here the way back starts where the way there ends. The released code composes dense fields and
+    interpolates the field of the way back. Both agree for one step, and differ by interpolation for more steps.
 
-    Arguments are those of :func:`track_points`.
+    The arguments have the meaning of :func:`track_points`.
     """
     scale = motion.scale.in_grid_units() if coarse else motion.scale
     nodes = (points * motion.scale.position if coarse else points).round()
@@ -165,5 +169,5 @@ def legacy_valid(points, motion, alpha1, alpha2, coarse=False):
     return inside & (_square(there + back) <= alpha1 * (_square(there) + _square(back)) + alpha2 / diagonal)
 
 
-def _square(vectors):
+def _square(vectors: Tensor) -> Tensor:
     return vectors.square().sum(dim=-1)

@@ -17,11 +17,11 @@ from .unit import unit
 STD_EPSILON = 1e-4  # added to a variance before its root, as in VICReg's code: the slope stays finite at 0
 
 
-def mean_over_images(values, counted, mean_over):
-    """Mean of per-image ``values`` (N,) over ``all`` images or those ``counted`` (N,) bool (``matched``).
+def mean_over_images(values: Tensor, counted: Tensor, mean_over: str) -> Tensor:
+    """Average per-image ``values`` (N,) over ``all`` images, or over the images ``counted`` (N,) bool (``matched``).
 
-    ``matched`` divides by the mean number of counted images over the processes: the mean of the results over
-    the processes, and of their gradients, is that of one process with all images, however unequally they match.
+    ``matched`` divides by the mean number of counted images over the processes. The mean of the results over the
+    processes then equals the result of one process with all images, and so do the gradients.
     """
     if mean_over == "all":
         return values.mean()
@@ -29,44 +29,44 @@ def mean_over_images(values, counted, mean_over):
     return (values * counted).sum() / count.masked_fill(count == 0, 1)
 
 
-def pixpro_loss(q, k, positives, mean_over="all"):
-    """Pixel-to-propagation consistency of one direction (paper Eq. 5), in [-2, 2].
+def pixpro_loss(q: Tensor, k: Tensor, positives: Tensor, mean_over: str = "all") -> Tensor:
+    """Compute the pixel-to-propagation consistency of one direction (paper Eq. 5), in [-2, 2].
 
-    -2 times the mean cosine of an image's positive pairs, averaged over images. Equals
+    The loss is -2 times the mean cosine of an image's positive pairs, averaged over images. It equals
     ``regression_loss`` of the official code; both directions together are twice the paper's loss.
 
     Args:
-        mean_over (str): ``all`` counts an image without a positive pair as 0 (official code),
-            ``matched`` leaves it out (paper).
+        mean_over: ``all`` counts an image without a positive pair as 0 (official code),
+            ``matched`` skips the image (paper).
 
     Returns:
-        Tensor: 0-d, float32; 0 with a zero gradient where nothing matches.
+        0-d, float32; 0 with a zero gradient if nothing matches.
     """
     q, k = q.float().flatten(2), k.float().flatten(2)
     count = positives.sum(dim=(1, 2))
-    # sum_ij m_ij q_i.k_j = sum_i q_i.(sum_j m_ij k_j): neither a similarity nor a mask in float is ever whole or kept.
+    # sum_ij m_ij q_i.k_j = sum_i q_i.(sum_j m_ij k_j): no similarity is computed, and no whole mask exists in float.
     parts = image_chunks(len(q), q.shape[2] * k.shape[2])
     matched_keys = torch.cat([k[part] @ positives[part].transpose(1, 2).float() for part in parts])  # (N, C, Lq)
     cosine = (q * matched_keys).sum(dim=(1, 2)) / (count + 1e-6)
     return -2 * mean_over_images(cosine, count > 0, mean_over)
 
 
-def pixcontrast_loss(q, k, positives, temperature):
-    """Pixel contrast of one direction (paper Eq. 2), >= 0.
+def pixcontrast_loss(q: Tensor, k: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    """Compute the pixel contrast of one direction (paper Eq. 2), >= 0.
 
-    Each query with at least one positive is contrasted with all pixels of the other view of its image;
-    averaged over such queries, then over the images that have one.
+    Each query with at least one positive is contrasted with all pixels of the other view of its image. The loss is
+    averaged over these queries, then over the images that have such a query.
 
     Args:
-        temperature (float): tau.
+        temperature: tau.
 
     Returns:
-        Tensor: 0-d, float32; where nothing matches 0, still with a graph, so that no process of a
+        0-d, float32; 0 if nothing matches, still with a graph, so that no process of a
         distributed run skips its backward pass.
     """
     logits = q.float().flatten(2).transpose(1, 2) @ k.float().flatten(2) / temperature  # (N, Lq, Lk)
     matched = positives.any(dim=2)  # (N, Lq)
-    # A query without positives would have logsumexp over nothing = -inf; it gets all pixels, so a loss of 0.
+    # The logsumexp over no positives would be -inf. A query without positives gets all pixels, so a loss of 0.
     positives = positives | ~matched[:, :, None]
     log_positive = logits.masked_fill(~positives, float("-inf")).logsumexp(dim=2)
     loss = logits.logsumexp(dim=2) - log_positive
@@ -75,20 +75,20 @@ def pixcontrast_loss(q, k, positives, temperature):
     return mean_over_images(per_image, count > 0, "matched")
 
 
-def byol_loss(p, k):
-    """-2 times the mean cosine of L2-normalised image vectors ``p`` and ``k`` (N, C), in [-2, 2] (official code)."""
+def byol_loss(p: Tensor, k: Tensor) -> Tensor:
+    """Return -2 times the mean cosine of L2-normalised vectors ``p`` and ``k`` (N, C), in [-2, 2] (official code)."""
     return -2 * (p.float() * k.float()).sum(dim=1).mean()
 
 
-def infonce_loss(q, keys, offset, temperature):
-    """Instance contrast of SimCLR with momentum keys, >= 0.
+def infonce_loss(q: Tensor, keys: Tensor, offset: int, temperature: float) -> Tensor:
+    """Compute the instance contrast of SimCLR with momentum keys, >= 0.
 
     Args:
-        q (Tensor): (N, C) queries, L2-normalised.
-        keys (Tensor): (M, C) keys of all processes; row ``offset + i`` is the positive of query i, the
+        q: (N, C) queries, L2-normalised.
+        keys: (M, C) keys of all processes; row ``offset + i`` is the positive of query i, the
             others are its negatives.
-        offset (int): where this process's keys start in ``keys``.
-        temperature (float): tau.
+        offset: row at which this process's keys start in ``keys``.
+        temperature: tau.
     """
     logits = q.float() @ keys.float().T / temperature
     return F.cross_entropy(logits, offset + torch.arange(len(q), device=q.device))
@@ -101,10 +101,10 @@ def variance_covariance(projections: Tensor) -> tuple[Tensor, Tensor]:
     standard deviation of a channel is 1 when the rows are spread evenly.
 
     Args:
-        projections (Tensor): (N, C, H, W) of one view, of the same shape in every process.
+        projections: (N, C, H, W) of one view, of the same shape in every process.
 
     Returns:
-        tuple: two 0-d float32 tensors. ``variance`` (Eq. 1) is the mean over channels of max(0, 1 - standard
+        Two 0-d float32 tensors. ``variance`` (Eq. 1) is the mean over channels of max(0, 1 - standard
         deviation), in [0, 1). ``covariance`` (Eq. 3, 4) is the sum of the squared covariances of different channels,
         divided by C, >= 0.
 

@@ -1,10 +1,14 @@
-"""The pre-training meta-architecture: what a config and detectron2's loop need around the two branches."""
+"""The pre-training meta-architecture: it connects the two branches with configs and detectron2's loop."""
+
+from typing import Any
 
 import torch
-from detectron2.config import configurable
-from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
+from torch import Tensor
 
 from ...data.pretrain.collate import collate_videos
 from ...data.pretrain.device_photometric import apply_recipes, to_format
@@ -12,32 +16,46 @@ from ...utils.errors import UsageError
 from ..backbone import bottom_up, feature_channels, last_feature_channels
 from ..heads.dense_head import build_dense_head
 from ..residual import zero_init_residual
+from .correspondence import BoxCorrespondence
 from .correspondence_builder import build_correspondence
 from .instance import InstanceBranch
 from .methods import METHODS
 from .monitors import feature_std, pair_counts
 from .ppm import PixelPropagation
 from .projector import LevelHeads, Projector
-from .two_branch import TwoBranch
+from .two_branch import LevelComparison, TwoBranch
 
 
 @META_ARCH_REGISTRY.register()
 class PixPro(TwoBranch):
-    """Pixel-level pre-training (Xie et al., CVPR 2021) of any detectron2 backbone, by any of ``METHODS``.
+    """Pre-train any detectron2 backbone on the level of pixels (Xie et al., CVPR 2021), by any of ``METHODS``.
 
-    The online backbone is ``backbone``, and the detector's dense head ``head``, so that their weights load into
-    detectron2's detectors as they are.
+    The online backbone is ``backbone``, and the detector's dense head ``head``. Under these names their weights load
+    into detectron2's detectors without a change.
     """
 
+    correspondence: BoxCorrespondence
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
-    def __init__(self, *, momentum, pixel_mean, pixel_std, image_format, metrics_period, **branches):
+    def __init__(
+        self,
+        *,
+        momentum: float,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        image_format: str,
+        metrics_period: int,
+        **branches: Any,
+    ) -> None:
         """
         Args:
-            momentum (float): start value of the target's momentum; the trainer's EMA hook uses it.
-            pixel_mean, pixel_std (list[float]): per channel, of uint8 images.
-            image_format (str): of uint8 images, RGB, BGR or L.
-            metrics_period (int): iterations between two records of the monitoring scalars.
-            **branches: of :class:`pixpro_d2.modeling.pretrain.two_branch.TwoBranch`.
+            momentum: start value of the target's momentum; the trainer's EMA hook uses it.
+            pixel_mean, pixel_std: per channel, of uint8 images.
+            image_format: channel order of uint8 images, RGB, BGR or L.
+            metrics_period: iterations between two records of the monitoring scalars.
+            **branches: arguments of :class:`pixpro_d2.modeling.pretrain.two_branch.TwoBranch`.
         """
         super().__init__(**branches)
         self.momentum = momentum
@@ -47,7 +65,7 @@ class PixPro(TwoBranch):
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         pixpro = cfg.MODEL.PIXPRO
         backbone = build_backbone(cfg)
         if pixpro.ZERO_INIT_RESIDUAL:
@@ -72,33 +90,34 @@ class PixPro(TwoBranch):
         }
 
     @property
-    def device(self):
-        """Where the model is, and its inputs are moved to."""
+    def device(self) -> torch.device:
+        """Return the model's device, to which its inputs are moved."""
         return self.pixel_mean.device
 
     @property
-    def has_unused_parameters(self):
-        """Whether a part of the backbone serves only features without a loss; DistributedDataParallel must know."""
+    def has_unused_parameters(self) -> bool:
+        """Return whether the backbone has features without a loss; DistributedDataParallel must know."""
         return set(self.backbone.output_shape()) != set(self.used_features())
 
-    def used_features(self):
-        """The backbone's features that a loss is computed on, dict[str, ShapeSpec]."""
+    def used_features(self) -> dict[str, ShapeSpec]:
+        """Return the shapes of the backbone's features that carry a loss."""
         shapes, used = self.backbone.output_shape(), set(self.in_features)
         if self.instance is not None and bottom_up(self.backbone) is self.backbone:
             used.add(list(shapes)[-1])
         return {name: shape for name, shape in shapes.items() if name in used}
 
-    def forward(self, batched_inputs):
-        """
+    def forward(self, batched_inputs: Any) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Return the losses in training, and the backbone's features in eval mode.
+
         Args:
             batched_inputs: in training the batch that :func:`pixpro_d2.data.pretrain.collate.collate_videos` makes, or
-                the list[dict] of samples that it is made from; in eval mode detectron2's list[dict] with
+                the list of its samples; in eval mode detectron2's list of dicts with
 
                 * image: (C, H, W) tensor of values in [0, 255], channels in ``INPUT.FORMAT`` order.
 
         Returns:
-            In training dict[str, Tensor], the losses of :meth:`compare`. In eval mode list[dict], one for each
-            image, with the backbone's features (C, h, w) named by ``in_features``.
+            In training the losses of :meth:`compare`. In eval mode one dict for each image, with the backbone's
+            features (C, h, w) named by ``in_features``.
         """
         if not self.training:
             return self.inference(batched_inputs)
@@ -108,8 +127,8 @@ class PixPro(TwoBranch):
         self._record(geometry, comparisons)
         return losses
 
-    def prepare(self, batch):
-        """Views and geometry, as :meth:`compare` takes them, of a batch of the pre-training loader."""
+    def prepare(self, batch: dict[str, Any]) -> tuple[Any, Any]:
+        """Return the views and the geometry of a batch of the pre-training loader, as :meth:`compare` takes them."""
         views = batch["views"].to(self.device, non_blocking=True).unbind(1)
         if "recipes" in batch:  # INPUT.AUG_DEVICE is `model`
             mean, std = self.pixel_mean / 255, self.pixel_std / 255  # of images in [0, 1]
@@ -121,13 +140,13 @@ class PixPro(TwoBranch):
             views = [self._normalize(view) for view in views]
         return views, self.correspondence.prepare(batch, self.device)
 
-    def _normalize(self, images):
+    def _normalize(self, images: Tensor) -> Tensor:
         return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std
 
-    def _record(self, geometry, comparisons):
+    def _record(self, geometry: Any, comparisons: dict[str, LevelComparison]) -> None:
         """Put the monitoring scalars into detectron2's EventStorage, every metrics_period iterations.
 
-        Of a batch that comes in parts, those of its last part count.
+        If a batch comes in parts, the scalars of its last part remain.
         """
         storage = get_event_storage()
         if (storage.iter + 1) % self.metrics_period != 0:
@@ -141,8 +160,8 @@ class PixPro(TwoBranch):
                 storage.put_scalar(name, value, smoothing_hint=False)
 
     @torch.no_grad()
-    def inference(self, batched_inputs):
-        """Features of the online backbone; see :meth:`forward`."""
+    def inference(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Tensor]]:
+        """Return the features of the online backbone; see :meth:`forward`."""
         images = ImageList.from_tensors(
             [self._normalize(x["image"]) for x in batched_inputs], self.backbone.size_divisibility
         )
@@ -150,8 +169,8 @@ class PixPro(TwoBranch):
         return [{level: features[level][i] for level in self.in_features} for i in range(len(batched_inputs))]
 
 
-def build_pixel_heads(cfg, backbone):
-    """Dense head, projector and PPM for ``MODEL.PIXPRO.IN_FEATURES`` of a backbone, as TwoBranch's arguments."""
+def build_pixel_heads(cfg: CfgNode, backbone: Backbone) -> dict[str, Any]:
+    """Build dense head, projector and PPM for ``MODEL.PIXPRO.IN_FEATURES`` of a backbone, as TwoBranch's arguments."""
     pixpro = cfg.MODEL.PIXPRO
     if not pixpro.IN_FEATURES and pixpro.INSTANCE.WEIGHT > 0:  # the instance branch alone
         return {"head": None, "projector": None, "ppm": None}
@@ -172,8 +191,8 @@ def build_pixel_heads(cfg, backbone):
     return {"head": head, "projector": projector, "ppm": ppm}
 
 
-def build_instance_branch(cfg, backbone):
-    """Instance branch on the last feature of the backbone, None if its weight is 0."""
+def build_instance_branch(cfg: CfgNode, backbone: Backbone) -> InstanceBranch | None:
+    """Build the instance branch on the last feature of the backbone, None if its weight is 0."""
     pixpro = cfg.MODEL.PIXPRO
     if pixpro.INSTANCE.WEIGHT <= 0:
         return None
@@ -183,7 +202,7 @@ def build_instance_branch(cfg, backbone):
     )  # fmt: skip
 
 
-def check_crop_size(backbone, crop_size):
+def check_crop_size(backbone: Backbone, crop_size: int) -> None:
     """Raise a UsageError for a view size that the backbone cannot take."""
     divisor = max(backbone.size_divisibility, 1)
     if crop_size < 1 or crop_size % divisor:

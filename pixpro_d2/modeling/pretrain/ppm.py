@@ -1,30 +1,32 @@
 """The pixel propagation module (PPM) of PixPro, paper section 3.2."""
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ...utils.errors import UsageError
 from .chunks import image_chunks
-from .projector import norm_layer
+from .projector import NormName, norm_layer
 from .unit import unit
 
 
-def propagate(x, values, gamma, normalize_values=True):
+def propagate(x: Tensor, values: Tensor, gamma: float, normalize_values: bool = True) -> Tensor:
     """Replace each pixel by a sum over all pixels of its image, weighted by similarity (paper Eq. 3, 4).
 
-    y_i = sum_j max(cos(x_i, x_j), 0)^gamma v_j. Follows the official code where it departs from the
-    paper: the values are L2-normalised, and the sum is not divided by the weights.
+    y_i = sum_j max(cos(x_i, x_j), 0)^gamma v_j. Paper and official code differ in two points, and this function follows
+    the official code: the values are L2-normalised, and the sum is not divided by the weights.
 
     Args:
-        x (Tensor): (N, C, H, W) features.
-        values (Tensor): (N, D, H, W) transformed features g(x).
-        gamma (float): sharpness, > 0.
-        normalize_values (bool): L2-normalise the values; the paper's Eq. 3 does not.
+        x: (N, C, H, W) features.
+        values: (N, D, H, W) transformed features g(x).
+        gamma: sharpness, > 0.
+        normalize_values: L2-normalise the values; the paper's Eq. 3 does not.
 
     Returns:
-        Tensor: (N, D, H, W) float32 whatever the autocast, not normalised.
+        (N, D, H, W) float32, also under autocast, not normalised.
     """
     with torch.autocast(x.device.type, enabled=False):
         features = unit(x).flatten(2)  # (N, C, L)
@@ -33,14 +35,14 @@ def propagate(x, values, gamma, normalize_values=True):
 
 
 class _Propagate(Function):
-    """(N, C, L) unit features and (N, D, L) values to the (N, D, L) sums.
+    """Map (N, C, L) unit features and (N, D, L) values to the (N, D, L) sums.
 
-    The (N, L, L) weights, by far the largest tensors at a fine level, are not kept for the backward pass but computed
-    anew, for so many images at a time that they stay small.
+    The (N, L, L) weights are by far the largest tensors at a fine level. They are not kept for the backward pass but
+    computed again, for a few images at a time.
     """
 
     @staticmethod
-    def forward(ctx, features, values, gamma):
+    def forward(ctx: Any, features: Tensor, values: Tensor, gamma: float) -> Tensor:
         ctx.save_for_backward(features, values)
         ctx.gamma = gamma
         sums = torch.empty_like(values)
@@ -51,18 +53,19 @@ class _Propagate(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
-        with torch.autocast(grad.device.type, enabled=False):  # whatever is on where backward() is called or compiled
-            return *_gradients(*ctx.saved_tensors, ctx.gamma, grad), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        with torch.autocast(grad.device.type, enabled=False):  # backward() may be called or compiled under autocast
+            features, values = ctx.saved_tensors
+            return *_gradients(features, values, ctx.gamma, grad), None
 
 
-def _gradients(features, values, gamma, grad):
-    """Of ``features`` and ``values``, from ``grad``, that of the sums."""
+def _gradients(features: Tensor, values: Tensor, gamma: float, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the gradients of ``features`` and ``values`` from the gradient ``grad`` of the sums."""
     grad_features, grad_values = torch.empty_like(features), torch.empty_like(values)
     for part in image_chunks(len(features), features.shape[2] ** 2):
         f, v, g = features[part], values[part], grad[part]
         cosines = _cosines(f)
-        inside = cosines >= 0 if gamma <= 1 else None  # elsewhere a larger gamma gives the slope 0 by itself
+        inside = cosines >= 0 if gamma <= 1 else None  # a gamma above 1 gives the slope 0 outside by itself
         similarity = _similarity(cosines, gamma)
         torch.bmm(g, _power(similarity, gamma), out=grad_values[part])
         by_cosine = v.transpose(1, 2) @ g  # of row j, column i: v_j . g_i; then times the slope / gamma
@@ -70,43 +73,51 @@ def _gradients(features, values, gamma, grad):
             by_cosine *= _power(similarity, gamma - 1)
         if inside is not None:
             by_cosine *= inside
-        # The cosine of i and j is that of j and i. Two products move less memory than adding the matrix transposed.
+        # The cosine is symmetric in i and j. Two products move less memory than adding the transposed matrix.
         out = grad_features[part]
         torch.bmm(f, by_cosine, out=out)
         out.baddbmm_(f, by_cosine.transpose(1, 2), beta=gamma, alpha=gamma)
     return grad_features, grad_values
 
 
-def _cosines(features):
+def _cosines(features: Tensor) -> Tensor:
     return features.transpose(1, 2) @ features
 
 
-def _similarity(cosines, gamma):
-    """max(cosine, 0) (N, L, L), in the memory of the cosines."""
+def _similarity(cosines: Tensor, gamma: float) -> Tensor:
+    """Return max(cosine, 0) (N, L, L), in the memory of the cosines."""
     similarity = cosines.clamp_(min=0)
     return similarity.add_(1e-6) if gamma < 1 else similarity  # finite gradient at 0, as in the official code
 
 
-def _power(x, exponent):
+def _power(x: Tensor, exponent: float) -> Tensor:
     return x if exponent == 1 else x**exponent
 
 
 class PixelPropagation(nn.Module):
-    """PPM with its value transform g; (N, C, H, W) in, (N, C, H, W) float32 out, not normalised."""
+    """Propagate pixels (PPM) with a value transform g; (N, C, H, W) in, (N, C, H, W) float32 out, not normalised."""
 
-    def __init__(self, channels, num_layers=1, gamma=2.0, norm="BN", normalize_values=True):
+    def __init__(
+        self,
+        channels: int,
+        num_layers: int = 1,
+        gamma: float = 2.0,
+        norm: NormName = "BN",
+        normalize_values: bool = True,
+    ) -> None:
         """
         Args:
-            channels (int): C.
-            num_layers (int): of the value transform: 0 is the identity, 1 a 1x1 convolution,
+            channels: C.
+            num_layers: layers of the value transform: 0 is the identity, 1 a 1x1 convolution,
                 2 convolution, norm, ReLU, convolution.
-            gamma (float): sharpness of the similarity, > 0.
-            norm (str): detectron2 norm name, used with two layers.
-            normalize_values (bool): as in :func:`propagate`.
+            gamma: sharpness of the similarity, > 0.
+            norm: detectron2 norm name, used with two layers.
+            normalize_values: as in :func:`propagate`.
         """
         super().__init__()
         self.gamma = gamma
         self.normalize_values = normalize_values
+        layers: list[nn.Module]
         if num_layers == 0:
             layers = []
         elif num_layers == 1:
@@ -122,5 +133,5 @@ class PixelPropagation(nn.Module):
             raise UsageError(f"The number of layers of PPM is {num_layers}; it must be 0, 1 or 2.")
         self.value_transform = nn.Sequential(*layers)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return propagate(x, self.value_transform(x), self.gamma, self.normalize_values)

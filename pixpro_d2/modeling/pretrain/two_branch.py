@@ -1,31 +1,44 @@
 """Online and target branch, and the losses between two views; independent of detectron2's configs and loaders."""
 
 import copy
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..backbone import forward_with_last
+from .instance import InstanceBranch
 from .losses import variance_covariance
-from .methods import LevelView
+from .methods import LevelView, PixelMethod
 from .momentum import update_target
+from .projector import LevelHeads
 from .unit import unit
+
+if TYPE_CHECKING:
+    from detectron2.modeling import Backbone
 
 
 @dataclass(frozen=True)
 class LevelComparison:
-    """What a level was compared by: both ``views`` (LevelView), the first one's ``projection`` (N, C, H, W), and the
-    masks of ``positives`` (N, L0, L1) from the first view to the second, and ``positives_back`` (N, L1, L0)."""
+    """Hold the tensors of the comparison of two views at one level.
 
-    views: tuple
+    Attributes:
+        views: both views.
+        projection: (N, C, H, W) of the first view.
+        positives: (N, L0, L1) bool, mask of the positive pairs from the first view to the second.
+        positives_back: (N, L1, L0) bool, mask from the second view to the first.
+    """
+
+    views: tuple[LevelView, LevelView]
     projection: Tensor
     positives: Tensor
     positives_back: Tensor
 
 
 class TwoBranch(nn.Module):
-    """Two views through two branches.
+    """Send two views through an online and a target branch, and compare the results.
 
     Online branch: backbone - dense head (optional) - projector - PPM (optional) - L2. Target branch: momentum copies
     of the first three - L2; without gradient, in train mode, with running statistics of their own. The two
@@ -35,41 +48,41 @@ class TwoBranch(nn.Module):
     def __init__(
         self,
         *,
-        backbone,
-        in_features,
-        projector,
-        method,
-        correspondence,
-        head=None,
-        ppm=None,
-        instance=None,
-        instance_weight=1.0,
-        pixel_weight=1.0,
-        variance_weight=0.0,
-        covariance_weight=0.0,
-    ):
+        backbone: "Backbone",
+        in_features: Sequence[str],
+        projector: LevelHeads | None,
+        method: PixelMethod,
+        correspondence: Callable[[Any, list[tuple[int, int]]], tuple[Tensor, Tensor]],
+        head: nn.Module | None = None,
+        ppm: LevelHeads | None = None,
+        instance: InstanceBranch | None = None,
+        instance_weight: float = 1.0,
+        pixel_weight: float = 1.0,
+        variance_weight: float = 0.0,
+        covariance_weight: float = 0.0,
+    ) -> None:
         """
         Args:
-            backbone (nn.Module): images (N, C, H, W) to dict[str, Tensor] of feature maps, with detectron2's
+            backbone: a detectron2 backbone, or a module like it: images (N, C, H, W) to a dict of feature maps, with
                 ``output_shape()``.
-            in_features (list[str]): features that carry a pixel loss; none with an instance branch only.
-            projector (LevelHeads or None): a projector for each of them.
-            method (PixelMethod): the pixel loss.
-            correspondence (Callable): ``correspondence(geometry, grids)`` gives the positives of a level, as that of
-                :class:`pixpro_d2.modeling.pretrain.correspondence.BoxCorrespondence`.
-            head (nn.Module or None): dict of features to dict of features, between backbone and projector.
-            ppm (LevelHeads or None): a pixel propagation module for each feature.
-            instance (InstanceBranch or None): on the last of the bottom-up network's features.
-            instance_weight (float): alpha.
-            pixel_weight (float): weight of the method's loss.
-            variance_weight, covariance_weight (float): weights of the two terms of
+            in_features: features that carry a pixel loss; none with an instance branch only.
+            projector: a projector for each of ``in_features``; None without features.
+            method: the pixel loss.
+            correspondence: ``correspondence(geometry, grids)`` gives the positives of a level, as
+                :class:`pixpro_d2.modeling.pretrain.correspondence.BoxCorrespondence` does.
+            head: dict of features to dict of features, between backbone and projector.
+            ppm: a pixel propagation module for each feature.
+            instance: instance branch on the last of the bottom-up network's features.
+            instance_weight: alpha.
+            pixel_weight: weight of the method's loss.
+            variance_weight, covariance_weight: weights of the two terms of
                 `losses.variance_covariance` on the online projections; 0 computes none.
         """
         super().__init__()
         self.backbone = backbone
         self.in_features = list(in_features)
         self.head = head
-        self.projector = projector
+        self.projector: Any = projector  # as the targets below: not None where it is used
         self.ppm = ppm
         self.method = method
         self.correspondence = correspondence
@@ -81,14 +94,14 @@ class TwoBranch(nn.Module):
 
         self.target_backbone = copy.deepcopy(backbone)
         self.target_head = copy.deepcopy(head)
-        self.target_projector = copy.deepcopy(projector)
-        self.target_instance_projector = copy.deepcopy(instance.projector) if instance else None
+        self.target_projector: Any = copy.deepcopy(projector)
+        self.target_instance_projector: Any = copy.deepcopy(instance.projector) if instance else None
         for _, target in self.momentum_pairs():
             target.requires_grad_(False)
 
-    def momentum_pairs(self):
-        """(online, target) modules; each target follows its twin (:mod:`pixpro_d2.modeling.pretrain.momentum`)."""
-        pairs = [
+    def momentum_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return (online, target) modules; a target follows its twin (:mod:`pixpro_d2.modeling.pretrain.momentum`)."""
+        pairs: list[tuple[Any, Any]] = [
             (self.backbone, self.target_backbone),
             (self.head, self.target_head),
             (self.projector, self.target_projector),
@@ -97,36 +110,37 @@ class TwoBranch(nn.Module):
         ]
         return [(online, target) for online, target in pairs if online is not None]
 
-    def reset_target(self):
+    def reset_target(self) -> None:
         """Make the target an exact copy of the online branch, for a run that starts from loaded weights."""
         for online, target in self.momentum_pairs():
             target.load_state_dict(online.state_dict())
 
-    def move_target(self, momentum):
-        """target = momentum * target + (1 - momentum) * online, for all parameters; buffers stay."""
+    def move_target(self, momentum: float) -> None:
+        """Compute target = momentum * target + (1 - momentum) * online for all parameters; buffers stay."""
         pairs = self.momentum_pairs()
         online = [parameter.detach() for module, _ in pairs for parameter in module.parameters()]
-        target = [parameter for _, module in pairs for parameter in module.parameters()]
+        target: list[Tensor] = [parameter for _, module in pairs for parameter in module.parameters()]
         update_target(online, target, momentum)
 
-    def compare(self, views, geometry):
-        """Losses between two views.
+    def compare(self, views: Sequence[Tensor], geometry: Any) -> tuple[dict[str, Tensor], dict[str, LevelComparison]]:
+        """Compute the losses between two views.
 
         Args:
-            views (Sequence[Tensor]): two of (N, C, H, W), normalised as the backbone expects.
-            geometry: where the views lie, as the correspondence takes it: a pair of boxes (N, 4), as from
+            views: two tensors (N, C, H, W), normalised as the backbone expects.
+            geometry: position of the views, as the correspondence takes it: a pair of boxes (N, 4), as from
                 :func:`pixpro_d2.modeling.pretrain.correspondence.normalize_boxes`.
 
         Returns:
-            tuple: (dict[str, Tensor], dict[str, LevelComparison]). The first has ``loss_pix_<feature>`` for each
-            feature, with the terms also ``loss_variance_<feature>`` and ``loss_covariance_<feature>``, weighted so
-            that their sum is the mean over the features, and ``loss_ins``; the second what was compared, by feature.
+            The losses, and the comparison of each feature. The losses are ``loss_pix_<feature>`` for each feature, with
+            the terms also ``loss_variance_<feature>`` and ``loss_covariance_<feature>``, and with an instance branch
+            ``loss_ins``. They are weighted so that the sum over the features is the mean over the features.
         """
         online = [self._online(view) for view in views]
         with torch.no_grad():
             target = [self._target(view) for view in views]
 
-        losses, comparisons = {}, {}
+        losses: dict[str, Tensor] = {}
+        comparisons: dict[str, LevelComparison] = {}
         for level in self.in_features:
             x = comparisons[level] = self._compare_level(level, online, target, geometry)
             with torch.autocast(views[0].device.type, enabled=False):
@@ -140,16 +154,18 @@ class TwoBranch(nn.Module):
             losses["loss_ins"] = self.instance_weight * loss
         return losses, comparisons
 
-    def _terms(self, projections):
-        """Weighted terms of a level by name, as means over the views' ``projections``; none without weights."""
+    def _terms(self, projections: Iterable[Tensor]) -> dict[str, Any]:
+        """Return the weighted terms of a level by name, as means over the views; none without weights."""
         weights = {"variance": self.variance_weight, "covariance": self.covariance_weight}
         if not any(weights.values()):
             return {}
         values = zip(*(variance_covariance(view) for view in projections))
         return {name: weight * sum(value) / len(value) for (name, weight), value in zip(weights.items(), values)}
 
-    def _compare_level(self, level, online, target, geometry):
-        views = tuple(
+    def _compare_level(
+        self, level: str, online: list["_Branch"], target: list["_Branch"], geometry: Any
+    ) -> LevelComparison:
+        first, second = (
             LevelView(
                 queries=unit(self.ppm[level](o.projections[level]) if self.ppm is not None else o.projections[level]),
                 keys=unit(t.projections[level]),
@@ -158,23 +174,23 @@ class TwoBranch(nn.Module):
             )
             for o, t in zip(online, target)
         )
-        grids = [view.queries.shape[-2:] for view in views]
-        with torch.no_grad(), torch.autocast(views[0].queries.device.type, enabled=False):
+        grids = [(view.queries.shape[-2], view.queries.shape[-1]) for view in (first, second)]
+        with torch.no_grad(), torch.autocast(first.queries.device.type, enabled=False):
             positives = self.correspondence(geometry, grids)
-        return LevelComparison(views, online[0].projections[level], *positives)
+        return LevelComparison((first, second), online[0].projections[level], *positives)
 
-    def _online(self, images):
+    def _online(self, images: Tensor) -> "_Branch":
         features, last = self._features(self.backbone, self.head, images)
         vectors = self.instance.queries(last) if self.instance is not None else None
         return _Branch(features, self.projector(features) if features else {}, vectors)
 
-    def _target(self, images):
+    def _target(self, images: Tensor) -> "_Branch":
         features, last = self._features(self.target_backbone, self.target_head, images)
         vectors = self.instance.keys(self.target_instance_projector, last) if self.instance is not None else None
         return _Branch(features, self.target_projector(features) if features else {}, vectors)
 
-    def _features(self, backbone, head, images):
-        """Features with a pixel loss, and the one of the instance branch (None without it)."""
+    def _features(self, backbone: "Backbone", head: nn.Module | None, images: Tensor) -> tuple[dict[str, Tensor], Any]:
+        """Return the features with a pixel loss, and the feature of the instance branch (None without the branch)."""
         if self.instance is None:
             features, last = backbone(images), None
         else:
@@ -185,8 +201,8 @@ class TwoBranch(nn.Module):
 
 @dataclass(frozen=True)
 class _Branch:
-    """One view in one branch: dicts of features and projections by level, and the instance branch's vectors (N, C)."""
+    """Hold one view in one branch: features and projections by level, and the instance branch's vectors (N, C)."""
 
-    features: dict
-    projections: dict
-    instance: Tensor
+    features: dict[str, Tensor]
+    projections: dict[str, Tensor]
+    instance: Any  # a tensor, or None without an instance branch

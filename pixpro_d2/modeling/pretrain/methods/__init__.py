@@ -1,6 +1,6 @@
-"""Pixel-level pretext tasks: what is compared with what, and by which loss.
+"""Pixel-level pretext tasks: which pixels are compared, and by which loss.
 
-A further one is a file beside these with one class, and a line in METHODS.
+To add a task, add a file with one class to this package, and a line to METHODS.
 """
 
 from .base import LevelView, PixelMethod
@@ -9,6 +9,10 @@ from .pixcontrast import PixContrastMethod
 from .pixpro import PixProMethod
 
 # MODEL.PIXPRO.METHOD -> class; each has `from_config(cfg)`
-METHODS = {"pixpro": PixProMethod, "pixcontrast": PixContrastMethod, "densecl": DenseCLMethod}
+METHODS: dict[str, type[PixelMethod]] = {
+    "pixpro": PixProMethod,
+    "pixcontrast": PixContrastMethod,
+    "densecl": DenseCLMethod,
+}
 
 __all__ = ["METHODS", "DenseCLMethod", "LevelView", "PixContrastMethod", "PixProMethod", "PixelMethod"]

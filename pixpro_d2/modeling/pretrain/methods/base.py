@@ -1,18 +1,22 @@
-"""What all pixel-level pretext tasks share."""
+"""Base class and inputs of the pixel-level pretext tasks."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
 @dataclass(frozen=True)
 class LevelView:
-    """One view of N images at one feature level; L2-normalised over C where it says unit.
+    """Hold one view of N images at one feature level; "unit" means L2-normalised over C.
 
     Attributes:
         queries: (N, C, H, W) unit, float32, from the online branch, with a graph.
-        keys: (N, C, H, W) unit, float32, from the target branch, without.
-        features, target_features: (N, D, H, W) that projectors of online and target branch were given.
+        keys: (N, C, H, W) unit, float32, from the target branch, without a graph.
+        features, target_features: (N, D, H, W), inputs of the projectors of online and target branch.
     """
 
     queries: Tensor
@@ -22,40 +26,40 @@ class LevelView:
 
 
 class PixelMethod(nn.Module):
-    """A loss between two views; subclasses define :meth:`direction`, and what they need of their own.
+    """Compute a loss between two views; subclasses define :meth:`from_config` and :meth:`direction`.
 
-    An instance serves all feature levels. Modules and buffers that it has are trained and saved with the model.
+    One instance serves all feature levels. Its modules and buffers are trained and saved with the model.
     """
 
     @classmethod
-    def from_config(cls, cfg):
-        """Build it from a detectron2 config."""
+    def from_config(cls, cfg: "CfgNode") -> "PixelMethod":
+        """Build the method from a detectron2 config."""
         raise NotImplementedError
 
-    def momentum_pairs(self):
-        """Further (online, target) modules of the method; none."""
+    def momentum_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Return further (online, target) modules of the method; none by default."""
         return []
 
-    def direction(self, level, query, key, positives):
-        """Loss of one direction.
+    def direction(self, level: str, query: LevelView, key: LevelView, positives: Tensor) -> Tensor:
+        """Compute the loss of one direction.
 
         Args:
-            level (str): name of the feature level.
-            query, key (LevelView): the view that asks and the other one.
-            positives (Tensor): (N, Lq, Lk) bool, pairs by geometry.
+            level: name of the feature level.
+            query, key: the view of the queries, and the other view.
+            positives: (N, Lq, Lk) bool, pairs by geometry.
 
         Returns:
-            Tensor: 0-d, float32.
+            0-d, float32.
         """
         raise NotImplementedError
 
-    def forward(self, level, views, positives):
-        """Sum of both directions, 0-d.
+    def forward(self, level: str, views: tuple[LevelView, LevelView], positives: tuple[Tensor, Tensor]) -> Tensor:
+        """Sum the losses of both directions, 0-d.
 
         Args:
-            level (str): name of the feature level.
-            views (tuple[LevelView, LevelView]):
-            positives (tuple[Tensor, Tensor]): masks from the first view to the second, and back.
+            level: name of the feature level.
+            views: first and second view.
+            positives: masks from the first view to the second, and back.
         """
         first, second = views
         there, back = positives

@@ -1,25 +1,31 @@
 """DenseCL: pixels matched by their features, against other images (Wang et al., CVPR 2021, arXiv 2011.09157)."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from ...distributed import gather_keys
 from ..monitors import nearest_pixels
-from .base import PixelMethod
+from .base import LevelView, PixelMethod
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
-def densecl_loss(q, k, matches, negatives, temperature):
-    """Dense contrast of one direction, >= 0: the mean over all query pixels.
+def densecl_loss(q: Tensor, k: Tensor, matches: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """Compute the dense contrast of one direction, >= 0: the mean over all query pixels.
 
     Args:
-        q, k (Tensor): (N, C, H, W), L2-normalised over C.
-        matches (Tensor): (N, Lq) int64, the pixel of ``k`` that is the positive of each query pixel.
-        negatives (Tensor): (K, C), L2-normalised.
-        temperature (float): tau.
+        q, k: (N, C, H, W), L2-normalised over C.
+        matches: (N, Lq) int64, the pixel of ``k`` that is the positive of each query pixel.
+        negatives: (K, C), L2-normalised.
+        temperature: tau.
 
     Returns:
-        Tensor: 0-d, float32.
+        0-d, float32.
     """
     q, k = (x.float().flatten(2).transpose(1, 2) for x in (q, k))  # (N, L, C)
     matched = k.gather(1, matches[:, :, None].expand(-1, -1, k.shape[2]))
@@ -30,17 +36,20 @@ def densecl_loss(q, k, matches, negatives, temperature):
 
 
 class KeyQueue(nn.Module):
-    """The newest keys of earlier iterations, a ring that a checkpoint holds.
+    """Keep the newest keys of earlier iterations in a ring, which checkpoints contain.
 
-    ``vectors`` is (K, C); ``position`` the row of the oldest key, which the next one replaces. Starts with random
-    unit vectors, the same in every process.
+    ``vectors`` is (K, C). ``position`` is the row of the oldest key, which the next key replaces. The queue starts with
+    random unit vectors, the same in every process.
     """
 
-    def __init__(self, size, channels):
+    vectors: Tensor
+    position: Tensor
+
+    def __init__(self, size: int, channels: int) -> None:
         """
         Args:
-            size (int): K, from 1 up.
-            channels (int): C.
+            size: K, from 1 up.
+            channels: C.
         """
         super().__init__()
         generator = torch.Generator().manual_seed(0)
@@ -48,36 +57,43 @@ class KeyQueue(nn.Module):
         self.register_buffer("position", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def push(self, keys):
-        """Replace the oldest vectors by ``keys`` (M, C), the oldest of which comes first.
+    def push(self, keys: Tensor) -> None:
+        """Replace the oldest vectors by ``keys`` (M, C), whose oldest key comes first.
 
-        One that is not finite, out of a bad batch, leaves the vector whose turn it is.
+        A key that is not finite, from a bad batch, is skipped: the vector in its row stays.
         """
         size = len(self.vectors)
         keys = keys[-size:]
         rows = (self.position + torch.arange(len(keys), device=keys.device)) % size
         keys = torch.where(keys.isfinite().all(dim=1, keepdim=True), keys, self.vectors[rows])
-        # Not in place: the loss that was computed with the vectors still needs them for its gradient.
+        # Not in place: the gradient of the loss still needs the old vectors.
         self.vectors = self.vectors.index_copy(0, rows, keys)
         self.position = (self.position + len(keys)) % size
 
 
 class DenseCLMethod(PixelMethod):
-    """Contrast of each pixel with its match in the other view and a queue of other images' keys.
+    """Contrast each pixel with its match in the other view and a queue of other images' keys.
 
-    The match of a pixel is the one of the other view whose backbone feature, by the target branch, is most
-    similar to its own; geometry plays no part. A queued key is the L2-normalised mean of the (L2-normalised) keys of a
-    view. The paper asks with one view and takes keys from the other; here both directions count, each half.
+    A pixel's match is the pixel of the other view with the most similar backbone feature, by the target branch.
+    Geometry plays no part. A queued key is the L2-normalised mean of the (L2-normalised) keys of a view. The paper
+    takes queries from one view and keys from the other; here both directions count, each half.
     """
 
-    def __init__(self, levels, channels, queue_size=65536, temperature=0.2, weight=0.5):
+    def __init__(
+        self,
+        levels: Sequence[str],
+        channels: int,
+        queue_size: int = 65536,
+        temperature: float = 0.2,
+        weight: float = 0.5,
+    ) -> None:
         """
         Args:
-            levels (list[str]): feature levels; each has a queue of its own.
-            channels (int): of queries and keys.
-            queue_size (int): K.
-            temperature (float): tau.
-            weight (float): lambda, of the mean of both directions.
+            levels: feature levels; each has a queue of its own.
+            channels: channels of queries and keys.
+            queue_size: K.
+            temperature: tau.
+            weight: lambda, factor of the mean of both directions.
         """
         super().__init__()
         self.temperature = temperature
@@ -85,7 +101,7 @@ class DenseCLMethod(PixelMethod):
         self.queues = nn.ModuleDict({level: KeyQueue(queue_size, channels) for level in levels})
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: "CfgNode") -> "DenseCLMethod":
         pixpro = cfg.MODEL.PIXPRO
         return cls(
             pixpro.IN_FEATURES,
@@ -95,17 +111,20 @@ class DenseCLMethod(PixelMethod):
             pixpro.DENSECL.WEIGHT,
         )
 
-    def direction(self, level, query, key, positives):
+    def _queue(self, level: str) -> KeyQueue:
+        return cast(KeyQueue, self.queues[level])
+
+    def direction(self, level: str, query: LevelView, key: LevelView, positives: Tensor) -> Tensor:
         matches = nearest_pixels(query.features, key.target_features)
-        negatives = self.queues[level].vectors
+        negatives = self._queue(level).vectors
         return self.weight / 2 * densecl_loss(query.queries, key.keys, matches, negatives, self.temperature)
 
-    def forward(self, level, views, positives):
-        """As :meth:`PixelMethod.forward`; in training the keys of both views of all processes are queued afterwards."""
+    def forward(self, level: str, views: tuple[LevelView, LevelView], positives: tuple[Tensor, Tensor]) -> Tensor:
+        """Sum the losses of both directions; in training, queue the keys of both views of all processes afterwards."""
         loss = super().forward(level, views, positives)
         if self.training:
             pooled = [F.normalize(view.keys.mean(dim=(2, 3)), dim=1) for view in views]
             # Image by image rather than view by view, so that the order does not depend on the number of processes.
             keys, _ = gather_keys(torch.stack(pooled, dim=1))
-            self.queues[level].push(keys.flatten(0, 1))
+            self._queue(level).push(keys.flatten(0, 1))
         return loss
