@@ -4,6 +4,7 @@ A fresh interpreter spends seconds on these imports, a forked process millisecon
 does, as those of launchers, start one: :data:`cli.FRESH`.
 """
 
+import atexit
 import functools
 import multiprocessing
 import os
@@ -58,6 +59,7 @@ class Program:
         begins.close()
         began.recv()
         self.pid = self._process.pid
+        atexit.register(self.kill)  # one that a failed test has left: multiprocessing would wait for it
 
     @property
     def returncode(self):
