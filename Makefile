@@ -9,6 +9,8 @@ PIP    := $(PY) -m pip --disable-pip-version-check install -q --progress-bar off
 # The first interpreter that really runs and is 3.11 or 3.12 (a pyenv shim may exist without running).
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && { echo $$p; break; }; done)
+# Processes that share the test suite, each of one thread and up to 2 GB.
+JOBS   ?= 2
 # Rewritten when a file that decides the installation changes.
 STAMP  := $(VENV)/.installed
 
@@ -34,7 +36,7 @@ demo: setup
 	@$(PY) -m pixpro_d2.tools.demo --output output/demo
 
 test: setup
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	@$(PY) -m ruff check .

@@ -56,7 +56,15 @@ setup(
     ],
     extras_require={
         "cityscapes": CITYSCAPES,
-        "dev": [*CITYSCAPES, "ipykernel>=6", "nbclient>=0.10", "pytest>=8", "pytest-timeout>=2", "ruff>=0.5"],
+        "dev": [
+            *CITYSCAPES,
+            "ipykernel>=6",
+            "nbclient>=0.10",
+            "pytest>=8",
+            "pytest-timeout>=2",
+            "pytest-xdist>=3.7",
+            "ruff>=0.5",
+        ],
         "wandb": ["wandb>=0.16"],  # for WANDB.ENABLED
     },
 )

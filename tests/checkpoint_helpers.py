@@ -1,7 +1,6 @@
 """A small model whose weights tell its iteration, and processes that save and resume it."""
 
 import itertools
-import multiprocessing
 import os
 import resource
 from pathlib import Path
@@ -12,13 +11,6 @@ import torch.distributed as dist
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.retention import remove_superseded
 from pixpro_d2.utils.errors import UsageError
-
-
-def processes():
-    """multiprocessing's forkserver, which imports PyTorch and detectron2 once for all processes."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pixpro_d2.checkpoint"])
-    return context
 
 
 def model_at(iteration, size=1000):

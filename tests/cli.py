@@ -5,17 +5,32 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+import forked
 
 from pixpro_d2.engine import argument_parser
 
 ROOT = Path(__file__).resolve().parent.parent
+FRESH = (sys.executable,)  # launcher: an interpreter that imports all by itself, as a user's does
 
 
-def train_net(*args, launcher=(sys.executable,)):
-    """Run train_net.py with ``args``; returns (exit code, output)."""
+def train_net(*args, launcher=()):
+    """Run train_net.py with ``args``; returns (exit code, output).
+
+    Args:
+        launcher (tuple[str]): words before the program, such as a fresh interpreter; by default the process is forked.
+    """
+    if not launcher:
+        with tempfile.NamedTemporaryFile("r", errors="replace") as log:
+            program = forked.Program("train_net.py", args, log.name)
+            try:
+                return program.wait(400), log.read()
+            finally:
+                program.kill()
     command = [*launcher, "train_net.py", *map(str, args)]
-    env = dict(os.environ, OMP_NUM_THREADS="2")
+    env = dict(os.environ, OMP_NUM_THREADS="1")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, env=env)
     return done.returncode, done.stdout + done.stderr
 

@@ -22,6 +22,13 @@ TINY = [
     "SOLVER.AMP.ENABLED", False,  # the same numbers on processors with and without bfloat16
     "SEED", 1,
 ]  # fmt: skip
+# ResNet-50 with an eighth of the channels: all its layers, a fiftieth of its work; the pyramid's heads have 32 groups.
+NARROW = [
+    "MODEL.RESNETS.STEM_OUT_CHANNELS", 8,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS", 32,
+    "MODEL.RESNETS.WIDTH_PER_GROUP", 8,
+    "MODEL.FPN.OUT_CHANNELS", 64,
+]  # fmt: skip
 TINY_DETECTOR = [
     "MODEL.DEVICE", "cpu",
     "MODEL.FPN.OUT_CHANNELS", 32,

@@ -1,11 +1,11 @@
 """Functions run in several processes that talk by gloo, and whole training runs alone or shared by such processes."""
 
-import multiprocessing
 from datetime import timedelta
 
 import torch
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
+from forked import forkserver
 from method_helpers import share
 
 import configs
@@ -23,10 +23,10 @@ def in_processes(folder, function, *args, world_size=2, timeout=240):
     """
     folder.mkdir(parents=True, exist_ok=True)
     group = ProcessGroup("gloo", f"file://{folder}/meeting", timedelta(seconds=timeout), 0, world_size, world_size)
-    spawn = multiprocessing.get_context("spawn")
     paths = [folder / f"{rank}.pt" for rank in range(world_size)]
     processes = [
-        spawn.Process(target=_save_result, args=(group, rank, path, function, args)) for rank, path in enumerate(paths)
+        forkserver().Process(target=_save_result, args=(group, rank, path, function, args))
+        for rank, path in enumerate(paths)
     ]
     for process in processes:
         process.start()

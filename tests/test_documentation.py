@@ -25,31 +25,14 @@ def data(tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def counts(request):
-    """Page -> why each of its commands is only checked, "" where it is run; printed at the end."""
-    counts = {}
-    yield counts
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\nCommands of the documentation: {_summary([x for reasons in counts.values() for x in reasons])}")
-        for page, reasons in counts.items():
-            print(f"  {page}: {_summary(reasons)}")
-
-
-def _summary(reasons):
-    checked = [reason for reason in reasons if reason]
-    listed = f" ({', '.join(sorted(set(checked)))})" if checked else ""
-    return f"{len(reasons) - len(checked)} run, {len(checked)} only checked{listed}"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)[0]])
-def test_commands_run(page, data, counts, tmp_path):
-    counts[page] = []
+def test_commands_run(page, data, record_property, tmp_path):
     with reader_folder(tmp_path / "reader", data):
         for command in commands(page)[0]:
-            counts[page].append(why_not_run(command))
-            if not counts[page][-1]:
+            reason = why_not_run(command)
+            record_property("command", (page, reason))  # for the summary at the end
+            if not reason:
                 print(f"$ {command.text}")
                 run(command)
 

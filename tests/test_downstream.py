@@ -67,7 +67,7 @@ def weights(scenes):
             "DATASETS.TRAIN",
             f"('images:{scenes}/JPEGImages',)",
         ]
-        small = [*configs.TINY, "MODEL.FPN.OUT_CHANNELS", 256, "SOLVER.MAX_ITER", 1]
+        small = [*configs.TINY, *configs.NARROW, "SOLVER.MAX_ITER", 1]
         cli.run_here(*args, *small, "OUTPUT_DIR", folder)
         made[name] = folder / "model_final.pth"
     return made
@@ -77,7 +77,7 @@ def weights(scenes):
 def test_train_evaluate_and_evaluate_again(name, scenes, weights, tmp_path):
     start, metric, names, *opts = RUNS[name]
     recipe, *init = name.split()
-    args = ["--config-file", f"configs/{recipe}.yaml", *init, *options(scenes, names, *opts)]
+    args = ["--config-file", f"configs/{recipe}.yaml", *init, *options(scenes, names, *configs.NARROW, *opts)]
     with logged("fvcore.common.checkpoint") as lines:
         cli.run_here(*args, "MODEL.WEIGHTS", weights[start], "OUTPUT_DIR", tmp_path)
     assert any("53 of 53 convolutions" in line for line in lines)
@@ -89,7 +89,7 @@ def test_train_evaluate_and_evaluate_again(name, scenes, weights, tmp_path):
 
 
 def test_knn_needs_no_training(scenes, weights, tmp_path):
-    args = ["--config-file", "configs/imagenet/knn_R_50.yaml", *options(scenes, *CLASSES)]
+    args = ["--config-file", "configs/imagenet/knn_R_50.yaml", *options(scenes, *CLASSES, *configs.NARROW)]
     args += ["MODEL.CLASSIFIER.NEIGHBORS", "[1, 3]", "MODEL.WEIGHTS", weights["c5"], "OUTPUT_DIR", tmp_path]
     results = cli.run_here("--eval-only", *args)
     assert set(results["classification"]) == {"knn1_top1", "knn1_top5", "knn3_top1", "knn3_top5"}
@@ -99,7 +99,7 @@ def test_knn_needs_no_training(scenes, weights, tmp_path):
 
 def test_pixcontrast_reaches_a_detector(scenes, weights, tmp_path):
     args = ["--config-file", "configs/voc/faster_rcnn_R_50_C4_24k.yaml", "--init", "pixcontrast"]
-    args += options(scenes, *VOC)
+    args += options(scenes, *VOC, *configs.NARROW)
     with logged("fvcore.common.checkpoint") as lines:
         cli.run_here(*args, "SOLVER.MAX_ITER", 1, "MODEL.WEIGHTS", weights["pixcontrast"], "OUTPUT_DIR", tmp_path)
     assert any("53 of 53 convolutions" in line for line in lines)
@@ -119,7 +119,7 @@ def test_pixcontrast_reaches_a_detector(scenes, weights, tmp_path):
 )  # fmt: skip
 def test_mistakes_are_found_before_training(recipe, names, opts, message, scenes, weights, tmp_path):
     names, *rest = names
-    args = ["--config-file", f"configs/{recipe}.yaml", *options(scenes, names, *rest)]
+    args = ["--config-file", f"configs/{recipe}.yaml", *options(scenes, names, *configs.NARROW, *rest)]
     with pytest.raises(SystemExit, match=message):
         cli.run_here(*args, "MODEL.WEIGHTS", weights["c5"], *opts, "OUTPUT_DIR", tmp_path)
     assert not list(tmp_path.glob("*.pth"))

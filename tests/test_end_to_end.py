@@ -23,7 +23,7 @@ def scenes(tmp_path_factory):
 def pretrained(scenes):
     """A pre-training run of 6 iterations, and its output."""
     folder = scenes.parent / "pretrain"
-    output = cli.run(*pretrain_args(scenes, folder, "SOLVER.MAX_ITER", 6))
+    output = cli.run(*pretrain_args(scenes, folder, "SOLVER.MAX_ITER", 6), launcher=cli.FRESH)
     return folder, output
 
 
@@ -92,9 +92,9 @@ def test_c5_recipe_reaches_the_c4_detector(scenes):
     """All 53 convolutions of ResNet-50, res5 in the ROI head."""
     folder, tuned = scenes.parent / "c5", scenes.parent / "c4"
     args = ["--config-file", "configs/pretrain/pixpro_c5_100ep.yaml", "DATASETS.TRAIN", f"('images:{scenes}',)"]
-    cli.run(*args, *configs.TINY, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", folder)
+    cli.run(*args, *configs.TINY, *configs.NARROW, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", folder)
     args = detector_args(scenes, tuned, "MODEL.WEIGHTS", folder / "model_final.pth", "TEST.PRECISE_BN.NUM_ITER", 2)
     args[1] = "configs/voc/faster_rcnn_R_50_C4_24k.yaml"
-    small = ["INPUT.MIN_SIZE_TRAIN", "(96,)", "INPUT.MIN_SIZE_TEST", 96, "SOLVER.MAX_ITER", 1]
+    small = [*configs.NARROW, "INPUT.MIN_SIZE_TRAIN", "(96,)", "INPUT.MIN_SIZE_TEST", 96, "SOLVER.MAX_ITER", 1]
     output = cli.run(*args, *small, "MODEL.RPN.POST_NMS_TOPK_TEST", 10, "MODEL.RPN.POST_NMS_TOPK_TRAIN", 10)
     assert "Backbone: 53 of 53 convolutions" in output and "copypaste: AP,AP50,AP75" in output

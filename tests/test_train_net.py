@@ -6,6 +6,7 @@ import sys
 import cli
 import pytest
 import torch
+from faults.runs import NETWORK
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 import configs
@@ -21,7 +22,7 @@ def scenes(tmp_path_factory):
 
 def args(scenes, folder, *opts):
     words = ["--config-file", "configs/pretrain/quickstart.yaml", "DATASETS.TRAIN", f"('images:{scenes}',)"]
-    return [*words, *configs.TINY, *opts, "OUTPUT_DIR", folder]
+    return [*words, *configs.TINY, *NETWORK, *opts, "OUTPUT_DIR", folder]
 
 
 @pytest.mark.slow
@@ -64,7 +65,7 @@ def mistakes(scenes, tmp_path):
 )
 def test_mistakes_end_in_one_sentence(scenes, tmp_path, name):
     words, message = mistakes(scenes, tmp_path)[name]
-    code, output = cli.train_net(*words)
+    code, output = cli.train_net(*words, launcher=cli.FRESH if name == "unknown key" else ())
     assert code != 0 and "Traceback" not in output
     errors = [line for line in output.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and re.search(message, errors[0])

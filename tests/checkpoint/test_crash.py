@@ -6,7 +6,8 @@ import time
 import zipfile
 
 import pytest
-from checkpoint_helpers import processes, resume, save, save_in_too_little_room, save_until_killed
+from checkpoint_helpers import resume, save, save_in_too_little_room, save_until_killed
+from forked import forkserver
 
 from pixpro_d2.utils.errors import UsageError
 
@@ -20,7 +21,7 @@ def files(folder):
 @pytest.mark.parametrize("name", ["", "model_final"], ids=["numbered", "overwritten"])
 def test_killed_at_any_moment(tmp_path, name):
     """15 times: what last_checkpoint names is whole and resumed from, and no save that was complete is lost."""
-    rng, context, cut_off = random.Random(name), processes(), 0
+    rng, context, cut_off = random.Random(name), forkserver(), 0
     for _ in range(15):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=save_until_killed, args=(str(tmp_path), name, SIZE, theirs))
@@ -49,8 +50,8 @@ def test_killed_at_any_moment(tmp_path, name):
 
 def test_no_room_for_a_checkpoint(tmp_path):
     """PyTorch then says `unexpected pos 1026688 vs 1026634`."""
-    ours, theirs = processes().Pipe(duplex=False)
-    process = processes().Process(target=save_in_too_little_room, args=(str(tmp_path), SIZE, theirs))
+    ours, theirs = forkserver().Pipe(duplex=False)
+    process = forkserver().Process(target=save_in_too_little_room, args=(str(tmp_path), SIZE, theirs))
     process.start()
     theirs.close()
     assert ours.poll(60)

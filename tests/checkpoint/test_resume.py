@@ -8,7 +8,8 @@ import struct
 
 import pytest
 import torch
-from checkpoint_helpers import model_at, processes, resume, resume_together, save
+from checkpoint_helpers import model_at, resume, resume_together, save
+from forked import forkserver
 
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.resume import candidates
@@ -213,7 +214,7 @@ def test_processes_take_the_same_one(tmp_path):
     shutil.rmtree(tmp_path / "0" / "first without any")
     shutil.rmtree(tmp_path / "1" / "second without any")
     folders = [[str(tmp_path / str(rank) / name) for name in cases] for rank in range(2)]
-    context, running = processes(), []
+    context, running = forkserver(), []
     for rank in range(2):
         args = (rank, folders, tmp_path / "meeting", tmp_path / f"{rank}.pt")
         running.append(context.Process(target=resume_together, args=args))

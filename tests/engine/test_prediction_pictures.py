@@ -19,10 +19,10 @@ from pixpro_d2.engine.pictures import build_prediction_hook
 from pixpro_d2.tools.render import render_dataset
 
 SMALL = [
-    "MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "SOLVER.MAX_ITER", 3,
+    "MODEL.RESNETS.DEPTH", 50, *configs.NARROW, "SOLVER.MAX_ITER", 3,
     "SOLVER.METRICS_PERIOD", 1, "TEST.EVAL_PERIOD", 0, "TEST.PRECISE_BN.ENABLED", False,
 ]  # fmt: skip
-FCN = ["MODEL.RESNETS.RES5_DILATION", 1, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 16]
+FCN = ["MODEL.SEM_SEG_HEAD.CONVS_DIM", 16]
 TASKS = {
     "faster_rcnn": ("voc/faster_rcnn_R_18_FPN_small", *VOC),
     "retinanet": ("coco/retinanet_R_50_FPN_1x", *COCO, *RETINANET),

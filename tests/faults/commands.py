@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cli
+import forked
 from data_helpers import logged
 from detectron2.utils.logger import setup_logger
 
@@ -52,7 +53,7 @@ def here(*words):
 class Command:
     """A program of train_net.py's arguments, running in a session of its own."""
 
-    def __init__(self, *words, program="train_net.py", launcher=(), log, env=(), preexec_fn=None):
+    def __init__(self, *words, program="train_net.py", launcher=(), log, env=(), preexec_fn=None, fork=False):
         """
         Args:
             words: arguments.
@@ -61,8 +62,13 @@ class Command:
             log (Path): file for its output.
             env (dict): variables besides those of this process.
             preexec_fn (Callable[[], None]): called in the new process before the program.
+            fork (bool): whether to fork the process, where there is neither a launcher nor a ``preexec_fn``, instead of
+                starting an interpreter, which takes seconds.
         """
         self.log = log
+        if fork and not launcher and not preexec_fn:
+            self.process = forked.Program(program, words, log, env)
+            return
         self.process = subprocess.Popen(
             [sys.executable, *launcher, program, *map(str, words)],
             cwd=cli.ROOT,

@@ -1,18 +1,16 @@
 """The learner under DistributedDataParallel."""
 
-import multiprocessing
-
 import pytest
 import torch
+from forked import forkserver
 from learner_helpers import train_distributed
 
 
 @pytest.mark.parametrize("freeze", [False, True], ids=["find_unused_parameters", "freeze_unused"])
 def test_two_processes_stay_together(tmp_path, freeze):
-    spawn = multiprocessing.get_context("spawn")
     paths = [tmp_path / f"{rank}.pt" for rank in range(2)]
     arguments = [(rank, 2, tmp_path / "meeting", freeze, path) for rank, path in enumerate(paths)]
-    processes = [spawn.Process(target=train_distributed, args=args) for args in arguments]
+    processes = [forkserver().Process(target=train_distributed, args=args) for args in arguments]
     for process in processes:
         process.start()
     for process in processes:

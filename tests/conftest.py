@@ -1,0 +1,25 @@
+"""What all tests share: the threads of a worker of pytest-xdist, and what is said at the end."""
+
+import collections
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports PyTorch; several workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print how many commands of the documentation were run, and why the others were only checked."""
+    pages = collections.defaultdict(list)
+    for report in terminalreporter.getreports("passed"):
+        for page, reason in (value for name, value in report.user_properties if name == "command"):
+            pages[page].append(reason)
+    if pages:
+        terminalreporter.section("commands of the documentation")
+        for page, reasons in {"all": sum(pages.values(), []), **pages}.items():
+            terminalreporter.write_line(f"{page}: {_counts(reasons)}")
+
+
+def _counts(reasons):
+    checked = [reason for reason in reasons if reason]
+    listed = f" ({', '.join(sorted(set(checked)))})" if checked else ""
+    return f"{len(reasons) - len(checked)} run, {len(checked)} only checked{listed}"
