@@ -13,8 +13,8 @@ import torch.multiprocessing as mp
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..errors import UsageError
+from ..launch_arguments import check_arguments
 from ..stop_signals import REQUEUE, StopSignals, requeue_when_stopped
-from .arguments import check_arguments
 from .configure import load_config, resolve_device
 from .failed_start import remove_failed_start
 from .process_group import ProcessGroup, in_torchrun, leave
@@ -36,7 +36,7 @@ def launch(main, args):
     Args:
         main (Callable[[Namespace], Any]): a function of a module. Ends with ``sys.exit(message)`` for errors that
             need no traceback.
-        args (Namespace): of :func:`.arguments.argument_parser`.
+        args (Namespace): of :func:`pixpro_d2.launch_arguments.argument_parser`.
     """
     try:
         check_arguments(args)

@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from ..errors import ONE_SENTENCE
-from .arguments import argument_parser
+from ..launch_arguments import argument_parser
 from .configure import setup
 from .dry_run import dry_run
 from .failed_start import failed_start_removed

@@ -5,7 +5,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 
-from ..engine.arguments import argument_parser
+from ..launch_arguments import argument_parser
 from .curves import append
 
 _ENTRY = re.compile(r"\[\d\d/\d\d \d\d:\d\d:\d\d\] \S+ (DEBUG|INFO|WARNING|ERROR|CRITICAL): (.*)")

@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import configs
-from pixpro_d2.engine.arguments import argument_parser
 from pixpro_d2.engine.process_group import ProcessGroup, leave
 from pixpro_d2.errors import UsageError
+from pixpro_d2.launch_arguments import argument_parser
 
 
 def group(*words, opts=()):

@@ -1,13 +1,20 @@
 """The command line: detectron2's, a dry run, and what is refused."""
 
 import pytest
+from detectron2.engine import default_argument_parser
 
-from pixpro_d2.engine.arguments import argument_parser, check_arguments
 from pixpro_d2.errors import UsageError
+from pixpro_d2.launch_arguments import argument_parser, check_arguments
 
 
 def parse(*words):
     return argument_parser().parse_args(list(map(str, words)))
+
+
+def test_all_of_detectron2s_options_are_there():
+    parsers = default_argument_parser(), argument_parser()
+    theirs, ours = ({option.dest: option.default for option in parser._actions} for parser in parsers)
+    assert {name for name, default in theirs.items() if name not in ours or ours[name] != default} == {"dist_url"}
 
 
 def test_defaults():
