@@ -10,9 +10,9 @@ The arguments are detectron2's, --init, --dry-run and --allow-changes; KEY VALUE
 starts it too. Where the package is installed without its checkout, ``pixpro-d2 train`` takes the same arguments.
 """
 
-from pixpro_d2.engine.main import main, run
+import sys
 
-__all__ = ["main"]
+from pixpro_d2.cli import main
 
 if __name__ == "__main__":
-    run()
+    main(["train", *sys.argv[1:]])

@@ -1,6 +1,7 @@
 """The command ``pixpro-d2``: a table of sub-commands, each the program of a module."""
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +24,7 @@ COMMANDS = {
     "publish": (".tools.publish", "strip a checkpoint to its weights and metadata"),
     "prepare-video": (".tools.prepare_video", "turn videos into folders of frames"),
     "extract-flow": (".tools.extract_flow", "write the optical flow of videos"),
+    "flow-quality": (".tools.flow_quality", "compare optical flow with the truth, on rendered video"),
     "label-subset": (".tools.label_subset", "draw random subsets of a COCO annotation file"),
     "render": (".tools.render", "render a small data set"),
     "render-video": (".tools.render_video", "render videos with exact optical flow"),
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         run(words[0], words[1:])
     except UsageError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)  # inside torchrun, one tells
 
 
 def run(name: str, argv: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """Running train_net.py as a user does."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import forked
 
 from pixpro_d2.engine import argument_parser
+from pixpro_d2.engine.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
 FRESH = (sys.executable,)  # launcher: an interpreter that imports all by itself, as a user's does
@@ -44,12 +44,9 @@ def run(*args, **kwargs):
 
 def run_here(*args):
     """As :func:`run`, but in this process; returns what its main function returns and raises what it raises."""
-    spec = importlib.util.spec_from_file_location("train_net", ROOT / "train_net.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     words = list(map(str, args))
     words[words.index("--config-file") + 1] = str(ROOT / words[words.index("--config-file") + 1])
-    return module.main(argument_parser().parse_args(words))
+    return main(argument_parser().parse_args(words))
 
 
 def metrics(folder):

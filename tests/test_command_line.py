@@ -1,11 +1,10 @@
 """Options before, between and behind the words that a command line ends in."""
 
 import argparse
-import subprocess
 
 import pytest
 
-from pixpro_d2.command_line import OptionsAnywhere, argument_parser, command_of
+from pixpro_d2.command_line import OptionsAnywhere
 
 
 def parser():
@@ -50,11 +49,3 @@ def test_sub_commands_have_their_own_options():
     command.add_argument("opts", nargs=argparse.REMAINDER)
     args = commands.parse_args(["show", "KEY", "1", "--output", "folder"])
     assert (args.output, args.opts) == ("folder", ["KEY", "1"])
-
-
-def test_arguments_become_the_command_again():
-    opts = ["A.B", "('x y',)", "C", "it's $HOME \"`", "D", ""]
-    args = argument_parser().parse_args(["--config-file", "a b.yaml", "--eval-only", "--num-gpus", "2", *opts])
-    shell = command_of(args).replace("python train_net.py", "printf '%s\\n'", 1)
-    words = subprocess.run(["sh", "-c", shell], capture_output=True, text=True).stdout.split("\n")[:-1]
-    assert words == ["--config-file", "a b.yaml", "--eval-only", "--num-gpus", "2", *opts]

@@ -4,7 +4,7 @@ import pytest
 from structure import PACKAGES, package_arrows, strongly_connected
 
 # The ground floor, and the packages that only programs import.
-GROUND = {"utils", "solver", "command_line", "config", "config_files", "starts"}
+GROUND = {"utils", "solver", "command_line", "config", "config_files", "launch_arguments", "starts"}
 TOP = {"api", "cli", "commands", "extras", "tools", "__main__"}
 
 

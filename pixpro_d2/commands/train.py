@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 
-from .checks import check_config_file, check_detectron2
+from ..config_files import config_path
+from ..launch_arguments import argument_parser, check_arguments
+from .checks import check_detectron2
 
 
 def main(argv: Sequence[str]) -> None:
     """Run the command line ``argv``.
 
     Raises:
-        UsageError: for a config that does not exist.
+        UsageError: for a mistake in it.
     """
-    check_config_file(argv)
+    args = argument_parser().parse_args(argv)
+    check_arguments(args)
+    config_path(args.config_file)
     check_detectron2()
     from ..engine.main import run  # it loads PyTorch
 

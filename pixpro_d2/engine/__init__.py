@@ -1,7 +1,7 @@
 """Set-up, launcher and training loop."""
 
 from .. import needs_detectron2  # noqa: F401
-from ..command_line import argument_parser
+from ..launch_arguments import argument_parser
 from .configure import setup
 from .launch import launch
 from .trainer import Trainer

@@ -17,13 +17,13 @@ from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..command_line import command_of
 from ..config import add_pixpro_config, is_pretraining
 from ..config_files import config_path, missing_file
 from ..data.datasets.catalog import ensure_registered
 from ..data.io.reader import restrict_pillow
 from ..data.pretrain.sampler import batches_per_epoch
 from ..data.pretrain.samples import epoch_length
+from ..launch_arguments import command_of
 from ..monitoring.run_record import record_start
 from ..solver.schedule import scaled_lr
 from ..starts import merge_start

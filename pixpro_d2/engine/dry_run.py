@@ -92,7 +92,8 @@ def dry_run(args):
     """Print what the run of ``args`` would be, and try it, in each process of the run; OUTPUT_DIR is not touched.
 
     Args:
-        args (Namespace): of :func:`.arguments.argument_parser`; a checkpoint to resume from does not count.
+        args (Namespace): of :func:`pixpro_d2.launch_arguments.argument_parser`; a checkpoint to resume from does not
+            count.
 
     Raises:
         UsageError: for a mistake in the config, ``--eval-only``, or too little memory on the GPU.

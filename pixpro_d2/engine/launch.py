@@ -14,7 +14,7 @@ import torch.multiprocessing as mp
 from detectron2.utils import comm
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from ..command_line import check_arguments
+from ..launch_arguments import check_arguments
 from ..utils.errors import UsageError
 from ..utils.signals import REQUEUE, StopSignals, requeue_when_stopped
 from .configure import SEED_FILE, command_config, resolve_device
@@ -36,7 +36,7 @@ def launch(main, args):
     Args:
         main (Callable[[Namespace], Any]): a function of a module. Ends with ``sys.exit(message)`` for errors that
             need no traceback.
-        args (Namespace): of :func:`.arguments.argument_parser`.
+        args (Namespace): of :func:`pixpro_d2.launch_arguments.argument_parser`.
     """
     try:
         check_arguments(args)

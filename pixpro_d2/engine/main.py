@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from ..command_line import argument_parser
+from ..launch_arguments import argument_parser
 from ..utils.errors import ONE_SENTENCE
 from .configure import setup
 from .dry_run import dry_run

@@ -11,7 +11,7 @@ import argparse
 import torch
 from tabulate import tabulate
 
-from ..command_line import OptionsAnywhere, command_of_process
+from ..command_line import OptionsAnywhere
 from ..data.pretrain.samples import load_images
 from ..extras.benchmark.data import compare_pipelines, loader_rate, stage_times
 from ..extras.benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
@@ -21,6 +21,7 @@ from ..extras.benchmark.timing import spread, time_parts, time_steps
 from ..extras.benchmark.training import measure_training
 from ..extras.benchmark.turns import compare
 from ..extras.benchmark.updates import UpdateStep
+from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import write_json
 from ..utils.machine import describe_machine

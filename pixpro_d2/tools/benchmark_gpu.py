@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from ..command_line import command_of_process
 from ..config_files import configs_folder
 from ..extras.benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
 from ..extras.benchmark.step import measured_config
 from ..extras.benchmark.training import measure_training, profile_training
+from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import write_json
 from ..utils.machine import describe_machine

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import configs
-from pixpro_d2.command_line import argument_parser
 from pixpro_d2.engine.supervisor import ProcessGroup, leave
+from pixpro_d2.launch_arguments import argument_parser
 from pixpro_d2.utils.errors import UsageError
 
 

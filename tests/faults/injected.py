@@ -114,10 +114,9 @@ def variables(name, at=None, rank=None):
 
 if __name__ in ("__main__", "__mp_main__"):  # the second in the processes that it starts
     sys.path[0] = str(Path(__file__).resolve().parents[2])
-    import train_net
-    from pixpro_d2.engine import argument_parser, launch
+    from pixpro_d2.engine.main import run
 
     at, rank = (int(os.environ[name]) if os.environ[name] else None for name in ("AT", "RANK_OF_FAULT"))
     injected(os.environ["INJECT"], at, rank).start()
     if __name__ == "__main__":
-        launch(train_net.main, argument_parser().parse_args())
+        run()

@@ -4,8 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ...command_line import OptionsAnywhere, add_init_option
+from ...command_line import OptionsAnywhere
 from ...data.io.reader import UnreadableImage
+from ...launch_arguments import add_init_option
 from ...utils.errors import UsageError
 from ...visualization.pairs import STRIDES
 from .data_pictures import flow, pairs

@@ -1,13 +1,22 @@
 """The command line: detectron2's, a dry run, and what is refused."""
 
-import pytest
+import subprocess
 
-from pixpro_d2.command_line import argument_parser, check_arguments
+import pytest
+from detectron2.engine import default_argument_parser
+
+from pixpro_d2.launch_arguments import argument_parser, check_arguments, command_of
 from pixpro_d2.utils.errors import UsageError
 
 
 def parse(*words):
     return argument_parser().parse_args(list(map(str, words)))
+
+
+def test_all_of_detectron2s_options_are_there():
+    parsers = default_argument_parser(), argument_parser()
+    theirs, ours = ({option.dest: option.default for option in parser._actions} for parser in parsers)
+    assert {name for name, default in theirs.items() if name not in ours or ours[name] != default} == {"dist_url"}
 
 
 def test_defaults():
@@ -57,3 +66,11 @@ WORDS = ["SOLVER.STEPS", "(1, -2)", "SEED", "-1"]
 def test_options_stand_anywhere(option, name, value, place):
     args = parse(*WORDS[:place], *option, *WORDS[place:])
     assert getattr(args, name) == value and args.opts == WORDS
+
+
+def test_arguments_become_the_command_again():
+    opts = ["A.B", "('x y',)", "C", "it's $HOME \"`", "D", ""]
+    args = argument_parser().parse_args(["--config-file", "a b.yaml", "--eval-only", "--num-gpus", "2", *opts])
+    shell = command_of(args).replace("python train_net.py", "printf '%s\\n'", 1)
+    words = subprocess.run(["sh", "-c", shell], capture_output=True, text=True).stdout.split("\n")[:-1]
+    assert words == ["--config-file", "a b.yaml", "--eval-only", "--num-gpus", "2", *opts]

@@ -1,0 +1,99 @@
+"""The command line of train_net.py, without PyTorch and detectron2, which take seconds to load."""
+
+import argparse
+import re
+import shlex
+import sys
+
+from .command_line import OptionsAnywhere
+from .config_files import start_names
+from .utils.errors import UsageError
+
+EXAMPLES = """examples:
+  --config-file pretrain/quickstart DATASETS.TRAIN images:my_photos
+  --config-file pretrain/pixpro_fpn --num-gpus 8 SOLVER.BASE_LR 2.0
+  --config-file pretrain/pixpro_fpn --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://HOST:PORT"""
+
+
+def argument_parser() -> OptionsAnywhere:
+    """Return a parser of detectron2's options and this project's; ``--dist-url`` is a free port by default."""
+    parser = OptionsAnywhere(
+        description="Train or evaluate what a config describes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--config-file", default="", metavar="FILE", help="a file, or the name of a config such as pretrain/quickstart")
+    add_init_option(parser)
+    add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS, train nothing")
+    add("--num-gpus", type=int, default=1, help="processes on each machine, on the CPU too (default: 1)")
+    add("--num-machines", type=int, default=1, help="number of machines (default: 1)")
+    add("--machine-rank", type=int, default=0, help="number of this machine, from 0")
+    add("--dist-url", default="auto", help="where processes meet: tcp://HOST:PORT of machine 0")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="print config, schedule and data set sizes, try two iterations, tell time and memory; write nothing",
+    )
+    add(
+        "--allow-changes",
+        action="store_true",
+        help="let --resume continue with changed values of learning, such as the learning rate",
+    )
+    add("opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, default=None, help="config keys, see docs/config.md")
+    return parser
+
+
+def add_init_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--init`` to a parser of commands that take a recipe."""
+    parser.add_argument(
+        "--init",
+        default="",
+        metavar="NAME",
+        help=f"start in place of the config's own, which is appended to OUTPUT_DIR: {', '.join(start_names())}",
+    )
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Check what the parser cannot: the config, the number of processes, and options that it took for a KEY or VALUE.
+
+    Raises:
+        UsageError:
+    """
+    if args.num_gpus < 1 or args.num_machines < 1:
+        raise UsageError(
+            "--num-gpus (processes on each machine, on the CPU too) and --num-machines must be at least 1."
+        )
+    if not 0 <= args.machine_rank < args.num_machines:
+        raise UsageError(
+            f"--machine-rank is {args.machine_rank}; it numbers the {args.num_machines} of --num-machines from 0."
+        )
+    if args.dist_url == "auto" and args.num_machines > 1:
+        raise UsageError("Several machines need the address of machine 0: add --dist-url tcp://HOST:PORT on all.")
+    for word in args.opts:
+        if word.startswith("--"):
+            raise UsageError(f"There is no option '{word}': the options are listed by --help.")
+    if not args.config_file:
+        raise UsageError("The command names no config: add --config-file configs/TASK/NAME.yaml.")
+
+
+def command_of_process() -> str:
+    """Return the command line of this process."""
+    return " ".join(["python", *sys.orig_argv[1:]])
+
+
+def command_of(args: argparse.Namespace) -> str:
+    """Return the command line of train_net.py that gives the arguments ``args``, as a shell takes it."""
+    parser, words = argument_parser(), ["python", "train_net.py"]
+    for name, value in vars(args).items():
+        if name == "opts" or value == parser.get_default(name):
+            continue
+        words.append("--" + name.replace("_", "-"))
+        words += [] if value is True else [str(value)]
+    return " ".join(map(_quote, [*words, *map(str, args.opts)]))
+
+
+def _quote(word: str) -> str:
+    """Quote a word for a shell: Python's tuples of strings in double quotes, which are easier to read."""
+    return f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word)
