@@ -160,8 +160,8 @@ class ProcessGroup:
         """
         Args:
             cfg (CfgNode): tells device and timeout.
-            args (Namespace): of :func:`pixpro_d2.launch_arguments.argument_parser`; inside torchrun its environment counts
-                instead.
+            args (Namespace): of :func:`pixpro_d2.launch_arguments.argument_parser`; inside torchrun its environment
+                counts instead.
 
         Raises:
             UsageError: for fewer GPUs than processes.
