@@ -51,7 +51,7 @@ def add_init_option(parser: argparse.ArgumentParser) -> None:
         "--init",
         default="",
         metavar="NAME",
-        help=f"start in place of the config's own, which is appended to OUTPUT_DIR: {', '.join(start_names())}",
+        help=f"start, in place of the config's own: {', '.join(start_names())}; NAME is appended to OUTPUT_DIR",
     )
 
 
