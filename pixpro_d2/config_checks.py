@@ -1,6 +1,10 @@
 """What values the keys of a config may have: one line for each key, checked wherever a config is loaded."""
 
 import math
+from collections.abc import Iterator
+from typing import Any
+
+from detectron2.config import CfgNode
 
 from .errors import UsageError, check_choice
 from .modeling.dense_head import HEADS
@@ -51,6 +55,15 @@ def value_of(cfg, key):
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
+
+
+def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all keys of a config, as ``SOLVER.BASE_LR``, with their values."""
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _at_least(low):

@@ -1,15 +1,12 @@
 """From command-line arguments to a complete, checked and frozen config."""
 
 import contextlib
-import difflib
 import logging
 import os
-import re
 from pathlib import Path
 
 import torch
-import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import get_cfg
 from detectron2.engine import default_setup
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
@@ -17,7 +14,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint.writing import write_file
 from ..config import add_pixpro_config, is_pretraining
-from ..config_checks import check_values, value_of
+from ..config_checks import check_values, leaves, value_of
 from ..data.catalog import ensure_registered
 from ..data.reader import restrict_pillow
 from ..data.sampler import batches_per_epoch
@@ -35,8 +32,10 @@ from .checks import (
     check_task,
     check_wandb,
 )
+from .config_file import merge_file
 from .later_keys import later_keys_known
 from .name_lists import single_names_accepted
+from .options import merge_options
 
 SEED_FILE = "seed.json"
 
@@ -92,24 +91,12 @@ def load_config(config_file, opts):
     cfg = get_cfg()
     add_deeplab_config(cfg)
     add_pixpro_config(cfg)
-    if config_file and not os.path.isfile(config_file):
-        raise UsageError(f"There is no config file {os.path.abspath(config_file)}.")
-    if len(opts) % 2:
-        raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
-    try:
-        with later_keys_known(cfg):
-            if config_file:
-                with single_names_accepted(cfg):
-                    cfg.merge_from_file(config_file, allow_unsafe=False)
-                _check_one_unit(cfg)
-            with single_names_accepted(cfg):
-                cfg.merge_from_list(_with_floats(cfg, opts))
-    except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
-        raise UsageError(_unknown_key(cfg, error)) from error
-    except ValueError as error:
-        raise UsageError(f"Config {config_file or 'options'}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"Config {config_file}: {' '.join(str(error).split())}.") from error
+    with later_keys_known(cfg):
+        if config_file:
+            merge_file(cfg, config_file)
+            _check_one_unit(cfg, config_file)
+        with single_names_accepted(cfg):
+            merge_options(cfg, opts)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise UsageError("MODEL.LOAD_PROPOSALS is not supported: such files are pickles, which can run code.")
     _count_in_iterations(cfg, opts[::2])
@@ -117,35 +104,17 @@ def load_config(config_file, opts):
     return cfg
 
 
-def _with_floats(cfg, opts):
-    """Return options in which a whole number for a key of floats is a float: everybody types ``KEY 0``."""
-    words = list(opts)
-    for i in range(0, len(words), 2):
-        if isinstance(_known_value(cfg, words[i]), float) and re.fullmatch(r"[+-]?\d+", str(words[i + 1])):
-            words[i + 1] = float(words[i + 1])
-    return words
-
-
-def _known_value(cfg, key):
-    """Return the value of a key; None for an unknown key."""
-    for part in key.split("."):
-        if not isinstance(cfg, CfgNode) or part not in cfg:
-            return None
-        cfg = cfg[part]
-    return cfg
-
-
 _UNITS = (("SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"), ("SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"))
 
 
-def _check_one_unit(cfg):
+def _check_one_unit(cfg, path):
     """Check that a file does not tell a length in iterations that its epochs would override."""
     for iterations, epochs in _UNITS:
         count = value_of(cfg, iterations)
         if value_of(cfg, epochs) > 0 and count != value_of(get_cfg(), iterations):
             raise UsageError(
-                f"{iterations} {count} and {epochs} {value_of(cfg, epochs)} are both set: leave out one of them, or "
-                f"set {epochs} 0 for iterations to count."
+                f"Config {path}: {iterations} {count} and {epochs} {value_of(cfg, epochs)} are both set: leave out one "
+                f"of them, or set {epochs} 0 for iterations to count."
             )
 
 
@@ -157,25 +126,6 @@ def _count_in_iterations(cfg, keys):
         if epochs in keys:
             raise UsageError(f"The options have both {iterations} and {epochs}: leave out one of them.")
         cfg.merge_from_list([epochs, 0])
-
-
-def _unknown_key(cfg, error):
-    """One sentence for yacs' error about an unknown key, with the most similar key there is."""
-    key = str(error.args[0]).rpartition(": ")[2]
-    known = list(_keys(cfg))
-    similar = difflib.get_close_matches(key, known, n=1)
-    # `merge_from_list` names the last part of the key only.
-    similar = similar or [name for name in known if difflib.get_close_matches(key, [name.split(".")[-1]])]
-    hint = f"; did you mean {similar[0]}?" if similar else "."
-    return f"There is no config key '{key}'{hint}"
-
-
-def _keys(node, prefix=""):
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _keys(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
 
 
 def resolve_device(cfg):
@@ -197,13 +147,9 @@ def resolve_sync_bn(cfg):
     if world_size > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
         return
     replacement = "BN" if world_size == 1 else "naiveSyncBN"
-    for key in _keys(cfg):
-        if key.split(".")[-1] == "NORM":
-            node = cfg
-            for part in key.split(".")[:-1]:
-                node = node[part]
-            if node.NORM == "SyncBN":
-                node.NORM = replacement
+    for key, value in list(leaves(cfg)):
+        if key.endswith(".NORM") and value == "SyncBN":
+            value_of(cfg, key.removesuffix(".NORM")).NORM = replacement
 
 
 def resolve_seed(cfg, args):
