@@ -27,5 +27,5 @@ def check_choice(key, value, choices):
 
 
 def _listed(choices):
-    *first, last = map(str, choices)
+    *first, last = (str(choice) or '""' for choice in choices)
     return f"{', '.join(first)} or {last}" if first else last

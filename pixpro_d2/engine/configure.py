@@ -36,6 +36,7 @@ from .config_file import merge_file
 from .later_keys import later_keys_known
 from .name_lists import single_names_accepted
 from .options import merge_options
+from .registered import check_registered
 
 SEED_FILE = "seed.json"
 
@@ -57,6 +58,7 @@ def setup(args):
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     check_image_format(cfg)
+    check_registered(cfg)
     check_resnet(cfg)
     check_batch(cfg)
     check_output_dir(cfg)
@@ -130,12 +132,19 @@ def _count_in_iterations(cfg, keys):
 
 def resolve_device(cfg):
     """Check that MODEL.DEVICE exists."""
+    name = cfg.MODEL.DEVICE
     try:
-        torch.device(cfg.MODEL.DEVICE)
-    except RuntimeError as error:
-        raise UsageError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}'; it must be cuda or cpu.") from error
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        kind, index = torch.device(name).type, torch.device(name).index or 0
+    except RuntimeError:
+        kind, index = "", 0
+    if kind not in ("cuda", "cpu"):
+        raise UsageError(f"MODEL.DEVICE is '{name}'; it must be cuda or cpu.")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError("MODEL.DEVICE is 'cuda', but PyTorch sees no GPU: add `MODEL.DEVICE cpu` to the command.")
+    if kind == "cuda" and index >= torch.cuda.device_count():
+        raise UsageError(
+            f"MODEL.DEVICE is '{name}', but PyTorch numbers {torch.cuda.device_count()} GPUs from 0: name one of them."
+        )
 
 
 def resolve_sync_bn(cfg):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from detectron2.config import CfgNode
 
-from ..config_checks import value_of
+from ..config_checks import set_value, value_of
 from ..errors import UsageError
 
 NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.PIXPRO.IN_FEATURES")
@@ -20,11 +20,11 @@ def single_names_accepted(cfg: CfgNode) -> Iterator[None]:
     """
     before = {key: value_of(cfg, key) for key in NAME_LISTS}
     for key in NAME_LISTS:
-        _set(cfg, key, None)  # takes a value of any type
+        set_value(cfg, key, None)  # takes a value of any type
     yield
     for key, default in before.items():
         value = value_of(cfg, key)
-        _set(cfg, key, default if value is None else type(default)(_names(key, value)))
+        set_value(cfg, key, default if value is None else type(default)(_names(key, value)))
 
 
 def _names(key, value):
@@ -35,8 +35,3 @@ def _names(key, value):
     if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
         raise UsageError(f"{key} is {value!r}; it must be a name or a list of names.")
     return value
-
-
-def _set(cfg, key, value):
-    node, _, name = key.rpartition(".")
-    value_of(cfg, node)[name] = value

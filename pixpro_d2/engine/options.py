@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 
-from ..config_checks import leaves, value_of
+from ..config_checks import leaves, set_value
 from ..errors import UsageError
 from .config_file import NULLABLE, TYPES, unknown_key
 from .name_lists import NAME_LISTS
@@ -34,8 +34,7 @@ def merge_options(cfg: CfgNode, words: Sequence) -> None:
             raise UsageError(f"Options come in pairs of KEY VALUE, but {key} has no value.")
         if isinstance(words[i + 1], str) and words[i + 1] in known:
             raise UsageError(f"Options come in pairs of KEY VALUE, but {key} has no value before {words[i + 1]}.")
-        node, _, name = key.rpartition(".")
-        (value_of(cfg, node) if node else cfg)[name] = _typed(key, words[i + 1], known[key])
+        set_value(cfg, key, _typed(key, words[i + 1], known[key]))
 
 
 def _no_key(cfg, known, words, i):

@@ -30,6 +30,7 @@ from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
 from ..stop_signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
+from .building import refusals_explained
 from .checkpointing import CheckpointHook
 from .checks import check_evaluation, check_norm_inputs
 from .hooks import CollapseHook, EMAHook, LRScheduler, PreciseBN, SeedHook, UnreadableHook
@@ -172,15 +173,18 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model):
-        return build_optimizer(cfg, model)
+        with refusals_explained("The optimiser", "SOLVER"):
+            return build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg, optimizer):
-        return build_lr_scheduler(cfg, optimizer)
+        with refusals_explained("The schedule", "SOLVER"):
+            return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_model(cls, cfg):
-        model = super().build_model(cfg)
+        with refusals_explained("The model", "MODEL"):
+            model = super().build_model(cfg)
         if cfg.MODEL.BACKBONE.FROZEN:
             freeze_trunk(model)
         return prepare_model(cfg, model) if is_pretraining(cfg) else model

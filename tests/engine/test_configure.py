@@ -104,6 +104,20 @@ def test_missing_gpu_is_one_sentence():
         resolve_device(load_config(QUICKSTART, []))
 
 
+@pytest.mark.parametrize("device", ["gpu", "CPU", "mps", "meta", "xpu", "cuda:x"])
+def test_other_devices_are_one_sentence(device):
+    with pytest.raises(UsageError, match=f"^MODEL.DEVICE is '{device}'; it must be cuda or cpu.$"):
+        resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", device]))
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda:1"]))
+    with pytest.raises(UsageError, match="'cuda:2', but PyTorch numbers 2 GPUs from 0: name one of them"):
+        resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda:2"]))
+
+
 def test_a_resumed_run_has_the_seed_that_it_began_with(folder, tmp_path):
     def seed(*words):
         opts = ["DATASETS.TRAIN", f"('{folder}',)", "MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "4", "OUTPUT_DIR"]
