@@ -12,9 +12,10 @@ from .convention import InputConvention, as_options
 from .coverage import check_complete, check_trunk, describe_transfer
 from .folder import LAST
 from .formats import recognise
-from .reading import check_exists, check_finite, read_checkpoint
+from .reading import check_exists, read_checkpoint
 from .resume import check_fit, common_candidates, newest_readable
 from .saving import disk_faults_explained, save_checkpoint
+from .tensors import check_tensors
 from .transfer import fit, match_suffixes
 from .writing import write_file
 
@@ -155,7 +156,7 @@ class PixProCheckpointer(DetectionCheckpointer):
         path = self._initializing_from
         self._check_convention(source)  # first, as it knows the values of the keys
         check_trunk(path, source, own, transfer, self.allow_partial, self.require_trunk)
-        check_finite(transfer.state, path)
+        check_tensors(transfer.state, path)
         if self.complete:
             check_complete(path, source, own, transfer)
         self.logger.info(describe_transfer(path, source, own, transfer))

@@ -5,7 +5,8 @@ import os
 import torch
 from torchvision.models import optical_flow
 
-from ..checkpoint.reading import check_finite, read_checkpoint
+from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.tensors import check_tensors
 from ..errors import UsageError, check_choice
 from .grid import pad_frames, to_grid
 
@@ -84,7 +85,7 @@ def load_raft(size, weights="cache"):
         return network, weights
     path = _cached(default.url) if weights == "cache" else weights
     state = read_checkpoint(path)
-    check_finite(state, path)
+    check_tensors(state, path)
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes; no tensors at all

@@ -90,7 +90,7 @@ def test_another_depth_is_an_error(pretrained):
         PixProCheckpointer(build(DETECTOR, "MODEL.RESNETS.DEPTH", 34)).resume_or_load(path, resume=False)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 truncated zip"])
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"PK\x03\x04 truncated zip"])
 def test_damaged_files_are_named(content, tmp_path):
     path = tmp_path / "broken.pth"
     path.write_bytes(content)
