@@ -14,7 +14,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint.writing import write_file
 from ..config import add_pixpro_config, is_pretraining
-from ..config_checks import check_values, leaves, value_of
+from ..config_checks import check_values, leaves, set_value, value_of
 from ..data.catalog import ensure_registered
 from ..data.reader import restrict_pillow
 from ..data.sampler import batches_per_epoch
@@ -39,6 +39,7 @@ from .options import merge_options
 from .registered import check_registered
 
 SEED_FILE = "seed.json"
+PATHS = ("MODEL.WEIGHTS", "MODEL.PIXPRO.FLOW.FILES", "OUTPUT_DIR")  # of the keys; in a file, no shell knows a ~
 
 
 def setup(args):
@@ -101,6 +102,8 @@ def load_config(config_file, opts):
             merge_options(cfg, opts)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise UsageError("MODEL.LOAD_PROPOSALS is not supported: such files are pickles, which can run code.")
+    for key in PATHS:
+        set_value(cfg, key, os.path.expanduser(value_of(cfg, key)))
     _count_in_iterations(cfg, opts[::2])
     check_values(cfg)
     return cfg

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from detectron2.config import CfgNode
 
 from ..config_checks import set_value, value_of
+from ..data.catalog import is_name
 from ..errors import UsageError
 
 NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.PIXPRO.IN_FEATURES")
@@ -31,6 +32,10 @@ def _names(key, value):
     if isinstance(value, str):
         if value.startswith(("(", "[")):
             raise UsageError(f"{key} is {value}: write each name within brackets in quotes, or one name alone.")
+        parts = [part.strip() for part in value.split(",")]
+        if len(parts) > 1 and all(map(is_name, parts)):
+            several = ", ".join(f"'{part}'" for part in parts)
+            raise UsageError(f'{key} is {value}: write several names as "({several})".')
         return [value]
     if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
         raise UsageError(f"{key} is {value!r}; it must be a name or a list of names.")

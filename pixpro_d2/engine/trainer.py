@@ -18,6 +18,7 @@ from ..config import is_pretraining
 from ..data.build import build_test_loader, build_train_loader
 from ..data.catalog import load_dicts
 from ..data.loader import ViewLoader, build_view_loader
+from ..data.overlap import image_places, warn_of_shared_images
 from ..data.tasks import check_classes, check_labels, check_masks, trained_classes_known
 from ..data.train_stream import StreamLoader
 from ..data.workers import explaining_workers
@@ -53,11 +54,12 @@ class Trainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self._signals = StopSignals()
-        check_test_data(cfg)  # before hours of training
+        tested = check_test_data(cfg)  # before hours of training
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
         data_loader = self.build_train_loader(cfg)
         check_train_data(cfg, data_loader)
+        warn_of_shared_images(data_loader.loader.dataset.images, tested)
         model = self.build_model(cfg)
         if is_pretraining(cfg):
             check_norm_inputs(cfg, {**bottom_up(model.backbone).output_shape(), **model.used_features()})
@@ -216,9 +218,10 @@ class Trainer(DefaultTrainer):
             dict: the results; checked against TEST.EXPECTED_RESULTS.
         """
         check_evaluation(cfg, resume)
-        check_test_data(cfg)
+        tested = check_test_data(cfg)
         neighbors = cfg.DATASETS.TRAIN if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" else ()
         loaders = [cls.build_test_loader(cfg, name) for name in neighbors]
+        warn_of_shared_images(itertools.chain.from_iterable(map(load_dicts, neighbors)), tested)
         check_classes(cfg, [*trained_classes_known(cfg), *cfg.DATASETS.TEST])
         set_precision(cfg)
         model = cls.build_model(cfg)
@@ -234,20 +237,26 @@ class Trainer(DefaultTrainer):
 def check_test_data(cfg):
     """Check before training, or loading a model, that DATASETS.TEST can be evaluated; loads its annotations.
 
+    Returns:
+        dict[str, set]: where the images lie that will be tested on, by data set; see
+            :func:`pixpro_d2.data.overlap.image_places`.
+
     Raises:
         UsageError: for a data set that is missing or without the labels of the task; see also
             :func:`pixpro_d2.evaluation.build.check_test_set`; for a pre-training without images there.
     """
     if is_pretraining(cfg):
-        if cfg.DATASETS.TEST:
-            held_out_images(cfg)
-        return
+        names = "', '".join(cfg.DATASETS.TEST)
+        return {names: image_places(held_out_images(cfg))} if names else {}
+    places = {}
     for name in cfg.DATASETS.TEST:
         images, place = load_dicts(name), f"Data set '{name}' of DATASETS.TEST"
         check_labels(cfg, place, images)
         if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # which evaluates boxes alone
             check_masks(cfg, place, images)
         check_test_set(name, images, masks=cfg.MODEL.MASK_ON)
+        places[name] = image_places(images)
+    return places
 
 
 def check_train_data(cfg, data_loader):

@@ -104,6 +104,13 @@ def test_missing_gpu_is_one_sentence():
         resolve_device(load_config(QUICKSTART, []))
 
 
+def test_a_tilde_is_the_folder_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.yaml").write_text(f"_BASE_: {QUICKSTART}\nOUTPUT_DIR: ~/out\n")
+    cfg = load_config(str(tmp_path / "own.yaml"), ["MODEL.WEIGHTS", "~/w.pth"])
+    assert (f"{tmp_path}/out", f"{tmp_path}/w.pth") == (cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS)
+
+
 @pytest.mark.parametrize("device", ["gpu", "CPU", "mps", "meta", "xpu", "cuda:x"])
 def test_other_devices_are_one_sentence(device):
     with pytest.raises(UsageError, match=f"^MODEL.DEVICE is '{device}'; it must be cuda or cpu.$"):
