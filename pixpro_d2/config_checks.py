@@ -31,6 +31,9 @@ def check_values(cfg):
     for key, value in leaves(cfg):
         if key.startswith("MODEL.") and key.endswith(".NORM"):
             check_choice(key, value, NORMS)
+    levels = list(cfg.MODEL.PIXPRO.IN_FEATURES)
+    if len(set(levels)) < len(levels):
+        raise UsageError(f"MODEL.PIXPRO.IN_FEATURES is {levels}; it must name each feature once.")
     check_pixel_statistics(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
     sizes, sampling = list(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
     if sampling == "range" and len(sizes) != 2:

@@ -121,6 +121,11 @@ def test_norms_are_those_of_detectron2(key):
         load_config(QUICKSTART, [key, "bn"])
 
 
+def test_a_feature_is_named_once():
+    with pytest.raises(UsageError, match=r"^MODEL.PIXPRO.IN_FEATURES is \['p3', 'p3'\]; it must name each"):
+        load_config(QUICKSTART, ["MODEL.PIXPRO.IN_FEATURES", "('p3', 'p3')"])
+
+
 def test_an_infinite_number_is_told_so():
     with pytest.raises(UsageError, match=r"^SOLVER.BASE_LR is inf; it must be finite and above 0\.$"):
         load_config(QUICKSTART, ["SOLVER.BASE_LR", "1e999"])

@@ -1,6 +1,7 @@
 """The checkpointer of pre-training and of every downstream task."""
 
 import os
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from ..errors import UsageError
+from . import class_names
+from .class_names import check_class_names
 from .convention import InputConvention, as_options
 from .coverage import check_complete, check_trunk, describe_transfer
 from .folder import LAST
@@ -39,6 +42,7 @@ class PixProCheckpointer(DetectionCheckpointer):
         require_trunk: bool = False,
         complete: bool = False,
         convention: InputConvention | None = None,
+        classes: Sequence[str] | None = None,
         **kwargs,
     ):
         """
@@ -48,12 +52,14 @@ class PixProCheckpointer(DetectionCheckpointer):
             require_trunk: for a frozen feature extractor: refuse such MODEL.WEIGHTS, whatever ``allow_partial``.
             complete: for an evaluation: refuse MODEL.WEIGHTS that leave any weight of the model random.
             convention: of the model; stored in what is saved, and MODEL.WEIGHTS of another one are an error.
+            classes: names of the model's classes; stored too, and a run or an evaluation with others is an error.
         """
         super().__init__(model, save_dir, **kwargs)
         self.allow_partial = allow_partial
         self.require_trunk = require_trunk
         self.complete = complete
         self.convention = convention
+        self.classes = classes
         self._initializing_from = None
 
     def load(self, path, checkpointables=None):
@@ -91,6 +97,8 @@ class PixProCheckpointer(DetectionCheckpointer):
         data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
         if self.convention is not None:
             data["input"] = self.convention.to_dict()
+        if self.classes is not None:
+            data[class_names.KEY] = list(self.classes)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
         with disk_faults_explained(data, path):
@@ -130,6 +138,7 @@ class PixProCheckpointer(DetectionCheckpointer):
         path, checkpoint = newest_readable(self.save_dir, ("model", "iteration", *self.checkpointables))
         self.logger.info(f"Resuming from {path}, written after iteration {checkpoint['iteration']}.")
         check_fit(self._load_model(checkpoint), path)
+        check_class_names(checkpoint.pop(class_names.KEY, None), self.classes, path)
         for key, value in self.checkpointables.items():
             try:
                 value.load_state_dict(checkpoint.pop(key))
@@ -143,6 +152,8 @@ class PixProCheckpointer(DetectionCheckpointer):
     def _load_file(self, filename):
         checkpoint = read_checkpoint(filename)
         if self._initializing_from is not None:
+            if self.complete:
+                check_class_names(checkpoint.get(class_names.KEY), self.classes, filename)
             return {"model": self._fit(recognise(checkpoint, filename))}
         if "model" not in checkpoint:
             raise UsageError(f"{filename} is no checkpoint of a run: give such weights as MODEL.WEIGHTS.")

@@ -22,6 +22,7 @@ FREE = (
     "MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.ALLOW_PARTIAL_WEIGHTS", "MODEL.PIXPRO.COLLAPSE_STD",
     "MODEL.PIXPRO.CHANNELS_LAST", "MODEL.PIXPRO.COMPILE", "MODEL.PIXPRO.RECOMPUTE",
 )  # fmt: skip
+SHOWN = 6  # keys that differ in one message: a run of another task has dozens
 BATCH_NORMS = ("BN", "SyncBN", "naiveSyncBN")  # one and the same, as the processes of a run need it
 
 
@@ -37,15 +38,17 @@ def check_changes(cfg, default, args):
         UsageError: if keys differ that change what the run learns, unless ``allow_changes``.
     """
     path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-    compared = args.resume and not args.eval_only and os.path.isfile(path) and candidates(cfg.OUTPUT_DIR)
+    compared = args.resume and not args.eval_only and candidates(cfg.OUTPUT_DIR)
     former = _read(path) if compared else None
     # All processes read the file before the main process writes it again.
     changes = comm.all_gather({} if former is None else changed_values(cfg, default, former))[0]
     described = {key: f"{key} was {before!r}, now {now!r}" for key, (before, now) in changes.items()}
     refused = [text for key, text in described.items() if not is_free(key, changes[key])]
     if refused and not getattr(args, "allow_changes", False):  # detectron2's parser does not have it
+        shown = "; ".join(refused[:SHOWN])
+        more = f"; and {len(refused) - SHOWN} further keys" if len(refused) > SHOWN else ""
         raise UsageError(
-            f"The run in {cfg.OUTPUT_DIR} has other values in its config.yaml ({'; '.join(refused)}): resume with "
+            f"The run in {cfg.OUTPUT_DIR} has other values in its config.yaml ({shown}{more}): resume with "
             "these, add --allow-changes to continue with the new values, or start a new run in another OUTPUT_DIR."
         )
     for text in described.values():
@@ -89,7 +92,10 @@ def _plain(value):
 
 
 def _read(path):
-    """Contents of a config.yaml; None where a process was killed as it wrote the file."""
+    """Contents of a config.yaml; None, with a warning, for a missing or damaged file."""
+    if not os.path.isfile(path):
+        logger.warning(f"{path} is missing: the values of the command are not compared with those of the run so far.")
+        return None
     try:
         with open(path, encoding="utf-8") as file:
             content = yaml.safe_load(file)

@@ -19,7 +19,7 @@ from ..data.build import build_test_loader, build_train_loader
 from ..data.catalog import load_dicts
 from ..data.loader import ViewLoader, build_view_loader
 from ..data.overlap import image_places, warn_of_shared_images
-from ..data.tasks import check_classes, check_labels, check_masks, trained_classes_known
+from ..data.tasks import check_classes, check_labels, check_masks, class_names, trained_classes_known
 from ..data.train_stream import StreamLoader
 from ..data.workers import explaining_workers
 from ..errors import ONE_SENTENCE
@@ -76,7 +76,8 @@ class Trainer(DefaultTrainer):
             asked_to_stop=lambda: self._signals.received is not None,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = self.build_checkpointer(cfg, model, trainer=weakref.proxy(self))
+        classes = class_names(cfg, cfg.DATASETS.TRAIN)
+        self.checkpointer = self.build_checkpointer(cfg, model, classes=classes, trainer=weakref.proxy(self))
         self.register_hooks(self.build_hooks())
 
     def train(self):
@@ -225,7 +226,9 @@ class Trainer(DefaultTrainer):
         check_classes(cfg, [*trained_classes_known(cfg), *cfg.DATASETS.TEST])
         set_precision(cfg)
         model = cls.build_model(cfg)
-        cls.build_checkpointer(cfg, model, complete=True).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        classes = class_names(cfg, cfg.DATASETS.TEST)
+        checkpointer = cls.build_checkpointer(cfg, model, classes=classes, complete=True)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         if loaders:
             model.fit(itertools.chain.from_iterable(loaders))
         results = cls.test(cfg, model)

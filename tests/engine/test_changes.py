@@ -5,7 +5,7 @@ from data_helpers import logged, write_images
 
 import configs
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.changes import changed_values, is_free
+from pixpro_d2.engine.changes import SHOWN, changed_values, is_free
 from pixpro_d2.engine.configure import load_config, setup
 from pixpro_d2.errors import UsageError
 
@@ -59,6 +59,21 @@ def test_what_a_run_learns_stays(run, tmp_path, key, value, told):
     assert any(told in message for message in messages)
     assert key == "SOLVER.MAX_EPOCHS" or cfg.dump() != before.decode()
     run("--resume", opts=[key, value])  # is the run's own by now
+
+
+def test_a_run_of_another_task_shows_a_few_keys(run):
+    opts = ["SOLVER.MAX_EPOCHS", 7, "SOLVER.BASE_LR", 0.5, "SOLVER.MOMENTUM", 0.5, "SOLVER.WEIGHT_DECAY", 0.1]
+    opts += ["MODEL.PIXPRO.MOMENTUM", 0.5, "MODEL.PIXPRO.POS_RATIO", 0.5, "INPUT.PIXPRO.AUG", "simclr"]
+    with pytest.raises(UsageError, match=r"\(.* was .*; and 1 further keys\): resume with these") as error:
+        run("--resume", opts=opts)
+    assert str(error.value).count(" was ") == SHOWN
+
+
+def test_a_missing_config_is_told(run, tmp_path):
+    (tmp_path / "out" / "config.yaml").unlink()
+    with logged("pixpro_d2") as messages:
+        run("--resume", opts=["SOLVER.BASE_LR", 0.5])
+    assert sum("config.yaml is missing: the values of the command are not compared" in text for text in messages) == 1
 
 
 def test_the_same_words_tell_nothing(run):
