@@ -3,6 +3,7 @@
 import fnmatch
 import logging
 import os
+from argparse import Namespace
 
 import yaml
 from detectron2.config import CfgNode
@@ -53,6 +54,25 @@ def check_changes(cfg, default, args):
         )
     for text in described.values():
         logger.warning(f"The resumed run continues with another value: {text}.")
+
+
+def warn_of_another_model(cfg: CfgNode, default: CfgNode, args: Namespace) -> None:
+    """Warn, in an evaluation, of keys of the model with other values than in the training that wrote the weights.
+
+    Args:
+        cfg, default, args: as of :func:`check_changes`; the weights' folder may have no config.yaml.
+    """
+    own = args.resume and candidates(cfg.OUTPUT_DIR)
+    path = os.path.join(cfg.OUTPUT_DIR if own else os.path.dirname(cfg.MODEL.WEIGHTS), "config.yaml")
+    if not (args.eval_only and comm.is_main_process() and (own or cfg.MODEL.WEIGHTS) and os.path.isfile(path)):
+        return
+    former = _read(path)
+    if former is None or _flat(former).get("MODEL.META_ARCHITECTURE") != cfg.MODEL.META_ARCHITECTURE:
+        return
+    for key, (before, now) in changed_values(cfg, default, former).items():
+        if key.startswith("MODEL.") and not is_free(key, (before, now)):
+            values = f"{key} was {before!r}, now {now!r}"
+            logger.warning(f"The evaluation has another model than the training of {path}: {values}.")
 
 
 def is_free(key, values):

@@ -22,7 +22,7 @@ from ..data.samples import epoch_length
 from ..errors import UsageError
 from ..json_files import read_json, write_json
 from ..solver.schedule import scaled_lr
-from .changes import check_changes
+from .changes import check_changes, warn_of_another_model
 from .checks import (
     check_batch,
     check_fresh_start,
@@ -69,7 +69,9 @@ def setup(args):
     resolve_seed(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()
-    check_changes(cfg, load_config("", []), args)
+    default = load_config("", [])
+    check_changes(cfg, default, args)
+    warn_of_another_model(cfg, default, args)
     with _config_of_training(cfg, args):
         default_setup(cfg, args)
     if schedule:

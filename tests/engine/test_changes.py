@@ -76,6 +76,19 @@ def test_a_missing_config_is_told(run, tmp_path):
     assert sum("config.yaml is missing: the values of the command are not compared" in text for text in messages) == 1
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_an_evaluation_of_another_model_is_told(run, images, tmp_path, resume):
+    flags = ["--eval-only", *(["--resume"] if resume else [])]
+    opts = ["DATASETS.TEST", f"images:{images}", "MODEL.WEIGHTS", tmp_path / "out/model_0000001.pth"]
+    with logged("pixpro_d2") as messages:
+        run(*flags, opts=[*opts, "MODEL.PIXPRO.CHANNELS_LAST", "False", "SOLVER.BASE_LR", 0.5])
+    assert not any("another model" in message for message in messages)
+    with logged("pixpro_d2") as messages:
+        run(*flags, opts=[*opts, "MODEL.PIXPRO.PPM.GAMMA", 3.0])
+    (told,) = [message for message in messages if "another model" in message]
+    assert told.endswith("out/config.yaml: MODEL.PIXPRO.PPM.GAMMA was 2.0, now 3.0.")
+
+
 def test_the_same_words_tell_nothing(run):
     with logged("pixpro_d2") as messages:
         run("--resume")
