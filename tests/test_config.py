@@ -104,7 +104,7 @@ def test_weights_of_the_starts_are_made_by_pretraining_configs():
     "opts, message",
     [
         (["MODEL.PIXPRO.POS_RATOI", "0.7"], "key 'MODEL.PIXPRO.POS_RATOI'; did you mean MODEL.PIXPRO.POS_RATIO"),
-        (["MODEL.PIXPRO.POS_RATIO"], "'MODEL.PIXPRO.POS_RATIO' has no value"),
+        (["MODEL.PIXPRO.POS_RATIO"], "MODEL.PIXPRO.POS_RATIO has no value"),
         (["MODEL.PIXPRO.PPM.GAMMA", "two"], "GAMMA"),
     ],
 )  # fmt: skip

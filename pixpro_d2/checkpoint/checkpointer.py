@@ -1,6 +1,7 @@
 """The checkpointer of pre-training and of every downstream task."""
 
 import os
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from torch import Tensor, nn
 
 from ..utils.errors import UsageError
 from ..utils.files import write_file
+from . import class_names
+from .class_names import check_class_names
 from .convention import InputConvention, as_options
 from .coverage import check_complete, check_trunk, describe_transfer
 from .folder import LAST
 from .formats import Source, recognise
-from .reading import check_exists, check_finite, read_checkpoint
+from .reading import check_exists, read_checkpoint
 from .resume import check_fit, common_candidates, newest_readable
 from .saving import report_disk_errors, save_checkpoint
+from .tensors import check_tensors
 from .transfer import fit, match_suffixes
 
 
@@ -39,6 +43,7 @@ class PixProCheckpointer(DetectionCheckpointer):
         require_trunk: bool = False,
         complete: bool = False,
         convention: InputConvention | None = None,
+        classes: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         """
@@ -49,12 +54,15 @@ class PixProCheckpointer(DetectionCheckpointer):
             complete: refuse MODEL.WEIGHTS that leave any weight of the model random, for an evaluation.
             convention: input convention of the model. It is stored in saved checkpoints; MODEL.WEIGHTS with another
                 convention are an error.
+            classes: names of the model's classes. They are stored in saved checkpoints; a run or an evaluation with
+                other classes is an error.
         """
         super().__init__(model, save_dir, **kwargs)
         self.allow_partial = allow_partial
         self.require_trunk = require_trunk
         self.complete = complete
         self.convention = convention
+        self.classes = classes
         self._initializing_from: str | None = None
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
@@ -97,6 +105,8 @@ class PixProCheckpointer(DetectionCheckpointer):
         data.update({key: value.state_dict() for key, value in self.checkpointables.items()})
         if self.convention is not None:
             data["input"] = self.convention.to_dict()
+        if self.classes is not None:
+            data[class_names.KEY] = list(self.classes)
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info(f"Saving checkpoint to {path}")
         with report_disk_errors(data, path):
@@ -136,6 +146,7 @@ class PixProCheckpointer(DetectionCheckpointer):
         path, checkpoint = newest_readable(self.save_dir, ("model", "iteration", *self.checkpointables))
         self.logger.info(f"Resuming from {path}, written after iteration {checkpoint['iteration']}.")
         check_fit(self._load_model(checkpoint), path)
+        check_class_names(checkpoint.pop(class_names.KEY, None), self.classes, path)
         for key, value in self.checkpointables.items():
             try:
                 value.load_state_dict(checkpoint.pop(key))
@@ -149,6 +160,8 @@ class PixProCheckpointer(DetectionCheckpointer):
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)
         if self._initializing_from is not None:
+            if self.complete:
+                check_class_names(checkpoint.get(class_names.KEY), self.classes, filename)
             return {"model": self._fit(recognise(checkpoint, filename), self._initializing_from)}
         if "model" not in checkpoint:
             raise UsageError(f"{filename} is no checkpoint of a run: give such weights as MODEL.WEIGHTS.")
@@ -161,7 +174,7 @@ class PixProCheckpointer(DetectionCheckpointer):
         transfer = fit(state, own)
         self._check_convention(source, path)  # first, because its error names the values of the keys
         check_trunk(path, source, own, transfer, self.allow_partial, self.require_trunk)
-        check_finite(transfer.state, path)
+        check_tensors(transfer.state, path)
         if self.complete:
             check_complete(path, source, own, transfer)
         self.logger.info(describe_transfer(path, source, own, transfer))

@@ -111,7 +111,7 @@ def recognise(checkpoint: dict[str, Any], path: str) -> Source:
     """
     tensors = _tensors(checkpoint)
     if not tensors:
-        raise UsageError(f"{path} holds no weights: its entries are {', '.join(map(str, list(checkpoint)[:3]))}.")
+        raise UsageError(f"{path} holds no weights: {_entries(checkpoint)}.")
     source = _detectron2(checkpoint, tensors) or _caffe2(checkpoint, tensors) or _research(tensors, path)
     source = source or Source(None, tensors)
     source.match_suffixes |= bool(checkpoint.get("matching_heuristics")) or "model_state" in checkpoint
@@ -119,6 +119,16 @@ def recognise(checkpoint: dict[str, Any], path: str) -> Source:
         source.convention = None  # the formats' conventions are for colour images only
     source.convention = _stored(checkpoint) or source.convention
     return source
+
+
+def _entries(checkpoint: Mapping[str, Any]) -> str:
+    """Return what a checkpoint has instead of weights, and where they may be."""
+    if not checkpoint:
+        return "it is an empty dictionary"
+    nested = [str(key) for key, value in checkpoint.items() if isinstance(value, Mapping) and any(_flat(value))]
+    if nested:
+        return f"they lie deeper, below {', '.join(nested[:3])}: save the state dict to use alone, by torch.save"
+    return f"its entries are {', '.join(map(str, list(checkpoint)[:3]))}"
 
 
 def _stored(checkpoint: Mapping[str, Any]) -> InputConvention | None:

@@ -8,7 +8,6 @@ import os
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,15 @@ from ..utils.errors import UsageError
 from .mistaken_files import describe_mistaken
 
 _ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"  # start of a pickle of protocol 2 and later
 _LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)  # start of a file before PyTorch 1.6
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
     """Read a ``.pth``, ``.pt``, ``.pth.tar``, ``.pkl`` or ``.safetensors`` file, with tensors on the CPU.
 
-    The contents determine the kind of file, except for ``.safetensors``. The tensors of a ``.safetensors`` file become
-    the entry ``model``. The metadata ``input`` (JSON), which this project writes, becomes an entry of its own.
+    The contents determine the kind of file. The tensors of a safetensors file become the entry ``model``. The metadata
+    ``input`` (JSON), which this project writes, becomes an entry of its own.
 
     Returns:
         The dictionary in the file.
@@ -50,7 +50,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             "tensors alone (a state dict), where you trust it."
         ) from None
     except Exception as error:  # the decoders may raise any exception for bytes that are no checkpoint
-        raise UsageError(f"{path} is not a readable checkpoint ({_reason(error)}).") from error
+        raise UsageError(
+            f"{path} is not a readable checkpoint ({_reason(error)}): fetch or write the file anew."
+        ) from error
     if not isinstance(checkpoint, dict):
         raise UsageError(f"{path} holds a {type(checkpoint).__name__} instead of a dictionary of weights.")
     return checkpoint
@@ -64,22 +66,13 @@ def check_exists(path: str) -> None:
         raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
 
 
-def check_finite(tensors: Mapping, path: str) -> None:
-    """Raise a UsageError if a weight of a file is infinite or NaN."""
-    values = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
-    bad = [name for name, value in values.items() if not torch.isfinite(value).all()]
-    if bad:
-        raise UsageError(
-            f"{path} has infinite or NaN values in {len(bad)} of {len(values)} tensors ({bad[0]} is the first): the "
-            "training that wrote it has diverged, take an earlier checkpoint or other weights."
-        )
-
-
 def _read(path: str) -> Any:
-    if path.endswith(".safetensors"):
-        return _read_safetensors(path)
     with open(path, "rb") as file:
-        start = file.read(len(_LEGACY))
+        start = file.read(max(len(_LEGACY), 9))
+    header_fits = int.from_bytes(start[:8], "little") < os.path.getsize(path)  # the length of the header comes first
+    named = path.endswith(".safetensors") and not start.startswith((_ZIP, _PICKLE))
+    if named or (start[8:9] == b"{" and header_fits):
+        return _read_safetensors(path)
     if start.startswith(_ZIP) or start == _LEGACY:
         return _read_torch(path)
     with open(path, "rb") as file:
@@ -146,4 +139,4 @@ _NUMERIC_DTYPES = [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
 def _reason(error: Exception) -> str:
     """Return the line with the reason of an error, after the advice of PyTorch's safe loader to load unsafely."""
     text = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return text.splitlines()[0].split(". ")[0].removesuffix(".") if text else type(error).__name__

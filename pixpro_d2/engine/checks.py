@@ -5,6 +5,7 @@ import fnmatch
 import logging
 import os
 import tempfile
+from argparse import Namespace
 
 import yaml
 from detectron2.config import CfgNode
@@ -194,6 +195,7 @@ FREE = (
     "MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.ALLOW_PARTIAL_WEIGHTS", "MODEL.PIXPRO.COLLAPSE_STD",
     "MODEL.PIXPRO.CHANNELS_LAST", "MODEL.PIXPRO.COMPILE", "MODEL.PIXPRO.RECOMPUTE",
 )  # fmt: skip
+SHOWN = 6  # keys that differ in one message: a run of another task has dozens
 BATCH_NORMS = ("BN", "SyncBN", "naiveSyncBN")  # one and the same, as the processes of a run need it
 
 
@@ -203,7 +205,7 @@ def former_values(cfg, args):
     All processes must call it, and all get what the first process reads before it writes the file again.
     """
     path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-    resumed = args.resume and os.path.isfile(path) and candidates(cfg.OUTPUT_DIR)
+    resumed = args.resume and candidates(cfg.OUTPUT_DIR)
     return comm.all_gather((resumed and _read(path)) or {})[0]
 
 
@@ -249,12 +251,33 @@ def check_changes(cfg, default, former, args):
     described = {key: f"{key} was {before!r}, now {now!r}" for key, (before, now) in changes.items()}
     refused = [text for key, text in described.items() if not is_free(key, changes[key])]
     if refused and not getattr(args, "allow_changes", False):  # detectron2's parser does not have it
+        shown = "; ".join(refused[:SHOWN])
+        more = f"; and {len(refused) - SHOWN} further keys" if len(refused) > SHOWN else ""
         raise UsageError(
-            f"The run in {cfg.OUTPUT_DIR} has other values in its config.yaml ({'; '.join(refused)}): resume with "
+            f"The run in {cfg.OUTPUT_DIR} has other values in its config.yaml ({shown}{more}): resume with "
             "these, add --allow-changes to continue with the new values, or start a new run in another OUTPUT_DIR."
         )
     for text in described.values():
         logger.warning(f"The resumed run continues with another value: {text}.")
+
+
+def warn_of_another_model(cfg: CfgNode, default: CfgNode, args: Namespace) -> None:
+    """Warn, in an evaluation, of keys of the model with other values than in the training that wrote the weights.
+
+    Args:
+        cfg, default, args: as of :func:`check_changes`; the weights' folder may have no config.yaml.
+    """
+    own = args.resume and candidates(cfg.OUTPUT_DIR)
+    path = os.path.join(cfg.OUTPUT_DIR if own else os.path.dirname(cfg.MODEL.WEIGHTS), "config.yaml")
+    if not (args.eval_only and comm.is_main_process() and (own or cfg.MODEL.WEIGHTS) and os.path.isfile(path)):
+        return
+    former = _read(path)
+    if former is None or _flat(former).get("MODEL.META_ARCHITECTURE") != cfg.MODEL.META_ARCHITECTURE:
+        return
+    for key, (before, now) in changed_values(cfg, default, former).items():
+        if key.startswith("MODEL.") and not is_free(key, (before, now)):
+            values = f"{key} was {before!r}, now {now!r}"
+            logger.warning(f"The evaluation has another model than the training of {path}: {values}.")
 
 
 def is_free(key, values):
@@ -294,7 +317,10 @@ def _plain(value):
 
 
 def _read(path):
-    """Contents of a config.yaml; None where a process was killed as it wrote the file."""
+    """Contents of a config.yaml; None, with a warning, for a missing or damaged file."""
+    if not os.path.isfile(path):
+        logger.warning(f"{path} is missing: the values of the command are not compared with those of the run so far.")
+        return None
     try:
         with open(path, encoding="utf-8") as file:
             content = yaml.safe_load(file)

@@ -1,6 +1,10 @@
 """What values the keys of a config may have: one line for each key, checked wherever a config is loaded."""
 
 import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
 
 from ..modeling.heads.dense_head import HEADS
 from ..modeling.pretrain.flow_points import CONSISTENCY
@@ -17,10 +21,20 @@ def check_values(cfg):
     for key, (words, fits) in RANGES.items():
         value = value_of(cfg, key)
         numbers = value if isinstance(value, (list, tuple)) else [value]
-        if not numbers or not all(math.isfinite(number) and fits(number) for number in numbers):
-            raise UsageError(f"{key} is {value}; it must be {words}{' each' if numbers is value else ''}.")
+        if not all(map(math.isfinite, numbers)):
+            words = f"finite and {words}"
+        elif all(map(fits, numbers)) and (numbers or key in MAY_BE_EMPTY):
+            continue
+        raise UsageError(f"{key} is {value}; it must be {words}{' each' if numbers is value else ''}.")
     for key, choices in CHOICES.items():
         check_choice(key, value_of(cfg, key), choices)
+    for key, value in leaves(cfg):
+        if key.startswith("MODEL.") and key.endswith(".NORM"):
+            check_choice(key, value, NORMS)
+    levels = list(cfg.MODEL.PIXPRO.IN_FEATURES)
+    if len(set(levels)) < len(levels):
+        raise UsageError(f"MODEL.PIXPRO.IN_FEATURES is {levels}; it must name each feature once.")
+    check_pixel_statistics(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
     sizes, sampling = list(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
     if sampling == "range" and len(sizes) != 2:
         raise UsageError(
@@ -39,6 +53,19 @@ def check_values(cfg):
         )
 
 
+def check_pixel_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise a UsageError unless mean and standard deviation have as many values, which are of pixels from 0 to 255."""
+    if len(mean) != len(std):
+        raise UsageError(
+            f"MODEL.PIXEL_STD has {len(std)} values and MODEL.PIXEL_MEAN {len(mean)}: give both one value a channel."
+        )
+    if max(std) < 1:
+        raise UsageError(
+            f"MODEL.PIXEL_STD is {list(std)}, as of pixels from 0 to 1, but pixels are from 0 to 255 here: multiply "
+            "MODEL.PIXEL_MEAN and MODEL.PIXEL_STD by 255."
+        )
+
+
 def check_pixel_range(key, values):
     """Raise a UsageError unless ``values`` of the key or option ``key`` is empty or a lower and a higher number."""
     finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
@@ -51,6 +78,21 @@ def value_of(cfg, key):
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
+
+
+def set_value(cfg: CfgNode, key: str, value: Any) -> None:
+    """Set a key like ``SOLVER.BASE_LR``, whatever the type of its value."""
+    node, _, name = key.rpartition(".")
+    (value_of(cfg, node) if node else cfg)[name] = value
+
+
+def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all keys of a config, as ``SOLVER.BASE_LR``, with their values."""
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _at_least(low):
@@ -94,6 +136,33 @@ RANGES = {
     "MODEL.REGNETS.W_M": _above(1),
     "MODEL.REGNETS.GROUP_WIDTH": _at_least(1),
     "MODEL.REGNETS.SE_RATIO": _between(0, 1),
+    "MODEL.BACKBONE.FREEZE_AT": _between(0, 5),
+    "MODEL.FPN.OUT_CHANNELS": _at_least(1),
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": _at_least(1),
+    "MODEL.RPN.POSITIVE_FRACTION": _SHARE,
+    "MODEL.RPN.NMS_THRESH": _between(0, 1),
+    "MODEL.RPN.PRE_NMS_TOPK_TRAIN": _at_least(1),
+    "MODEL.RPN.PRE_NMS_TOPK_TEST": _at_least(1),
+    "MODEL.RPN.POST_NMS_TOPK_TRAIN": _at_least(1),
+    "MODEL.RPN.POST_NMS_TOPK_TEST": _at_least(1),
+    "MODEL.ROI_HEADS.NUM_CLASSES": _at_least(1),
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": _at_least(1),
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": _SHARE,
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": _between(0, 1),
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": _between(0, 1),
+    "MODEL.ROI_BOX_HEAD.NUM_FC": _at_least(0),
+    "MODEL.ROI_BOX_HEAD.FC_DIM": _at_least(1),
+    "MODEL.ROI_BOX_HEAD.NUM_CONV": _at_least(0),
+    "MODEL.ROI_BOX_HEAD.CONV_DIM": _at_least(1),
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": _at_least(1),
+    "MODEL.ROI_MASK_HEAD.NUM_CONV": _at_least(0),
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": _at_least(1),
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": _at_least(1),
+    "MODEL.RETINANET.NUM_CLASSES": _at_least(1),
+    "MODEL.RETINANET.NUM_CONVS": _at_least(0),
+    "MODEL.RETINANET.SCORE_THRESH_TEST": _between(0, 1),
+    "MODEL.RETINANET.NMS_THRESH_TEST": _between(0, 1),
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": _at_least(1),
     "MODEL.SEM_SEG_HEAD.NUM_CONVS": _at_least(0),
     "MODEL.SEM_SEG_HEAD.DILATION": _at_least(1),
     "MODEL.FCOS.NUM_CLASSES": _at_least(1),
@@ -105,6 +174,10 @@ RANGES = {
     "MODEL.CLASSIFIER.TEMPERATURE": _above(0),
     "MODEL.PIXEL_STD": _above(0),
     "INPUT.MIN_SIZE_TRAIN": _at_least(1),
+    "INPUT.MAX_SIZE_TRAIN": _at_least(1),
+    "INPUT.MIN_SIZE_TEST": _at_least(0),  # 0: no resizing
+    "INPUT.MAX_SIZE_TEST": _at_least(1),
+    "INPUT.CROP.SIZE": _above(0),
     "INPUT.PIXPRO.CROP_SIZE": _at_least(1),
     "INPUT.PIXPRO.MIN_SCALE": _SHARE,
     "INPUT.PIXPRO.MAX_SCALE": _SHARE,
@@ -115,8 +188,9 @@ RANGES = {
     "INPUT.CLASSIFICATION.CROP_SIZE": _at_least(1),
     "INPUT.CLASSIFICATION.RESIZE": _at_least(1),
     "INPUT.CLASSIFICATION.MIN_SCALE": _SHARE,
-    "DATALOADER.NUM_WORKERS": _at_least(0),
+    "DATALOADER.NUM_WORKERS": _between(0, 256),  # processes
     "DATALOADER.RANDOM_SUBSET_RATIO": _SHARE,
+    "DATALOADER.REPEAT_THRESHOLD": _between(0, 1),
     "DATALOADER.MAX_UNREADABLE": _between(0, 1),
     "DATALOADER.RETRY_SECONDS": _at_least(0),
     "DATALOADER.MAX_IMAGE_PIXELS": _at_least(1),
@@ -126,12 +200,16 @@ RANGES = {
     "SOLVER.WARMUP_ITERS": _at_least(0),
     "SOLVER.WARMUP_EPOCHS": _at_least(0),
     "SOLVER.WARMUP_FACTOR": _at_least(0),
-    "SOLVER.BASE_LR": _at_least(0),
+    "SOLVER.STEPS": _at_least(1),
+    "SOLVER.GAMMA": _above(0),
+    "SOLVER.BASE_LR": _above(0),
     "SOLVER.BASE_LR_END": _at_least(0),
     "SOLVER.BIAS_LR_FACTOR": _at_least(0),
     "SOLVER.LR_REFERENCE_BATCH": _at_least(1),
     "SOLVER.MOMENTUM": _between(0, 1),
     "SOLVER.WEIGHT_DECAY": _at_least(0),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _above(0),
+    "SOLVER.REFERENCE_WORLD_SIZE": _at_least(0),
     "SOLVER.ACCUMULATION_STEPS": _at_least(1),
     "SOLVER.METRICS_PERIOD": _at_least(1),
     "SOLVER.MAX_SKIPPED_STEPS": _at_least(1),
@@ -139,9 +217,15 @@ RANGES = {
     "SOLVER.CHECKPOINT_MINUTES": _at_least(0),
     "SOLVER.CHECKPOINT_KEEP_LAST": _at_least(0),
     "SOLVER.CHECKPOINT_KEEP_EVERY": _at_least(0),
+    "TEST.DETECTIONS_PER_IMAGE": _at_least(1),
+    "TEST.PRECISE_BN.NUM_ITER": _at_least(1),
+    "TEST.AUG.MIN_SIZES": _at_least(1),
+    "SEED": ("at most 4294967295, NumPy's largest", lambda value: value < 2**32),
     # timedelta holds no more than some 10 ** 12 minutes, gloo's and NCCL's milliseconds less.
     "DISTRIBUTED.TIMEOUT_MINUTES": ("above 0, and at most a million", lambda value: 0 < value <= 1e6),
 }
+MAY_BE_EMPTY = ("SOLVER.STEPS",)
+NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")  # of detectron2
 
 CHOICES = {
     "MODEL.PIXPRO.METHOD": tuple(METHODS),
@@ -150,9 +234,15 @@ CHOICES = {
     "MODEL.PIXPRO.MEAN_OVER": ("all", "matched"),
     "MODEL.PIXPRO.FLOW.CONSISTENCY": tuple(CONSISTENCY),
     "MODEL.PIXPRO.INSTANCE.LOSS": ("byol", "infonce"),
+    "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),
+    "INPUT.CROP.TYPE": ("relative_range", "relative", "absolute", "absolute_range"),
+    "INPUT.MASK_FORMAT": ("polygon", "bitmask"),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": ("choice", "range"),
     "INPUT.AUG_DEVICE": ("cpu", "model"),
     "SOLVER.OPTIMIZER": ("SGD", "LARS", "AdamW"),
+    "SOLVER.WARMUP_METHOD": ("linear", "constant"),
+    "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupPolyLR", "WarmupStepWithFixedGammaLR"),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),
     "SOLVER.LR_SCALING": ("none", "linear", "sqrt"),
     "SOLVER.AMP.DTYPE": ("bfloat16", "float16"),
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),

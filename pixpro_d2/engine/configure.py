@@ -2,23 +2,19 @@
 
 import argparse
 import contextlib
-import difflib
 import logging
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import get_cfg
 from detectron2.engine import default_setup
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..config import add_pixpro_config, is_pretraining
-from ..config_files import config_path, missing_file
+from ..config_files import config_path
 from ..data.datasets.catalog import ensure_registered
 from ..data.io.reader import restrict_pillow
 from ..data.pretrain.sampler import batches_per_epoch
@@ -42,11 +38,17 @@ from .checks import (
     former_values,
     keep_start,
     later_keys_known,
+    warn_of_another_model,
 )
-from .config_checks import check_values, value_of
+from .config_checks import check_values, leaves, set_value, value_of
+from .merging import merge_file
+from .name_lists import single_names_accepted
+from .options import merge_options
+from .registered import check_registered
 
 SEED_FILE = "seed.json"
 AUTO = "auto"
+PATHS = ("MODEL.WEIGHTS", "MODEL.PIXPRO.FLOW.FILES", "OUTPUT_DIR")  # keys of paths; in a file, no shell expands a ~
 
 
 def setup(args):
@@ -68,6 +70,7 @@ def setup(args):
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     check_image_format(cfg)
+    check_registered(cfg)
     check_resnet(cfg)
     check_batch(cfg)
     check_output_dir(cfg)
@@ -79,7 +82,9 @@ def setup(args):
     resolve_seed(cfg, args)
     schedule = "" if args.eval_only else resolve_schedule(cfg)
     cfg.freeze()
-    check_changes(cfg, load_config("", []), former, args)
+    default = load_config("", [])
+    check_changes(cfg, default, former, args)
+    warn_of_another_model(cfg, default, args)
     with _config_of_training(cfg, args):
         default_setup(cfg, args)
     if comm.is_main_process():
@@ -124,28 +129,18 @@ def load_config(config_file, opts, init=""):
     add_deeplab_config(cfg)
     add_pixpro_config(cfg)
     config_file = config_path(config_file) if config_file else ""
-    if len(opts) % 2:
-        raise UsageError(f"Options come in pairs of KEY VALUE, but '{opts[-1]}' has no value.")
-    try:
-        with later_keys_known(cfg):
-            if config_file:
-                with single_names_accepted(cfg):
-                    cfg.merge_from_file(config_file, allow_unsafe=False)
-                if init:
-                    merge_start(cfg, init)
-                _check_one_unit(cfg)
-            with single_names_accepted(cfg):
-                cfg.merge_from_list(_with_floats(cfg, opts))
-    except (KeyError, AssertionError) as error:  # the file's and the options' way to refuse an unknown key
-        raise UsageError(_unknown_key(cfg, error)) from error
-    except FileNotFoundError as error:
-        raise UsageError(f"Config {config_file}, in _BASE_: {missing_file(error.filename)}") from error
-    except ValueError as error:
-        raise UsageError(f"Config {config_file or 'options'}: {error}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"Config {config_file}: {' '.join(str(error).split())}.") from error
+    with later_keys_known(cfg):
+        if config_file:
+            merge_file(cfg, config_file)
+            if init:
+                merge_start(cfg, init)
+            _check_one_unit(cfg, config_file)
+        with single_names_accepted(cfg):
+            merge_options(cfg, opts)
     if cfg.MODEL.LOAD_PROPOSALS:
         raise UsageError("MODEL.LOAD_PROPOSALS is not supported: such files are pickles, which can run code.")
+    for key in PATHS:
+        set_value(cfg, key, os.path.expanduser(value_of(cfg, key)))
     _count_in_iterations(cfg, opts[::2])
     if cfg.MODEL.DEVICE == AUTO:
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -153,35 +148,17 @@ def load_config(config_file, opts, init=""):
     return cfg
 
 
-def _with_floats(cfg, opts):
-    """Return options in which a whole number for a key of floats is a float: everybody types ``KEY 0``."""
-    words = list(opts)
-    for i in range(0, len(words), 2):
-        if isinstance(_known_value(cfg, words[i]), float) and re.fullmatch(r"[+-]?\d+", str(words[i + 1])):
-            words[i + 1] = float(words[i + 1])
-    return words
-
-
-def _known_value(cfg, key):
-    """Return the value of a key; None for an unknown key."""
-    for part in key.split("."):
-        if not isinstance(cfg, CfgNode) or part not in cfg:
-            return None
-        cfg = cfg[part]
-    return cfg
-
-
 _UNITS = (("SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"), ("SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"))
 
 
-def _check_one_unit(cfg):
+def _check_one_unit(cfg, path):
     """Check that a file does not tell a length in iterations that its epochs would override."""
     for iterations, epochs in _UNITS:
         count = value_of(cfg, iterations)
         if value_of(cfg, epochs) > 0 and count != value_of(get_cfg(), iterations):
             raise UsageError(
-                f"{iterations} {count} and {epochs} {value_of(cfg, epochs)} are both set: leave out one of them, or "
-                f"set {epochs} 0 for iterations to count."
+                f"Config {path}: {iterations} {count} and {epochs} {value_of(cfg, epochs)} are both set: leave out one "
+                f"of them, or set {epochs} 0 for iterations to count."
             )
 
 
@@ -195,33 +172,21 @@ def _count_in_iterations(cfg, keys):
         cfg.merge_from_list([epochs, 0])
 
 
-def _unknown_key(cfg, error):
-    """One sentence for yacs' error about an unknown key, with the most similar key there is."""
-    key = str(error.args[0]).rpartition(": ")[2]
-    known = list(_keys(cfg))
-    similar = difflib.get_close_matches(key, known, n=1)
-    # `merge_from_list` names the last part of the key only.
-    similar = similar or [name for name in known if difflib.get_close_matches(key, [name.split(".")[-1]])]
-    hint = f"; did you mean {similar[0]}?" if similar else "."
-    return f"There is no config key '{key}'{hint}"
-
-
-def _keys(node, prefix=""):
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from _keys(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
 def resolve_device(cfg):
     """Check that MODEL.DEVICE exists."""
+    name = cfg.MODEL.DEVICE
     try:
-        torch.device(cfg.MODEL.DEVICE)
-    except RuntimeError as error:
-        raise UsageError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}'; it must be auto, cuda or cpu.") from error
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
+        kind, index = torch.device(name).type, torch.device(name).index or 0
+    except RuntimeError:
+        kind, index = "", 0
+    if kind not in ("cuda", "cpu"):
+        raise UsageError(f"MODEL.DEVICE is '{name}'; it must be auto, cuda or cpu.")
+    if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError("MODEL.DEVICE is 'cuda', but PyTorch sees no GPU: leave MODEL.DEVICE out, or set it to cpu.")
+    if kind == "cuda" and index >= torch.cuda.device_count():
+        raise UsageError(
+            f"MODEL.DEVICE is '{name}', but PyTorch numbers {torch.cuda.device_count()} GPUs from 0: name one of them."
+        )
 
 
 def resolve_sync_bn(cfg):
@@ -233,13 +198,9 @@ def resolve_sync_bn(cfg):
     if world_size > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
         return
     replacement = "BN" if world_size == 1 else "naiveSyncBN"
-    for key in _keys(cfg):
-        if key.split(".")[-1] == "NORM":
-            node = cfg
-            for part in key.split(".")[:-1]:
-                node = node[part]
-            if node.NORM == "SyncBN":
-                node.NORM = replacement
+    for key, value in list(leaves(cfg)):
+        if key.endswith(".NORM") and value == "SyncBN":
+            value_of(cfg, key.removesuffix(".NORM")).NORM = replacement
 
 
 def resolve_seed(cfg, args):
@@ -309,37 +270,3 @@ def resolve_schedule(cfg):
         f"Schedule: {length}, of which {solver.WARMUP_ITERS} warm-up; batch {batch}; "
         f"effective learning rate {solver.BASE_LR:g}{rule}."
     )
-
-
-NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.PIXPRO.IN_FEATURES")
-
-
-@contextlib.contextmanager
-def single_names_accepted(cfg: CfgNode) -> Iterator[None]:
-    """Context in which a key of ``NAME_LISTS`` may be merged as one string; afterwards it is a list of strings.
-
-    Raises:
-        UsageError: at its end, for another value.
-    """
-    before = {key: value_of(cfg, key) for key in NAME_LISTS}
-    for key in NAME_LISTS:
-        _set(cfg, key, None)  # takes a value of any type
-    yield
-    for key, default in before.items():
-        value = value_of(cfg, key)
-        _set(cfg, key, default if value is None else type(default)(_names(key, value)))
-
-
-def _names(key, value):
-    if isinstance(value, str):
-        if value.startswith(("(", "[")):
-            raise UsageError(f"{key} is {value}: write each name within brackets in quotes, or one name alone.")
-        return [value]
-    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
-        raise UsageError(f"{key} is {value!r}; it must be a name or a list of names.")
-    return value
-
-
-def _set(cfg, key, value):
-    node, _, name = key.rpartition(".")
-    value_of(cfg, node)[name] = value

@@ -17,9 +17,10 @@ from ..checkpoint import InputConvention, PixProCheckpointer
 from ..config import is_pretraining
 from ..data.datasets.catalog import load_dicts
 from ..data.downstream.build import build_test_loader, build_train_loader
-from ..data.downstream.tasks import check_classes, check_labels, check_masks, trained_classes_known
+from ..data.downstream.tasks import check_classes, check_labels, check_masks, class_names, trained_classes_known
 from ..data.downstream.train_stream import StreamLoader
 from ..data.io.workers import explaining_workers
+from ..data.overlap import image_places, warn_of_shared_images
 from ..data.pretrain.loader import ViewLoader, build_view_loader
 from ..evaluation.build import build_evaluator, check_test_set
 from ..evaluation.checks import check_to_train
@@ -30,6 +31,7 @@ from ..solver.build import build_lr_scheduler, build_optimizer
 from ..utils.errors import ONE_SENTENCE
 from ..utils.signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
+from .building import refusals_explained
 from .checks import check_evaluation, check_norm_inputs
 from .hooks import CheckpointHook, CollapseHook, EMAHook, HealthHook, LRScheduler, PreciseBN, SeedHook, UnreadableHook
 from .loop import TrainLoop
@@ -48,11 +50,12 @@ class Trainer(DefaultTrainer):
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self._signals = StopSignals()
-        check_test_data(cfg)  # before hours of training
+        tested = check_test_data(cfg)  # before hours of training
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
         data_loader = self.build_train_loader(cfg)
         check_train_data(cfg, data_loader)
+        warn_of_shared_images(data_loader.loader.dataset.images, tested)
         model = self.build_model(cfg)
         if is_pretraining(cfg):
             check_norm_inputs(cfg, {**bottom_up(model.backbone).output_shape(), **model.used_features()})
@@ -69,7 +72,8 @@ class Trainer(DefaultTrainer):
             asked_to_stop=lambda: self._signals.received is not None,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = self.build_checkpointer(cfg, model, trainer=weakref.proxy(self))
+        classes = class_names(cfg, cfg.DATASETS.TRAIN)
+        self.checkpointer = self.build_checkpointer(cfg, model, classes=classes, trainer=weakref.proxy(self))
         self.register_hooks(self.build_hooks())
 
     def train(self):
@@ -168,15 +172,18 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_optimizer(cls, cfg, model):
-        return build_optimizer(cfg, model)
+        with refusals_explained("The optimiser", "SOLVER"):
+            return build_optimizer(cfg, model)
 
     @classmethod
     def build_lr_scheduler(cls, cfg, optimizer):
-        return build_lr_scheduler(cfg, optimizer)
+        with refusals_explained("The schedule", "SOLVER"):
+            return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_model(cls, cfg):
-        model = super().build_model(cfg)
+        with refusals_explained("The model", "MODEL"):
+            model = super().build_model(cfg)
         if cfg.MODEL.BACKBONE.FROZEN:
             freeze_trunk(model)
         return prepare_model(cfg, model) if is_pretraining(cfg) else model
@@ -208,13 +215,16 @@ class Trainer(DefaultTrainer):
             dict: the results; checked against TEST.EXPECTED_RESULTS.
         """
         check_evaluation(cfg, resume)
-        check_test_data(cfg)
+        tested = check_test_data(cfg)
         neighbors = cfg.DATASETS.TRAIN if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" else ()
         loaders = [cls.build_test_loader(cfg, name) for name in neighbors]
+        warn_of_shared_images(itertools.chain.from_iterable(map(load_dicts, neighbors)), tested)
         check_classes(cfg, [*trained_classes_known(cfg), *cfg.DATASETS.TEST])
         set_precision(cfg)
         model = cls.build_model(cfg)
-        cls.build_checkpointer(cfg, model, complete=True).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        classes = class_names(cfg, cfg.DATASETS.TEST)
+        checkpointer = cls.build_checkpointer(cfg, model, classes=classes, complete=True)
+        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
         if loaders:
             model.fit(itertools.chain.from_iterable(loaders))
         results = cls.test(cfg, model)
@@ -226,20 +236,26 @@ class Trainer(DefaultTrainer):
 def check_test_data(cfg):
     """Check before training, or loading a model, that DATASETS.TEST can be evaluated; loads its annotations.
 
+    Returns:
+        dict[str, set]: where the images lie that will be tested on, by data set; see
+            :func:`pixpro_d2.data.overlap.image_places`.
+
     Raises:
         UsageError: for a data set that is missing or without the labels of the task; see also
             :func:`pixpro_d2.evaluation.build.check_test_set`; for a pre-training without images there.
     """
     if is_pretraining(cfg):
-        if cfg.DATASETS.TEST:
-            held_out_images(cfg)
-        return
+        names = "', '".join(cfg.DATASETS.TEST)
+        return {names: image_places(held_out_images(cfg))} if names else {}
+    places = {}
     for name in cfg.DATASETS.TEST:
         images, place = load_dicts(name), f"Data set '{name}' of DATASETS.TEST"
         check_labels(cfg, place, images)
         if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # which evaluates boxes alone
             check_masks(cfg, place, images)
         check_test_set(name, images, masks=cfg.MODEL.MASK_ON)
+        places[name] = image_places(images)
+    return places
 
 
 def check_train_data(cfg, data_loader):

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torchvision.models import optical_flow
 
-from ..checkpoint.reading import check_finite, read_checkpoint
+from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.tensors import check_tensors
 from ..utils.errors import UsageError, check_choice
 from .grid import pad_frames, to_grid
 
@@ -92,7 +93,7 @@ def load_raft(size: str, weights: str = "cache") -> tuple[nn.Module, str]:
         return network, weights
     path = _cached(default.url) if weights == "cache" else weights
     state = read_checkpoint(path)
-    check_finite(state, path)
+    check_tensors(state, path)
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:  # wrong names or shapes, or no tensors

@@ -11,7 +11,8 @@ import torch
 
 from ..checkpoint import export
 from ..checkpoint.formats import recognise
-from ..checkpoint.reading import check_finite, read_checkpoint
+from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.tensors import check_tensors
 from ..utils.errors import UsageError, check_choice
 from ..utils.files import write_file
 
@@ -71,7 +72,7 @@ def convert(
         raise UsageError(f"--to {to} has no place for an FPN: leave out --with-fpn, or use {' or '.join(KEEPS_FPN)}.")
     source = recognise(read_checkpoint(source_path), source_path)
     backbone = export.backbone_of(source, branch, source_path)
-    check_finite({**backbone.trunk, **backbone.pyramid}, source_path)
+    check_tensors({**backbone.trunk, **backbone.pyramid}, source_path)
     if with_fpn and not backbone.pyramid:
         raise UsageError(f"The {branch} backbone of {source_path} has no FPN: leave out --with-fpn.")
     keeps = KEEPS_FPN.get(to, False) if with_fpn is None else with_fpn

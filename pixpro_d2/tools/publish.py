@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from ..checkpoint.convention import InputConvention
-from ..checkpoint.reading import check_finite, read_checkpoint
+from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.tensors import check_tensors
 from ..engine.configure import load_config
 from ..utils.errors import UsageError
 from ..utils.files import write_file
@@ -41,7 +42,7 @@ def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", c
     checkpoint = read_checkpoint(checkpoint_path)
     if "model" not in checkpoint or "iteration" not in checkpoint:
         raise UsageError(f"{checkpoint_path} is no checkpoint of a run: it needs entries 'model' and 'iteration'.")
-    check_finite(checkpoint["model"], checkpoint_path)
+    check_tensors(checkpoint["model"], checkpoint_path)
     out = out or str(Path(checkpoint_path).with_suffix(".pth"))
     if not out.endswith((".pth", ".pt")):
         raise UsageError(f"{out} must end in .pth or .pt.")

@@ -28,5 +28,5 @@ def check_choice(key: str, value: object, choices: Iterable) -> None:
 
 
 def _listed(choices: Iterable) -> str:
-    *first, last = map(str, choices)
+    *first, last = (str(choice) or '""' for choice in choices)
     return f"{', '.join(first)} or {last}" if first else last

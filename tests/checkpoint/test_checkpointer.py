@@ -90,7 +90,7 @@ def test_another_depth_is_an_error(pretrained):
         PixProCheckpointer(build(DETECTOR, "MODEL.RESNETS.DEPTH", 34)).resume_or_load(path, resume=False)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 truncated zip"])
+@pytest.mark.parametrize("content", [b"not a checkpoint", b"PK\x03\x04 truncated zip"])
 def test_damaged_files_are_named(content, tmp_path):
     path = tmp_path / "broken.pth"
     path.write_bytes(content)
@@ -411,3 +411,25 @@ def test_dangerous_files_are_refused_as_weights(tmp_path):
 def test_config_gives_the_convention_of_its_weights():
     for config in ("voc/faster_rcnn_R_50_C4_24k.yaml", "pretrain/pixpro_fpn.yaml"):
         assert InputConvention.from_config(configs.tiny(config=config)).keys_to_set(TORCHVISION) == {}
+
+
+def test_a_run_and_an_evaluation_keep_the_classes_of_the_training(tmp_path):
+    detector = build(DETECTOR)
+    PixProCheckpointer(detector, str(tmp_path), classes=["cat", "dog"]).save("model_final", iteration=3)
+    path = str(tmp_path / "model_final.pth")
+
+    def load(classes, resume=False, complete=True):
+        options = {"classes": classes, "complete": complete}
+        return PixProCheckpointer(detector, str(tmp_path), **options).resume_or_load(path, resume=resume)
+
+    for classes in (["cat", "dog"], None):  # None: the data set has numbers alone
+        load(classes)
+        assert load(classes, resume=True)["iteration"] == 3
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="^Class 1 is 'dog' in the training that wrote .*, but 'cow' in the data"):
+            load(["cat", "cow"], resume)
+        with pytest.raises(UsageError, match="^Class 2 is missing in the training .*, but 'cow' in the data sets of"):
+            load(["cat", "dog", "cow"], resume)
+    load(["cow", "hen"], complete=False)  # a fine-tuning begins with them
+    torch.save({"model": detector.state_dict(), "classes": 7}, path)  # of other code
+    load(["cat", "cow"])

@@ -286,6 +286,15 @@ def test_variants_of_resnet_are_refused(odd, value):
         recognise(under("module.encoder.", {**RESNET, odd: value}), "w.pth")
 
 
-def test_files_without_tensors_are_refused():
-    with pytest.raises(UsageError, match="w.pth holds no weights: its entries are epoch, arch"):
-        recognise({"epoch": 3, "arch": "resnet50"}, "w.pth")
+@pytest.mark.parametrize(
+    "checkpoint, words",
+    [
+        ({"epoch": 3, "arch": "resnet50"}, "its entries are epoch, arch"),
+        ({}, "it is an empty dictionary"),
+        ({"gan": {"w": torch.ones(1)}, "critic": {"w": torch.ones(1)}}, "they lie deeper, below gan, critic: save the"),
+        ({"state": {"net": {"weights": {"w": torch.ones(1)}}}, "epoch": 1}, "they lie deeper, below state: save the"),
+    ],
+)
+def test_files_without_tensors_are_refused(checkpoint, words):
+    with pytest.raises(UsageError, match=f"w.pth holds no weights: {words}"):
+        recognise(checkpoint, "w.pth")

@@ -7,6 +7,7 @@ import lzma
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +27,8 @@ BYTES = {
     "gzip": (gzip.compress(b"weights"), "compressed file: unpack it"),
     "bzip2": (bz2.compress(b"weights"), "compressed file: unpack it"),
     "xz": (lzma.compress(b"weights"), "compressed file: unpack it"),
+    "NumPy": (b"\x93NUMPY\x01\x00", "file of NumPy arrays: save the weights as a dictionary"),
+    "empty": (b"", "empty file: fetch or write it anew"),
     "Keras": (b"\x89HDF\r\n\x1a\n", "HDF5 file"),
 }
 
@@ -61,9 +64,15 @@ def tar(path, folder):
         archive.add(folder / "inner.pth", "inner.pth")
 
 
+def arrays(path, folder):
+    with open(path, "wb") as file:
+        np.savez(file, w=np.ones(2), b=np.ones(1))
+
+
 @pytest.mark.parametrize(
     "write, what",
     [
+        (arrays, "an archive of NumPy arrays: save the weights"),
         (torchscript, r"a TorchScript program .*`torch.jit.load\('.*w.pth'\).state_dict\(\)`"),
         (exported, "a torch.export program .*`torch.export.load"),
         (zipped, "an archive: unpack it"),

@@ -5,7 +5,7 @@ from data_helpers import logged, write_images
 
 import configs
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.checks import changed_values, is_free
+from pixpro_d2.engine.checks import SHOWN, changed_values, is_free
 from pixpro_d2.engine.config_checks import value_of
 from pixpro_d2.engine.configure import load_config, setup
 from pixpro_d2.starts import KEYS
@@ -61,6 +61,34 @@ def test_what_a_run_learns_stays(run, tmp_path, key, value, told):
     assert any(told in message for message in messages)
     assert key == "SOLVER.MAX_EPOCHS" or cfg.dump() != before.decode()
     run("--resume", opts=[key, value])  # is the run's own by now
+
+
+def test_a_run_of_another_task_shows_a_few_keys(run):
+    opts = ["SOLVER.MAX_EPOCHS", 7, "SOLVER.BASE_LR", 0.5, "SOLVER.MOMENTUM", 0.5, "SOLVER.WEIGHT_DECAY", 0.1]
+    opts += ["MODEL.PIXPRO.MOMENTUM", 0.5, "MODEL.PIXPRO.POS_RATIO", 0.5, "INPUT.PIXPRO.AUG", "simclr"]
+    with pytest.raises(UsageError, match=r"\(.* was .*; and 1 further keys\): resume with these") as error:
+        run("--resume", opts=opts)
+    assert str(error.value).count(" was ") == SHOWN
+
+
+def test_a_missing_config_is_told(run, tmp_path):
+    (tmp_path / "out" / "config.yaml").unlink()
+    with logged("pixpro_d2") as messages:
+        run("--resume", opts=["SOLVER.BASE_LR", 0.5])
+    assert sum("config.yaml is missing: the values of the command are not compared" in text for text in messages) == 1
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_an_evaluation_of_another_model_is_told(run, images, tmp_path, resume):
+    flags = ["--eval-only", *(["--resume"] if resume else [])]
+    opts = ["DATASETS.TEST", f"images:{images}", "MODEL.WEIGHTS", tmp_path / "out/model_0000001.pth"]
+    with logged("pixpro_d2") as messages:
+        run(*flags, opts=[*opts, "MODEL.PIXPRO.CHANNELS_LAST", "False", "SOLVER.BASE_LR", 0.5])
+    assert not any("another model" in message for message in messages)
+    with logged("pixpro_d2") as messages:
+        run(*flags, opts=[*opts, "MODEL.PIXPRO.PPM.GAMMA", 3.0])
+    (told,) = [message for message in messages if "another model" in message]
+    assert told.endswith("out/config.yaml: MODEL.PIXPRO.PPM.GAMMA was 2.0, now 3.0.")
 
 
 def test_the_same_words_tell_nothing(run):

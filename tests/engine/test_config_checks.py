@@ -2,11 +2,12 @@
 
 import pytest
 from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import get_norm
 
 import configs
 from pixpro_d2.config import add_pixpro_config
 from pixpro_d2.engine.acceleration import AMP_DTYPES
-from pixpro_d2.engine.config_checks import CHOICES, RANGES, check_values, value_of
+from pixpro_d2.engine.config_checks import CHOICES, NORMS, RANGES, check_values, set_value, value_of
 from pixpro_d2.engine.configure import load_config
 from pixpro_d2.modeling.heads.dense_head import HEADS
 from pixpro_d2.modeling.pretrain.flow_points import CONSISTENCY
@@ -43,6 +44,7 @@ BOUNDS = {
     "INPUT.PIXPRO.SWAP_P": ([-0.1, 1.5], [0.0, 1.0]),
     "INPUT.PIXPRO.CROP_SIZE": ([0, -224], []),
     "INPUT.CLASSIFICATION.CROP_SIZE": ([0, 257], [256]),
+    "DATALOADER.NUM_WORKERS": ([-1, 500], [0, 256]),
     "DATALOADER.MAX_UNREADABLE": ([-0.1, 1.1], [0.0, 1.0]),
     "DATALOADER.RETRY_SECONDS": ([-1.0], [0.0]),
     "DATALOADER.MAX_IMAGE_PIXELS": ([0, -3], [1]),
@@ -54,15 +56,30 @@ BOUNDS = {
     "SOLVER.CHECKPOINT_PERIOD": ([0], [1]),
     "SOLVER.CHECKPOINT_MINUTES": ([-1.0], [0.0]),
     "SOLVER.CHECKPOINT_KEEP_LAST": ([-1], [0]),
-    "SOLVER.BASE_LR": ([-0.1], []),
+    "SOLVER.BASE_LR": ([-0.1, 0.0], [1e-6]),
+    "SOLVER.STEPS": ([(-1,), (0, 5)], [(), (1,)]),
+    "SOLVER.GAMMA": ([-1.0, 0.0], [0.1]),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ([-1.0, 0.0], [0.1]),
+    "MODEL.BACKBONE.FREEZE_AT": ([-1, 6], [0, 5]),
+    "MODEL.FPN.OUT_CHANNELS": ([0], [1]),
+    "MODEL.ROI_HEADS.NUM_CLASSES": ([0, -1], [1]),
+    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": ([-0.1, 2.0], [0.0, 1.0]),
+    "MODEL.ROI_HEADS.NMS_THRESH_TEST": ([-1.0], [0.5]),
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": ([0.0, 3.0], [0.25]),
+    "MODEL.ROI_BOX_HEAD.FC_DIM": ([0], [1]),
+    "INPUT.MIN_SIZE_TEST": ([-10], [0]),
+    "INPUT.MAX_SIZE_TEST": ([0], [1]),
+    "INPUT.CROP.SIZE": ([[0.0, 0.0]], [[0.5, 1.0]]),
+    "TEST.DETECTIONS_PER_IMAGE": ([0, -5], [1]),
+    "TEST.AUG.MIN_SIZES": ([()], [(400,)]),
+    "SEED": ([99999999999999, 2**32], [-1, 2**32 - 1]),
     "DISTRIBUTED.TIMEOUT_MINUTES": ([0.0, -1.0, 1e30], [0.5]),
 }
 
 
 def _with(key, value):
     cfg = load_config(QUICKSTART, [])
-    node, _, name = key.rpartition(".")
-    value_of(cfg, node)[name] = value
+    set_value(cfg, key, value)
     return cfg
 
 
@@ -83,6 +100,36 @@ def test_a_range_of_sizes_has_two_ends():
         with pytest.raises(UsageError, match=r"^INPUT.MIN_SIZE_TRAIN is \(64,.* a smallest and a largest size: repeat"):
             load_config(fcn, ["INPUT.MIN_SIZE_TRAIN", sizes])
     load_config(fcn, ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice"])
+
+
+@pytest.mark.parametrize(
+    "mean, std, message",
+    [
+        ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], r"^MODEL.PIXEL_STD is \[0.229, .* multiply .* by 255\.$"),
+        ([123.0, 116.0, 103.0], [58.0], "^MODEL.PIXEL_STD has 1 values and MODEL.PIXEL_MEAN 3: give both one value a"),
+    ],
+)
+def test_mean_and_deviation_of_pixels(mean, std, message):
+    with pytest.raises(UsageError, match=message):
+        load_config(QUICKSTART, ["MODEL.PIXEL_MEAN", mean, "MODEL.PIXEL_STD", std])
+
+
+@pytest.mark.parametrize("key", ["MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "MODEL.PIXPRO.NORM", "MODEL.FCOS.NORM"])
+def test_norms_are_those_of_detectron2(key):
+    for name in NORMS:
+        assert name in ("", "LN") or get_norm(name, 32) is not None  # LN is of later versions
+    with pytest.raises(UsageError, match=f"^{key} is 'bn'; it must be \"\", BN, SyncBN"):
+        load_config(QUICKSTART, [key, "bn"])
+
+
+def test_a_feature_is_named_once():
+    with pytest.raises(UsageError, match=r"^MODEL.PIXPRO.IN_FEATURES is \['p3', 'p3'\]; it must name each"):
+        load_config(QUICKSTART, ["MODEL.PIXPRO.IN_FEATURES", "('p3', 'p3')"])
+
+
+def test_an_infinite_number_is_told_so():
+    with pytest.raises(UsageError, match=r"^SOLVER.BASE_LR is inf; it must be finite and above 0\.$"):
+        load_config(QUICKSTART, ["SOLVER.BASE_LR", "1e999"])
 
 
 FLOATS = [key for key in RANGES if isinstance(value_of(load_config("", []), key), float)]

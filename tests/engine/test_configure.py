@@ -114,6 +114,27 @@ def test_a_gpu_that_is_asked_for_and_missing_is_one_sentence(monkeypatch):
         resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda"]))
 
 
+def test_a_tilde_is_the_folder_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.yaml").write_text(f"_BASE_: {QUICKSTART}\nOUTPUT_DIR: ~/out\n")
+    cfg = load_config(str(tmp_path / "own.yaml"), ["MODEL.WEIGHTS", "~/w.pth"])
+    assert (f"{tmp_path}/out", f"{tmp_path}/w.pth") == (cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS)
+
+
+@pytest.mark.parametrize("device", ["gpu", "CPU", "mps", "meta", "xpu", "cuda:x"])
+def test_other_devices_are_one_sentence(device):
+    with pytest.raises(UsageError, match=f"^MODEL.DEVICE is '{device}'; it must be cuda or cpu.$"):
+        resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", device]))
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda:1"]))
+    with pytest.raises(UsageError, match="'cuda:2', but PyTorch numbers 2 GPUs from 0: name one of them"):
+        resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda:2"]))
+
+
 def test_a_resumed_run_has_the_seed_that_it_began_with(folder, tmp_path):
     def seed(*words):
         opts = ["DATASETS.TRAIN", f"('{folder}',)", "MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "4", "OUTPUT_DIR"]

@@ -31,6 +31,8 @@ def test_a_config_file_with_one_name(tmp_path):
     "value, message",
     [
         ("(images:my_photos,)", r"DATASETS.TRAIN is \(images:my_photos,\): write each name within brackets in quotes"),
+        ("images:a,images:b c", r"write several names as \"\('images:a', 'images:b c'\)\".$"),
+        ("voc:a@x, voc_2007_test", r"write several names as \"\('voc:a@x', 'voc_2007_test'\)\".$"),
         ("5", "DATASETS.TRAIN is 5; it must be a name or a list of names.$"),
         ("(5, 'a')", "DATASETS.TRAIN is .* must be a name or a list of names.$"),
     ],
@@ -38,3 +40,7 @@ def test_a_config_file_with_one_name(tmp_path):
 def test_other_values(value, message):
     with pytest.raises(UsageError, match=message):
         load_config(QUICKSTART, ["DATASETS.TRAIN", value])
+
+
+def test_a_name_may_have_a_comma():
+    assert load_config(QUICKSTART, ["DATASETS.TRAIN", "images:a, b"]).DATASETS.TRAIN == ("images:a, b",)

@@ -58,7 +58,7 @@ def ensure_registered(names):
         parts = address.rsplit("@", form.count("@"))
         if not all(parts) or len(parts) != form.count("@") + 1:
             raise UsageError(f"Data set '{name}' is malformed; the form is {form}.")
-        register(name, *parts)
+        register(name, *map(os.path.expanduser, parts))  # which no shell does behind a colon
 
 
 def _advice(name):

@@ -8,6 +8,8 @@ from ...utils.errors import UsageError
 from .images import list_images
 from .paths import check_exists, is_hidden
 
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
 
 def folder_classes(root):
     """Names of the sub-folders, sorted: the classes. A folder without images counts, so that splits agree.
@@ -18,7 +20,16 @@ def folder_classes(root):
     names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name))
     if not names:
         raise UsageError(f"{os.path.abspath(root)} has no sub-folders, one for each class.")
+    if {name.lower() for name in names} <= SPLITS and all(_has_folders(os.path.join(root, name)) for name in names):
+        raise UsageError(
+            f"The sub-folders of {os.path.abspath(root)} are the splits {', '.join(names)}, not classes: name one of "
+            f"them, as classes:{os.path.join(root, names[0])}."
+        )
     return names
+
+
+def _has_folders(path):
+    return any(entry.is_dir() and not is_hidden(entry.name) for entry in os.scandir(path))
 
 
 def load_class_folders(root):

@@ -9,7 +9,9 @@ from ...utils.errors import UsageError
 def check_exists(name, path, kind="folder"):
     """Raise a UsageError unless ``path`` is what data set ``name`` needs: ``kind`` ends in "folder" or "file"."""
     if not (os.path.isdir if kind.endswith("folder") else os.path.isfile)(path):
-        raise UsageError(f"Data set '{name}': there is no {kind} {os.path.abspath(path)}.")
+        other = "folder" if os.path.isdir(path) else "file" if os.path.isfile(path) else ""
+        found = f"; it is a {other}" if other else ""
+        raise UsageError(f"Data set '{name}': there is no {kind} {os.path.abspath(path)}{found}.")
 
 
 def check_split(name: str, path: str, splits: Iterable[str], kind: str = "file") -> None:

@@ -104,6 +104,21 @@ def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
                 f"MODEL.{node}.NUM_CLASSES is {number}, but data set '{name}' has {len(classes)} classes: set it to "
                 f"{len(classes)}."
             )
+        if labels is CATEGORIES and number == 1:
+            raise UsageError(f"Data set '{name}' has one class, which leaves nothing to tell apart: add another class.")
+
+
+def class_names(cfg: CfgNode, names: Sequence[str]) -> list[str] | None:
+    """Return the classes of the data sets ``names``, which are loaded and checked already; None without names."""
+    if cfg.MODEL.META_ARCHITECTURE not in TASKS:
+        return None
+    labels, _ = TASKS[cfg.MODEL.META_ARCHITECTURE]
+    for name in names:
+        metadata = MetadataCatalog.get(name)
+        classes = metadata.get(labels.classes, None)
+        if classes is not None and not metadata.get("classes_are_numbers", False):
+            return list(classes)
+    return None
 
 
 def trained_classes_known(cfg: CfgNode) -> list[str]:

@@ -150,7 +150,9 @@ def test_missing_paths(tmp_path, scenes):
         with pytest.raises(UsageError) as caught:
             ensure_registered([name])
         text = str(caught.value)
-        assert f"'{name}'" in text and re.search(rf" {re.escape(str(missing))}(\.|; its splits are .*\.)$", text), text
+        assert f"'{name}'" in text and re.search(
+            rf" {re.escape(str(missing))}(; its splits are .*|; it is a (file|folder))?\.$", text
+        ), text
         assert name not in DatasetCatalog.list()
 
 
@@ -258,3 +260,23 @@ def test_builtin_names():
     for name in names:
         with pytest.raises(UsageError, match="There is no|there is no"):
             DatasetCatalog.get(name)
+
+
+def test_a_tilde_is_the_folder_of_the_user(scenes, monkeypatch):
+    monkeypatch.setenv("HOME", str(scenes))
+    assert len(_get("images:~/JPEGImages")) == 4
+    assert len(_get("voc:~@train")) == 2
+    assert len(_get("coco:~/annotations/train.json@~/JPEGImages")) == 2
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("images:{}/classes.txt", "there is no folder {}/classes.txt; it is a file"),
+        ("coco:{}@{}", "there is no annotation file {}; it is a folder"),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder(scenes, name, message):
+    with pytest.raises(UsageError) as error:
+        ensure_registered([name.replace("{}", str(scenes))])
+    assert message.replace("{}", str(scenes)) in str(error.value)

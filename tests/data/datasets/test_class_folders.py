@@ -29,3 +29,17 @@ def test_mistakes(tmp_path):
     write_images(tmp_path, 1)
     with pytest.raises(UsageError, match="no sub-folders"):
         ensure_registered([f"classes:{tmp_path}"])
+
+
+@pytest.mark.parametrize("splits", [("train", "val"), ("Test", "train")])
+def test_splits_are_no_classes(tmp_path, splits):
+    for split in splits:
+        write_images(tmp_path / split / "cat", 1)
+    with pytest.raises(UsageError, match=f"the splits {', '.join(splits)}, not .*classes:{tmp_path}/{splits[0]}"):
+        ensure_registered([f"classes:{tmp_path}"])
+    (tmp_path / "dog").mkdir()  # beside classes, such a name is one
+    ensure_registered([f"classes:{tmp_path}"])
+    shallow = tmp_path / "shallow"
+    for name in splits:  # as are those of photographs, of train stations and of tests
+        write_images(shallow / name, 1)
+    ensure_registered([f"classes:{shallow}"])

@@ -9,7 +9,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from stream_helpers import write_boxes
 
 from pixpro_d2.data.datasets.catalog import SCHEMES, ensure_registered, load_dicts
-from pixpro_d2.data.downstream.tasks import LABEL_MAPS, TASKS, check_labels, check_masks, check_same_classes
+from pixpro_d2.data.downstream.tasks import (
+    LABEL_MAPS,
+    TASKS,
+    check_classes,
+    check_labels,
+    check_masks,
+    check_same_classes,
+    class_names,
+)
 from pixpro_d2.engine.trainer import Trainer, check_test_data
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
@@ -221,3 +229,20 @@ def test_other_data_sets_that_cannot_be_loaded(tmp_path):
     DatasetCatalog.register(name, (tmp_path / "datasets" / "none.json").read_text)
     with pytest.raises(UsageError, match=rf"^Data set '{name}' cannot be loaded \(.*none.json'\)\.$"):
         load_dicts(name)
+
+
+def test_the_names_of_the_classes(scenes):
+    voc, images, labels = registered(*(ADDRESSES[key].format(scenes) for key in ("voc", "images", "voc_seg")))
+    load_dicts(labels)
+    assert class_names(task_cfg("RetinaNet"), [voc]) == list(MetadataCatalog.get(voc).thing_classes)
+    assert class_names(task_cfg("PixPro"), [voc]) is None
+    assert class_names(task_cfg("RetinaNet"), [images]) is None
+    assert class_names(task_cfg("SemanticSegmentor"), [labels]) == list(MetadataCatalog.get(labels).stuff_classes)
+
+
+def test_a_classification_needs_two_classes(tmp_path):
+    write_images(tmp_path / "only", 2)
+    (name,) = registered(f"classes:{tmp_path}")
+    cfg = task_cfg("LinearClassifier", MODEL__CLASSIFIER__NUM_CLASSES=1)
+    with pytest.raises(UsageError, match=f"^Data set '{name}' has one class, which leaves nothing to tell apart: add"):
+        check_classes(cfg, [name])

@@ -1,0 +1,71 @@
+"""Values of a config file, and the sentences about files that cannot be merged."""
+
+import difflib
+import re
+
+import yaml
+from detectron2.config import CfgNode
+
+from ..config_files import missing_file
+from ..utils.errors import UsageError
+from .config_checks import leaves
+from .name_lists import single_names_accepted
+
+NULLABLE = ("SOLVER.WEIGHT_DECAY_BIAS",)  # keys that may have no value
+TYPES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: 'a list, such as "[1, 2]"',
+    tuple: 'a list, such as "(1, 2)"',
+}
+_MISMATCH = re.compile(
+    r"Type mismatch \(<class '(?:\w+\.)*(\w+)'> vs\. .*?\) with values \(.* vs\. (.*)\) for config key: (\S+)",
+    re.DOTALL,
+)
+
+
+def merge_file(cfg: CfgNode, path: str) -> None:
+    """Merge a config file, and the files that it is based on, into ``cfg``.
+
+    Raises:
+        UsageError: for a file that is missing or no YAML, an unknown key, or a value of another type.
+    """
+    try:
+        with single_names_accepted(cfg):
+            cfg.merge_from_file(path, allow_unsafe=False)
+        given = CfgNode(CfgNode.load_yaml_with_base(path))
+    except (KeyError, AssertionError) as error:  # yacs' way to refuse an unknown key
+        raise UsageError(unknown_key(cfg, str(error.args[0]).rpartition(": ")[2])) from error
+    except FileNotFoundError as error:
+        raise UsageError(f"Config {path}, in _BASE_: {missing_file(error.filename)}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"Config {path} is no text: name a .yaml file.") from error
+    except ValueError as error:
+        raise UsageError(f"Config {path}: {_in_words(error)}.") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"Config {path}: {' '.join(str(error).split())}.") from error
+    empty = [key for key, value in leaves(given) if value is None and key not in NULLABLE]
+    if empty:
+        raise UsageError(f"Config {path}: {empty[0]} has no value; give it one, or take the line out.")
+
+
+def unknown_key(cfg: CfgNode, key: str) -> str:
+    """Return one sentence about a key that ``cfg`` does not have, with the most similar key there is."""
+    known = [name for name, _ in leaves(cfg)]
+    similar = difflib.get_close_matches(key.upper(), known, n=1)
+    # yacs tells the last part of a key alone.
+    similar = similar or [name for name in known if difflib.get_close_matches(key.upper(), [name.split(".")[-1]])]
+    return f"There is no config key '{key}'{f'; did you mean {similar[0]}?' if similar else '.'}"
+
+
+def _in_words(error):
+    """Return yacs' message about a value of another type as the end of a sentence; another message as it is."""
+    found = _MISMATCH.fullmatch(str(error))
+    if not found:
+        return str(error).removesuffix(".")
+    kind, value, key = found.groups()
+    words = {known.__name__: words for known, words in TYPES.items()}
+    needed = words.get(kind, "a group of keys" if kind == "CfgNode" else "a name or a list of names")
+    return f"{key} is {' '.join(value.split())}; it must be {needed}"

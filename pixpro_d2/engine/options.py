@@ -1,0 +1,121 @@
+"""The KEY VALUE pairs of a command line: which words are keys, and what type a value has."""
+
+import ast
+import math
+import re
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+
+from ..utils.errors import UsageError
+from .config_checks import leaves, set_value
+from .merging import NULLABLE, TYPES, unknown_key
+from .name_lists import NAME_LISTS
+
+SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_KEY = re.compile(r"[A-Z_][A-Z0-9_]*(\.[A-Z0-9_]+)*")
+
+
+def merge_options(cfg: CfgNode, words: Sequence) -> None:
+    """Set the values of KEY VALUE pairs in ``cfg``, in the types that its keys have.
+
+    A switch may be written true or yes, a whole number as 2.0 or 1e4, a list of one as its only element, and text needs
+    no quotes.
+
+    Raises:
+        UsageError: for a word in the place of a key that is none, a key without a value, or a value of another type.
+    """
+    known = dict(leaves(cfg))
+    for i in range(0, len(words), 2):
+        key = words[i]
+        if key not in known:
+            raise UsageError(_no_key(cfg, known, words, i))
+        if i + 1 == len(words):
+            raise UsageError(f"Options come in pairs of KEY VALUE, but {key} has no value.")
+        if isinstance(words[i + 1], str) and words[i + 1] in known:
+            raise UsageError(f"Options come in pairs of KEY VALUE, but {key} has no value before {words[i + 1]}.")
+        set_value(cfg, key, _typed(key, words[i + 1], known[key]))
+
+
+def _no_key(cfg, known, words, i):
+    """Return one sentence about word ``i``, which is in the place of a key."""
+    word = str(words[i])
+    if word.startswith("-"):
+        return f"There is no option '{word}': the options are listed by --help."
+    name, equals, value = word.partition("=")
+    if equals and name in known:
+        return f"'{word}' is no KEY VALUE pair: write {name} {value}, with a space."
+    below = [key for key in known if key.startswith(f"{word}.")]
+    if below:
+        return f"{word} is a group of config keys: name one of them, such as {below[0]}."
+    if i and not (_KEY.fullmatch(word) or word.split(".")[0].upper() in cfg):
+        return (
+            f"'{word}' is in the place of a KEY, behind {words[i - 2]} {words[i - 1]}: put a value of several words in "
+            "quotes."
+        )
+    return unknown_key(cfg, word)
+
+
+def _typed(key, value, example):
+    """Return ``value`` in the type of ``example``, the value that the key has so far."""
+    if isinstance(value, str) and not (isinstance(example, str) and not _is_quoted(value)):
+        value = _literal(value)
+    if value is None and key not in NULLABLE:
+        raise UsageError(f"{key} is None; give it a value, or leave the key out.")
+    if key in NAME_LISTS and not isinstance(value, (str, list, tuple)):
+        raise UsageError(f"{key} is {value}; it must be a name or a list of names.")
+    if key in NAME_LISTS or key in NULLABLE:
+        return value
+    kind = type(example)
+    if kind not in (list, tuple):
+        value = _scalar(value, kind)
+        fits = type(value) is kind
+    else:
+        if not isinstance(value, (list, tuple)) and not str(value).startswith(("(", "[", "{")):
+            value = (value,)
+        fits = isinstance(value, (list, tuple)) and _same_leaves(value, example)
+    if not fits:
+        raise UsageError(f"{key} is {value}; it must be {TYPES[kind]}{_of_what(example)}.")
+    return kind(value)
+
+
+def _scalar(value, kind):
+    """Return ``value`` as ``kind``, where it can be written so; otherwise as it is."""
+    if kind is bool and type(value) in (str, int):
+        return SWITCHES.get(str(value).lower(), value)
+    if kind is int and type(value) is float and math.isfinite(value) and value.is_integer():
+        return int(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is float and isinstance(value, str) and value.strip("+-").lower() in ("nan", "inf", "infinity"):
+        return float(value)  # which the check of ranges refuses
+    return value
+
+
+def _same_leaves(value, example):
+    """Return whether two lists, of lists perhaps, hold numbers both, or text both, or switches."""
+    wanted, found = set(_leaf_kinds(example)), set(_leaf_kinds(value))
+    return len(wanted) != 1 or found <= wanted
+
+
+def _of_what(example):
+    return ", of numbers" if isinstance(example, (list, tuple)) and set(_leaf_kinds(example)) == {float} else ""
+
+
+def _leaf_kinds(value):
+    for part in value:
+        if isinstance(part, (list, tuple)):
+            yield from _leaf_kinds(part)
+        else:
+            yield float if type(part) is int else type(part)
+
+
+def _is_quoted(text):
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+
+
+def _literal(text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,43 @@
+"""Config files that cannot be merged: one sentence names the file and the key."""
+
+import pytest
+
+import configs
+from pixpro_d2.engine.configure import load_config
+from pixpro_d2.utils.errors import UsageError
+
+QUICKSTART = configs.CONFIGS / "pretrain/quickstart.yaml"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (b"SOLVER: {MAX_ITER: ten}", "SOLVER.MAX_ITER is ten; it must be a whole number."),
+        (b"SOLVER: {MAX_ITER: 2.5}", "SOLVER.MAX_ITER is 2.5; it must be a whole number."),
+        (b"SOLVER: 5", "SOLVER is 5; it must be a group of keys."),
+        (b"DATASETS: {TRAIN: {a: b}}", "DATASETS.TRAIN is a: b; it must be a name or a list of names."),
+        (b"DATASETS:\n  TRAIN:\n", "DATASETS.TRAIN has no value; give it one, or take the line out."),
+        (b"\x80\x02 a pickle", "is no text: name a .yaml file."),
+    ],
+)
+def test_values_of_other_kinds(tmp_path, text, message):
+    path = tmp_path / "own.yaml"
+    path.write_bytes(text)
+    with pytest.raises(UsageError) as error:
+        load_config(str(path), [])
+    assert str(error.value).startswith(f"Config {path}") and str(error.value).endswith(message)
+
+
+def test_a_similar_file_is_named(monkeypatch):
+    wrong = QUICKSTART.with_name("quickstrat.yaml")
+    with pytest.raises(UsageError, match=rf"^There is no config file {wrong}; did you mean {QUICKSTART}\?$"):
+        load_config(str(wrong), [])
+    with pytest.raises(UsageError, match="^There is no config file /nowhere/at_all.yaml.$"):
+        load_config("/nowhere/at_all.yaml", [])
+
+
+def test_a_run_s_own_config_is_read_again(tmp_path):
+    """It lists all keys, also the key that has no value."""
+    path = tmp_path / "config.yaml"
+    path.write_text(load_config(str(QUICKSTART), []).dump())
+    assert load_config(str(path), []).SOLVER.WEIGHT_DECAY_BIAS is None
