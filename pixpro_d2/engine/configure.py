@@ -1,17 +1,14 @@
 """From command-line arguments to a complete, checked and frozen config."""
 
-import argparse
-import contextlib
 import logging
 import os
 from pathlib import Path
 
 import torch
 from detectron2.config import get_cfg
-from detectron2.engine import default_setup
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
+from detectron2.utils.env import seed_all_rng
 
 from ..config import add_pixpro_config, is_pretraining
 from ..config_files import config_path
@@ -45,6 +42,7 @@ from .merging import merge_file
 from .name_lists import single_names_accepted
 from .options import merge_options
 from .registered import check_registered
+from .terminal import log_details, set_up_logging
 
 SEED_FILE = "seed.json"
 AUTO = "auto"
@@ -61,8 +59,6 @@ def setup(args):
     Raises:
         UsageError: for a mistake in the config.
     """
-    if args.config_file:  # a name of the package's has become a path where detectron2 reads the file
-        args = argparse.Namespace(**{**vars(args), "config_file": config_path(args.config_file)})
     cfg = command_config(args)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     check_wandb(cfg, args)
@@ -76,7 +72,7 @@ def setup(args):
     check_output_dir(cfg)
     check_task(cfg, args)
     check_fresh_start(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="pixpro_d2")
+    set_up_logging(cfg.OUTPUT_DIR)
     former = former_values(cfg, args)
     keep_start(cfg, former, args)
     resolve_seed(cfg, args)
@@ -85,25 +81,27 @@ def setup(args):
     default = load_config("", [])
     check_changes(cfg, default, former, args)
     warn_of_another_model(cfg, default, args)
-    with _config_of_training(cfg, args):
-        default_setup(cfg, args)
+    command = command_of(args)
+    log_details(cfg, command)
     if comm.is_main_process():
-        record_start(Path(cfg.OUTPUT_DIR), command_of(args), describe_machine(torch.device(cfg.MODEL.DEVICE)))
+        record_start(Path(cfg.OUTPUT_DIR), command, describe_machine(torch.device(cfg.MODEL.DEVICE)))
+        _write_config(cfg, args)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     if schedule:
         logging.getLogger(__name__).info(f"{schedule} Seed {cfg.SEED}. Device {cfg.MODEL.DEVICE}.")
     return cfg
 
 
-@contextlib.contextmanager
-def _config_of_training(cfg, args):
-    """Keep the config.yaml of a training in OUTPUT_DIR, where detectron2 writes that of an evaluation over it."""
-    path = Path(cfg.OUTPUT_DIR, "config.yaml")
-    keep = args.eval_only and comm.is_main_process() and path.is_file() and (path.parent / SEED_FILE).is_file()
-    content = path.read_bytes() if keep else None
-    yield
-    if content is not None:
-        write_file(str(path), lambda partial: Path(partial).write_bytes(content))
-        logging.getLogger(__name__).info(f"{path} stays that of the training in this folder.")
+def _write_config(cfg, args):
+    """Write OUTPUT_DIR/config.yaml; an evaluation leaves the config.yaml of a training in its place."""
+    path, logger = Path(cfg.OUTPUT_DIR, "config.yaml"), logging.getLogger(__name__)
+    if args.eval_only and path.is_file() and (path.parent / SEED_FILE).is_file():
+        logger.info(f"{path} stays that of the training in this folder.")
+        return
+    write_file(str(path), lambda partial: Path(partial).write_text(cfg.dump(), encoding="utf-8"))
+    if not getattr(args, "dry_run", False):  # detectron2's parser does not have it
+        logger.info(f"The whole config is in {path}, all details are in log.txt beside it.")
 
 
 def command_config(args):

@@ -26,12 +26,13 @@ from .trainer import Trainer
 POINTS = 8  # of the schedule, besides the end of the warm-up
 
 
-def describe_plan(cfg, given, num_images):
+def describe_plan(cfg: CfgNode, given: CfgNode, recipe: CfgNode, num_images: int) -> list[str]:
     """Lines about the run before anything is computed.
 
     Args:
         cfg (CfgNode): resolved.
         given (CfgNode): as the user has it.
+        recipe (CfgNode): of the config file alone.
         num_images (int): images, or runs of frames, of an epoch.
     """
     shown = cfg.clone()
@@ -41,8 +42,8 @@ def describe_plan(cfg, given, num_images):
     parts = f", computed in {solver.ACCUMULATION_STEPS} parts" if solver.ACCUMULATION_STEPS > 1 else ""
     columns = ["iteration", "epoch", "learning rate", *(["momentum of the target"] if is_pretraining(cfg) else [])]
     return [
-        "Keys that differ from the defaults:",
-        *(f"  {line}" for line in changed_keys(shown, load_config("", []))),
+        "Keys that differ from the config file:",
+        *(f"  {line}" for line in changed_keys(shown, recipe)),
         f"Training data: {num_images} images in an epoch of {', '.join(cfg.DATASETS.TRAIN)}",
         *(f"Test data: {len(DatasetCatalog.get(name))} images of {name}" for name in cfg.DATASETS.TEST),
         f"Length: {solver.MAX_ITER} iterations, {epoch_of(solver.MAX_ITER, num_images, cfg):.2f} epochs",
@@ -111,7 +112,8 @@ def dry_run(args):
         trainer = Trainer(trial)
         trainer.resume_or_load(resume=False)
         if comm.is_main_process():
-            print("\n".join(describe_plan(cfg, given, len(trainer.data_loader.loader.dataset))), flush=True)
+            recipe, count = load_config(args.config_file, []), len(trainer.data_loader.loader.dataset)
+            print("\n".join(describe_plan(cfg, given, recipe, count)), flush=True)
         lines = describe_trial(cfg, try_iterations(trainer))
         if comm.is_main_process():
             print("\n".join(lines), flush=True)

@@ -36,7 +36,8 @@ from .checks import check_evaluation, check_norm_inputs
 from .hooks import CheckpointHook, CollapseHook, EMAHook, HealthHook, LRScheduler, PreciseBN, SeedHook, UnreadableHook
 from .loop import TrainLoop
 from .pictures import build_picture_hook, build_prediction_hook
-from .writers import build_wandb_writers, progress_line
+from .terminal import progress_line
+from .writers import build_wandb_writers
 
 
 class Trainer(DefaultTrainer):

@@ -103,9 +103,9 @@ def test_a_stop_signal_saves_and_asks_to_be_queued_again(start, training, tmp_pa
 def test_a_stop_signal_before_the_training(start, training, tmp_path):
     """When nothing is there to save, to all processes: none waits for the others."""
     command = start("train_net.py", *training, "OUTPUT_DIR", tmp_path)
-    command.when(lambda: "Full config saved" in command.output())
+    command.when(lambda: "The whole config is in" in command.output())
     os.killpg(command.pid, signal.SIGUSR1)
     ended = command.end()
-    since = ended.output.partition("Full config saved")[2]
+    since = ended.output.partition("The whole config is in")[2]
     assert ended.code == REQUEUE and "Traceback" not in since and "error" not in since, ended
     assert not (tmp_path / "last_checkpoint").exists()

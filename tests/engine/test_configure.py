@@ -101,6 +101,7 @@ def test_sync_bn_is_what_the_run_can_execute(monkeypatch, processes, device, exp
 @pytest.mark.parametrize("has_gpu, device", [(True, "cuda"), (False, "cpu")])
 def test_the_device_is_the_gpu_where_there_is_one(monkeypatch, has_gpu, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(has_gpu))
     for opts in ([], ["MODEL.DEVICE", "auto"]):
         cfg = load_config(QUICKSTART, opts)
         resolve_device(cfg)
@@ -123,7 +124,7 @@ def test_a_tilde_is_the_folder_of_the_user(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("device", ["gpu", "CPU", "mps", "meta", "xpu", "cuda:x"])
 def test_other_devices_are_one_sentence(device):
-    with pytest.raises(UsageError, match=f"^MODEL.DEVICE is '{device}'; it must be cuda or cpu.$"):
+    with pytest.raises(UsageError, match=f"^MODEL.DEVICE is '{device}'; it must be auto, cuda or cpu.$"):
         resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", device]))
 
 

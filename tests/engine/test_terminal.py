@@ -21,7 +21,7 @@ from detectron2.utils.events import CommonMetricPrinter, EventStorage
 
 import configs
 from pixpro_d2.engine import Trainer
-from pixpro_d2.engine.writers import LOGGERS, describe, progress_line
+from pixpro_d2.engine.terminal import LOGGERS, describe, log_details, progress_line, set_up_logging
 
 WIDTH = 100
 
@@ -226,3 +226,31 @@ def test_a_run_that_is_stopped_and_resumed(terminal, tmp_path):
     assert any(line.startswith("Asked to stop: the run ends after iteration 1") for line in stopped)
     assert resumed[-1] == "" and "| 4/4 [" in resumed[-2] and "loss " in resumed[-2]
     assert "Starting training from iteration 2" in resumed
+
+
+def test_details_are_for_the_log_alone(tmp_path, capsys, monkeypatch):
+    """The environment, the whole config and the model."""
+    for name in LOGGERS:
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+    set_up_logging(str(tmp_path))
+    cfg = configs.tiny()
+    log_details(cfg, "python train_net.py --flag")
+    logging.getLogger("pixpro_d2.engine").info("for everybody")
+    logging.getLogger("detectron2.engine.defaults").info("Model:\nlayers")
+    log = (tmp_path / "log.txt").read_text()
+    for text in ("python train_net.py --flag", "PyTorch", "META_ARCHITECTURE: PixPro", "Model:", "for everybody"):
+        assert text in log
+    assert "\x1b" not in log
+    printed = capsys.readouterr().out
+    assert "for everybody" in printed and len(printed.splitlines()) == 1
+
+
+def test_a_second_run_in_a_process_has_its_own_log(tmp_path, capsys, monkeypatch):
+    for name in LOGGERS:
+        monkeypatch.setattr(logging.getLogger(name), "handlers", [])
+    for i, name in enumerate(("a", "b", "a")):
+        set_up_logging(str(tmp_path / name))
+        logging.getLogger("pixpro_d2.engine").info(f"run {i}")
+    found = [re.findall(r"run \d", (tmp_path / name / "log.txt").read_text()) for name in ("a", "b")]
+    assert found == [["run 0", "run 2"], ["run 1"]]
+    assert re.findall(r"run \d", capsys.readouterr().out) == ["run 0", "run 1", "run 2"]
