@@ -64,6 +64,8 @@ def _typed(key, value, example):
         raise UsageError(f"{key} is None; give it a value, or leave the key out.")
     if key in NAME_LISTS and not isinstance(value, (str, list, tuple)):
         raise UsageError(f"{key} is {value}; it must be a name or a list of names.")
+    if key in NULLABLE and not (value is None or type(value) in (int, float)):
+        raise UsageError(f"{key} is {value}; it must be a number or None.")
     if key in NAME_LISTS or key in NULLABLE:
         return value
     kind = type(example)

@@ -42,6 +42,7 @@ def test_a_value_takes_the_type_of_its_key(key, word, value):
         (["SOLVER.MAX_ITER", "ten"], "SOLVER.MAX_ITER is ten; it must be a whole number."),
         (["SOLVER.MAX_ITER", "2.5"], "SOLVER.MAX_ITER is 2.5; it must be a whole number."),
         (["SOLVER.MAX_ITER", "True"], "SOLVER.MAX_ITER is True; it must be a whole number."),
+        (["SOLVER.WEIGHT_DECAY_BIAS", "a"], "SOLVER.WEIGHT_DECAY_BIAS is a; it must be a number or None."),
         (["SOLVER.BASE_LR", "0,1"], "SOLVER.BASE_LR is (0, 1); it must be a number."),
         (["SOLVER.AMP.ENABLED", "2"], "SOLVER.AMP.ENABLED is 2; it must be True or False."),
         (["SOLVER.MAX_ITER", "None"], "SOLVER.MAX_ITER is None; give it a value, or leave the key out."),
