@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from . import __version__
-from .commands.checks import check_config_file, check_detectron2
+from .commands.checks import check_config_file, check_detectron2, check_first_word
 from .utils.errors import UsageError
 
 # name -> (module with a function main(argv), what it does); those of pixpro_d2.tools load PyTorch and detectron2
@@ -33,6 +33,7 @@ COMMANDS = {
     "benchmark": (".tools.benchmark", "measure speed and memory on this machine"),
     "install-detectron2": (".install_detectron2", "install a Python-only detectron2 v0.6"),
 }
+BEGIN_WITH_A_PATH = ("check-data", "report", "convert", "publish", "prepare-video", "extract-flow", "label-subset")
 USAGE = "usage: pixpro-d2 COMMAND ...   (pixpro-d2 COMMAND --help lists its arguments)"
 
 
@@ -65,6 +66,8 @@ def run(name: str, argv: Sequence[str]) -> None:
     if module.startswith(".tools."):
         check_detectron2()
         check_config_file(argv)
+        if name in BEGIN_WITH_A_PATH:
+            check_first_word(argv)
     import_module(module, __package__).main(argv)
 
 

@@ -42,6 +42,9 @@ def say(*words):
         (["evaluate", "nowhere"], f"There is no folder or checkpoint {ROOT}/nowhere."),
         (["evaluate", "docs"], f"There is no checkpoint {ROOT}/docs/model_final.pth."),
         (["train", "--config-file", "configs/none.yaml"], f"There is no config file {ROOT}/configs/none.yaml: "),
+        (["check-data", "images:my_fotos"], f"There is no folder {ROOT}/my_fotos: check the path of the data."),
+        (["convert", "no.pth", "out.pth"], f"There is no file or folder {ROOT}/no.pth."),
+        (["report", "output/nowhere"], f"There is no file or folder {ROOT}/output/nowhere."),
         (["measure", "--config-file=zz"], f"There is no config file {ROOT}/zz: the configs of the package are in"),
     ],
 )

@@ -8,6 +8,8 @@ from ..config_files import config_path
 from ..utils.detectron2_check import HOW, detectron2_is_installed
 from ..utils.errors import UsageError
 
+ADDRESS = r"([a-z_]+):(?!//)(.+)"  # scheme and path of a data set
+
 
 def check_detectron2() -> None:
     """Check that detectron2 is installed.
@@ -29,7 +31,7 @@ def data_address(text: str, scheme: str = "") -> str:
     Raises:
         UsageError: if the path does not exist.
     """
-    found = re.match(r"([a-z_]+):(?!//)(.+)", text)
+    found = re.match(ADDRESS, text)
     if found is None and not scheme:
         raise UsageError(
             f"'{text}' names no labelled data set: name one by its layout, such as voc:DIR@SPLIT, coco:JSON@IMAGE_DIR, "
@@ -42,6 +44,30 @@ def data_address(text: str, scheme: str = "") -> str:
     if found is None and not Path(text).is_dir():
         raise UsageError(f"{Path(text).absolute()} is no folder: name the folder of the images.")
     return f"{scheme}:{text}" if found is None else text
+
+
+def check_first_word(argv: Sequence[str]) -> None:
+    """Check a command line that begins with a path, or with the name of a data set.
+
+    Raises:
+        UsageError: if the path does not exist.
+    """
+    if not argv or argv[0].startswith("-"):
+        return
+    if re.match(ADDRESS, argv[0]):
+        data_address(argv[0])
+    elif "." in argv[0] or "/" in argv[0]:  # other words may be the name of a registered data set
+        check_exists(argv[0])
+
+
+def check_exists(path: str) -> None:
+    """Check that a file or folder exists.
+
+    Raises:
+        UsageError:
+    """
+    if not Path(path).exists():
+        raise UsageError(f"There is no file or folder {Path(path).absolute()}.")
 
 
 def check_file(path: str, what: str) -> None:

@@ -131,7 +131,7 @@ def load_config(config_file, opts, init=""):
         if config_file:
             merge_file(cfg, config_file)
             if init:
-                merge_start(cfg, init)
+                _merge_start(cfg, init, config_file)
             _check_one_unit(cfg, config_file)
         with single_names_accepted(cfg):
             merge_options(cfg, opts)
@@ -147,6 +147,13 @@ def load_config(config_file, opts, init=""):
 
 
 _UNITS = (("SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"), ("SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"))
+
+
+def _merge_start(cfg, name, config_file):
+    try:
+        merge_start(cfg, name)
+    except UsageError as error:
+        raise UsageError(f"Config {config_file}: {error}") from error
 
 
 def _check_one_unit(cfg, path):

@@ -23,7 +23,7 @@ def warned(caplog):
     logger.addHandler(caplog.handler)  # whether or not a run's setup has cut the logger off from the root's
 
     def take():
-        messages = list(dict.fromkeys(caplog.messages))
+        messages = list(dict.fromkeys(record.message for record in caplog.records if record.name == logger.name))
         caplog.clear()
         return messages
 

@@ -30,9 +30,11 @@ def test_values_of_other_kinds(tmp_path, text, message):
 
 def test_a_similar_file_is_named(monkeypatch):
     wrong = QUICKSTART.with_name("quickstrat.yaml")
-    with pytest.raises(UsageError, match=rf"^There is no config file {wrong}; did you mean {QUICKSTART}\?$"):
+    with pytest.raises(UsageError, match=rf"^There is no config file {wrong}: did you mean {QUICKSTART}\?$"):
         load_config(str(wrong), [])
-    with pytest.raises(UsageError, match="^There is no config file /nowhere/at_all.yaml.$"):
+    with pytest.raises(
+        UsageError, match=r"^There is no config file /nowhere/at_all.yaml: the configs of the package are in \S+\.$"
+    ):
         load_config("/nowhere/at_all.yaml", [])
 
 
