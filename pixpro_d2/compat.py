@@ -117,7 +117,7 @@ class PixelCL(TwoBranch):
         self.alpha = alpha
         self.cutout_ratio_range = cutout_ratio_range
         self.cutout_interpolate_mode = cutout_interpolate_mode
-        # PixPro's loss is -2 times the cosine, summed over both directions; PixelCL's -1 times, averaged.
+        # PixPro's loss is -2 times the cosine, summed over both directions. PixelCL's is -1 times the cosine, averaged.
         self.pixel_scale = 1 / 4 if use_pixpro else 1
         self.to(device_of(net))
 

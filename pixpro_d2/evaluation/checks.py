@@ -1,10 +1,11 @@
-"""What the evaluation of a data set would fail at, found before training."""
+"""Checks that find, before training, why the evaluation of a data set would fail."""
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
@@ -18,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def evaluation_errors(name: str, dicts: Sequence[dict]) -> list[str]:
-    """Return what an evaluation with data set ``name`` would fail at, beside what its dicts tell.
+    """Return the errors that make an evaluation with data set ``name`` fail, beside the errors in its dicts.
 
     Args:
-        name: of a loaded data set.
+        name: name of a loaded data set.
         dicts: its dataset dicts.
     """
     metadata = MetadataCatalog.get(name)
@@ -29,13 +30,13 @@ def evaluation_errors(name: str, dicts: Sequence[dict]) -> list[str]:
     return find(metadata, dicts) if find else []
 
 
-def _coco(metadata, dicts):
-    """The evaluator reads the file itself; a file without annotations, as COCO's test-dev, is only predicted."""
+def _coco(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:
+    """Check the file that the evaluator reads; skip a file without annotations (COCO's test-dev): it is not scored."""
     has_file = metadata.get("json_file", None) and any(record.get("annotations") for record in dicts)
     return coco_errors(PathManager.get_local_path(metadata.json_file)) if has_file else []
 
 
-def _voc(metadata, dicts):
+def _voc(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:
     errors = []
     for image_id, number in Counter(image_ids(metadata.dirname, metadata.split)).items():
         if number > 1:
@@ -48,7 +49,7 @@ def _voc(metadata, dicts):
 
 
 # evaluator_type of the metadata -> function of (metadata, dicts)
-ERRORS = {
+ERRORS: dict[str, Callable[[Metadata, Sequence[dict]], list[str]]] = {
     "coco": _coco,
     "pascal_voc": _voc,
     "cityscapes_sem_seg": lambda metadata, dicts: cityscapes_errors(metadata.image_dir, metadata.gt_dir),
@@ -57,10 +58,10 @@ ERRORS = {
 
 
 def check_to_evaluate(name: str, dicts: Sequence[dict], masks: bool) -> None:
-    """Check, before a model is built, that data set ``name`` can be evaluated; all processes must call it.
+    """Check, before a model is built, that data set ``name`` can be evaluated; all processes must call this.
 
     Args:
-        name: of a data set with an evaluator.
+        name: name of a data set with an evaluator.
         dicts: its dataset dicts.
         masks: whether the model predicts masks.
 
@@ -72,9 +73,9 @@ def check_to_evaluate(name: str, dicts: Sequence[dict], masks: bool) -> None:
 
 
 def warn_of_absent_classes(name: str) -> None:
-    """Warn of classes without an object to find in the annotations of data set ``name`` in VOC's layout."""
+    """Warn of classes without an object that counts in the annotations of data set ``name`` in VOC's layout."""
     metadata = MetadataCatalog.get(name)
-    seen = set()
+    seen: set[str] = set()
     for image_id in image_ids(metadata.dirname, metadata.split):
         objects = read_annotation(annotation_file(metadata.dirname, image_id))[2]
         seen.update(found.name for found in objects if not found.difficult)
@@ -84,10 +85,10 @@ def warn_of_absent_classes(name: str) -> None:
 
 
 def check_to_train(names: Sequence[str], dicts: Sequence[dict], masks: str) -> None:
-    """Check, before a model is built, the images of the data sets ``names``; all processes must call it.
+    """Check, before a model is built, the images of the data sets ``names``; all processes must call this.
 
     Args:
-        names: of data sets that have the same classes.
+        names: names of data sets with the same classes.
         dicts: their dataset dicts.
         masks: INPUT.MASK_FORMAT if the model learns masks, "" otherwise.
 
@@ -97,9 +98,10 @@ def check_to_train(names: Sequence[str], dicts: Sequence[dict], masks: str) -> N
     _refuse(names, dicts, masks)
 
 
-def _refuse(names, dicts, masks, further=list):
-    """Raise a UsageError in all processes for the first error that the main process finds; warn of the first oddity."""
-    errors, shown = [], "', '".join(names)
+def _refuse(names: Sequence[str], dicts: Sequence[dict], masks: str, further: Callable[[], list[str]] = list) -> None:
+    """Raise a UsageError in all processes for the first error in the main process; log the first warning."""
+    errors: list[str] = []
+    shown = "', '".join(names)
     command = f"`python -m pixpro_d2.tools.check_data {names[0] if len(names) == 1 else 'NAME'}`"
     if comm.is_main_process():
         logger.info(f"Checking {len(dicts)} images of '{shown}' ...")

@@ -1,4 +1,4 @@
-"""What cityscapesscripts would end the process at, after training: names, sizes and ids of label files."""
+"""Checks of the names, sizes and ids of label files at which cityscapesscripts ends the process, after training."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +16,18 @@ LABELS, INSTANCES = "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
 
 
 def cityscapes_errors(image_dir: str, gt_dir: str) -> list[str]:
-    """Return the errors of all label files in the folders of cities below ``gt_dir``, which are all evaluated."""
+    """Return the errors of all label files in the folders of cities below ``gt_dir``; the evaluation reads them all."""
     images = sorted(Path(image_dir).glob(f"*/*{IMAGE}"))
     labels = sorted(Path(gt_dir).glob(f"*/*{LABELS}"))
     by_stem = {path.name.removesuffix(IMAGE): path for path in images}
     errors = _name_errors([path.name.removesuffix(IMAGE) for path in images])
     with ThreadPoolExecutor(THREADS) as pool:
-        return errors + sum(pool.map(lambda label: _label_errors(label, by_stem), labels), [])
+        found: list[str] = sum(pool.map(lambda label: _label_errors(label, by_stem), labels), [])
+        return errors + found
 
 
 def _name_errors(stems: Iterable[str]) -> list[str]:
-    """cityscapesscripts finds predictions by the pattern CITY_SEQUENCE_FRAME*, which must lead to one image only."""
+    """Check that the pattern CITY_SEQUENCE_FRAME*, by which cityscapesscripts finds predictions, fits one image."""
     errors, before = [], None
     for stem in sorted(stems):
         if stem.count("_") != 2 or any(sign in stem for sign in "*?["):

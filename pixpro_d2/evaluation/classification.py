@@ -1,6 +1,7 @@
 """Top-1 and top-5 accuracy of image classification."""
 
 from collections import Counter, OrderedDict
+from typing import Any
 
 import torch
 from detectron2.evaluation import DatasetEvaluator
@@ -8,30 +9,31 @@ from detectron2.utils import comm
 
 
 class ClassificationEvaluator(DatasetEvaluator):
-    """Counts the images whose class is the best, or among the five best, of each kind of scores.
+    """Count the images whose class is the best, or among the five best, of each kind of scores.
 
     Scores come from :class:`pixpro_d2.modeling.heads.classifier.LinearClassifier` or
-    `knn.KNNClassifier`. Nothing but counts is kept. Classes of equal score are ranked in
+    `knn.KNNClassifier`. The evaluator keeps counts only. Classes of equal score are ranked in
     no particular order.
     """
 
-    def __init__(self, *, distributed=True):
+    def __init__(self, *, distributed: bool = True) -> None:
         """
         Args:
-            distributed (bool): whether to join the counts of all processes.
+            distributed: whether to join the counts of all processes.
         """
         self._distributed = distributed
         self.reset()
 
-    def reset(self):
-        self._hits = Counter()
+    def reset(self) -> None:
+        self._hits: Counter[str] = Counter()
         self._count = 0
 
-    def process(self, inputs, outputs):
-        """
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        """Count the hits of a batch.
+
         Args:
-            inputs (list[dict]): with ``category_id``.
-            outputs (list[dict]): with ``scores``, dict of name -> (num_classes,) tensor; the same names in all.
+            inputs: with ``category_id``.
+            outputs: with ``scores``, dict of name -> (num_classes,) tensor; all outputs have the same names.
         """
         labels = torch.tensor([x["category_id"] for x in inputs])
         for name in outputs[0]["scores"]:
@@ -42,11 +44,12 @@ class ClassificationEvaluator(DatasetEvaluator):
             self._hits[f"{name}_top5"] += int(hits.sum())
         self._count += len(inputs)
 
-    def evaluate(self):
-        """
+    def evaluate(self) -> dict[str, OrderedDict[str, float]] | None:
+        """Compute the accuracies.
+
         Returns:
-            dict: {"classification": {"<name>_top1": ..., "<name>_top5": ...}} in per cent, in the main process;
-            None in the others. With fewer than five classes, all of them are among the five best.
+            {"classification": {"<name>_top1": ..., "<name>_top5": ...}} in per cent, in the main process;
+            None in the other processes. With fewer than five classes, all classes are among the five best.
         """
         hits, count = self._hits, self._count
         if self._distributed:

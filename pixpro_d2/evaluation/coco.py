@@ -11,9 +11,9 @@ from ..data.datasets.object_checks import is_polygon
 
 
 class CocoEvaluator(COCOEvaluator):
-    """As detectron2's, in memory completing annotations that lack what COCO's evaluation reads."""
+    """Evaluate as detectron2 does, after completing in memory annotations that lack keys of COCO's evaluation."""
 
-    def __init__(self, dataset_name, output_dir):
+    def __init__(self, dataset_name: str, output_dir: str) -> None:
         # The fast implementation needs detectron2's compiled extension; the results are the same.
         super().__init__(dataset_name, output_dir=output_dir, use_fast_impl=False)
         if self._do_evaluation:
@@ -23,9 +23,9 @@ class CocoEvaluator(COCOEvaluator):
 def complete(api: COCO) -> None:
     """Complete the annotations of ``api`` in place, so that pycocotools can evaluate with them.
 
-    - ``iscrowd`` is 0, and ``area`` that of the mask, or of the box where there is no mask.
-    - Polygons of fewer than three points are left out, as in training. A crowd without a mask has that of its box.
-    - Annotations are numbered from 1: pycocotools takes the object with the id 0 for one that is never found.
+    - A missing ``iscrowd`` is 0. A missing ``area`` is the area of the mask, or of the box if there is no mask.
+    - Polygons of fewer than three points are skipped, as in training. A crowd without a mask gets its box as mask.
+    - Annotations are numbered from 1, because pycocotools never counts the object with the id 0 as found.
     """
     for number, annotation in enumerate(api.dataset["annotations"], start=1):
         annotation["id"] = number

@@ -1,24 +1,32 @@
-"""How good dense features are, without labels: a pre-training model on pairs of views of images."""
+"""Quality of dense features without labels: measure a pre-training model on pairs of views of images."""
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.utils import comm
 from tabulate import tabulate
+from torch import Tensor
 
 from ..data.io.reader import UnreadableImage
 from ..data.pretrain.collate import collate_videos
 from ..modeling.pretrain.monitors import effective_rank, feature_std, matches, pair_counts, uniformity
+from ..modeling.pretrain.pixpro import PixPro
+from ..modeling.pretrain.two_branch import LevelComparison
 from ..modeling.pretrain.unit import unit
 from ..utils.modules import eval_mode
 from .linear_probe import ridge_r2
 
 logger = logging.getLogger(__name__)
 
+Mapper = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]  # TwoViewMapper or VideoMapper
+Rows = list[tuple[Tensor, Tensor]]  # vectors (M, C) and values (M,) of an image each
+
 BATCH = 32
-PIXELS = 64  # of an image that the regression to the height takes
-VECTORS = 4096  # that effective rank and uniformity, which compare all with all, are taken of
+MAX_HEIGHT_PIXELS = 64  # pixels of an image in the regression to the height
+MAX_VECTORS = 4096  # vectors for effective rank and uniformity, which compare all vectors with all
 NAMES = (
     "loss",
     "match_accuracy",
@@ -38,45 +46,52 @@ NAMES = (
 
 
 @torch.no_grad()
-def measure(model, mapper, images, seed=0):
-    """Compare two views of each image, always the same, with the running statistics of the model's norms.
+def measure(
+    model: PixPro, mapper: Mapper, images: Sequence[dict[str, Any]], seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Compare two fixed views of each image, with the running statistics of the model's norms.
 
-    All processes must call it with the same images; those that one of them cannot read are left out.
+    All processes must call this with the same images. An image that one process cannot read is skipped by all.
 
     Args:
-        model (PixPro): not wrapped in DDP; it stays as it is.
-        mapper (TwoViewMapper): or VideoMapper.
-        images (list[dict]): dataset dicts.
-        seed (int): of the views.
+        model: not wrapped in DDP; it does not change.
+        mapper: draws the views of an image or video.
+        images: dataset dicts.
+        seed: seed of the views.
 
     Returns:
-        dict[str, dict[str, float]]: for each feature of the model
+        For each feature of the model
 
         * loss: both directions, times MODEL.PIXPRO.PIXEL_WEIGHT;
         * match_accuracy, match_accuracy_projected: of the backbone's (or dense head's) features and the projector's,
           both of the online branch, in [0, 1]; see :func:`pixpro_d2.modeling.pretrain.monitors.match_accuracy`;
-        * chance: what a random choice of pixel would score;
+        * chance: match accuracy of a random choice of pixel;
         * effective_rank, uniformity: of the features of pixels of the first views; see the functions of
           :mod:`pixpro_d2.modeling.pretrain.monitors`;
         * effective_rank_projected: of the projections of the same pixels;
         * height_r2: R2 of a ridge regression from the features of a pixel of the first views to its height in the view,
-          fitted on every other image, tested on the others; NaN for a single image;
-        * feature_std, feature_std_projected: of the same; see :func:`pixpro_d2.modeling.pretrain.monitors.feature_std`;
-        * healthy_std, healthy_std_projected: 1 / sqrt(C), the scale of the two;
+          fitted on every other image, tested on the remaining images; NaN for a single image;
+        * feature_std, feature_std_projected: of features and projections of the first views; see
+          :func:`pixpro_d2.modeling.pretrain.monitors.feature_std`;
+        * healthy_std, healthy_std_projected: 1 / sqrt(C), the value of features that are spread evenly;
         * positive_pairs: per image;
         * images_without_pair: share of the images.
 
     Raises:
         UnreadableImage: if no image can be read.
     """
-    sums, vectors, projected, heights, count = {}, {}, {}, {}, 0
+    sums: dict[str, dict[str, float]] = {}
+    vectors: dict[str, list[Tensor]] = {}
+    projected: dict[str, list[Tensor]] = {}
+    heights: dict[str, tuple[Rows, Rows]] = {}
+    count = 0
     with eval_mode(model):
         for samples in batches(mapper, images, seed):
             losses, comparisons = model.compare(*model.prepare(collate_videos(samples)))
             for level, x in comparisons.items():
                 loss = losses[f"loss_pix_{level}"] * len(model.in_features)
                 _add_batch(sums.setdefault(level, {}), x, model.projector[level](x.views[1].features), loss)
-                pixels = max(1, VECTORS // len(images))
+                pixels = max(1, MAX_VECTORS // len(images))
                 vectors.setdefault(level, []).append(_unit_vectors(x.views[0].features, pixels))
                 projected.setdefault(level, []).append(_unit_vectors(x.projection, pixels))
                 _add_heights(heights.setdefault(level, ([], [])), x.views[0].features, count)
@@ -86,17 +101,18 @@ def measure(model, mapper, images, seed=0):
     }
 
 
-def batches(mapper, images, seed):
-    """Batches (lists) of samples of the images that all processes can read."""
+def batches(mapper: Mapper, images: Sequence[dict[str, Any]], seed: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield batches of samples of the images that all processes can read."""
     found = False
     for start in range(0, len(images), BATCH):
-        samples, error = {}, None
+        samples: dict[int, dict[str, Any]] = {}
+        error = None
         for i, image in enumerate(images[start : start + BATCH], start):
             try:
                 samples[i] = mapper(image, np.random.default_rng((seed, i)))
             except UnreadableImage as unreadable:
                 error = unreadable
-                logger.warning(f"Left out of the evaluation: {error}.")
+                logger.warning(f"The evaluation skips an image: {error}.")
         readable = set.intersection(*map(set, comm.all_gather(list(samples))))
         if readable:
             found = True
@@ -105,8 +121,11 @@ def batches(mapper, images, seed):
         raise error or UnreadableImage("no image can be read in all processes")
 
 
-def _add_batch(total, x, projection, loss):
-    """Add a level's batch to its sums over images or pixels; ``projection`` is the online one of the second view."""
+def _add_batch(total: dict[str, float], x: LevelComparison, projection: Tensor, loss: Tensor) -> None:
+    """Add a level's batch to its sums over images or pixels.
+
+    ``projection`` is the second view's projection by the online branch.
+    """
     first, second = x.views
     images = len(x.positives)
     pairs, without = pair_counts(x.positives)
@@ -124,30 +143,30 @@ def _add_batch(total, x, projection, loss):
         total[name] = total.get(name, 0.0) + float(value)
 
 
-def _some_pixels(features, count):
-    """Vectors (N, M, C) of at most ``count`` pixels, evenly spread, of (N, C, H, W), and the pixels' indices (M,)."""
+def _some_pixels(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Choose at most ``count`` pixels of (N, C, H, W), evenly spread; return vectors (N, M, C) and indices (M,)."""
     pixels = features.flatten(2)
     length = pixels.shape[2]
     index = torch.linspace(0, length - 1, min(count, length), device=pixels.device).long()
     return pixels[:, :, index].transpose(1, 2), index
 
 
-def _unit_vectors(features, count):
-    """Unit vectors (M, C) of at most ``count`` pixels of each image."""
+def _unit_vectors(features: Tensor, count: int) -> Tensor:
+    """Return unit vectors (M, C) of at most ``count`` pixels of each image."""
     vectors, _ = _some_pixels(unit(features), count)
     return vectors.flatten(0, 1)
 
 
-def _add_heights(halves, features, start):
+def _add_heights(halves: tuple[Rows, Rows], features: Tensor, start: int) -> None:
     """Add pixels' vectors and heights in [0, 1] to the halves of even and odd images; ``start`` images came before."""
     height, width = features.shape[2:]
-    vectors, index = _some_pixels(features.float(), PIXELS)
+    vectors, index = _some_pixels(features.float(), MAX_HEIGHT_PIXELS)
     rows = (index // width + 0.5) / height
     for number, image in enumerate(vectors, start):
         halves[number % 2].append((image, rows))
 
 
-def _height_r2(halves):
+def _height_r2(halves: tuple[Rows, Rows]) -> float:
     if not all(halves):
         return float("nan")
     vectors, rows = zip(*((torch.cat(v), torch.cat(r)) for v, r in (zip(*half) for half in halves)))
@@ -156,14 +175,16 @@ def _height_r2(halves):
     return ridge_r2(vectors, rows)
 
 
-def _thinned(parts):
-    """At most VECTORS, evenly spread, of the joined parts."""
+def _thinned(parts: list[Tensor]) -> Tensor:
+    """Return at most MAX_VECTORS vectors, evenly spread, of the joined parts."""
     vectors = torch.cat(parts)
-    return vectors[:: -(-len(vectors) // VECTORS)]
+    return vectors[:: -(-len(vectors) // MAX_VECTORS)]
 
 
-def _result(total, images, vectors, projected, heights):
-    vectors = _thinned(vectors)
+def _result(
+    total: dict[str, float], images: int, parts: list[Tensor], projected: list[Tensor], heights: tuple[Rows, Rows]
+) -> dict[str, float]:
+    vectors = _thinned(parts)
     means = ("loss", "positive_pairs", "images_without_pair", "feature_std", "feature_std_projected")
     result = {name: total[name] / images for name in means}
     for name in ("", "_projected"):
@@ -177,7 +198,7 @@ def _result(total, images, vectors, projected, heights):
     return result
 
 
-def table(levels):
-    """What :func:`measure` gives, as text: a row for each number, a column for each feature."""
+def table(levels: dict[str, dict[str, float]]) -> str:
+    """Format the result of :func:`measure` as text: a row for each number, a column for each feature."""
     rows = [[name, *(values[name] for values in levels.values())] for name in NAMES]
     return tabulate(rows, headers=["", *levels], floatfmt=".3f")

@@ -1,4 +1,7 @@
-"""Labels of a data set's dict as a map of classes, and such a map at the grid of a feature."""
+"""Labels of a data set's dict as a map of classes, and a map of classes at the grid of a feature."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from detectron2.structures import BoxMode
@@ -7,17 +10,17 @@ from ..data.datasets.semseg import IGNORE_LABEL, read_label
 from ..utils.errors import UsageError
 
 
-def has_labels(image):
+def has_labels(image: dict[str, Any]) -> bool:
     """Return whether a dataset dict has a class, a label map or boxes."""
     return any(key in image for key in ("sem_seg_file_name", "annotations", "category_id"))
 
 
-def read_classes(image, size):
+def read_classes(image: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     """Return the classes (height, width) of the pixels of an image, int64; IGNORE_LABEL for unlabelled pixels.
 
     Args:
-        image (dict): dataset dict with ``sem_seg_file_name``, or with ``annotations``; see :func:`box_classes`.
-        size (tuple[int, int]): (width, height) of the upright image.
+        image: dataset dict with ``sem_seg_file_name``, or with ``annotations``; see :func:`box_classes`.
+        size: (width, height) of the upright image.
 
     Raises:
         UsageError: for a label map of another size.
@@ -33,8 +36,8 @@ def read_classes(image, size):
     return labels
 
 
-def box_classes(annotations, size):
-    """Return 0 for background and 1 + class in boxes; smaller boxes cover larger ones, crowds are IGNORE_LABEL."""
+def box_classes(annotations: list[dict[str, Any]], size: tuple[int, int]) -> np.ndarray:
+    """Return 0 for background and 1 + class in boxes; smaller boxes cover larger boxes, crowds are IGNORE_LABEL."""
     width, height = size
     classes = np.zeros((height, width), dtype=np.int64)
     boxes = [(BoxMode.convert(list(x["bbox"]), x["bbox_mode"], BoxMode.XYXY_ABS), x) for x in annotations]
@@ -45,15 +48,15 @@ def box_classes(annotations, size):
     return classes
 
 
-def majority_grid(classes, grid):
+def majority_grid(classes: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """Return the most frequent class of each cell; the smallest of equals, IGNORE_LABEL without labelled pixels.
 
     Args:
-        classes (ndarray): (height, width) int64.
-        grid (tuple[int, int]): rows and columns, at most as many as pixels; a pixel counts to one cell.
+        classes: (height, width) int64.
+        grid: rows and columns, at most as many as pixels; each pixel counts in one cell.
 
     Returns:
-        ndarray: ``grid`` int64.
+        ``grid`` int64.
     """
     rows, columns = (np.arange(n) * cells // n for n, cells in zip(classes.shape, grid))
     cells = rows[:, None] * grid[1] + columns
@@ -64,5 +67,5 @@ def majority_grid(classes, grid):
     return np.where(votes.any(axis=1), votes.argmax(axis=1), IGNORE_LABEL).reshape(grid)
 
 
-def _area(box):
+def _area(box: Sequence[float]) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])

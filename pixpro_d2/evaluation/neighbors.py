@@ -1,24 +1,27 @@
-"""Classes told by the nearest neighbours among the test images themselves: a test of a backbone in pre-training."""
+"""Classes predicted by the nearest neighbours among the test images: a test of a backbone in pre-training."""
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
+from torch import Tensor
 
 from ..data.downstream.build import build_test_loader
 from ..modeling.heads.knn import QUERIES_AT_ONCE, KNNClassifier, knn_votes
+from ..modeling.pretrain.pixpro import PixPro
 from ..utils.modules import eval_mode
 
 
-def leave_one_out(features, labels, neighbors, temperature):
-    """Share of images whose class is that of their nearest neighbours among all the others.
+def leave_one_out(features: Tensor, labels: Tensor, neighbors: list[int], temperature: float) -> dict[str, float]:
+    """Return the share of images that are classified correctly by their nearest neighbours among all other images.
 
     Args:
-        features (Tensor): (N, C) unit vectors of two images or more.
-        labels (Tensor): (N,) int64 classes.
-        neighbors (list[int]): numbers k of neighbours, see :func:`pixpro_d2.modeling.heads.knn.knn_votes`.
-        temperature (float): of the votes.
+        features: (N, C) unit vectors of two images or more.
+        labels: (N,) int64 classes.
+        neighbors: numbers k of neighbours, see :func:`pixpro_d2.modeling.heads.knn.knn_votes`.
+        temperature: temperature of the votes.
 
     Returns:
-        dict[str, float]: "knn<k>_top1" in per cent.
+        "knn<k>_top1" in per cent.
     """
     hits = dict.fromkeys(neighbors, 0)
     for rows in torch.arange(len(features), device=features.device).split(QUERIES_AT_ONCE):
@@ -30,22 +33,23 @@ def leave_one_out(features, labels, neighbors, temperature):
     return {f"knn{k}_top1": 100 * count / len(features) for k, count in hits.items()}
 
 
-def evaluate_neighbors(cfg, model, name):
-    """kNN accuracy of a pre-training's online backbone on a data set with classes, by :func:`leave_one_out`.
+def evaluate_neighbors(cfg: CfgNode, model: PixPro, name: str) -> dict[str, float]:
+    """Compute the kNN accuracy of a pre-training's online backbone on a data set with classes.
 
-    The processes share the images, cut as for the kNN classifier (``INPUT.CLASSIFICATION``), and all must call this.
+    :func:`leave_one_out` computes the accuracy. The images are cropped as for the kNN classifier
+    (``INPUT.CLASSIFICATION``). The processes share the images, and all processes must call this.
 
     Args:
-        cfg (CfgNode): of the pre-training.
-        model (PixPro): not wrapped in DDP; it stays as it is.
-        name (str): of the data set.
+        cfg: config of the pre-training.
+        model: not wrapped in DDP; it does not change.
+        name: name of the data set.
 
     Returns:
-        dict[str, float]: see :func:`leave_one_out`, in every process.
+        The result of :func:`leave_one_out`, in every process.
     """
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.MODEL.META_ARCHITECTURE = "KNNClassifier"  # whose mapper the loader takes
+    cfg.MODEL.META_ARCHITECTURE = "KNNClassifier"  # so that the loader uses the classifier's mapper
     cfg.MODEL.CLASSIFIER.NUM_CLASSES = 1 + max(image["category_id"] for image in DatasetCatalog.get(name))
     classifier = KNNClassifier(
         backbone=model.backbone,

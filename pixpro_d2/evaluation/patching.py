@@ -1,11 +1,14 @@
-"""Replacing an attribute of somebody else's module for a while."""
+"""Replace an attribute of another library's module for a while."""
 
 import contextlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 
 @contextlib.contextmanager
-def replaced(owner, name, value):
-    """Set an attribute of a module within the context; afterwards it is as before."""
+def replaced(owner: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of a module within the context; afterwards restore the attribute."""
     missing = object()
     before = getattr(owner, name, missing)
     setattr(owner, name, value)

@@ -1,25 +1,31 @@
 """The evaluation of a pre-training on held-out images, which need no labels."""
 
 import logging
+from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation.testing import flatten_results_dict
+from torch import Tensor
 
 from ..data.pretrain.samples import build_view_mapper, load_samples
 from ..modeling.pretrain.monitors import relative_distance
+from ..modeling.pretrain.pixpro import PixPro
+from ..modeling.pretrain.two_branch import TwoBranch
 from .dense_features import measure, table
 from .neighbors import evaluate_neighbors
 
 logger = logging.getLogger(__name__)
 
 RECORDED = ("match_accuracy", "chance", "effective_rank", "effective_rank_projected", "height_r2", "uniformity")
-COUNT = 256  # images, or runs of frames, that an evaluation looks at
+COUNT = 256  # number of images, or of runs of frames, in an evaluation
 
 
-def held_out_images(cfg):
-    """Dicts (list) of at most COUNT images of DATASETS.TEST, evenly spread, for a pre-training.
+def held_out_images(cfg: CfgNode) -> list[dict[str, Any]]:
+    """Return the dicts of at most COUNT images of DATASETS.TEST, evenly spread, for a pre-training.
 
-    Of videos COUNT random runs of frames, several of one where there are fewer.
+    With videos, return COUNT dicts of videos for random runs of frames; a video appears several times if there are
+    fewer than COUNT videos.
 
     Raises:
         UsageError: as :func:`pixpro_d2.data.pretrain.samples.load_samples`.
@@ -29,33 +35,33 @@ def held_out_images(cfg):
     return [images[i * len(images) // count] for i in range(count)]
 
 
-def evaluate_pretext(cfg, model):
-    """Evaluate a pre-training on DATASETS.TEST; the model and all random generators stay as they are.
+def evaluate_pretext(cfg: CfgNode, model: PixPro) -> dict[str, Any]:
+    """Evaluate a pre-training on DATASETS.TEST; the model and all random generators do not change.
 
-    All processes must call it, since losses between them are computed on the way; each looks at all images.
+    All processes must call this, because the losses need all processes. Each process evaluates all images.
 
     Args:
-        cfg (CfgNode): of a pre-training.
-        model (PixPro): not wrapped in DDP, in any mode.
+        cfg: config of a pre-training.
+        model: not wrapped in DDP, in any mode.
 
     Returns:
-        dict: in every process
+        In every process
 
-        * RECORDED: by level, as
-          :func:`pixpro_d2.evaluation.dense_features.measure` gives them;
-        * test: feature_std (of the online projections, as that of training, but with the norms' running statistics) and
+        * the names in RECORDED: by level, as in
+          :func:`pixpro_d2.evaluation.dense_features.measure`;
+        * test: feature_std (of the online projections, as in training, but with the norms' running statistics) and
           images_without_pair, by level;
-        * ema_distance: relative distance of the target's weights from the online ones;
+        * ema_distance: relative distance of the target's weights from the online weights;
         * knn: for a data set with classes, see :func:`pixpro_d2.evaluation.neighbors.evaluate_neighbors`; by name for
-          several.
+          several data sets.
 
-        Empty without DATASETS.TEST.
+        The dict is empty without DATASETS.TEST.
     """
     names = cfg.DATASETS.TEST
     if not names:
         return {}
     levels = measure(model, build_view_mapper(cfg), held_out_images(cfg))
-    results = {"ema_distance": ema_distance(model)}
+    results: dict[str, Any] = {"ema_distance": ema_distance(model)}
     if levels:
         logger.info(f"On {', '.join(names)}, without labels:\n{table(levels)}")
         for name in RECORDED:
@@ -74,9 +80,9 @@ def evaluate_pretext(cfg, model):
     return results
 
 
-def ema_distance(model):
-    """L2 distance of the target's parameters from the online branch's, as a share of the norm of these; float."""
+def ema_distance(model: TwoBranch) -> float:
+    """Return the L2 distance of the target's parameters from the online parameters, as a share of the latter's norm."""
     pairs = model.momentum_pairs()
-    online = [parameter for module, _ in pairs for parameter in module.parameters()]
-    target = [parameter for _, module in pairs for parameter in module.parameters()]
+    online: list[Tensor] = [parameter for module, _ in pairs for parameter in module.parameters()]
+    target: list[Tensor] = [parameter for _, module in pairs for parameter in module.parameters()]
     return relative_distance(target, online).item()

@@ -1,11 +1,15 @@
 """Measure the dense features of one pre-training model; every number by name."""
 
 import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from PIL import Image
+from torch import Tensor
 
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import IGNORE_LABEL
@@ -13,6 +17,7 @@ from ..data.io.reader import UnreadableImage, read_image
 from ..data.pretrain.collate import collate_videos
 from ..data.pretrain.photometric import to_array
 from ..data.pretrain.samples import build_view_mapper
+from ..modeling.pretrain.pixpro import PixPro
 from ..utils.errors import UsageError
 from ..utils.modules import eval_mode
 from . import dense_features
@@ -22,26 +27,32 @@ from .linear_probe import mean_iou, ridge_classes
 
 logger = logging.getLogger(__name__)
 
-LABELLED = 512  # images at most, evenly spread, that a linear probe looks at
+Halves = tuple[list[Tensor], list[Tensor]]  # of the images with even and with odd positions
+
+MAX_LABELLED_IMAGES = 512  # evenly spread images of a linear probe
 
 
-def readouts(model, cfg, images, labelled=None, seed=0):
-    """Measure a model with norms adapted to the data, so that random and trained weights compare; in a single process.
+def readouts(
+    model: PixPro, cfg: CfgNode, images: Sequence[dict[str, Any]], labelled: str | None = None, seed: int = 0
+) -> dict[str, float]:
+    """Measure a model, with norms adapted to the data, in a single process.
+
+    The adapted norms make random and trained weights comparable.
 
     Args:
-        model (PixPro): not wrapped in DDP; it stays as it is.
-        cfg (CfgNode): of its pre-training.
-        images (list[dict]): dataset dicts for views.
-        labelled (str or None): labelled data set, by name or path, for the linear probe.
-        seed (int): of the views.
+        model: not wrapped in DDP; it does not change.
+        cfg: config of its pre-training.
+        images: dataset dicts for views.
+        labelled: labelled data set, by name or path, for the linear probe.
+        seed: seed of the views.
 
     Returns:
-        dict[str, float]: ``NAME/LEVEL`` for each number of :func:`pixpro_d2.evaluation.dense_features.measure`, and
+        ``NAME/LEVEL`` for each number of :func:`pixpro_d2.evaluation.dense_features.measure`, and
         ``linear_probe/LEVEL`` with ``labelled``.
     """
     mapper = build_view_mapper(cfg)
 
-    def see_views():
+    def see_views() -> None:
         for samples in dense_features.batches(mapper, images, seed):
             model.compare(*model.prepare(collate_videos(samples)))
 
@@ -55,18 +66,19 @@ def readouts(model, cfg, images, labelled=None, seed=0):
 
 
 @torch.no_grad()
-def linear_probe(model, name, size, pixel_range=()):
-    """Return by level how well a ridge regression reads the labels of a data set from the backbone's features.
+def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, ...] = ()) -> dict[str, float]:
+    """Return by level the score of a ridge regression from the backbone's features to the labels of a data set.
 
-    Of more than LABELLED images every n-th is taken. It is fitted on the images with even positions and tested on the
-    others; images are resized to ``size`` x ``size``. The norms are adapted to them for the time being.
+    The regression is fitted on the images with even positions and tested on the other images. If there are more than
+    MAX_LABELLED_IMAGES images, every n-th image is used. Images are resized to ``size`` x ``size``. The norms are
+    adapted to the images meanwhile.
 
     Args:
-        model (PixPro):
-        name (str): data set with label maps or boxes, for mean IoU of the grid's pixels over the classes that the test
-            half has, or with image classes, for the share of correct images.
-        size (int): a multiple of the backbone's divisor.
-        pixel_range (tuple): as of :func:`pixpro_d2.data.io.reader.read_image`.
+        model: not wrapped in DDP; it does not change.
+        name: data set with label maps or boxes, for mean IoU of the grid's pixels over the classes in the test
+            half, or with image classes, for the share of correct images.
+        size: a multiple of the backbone's divisor.
+        pixel_range: as in :func:`pixpro_d2.data.io.reader.read_image`.
 
     Raises:
         UsageError: for a data set without labels, or with fewer than two readable images.
@@ -74,13 +86,13 @@ def linear_probe(model, name, size, pixel_range=()):
     pixels, labelled, count, dense = _read_labelled(name, size, model.image_format, pixel_range)
     parts = [pixels[i : i + dense_features.BATCH] for i in range(0, len(pixels), dense_features.BATCH)]
 
-    def features():
+    def features() -> Iterator[dict[str, Tensor]]:
         for part in parts:
             outputs = model.inference([{"image": torch.as_tensor(image)} for image in part])
             yield {level: torch.stack([x[level] for x in outputs]).float() for level in model.in_features}
 
-    vectors = {level: ([], []) for level in model.in_features}
-    labels = {level: ([], []) for level in model.in_features}
+    vectors: dict[str, Halves] = {level: ([], []) for level in model.in_features}
+    labels: dict[str, Halves] = {level: ([], []) for level in model.in_features}
     with adapted_norms(model, lambda: [None for _ in features()]), eval_mode(model):
         i = 0
         for batch in features():
@@ -94,10 +106,13 @@ def linear_probe(model, name, size, pixel_range=()):
     return {level: _score(vectors[level], labels[level], count, dense) for level in vectors}
 
 
-def _read_labelled(name, size, image_format, pixel_range):
+def _read_labelled(
+    name: str, size: int, image_format: str, pixel_range: tuple[float, ...]
+) -> tuple[list[np.ndarray], list[tuple[dict[str, Any], tuple[int, int]]], int, bool]:
+    """Return pixels (C, size, size), (dataset dict, original size) of each image, and :func:`_class_count`."""
     ensure_registered((name,))
     dicts = [image for image in load_dicts(name) if has_labels(image)]
-    dicts = dicts[:: max(1, -(-len(dicts) // LABELLED))]
+    dicts = dicts[:: max(1, -(-len(dicts) // MAX_LABELLED_IMAGES))]
     pixels, labelled = [], []
     for image in dicts:
         try:
@@ -112,8 +127,8 @@ def _read_labelled(name, size, image_format, pixel_range):
     return pixels, labelled, *_class_count(name, dicts[0])
 
 
-def _class_count(name, image):
-    """(number of classes, whether pixels have them) of a data set; background is a class beside boxes."""
+def _class_count(name: str, image: dict[str, Any]) -> tuple[int, bool]:
+    """Return the number of classes of a data set, with background beside boxes, and whether pixels have classes."""
     metadata = MetadataCatalog.get(name)
     if "sem_seg_file_name" in image:
         return len(metadata.stuff_classes), True
@@ -122,8 +137,12 @@ def _class_count(name, image):
     return len(metadata.classes), False
 
 
-def _image_vectors(feature, target, dense):
-    """(M, C) vectors and (M,) labels of an image's (C, h, w): its labelled pixels, or their mean."""
+def _image_vectors(feature: Tensor, target: Any, dense: bool) -> tuple[Tensor, Tensor]:
+    """Return vectors (M, C) and labels (M,) of an image's feature (C, h, w).
+
+    If ``dense``, the vectors are the image's labelled pixels, by the classes (height, width) ``target``. Otherwise the
+    only vector is the mean, and ``target`` is the image's class.
+    """
     if not dense:
         return feature.mean(dim=(1, 2))[None], torch.tensor([target], device=feature.device)
     grid = majority_grid(target, tuple(np.minimum(feature.shape[1:], target.shape)))
@@ -135,9 +154,9 @@ def _image_vectors(feature, target, dense):
     return feature.flatten(1).T[known], classes[known]
 
 
-def _score(vectors, labels, num_classes, dense):
-    vectors, labels = (tuple(torch.cat(half) for half in halves) for halves in (vectors, labels))
-    if not all(len(x) and x.isfinite().all() for x in vectors):
+def _score(vectors: Halves, labels: Halves, num_classes: int, dense: bool) -> float:
+    (fitted, tested), (known, truth) = (tuple(torch.cat(half) for half in halves) for halves in (vectors, labels))
+    if not all(len(x) and x.isfinite().all() for x in (fitted, tested)):
         return float("nan")
-    predicted = ridge_classes(vectors, labels[0], num_classes)
-    return mean_iou(predicted, labels[1], num_classes) if dense else (predicted == labels[1]).double().mean().item()
+    predicted = ridge_classes((fitted, tested), known, num_classes)
+    return mean_iou(predicted, truth, num_classes) if dense else (predicted == truth).double().mean().item()

@@ -3,6 +3,7 @@
 import functools
 import os
 import tempfile
+from typing import Any
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import PascalVOCDetectionEvaluator, pascal_voc_evaluation
@@ -12,27 +13,27 @@ from .patching import replaced
 
 
 class VOCEvaluator(PascalVOCDetectionEvaluator):
-    """As detectron2's: the same AP, AP50 and AP75, from every annotation that can be trained on.
+    """Compute AP, AP50 and AP75 as detectron2 does, from every annotation that can be trained on.
 
-    detectron2 needs ``pose``, ``truncated``, ``difficult`` and whole-numbered boxes in each object, and makes words and
-    file names of the names of images and classes. Here annotations are read as for training, and detectron2 gets the
-    numbers of images and classes in place of their names.
+    detectron2 needs ``pose``, ``truncated``, ``difficult`` and whole-numbered boxes in each object. It also makes words
+    and file names of the names of images and classes. This evaluator reads annotations as training does, and gives
+    detectron2 the numbers of images and classes instead of their names.
     """
 
-    def __init__(self, dataset_name):
+    def __init__(self, dataset_name: str) -> None:
         super().__init__(dataset_name)
         metadata = MetadataCatalog.get(dataset_name)
         self._root, self._images = metadata.dirname, image_ids(metadata.dirname, metadata.split)
         self._image_numbers = {image_id: i for i, image_id in enumerate(self._images)}
         self._class_numbers = {name: str(i) for i, name in enumerate(metadata.thing_classes)}
         self._class_names = list(self._class_numbers.values())
-        self._anno_file_template = "{}"  # what _objects takes
+        self._anno_file_template = "{}"  # the argument of _objects
 
-    def process(self, inputs, outputs):
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         numbered = [{**image, "image_id": self._image_numbers[str(image["image_id"])]} for image in inputs]
         super().process(numbered, outputs)
 
-    def evaluate(self):
+    def evaluate(self) -> Any:
         parse = functools.lru_cache(maxsize=None)(self._objects)
         with (
             tempfile.TemporaryDirectory(prefix="pascal_voc_eval_") as folder,
@@ -43,7 +44,7 @@ class VOCEvaluator(PascalVOCDetectionEvaluator):
                 file.writelines(f"{i}\n" for i in range(len(self._images)))
             return super().evaluate()
 
-    def _objects(self, number):
+    def _objects(self, number: str) -> list[dict[str, Any]]:
         """Return the objects of an image as detectron2's ``parse_rec`` does; the box as in the XML file."""
         objects = read_annotation(annotation_file(self._root, self._images[int(number)]))[2]
         return [

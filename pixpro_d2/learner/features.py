@@ -96,9 +96,11 @@ class _Tap:
         self.close()
 
     def open(self) -> None:
+        """Hold outputs from now on."""
         self.is_open = True
 
     def close(self) -> None:
+        """Forget the output and hold no further outputs."""
         self.is_open = False
         self.output: Any = None
 

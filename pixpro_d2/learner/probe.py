@@ -60,7 +60,9 @@ def check_backbone(
         if layer not in backbone.output_shape():
             raise UsageError(f"The detectron2 backbone has no feature {layer!r}: choose from {names}.")
     if instance_layer is not None:
-        raise UsageError("instance_layer is not for a detectron2 Backbone, whose last feature it is: leave it out.")
+        raise UsageError(
+            "instance_layer is not for a detectron2 Backbone, which always uses its last feature: omit instance_layer."
+        )
     divisor = max(backbone.size_divisibility, 1)
     if any(side % divisor for side in image_size):
         raise UsageError(f"image_size is {image_size}; this backbone needs multiples of {divisor}.")

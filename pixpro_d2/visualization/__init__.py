@@ -1,1 +1,1 @@
-"""Pictures of what pre-training and detection do."""
+"""Pictures of pre-training and of downstream predictions."""

@@ -1,55 +1,61 @@
-"""Picture of the positive pairs of two views: what the pixel loss is computed on."""
+"""Picture of the positive pairs of two views, on which the pixel loss is computed."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ..modeling.pretrain.correspondence import bin_centers
-from .canvas import GAP, HALO, LINE, MARGIN, Canvas, fit, palette, shorten, wrap
+from .canvas import GAP, HALO, LINE, MARGIN, Canvas, Colour, fit, palette, shorten, wrap
 from .labels import draw_labels
 
-VIEW_COLOURS = ((255, 196, 0), (0, 200, 255))
-ORIGINAL_SIDE = 320  # of the square that the original image is fitted into; below it, room for the legend
+VIEW_COLOURS: tuple[Colour, Colour] = ((255, 196, 0), (0, 200, 255))
+ORIGINAL_SIDE = 320  # side of the square that holds the original image; the legend is below it
 VIEW_SIDE = 400
-WIDTH = ORIGINAL_SIDE + 2 * VIEW_SIDE + 4 * MARGIN  # of the whole picture
-TOP = MARGIN + LINE  # of the images, below their titles
+WIDTH = ORIGINAL_SIDE + 2 * VIEW_SIDE + 4 * MARGIN  # width of the whole picture
+TOP = MARGIN + LINE  # upper edge of the images, below their titles
 GRID_COLOUR = (255, 255, 255, 55)
-MANY = 16  # positives of a bin from which on its lines are thin
+MAX_THICK_LINES = 16  # a bin with more positives has thin lines
+
+Grids = Sequence[tuple[int, int]]  # (H, W) of the feature maps of view 1 and of view 2
 
 
-def bin_pixels(grid, size):
-    """Centres of the bins of a feature map in the pixels of its own view.
+def bin_pixels(grid: tuple[int, int], size: int) -> np.ndarray:
+    """Return the centres of the bins of a feature map in the pixels of its own view.
 
-    A mirrored view's feature map lies as its pixels lie, so no flip enters here.
+    A mirrored view's feature map is mirrored as its pixels are, so this function needs no flip.
 
     Args:
-        grid (tuple[int, int]): (H, W).
-        size (int): side of the view in pixels.
+        grid: (H, W).
+        size: side of the view in pixels.
 
     Returns:
-        ndarray: (H * W, 2) of (x, y), row-major.
+        (H * W, 2) of (x, y), row-major.
     """
     return bin_centers(torch.tensor([[0, 0, size, size]]), grid)[0].numpy()
 
 
-def choose_queries(positives, grid, count):
-    """Bins of view 1 that have a positive, spread evenly over them; no two share a positive.
+def choose_queries(positives: np.ndarray, grid: tuple[int, int], count: int) -> np.ndarray:
+    """Choose bins of view 1 that have a positive, spread evenly over these bins; no two share a positive.
 
-    Each comes from another row, as long as there are rows, so that lines between the views lie apart; the columns
-    follow the golden ratio, which keeps them away from each other too. As positives are not shared, every marked
-    bin of view 2 has one colour, at the price of fewer bins where each has many positives.
+    Each bin comes from another row, as long as there are rows, so that lines between the views lie apart. The columns
+    follow the golden ratio, so that they lie apart too. Because positives are not shared, every marked bin of view 2
+    has one colour. If bins have many positives, fewer bins are chosen.
 
     Args:
-        positives (ndarray): (H * W, Lk) bool.
-        grid (tuple[int, int]): (H, W) of view 1.
-        count (int): how many are wanted.
+        positives: (H * W, Lk) bool.
+        grid: (H, W) of view 1.
+        count: maximum number of bins.
 
     Returns:
-        ndarray: at most ``count`` indices of bins, ascending.
+        At most ``count`` indices of bins, ascending.
     """
     matched = np.flatnonzero(positives.any(axis=1))
     rows = np.unique(matched // grid[1])
-    chosen, taken = [], np.zeros(positives.shape[1], dtype=bool)
+    chosen: list[int] = []
+    taken = np.zeros(positives.shape[1], dtype=bool)
     for i in range(count if len(rows) else 0):
         in_row = matched[matched // grid[1] == rows[i * len(rows) // count]]
         free = in_row[~positives[in_row][:, taken].any(axis=1)]
@@ -59,18 +65,21 @@ def choose_queries(positives, grid, count):
     return np.sort(np.array(chosen, dtype=int))
 
 
-def count_pairs(positives):
-    """Number of positive pairs, and share in [0, 1] of the bins of view 1 that have one; ``positives`` (Lq, Lk)."""
+def count_pairs(positives: np.ndarray) -> tuple[int, float]:
+    """Count the positive pairs of ``positives`` (Lq, Lk); return their number and the share of view 1's bins with one.
+
+    The share is in [0, 1].
+    """
     return int(positives.sum()), float(positives.any(axis=1).mean())
 
 
-def describe(positives, grids, pos_ratio=None):
-    """The counts of a mask as a sentence.
+def describe(positives: np.ndarray, grids: Grids, pos_ratio: float | None = None) -> str:
+    """Describe the counts of a mask in a sentence.
 
     Args:
-        positives (ndarray): (Lq, Lk) bool.
-        grids (tuple): (H, W) of view 1 and of view 2.
-        pos_ratio (float): threshold in bin diagonals, named if given.
+        positives: (Lq, Lk) bool.
+        grids: (H, W) of view 1 and of view 2.
+        pos_ratio: threshold in bin diagonals, named if given.
     """
     pairs, share = count_pairs(positives)
     first, second = (f"{height} x {width}" for height, width in grids)
@@ -80,23 +89,31 @@ def describe(positives, grids, pos_ratio=None):
     return f"{pairs} positive {noun} on {grid}{threshold}; {share:.0%} of view 1's bins have one."
 
 
-def draw_correspondences(image, views, boxes, positives, grids, max_lines=12, caption=None):
-    """The original with both crop boxes, both views with their grids, and lines between positive pairs.
+def draw_correspondences(
+    image: Image.Image,
+    views: Sequence[np.ndarray],
+    boxes: np.ndarray,
+    positives: np.ndarray | Tensor,
+    grids: Grids,
+    max_lines: int = 12,
+    caption: str | None = None,
+) -> Image.Image:
+    """Draw the original with both crop boxes, both views with their grids, and lines between positive pairs.
 
-    Some bins of view 1 are marked by a dot and joined to every positive of theirs in view 2; a smaller dot of the
-    same colour marks the place in the original.
+    Some bins of view 1 are marked by a dot, with lines to all their positives in view 2. A smaller dot of the same
+    colour marks the bin in the original.
 
     Args:
-        image (PIL.Image.Image): the original, RGB.
-        views (Sequence[ndarray]): two square views, uint8 RGB, (3, S, S) or (S, S, 3); grey as (1, S, S).
-        boxes (ndarray): (2, 4) float32 signed crop boxes in pixels of the original.
-        positives (ndarray or Tensor): (Lq, Lk) bool, row-major; rows are bins of view 1.
-        grids (tuple): (H, W) of the feature maps of view 1 and of view 2.
-        max_lines (int): bins of view 1 whose lines are drawn.
-        caption (str): text below; by default :func:`describe`'s.
+        image: the original, RGB.
+        views: two square views, uint8 RGB, (3, S, S) or (S, S, 3); grey as (1, S, S).
+        boxes: (2, 4) float32 signed crop boxes in pixels of the original.
+        positives: (Lq, Lk) bool, row-major; rows are bins of view 1.
+        grids: (H, W) of the feature maps of view 1 and of view 2.
+        max_lines: maximum number of bins of view 1 whose lines are drawn.
+        caption: text below; by default the text of :func:`describe`.
 
     Returns:
-        PIL.Image.Image: WIDTH pixels wide.
+        A picture WIDTH pixels wide.
     """
     positives = np.asarray(positives)
     queries = choose_queries(positives, grids[0], max_lines)
@@ -119,28 +136,30 @@ def draw_correspondences(image, views, boxes, positives, grids, max_lines=12, ca
     return canvas.finish()
 
 
-def view_name(number, box):
-    """How a picture calls view ``number``, 0 or 1, of a signed crop ``box``."""
+def view_name(number: int, box: np.ndarray) -> str:
+    """Return the name in a picture of view ``number``, 0 or 1, of a signed crop ``box``."""
     return f"view {number + 1}" + (", mirrored" if box[0] > box[2] else "")
 
 
-def _as_image(view):
-    """PIL image, RGB, of a view (3 or 1, S, S) or (S, S, 3)."""
+def _as_image(view: np.ndarray) -> Image.Image:
+    """Convert a view (3 or 1, S, S) or (S, S, 3) to an RGB image."""
     view = np.asarray(view)
     if view.shape[-1] != 3:
         view = view.transpose(1, 2, 0)
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(view, (*view.shape[:2], 3))))
 
 
-def _draw_original(canvas, image, boxes, points, colours):
-    """The original with its crop boxes, ``points`` (n, 2) of (x, y) in its pixels, and the legend below."""
+def _draw_original(
+    canvas: Canvas, image: Image.Image, boxes: np.ndarray, points: np.ndarray, colours: Sequence[Colour]
+) -> None:
+    """Draw the original with its crop boxes, ``points`` (n, 2) of (x, y) in its pixels, and the legend below."""
     scale = fit(image, ORIGINAL_SIDE, ORIGINAL_SIDE)
     x, y = MARGIN, TOP
     bottom = y + image.height * scale
     canvas.text(x, MARGIN, shorten(f"image, {image.width} x {image.height} pixels", ORIGINAL_SIDE))
     canvas.paste(image, (x, y), scale)
     labels = []
-    # The second outline is thinner, so that where both coincide the first one still shows.
+    # The second outline is thinner, so that the first outline still shows where both coincide.
     for i, (box, colour, width) in enumerate(zip(boxes, VIEW_COLOURS, (4, 2))):
         (left, right), (upper, lower) = sorted(box[[0, 2]]), box[[1, 3]]
         corners = (x + left * scale, y + upper * scale, x + right * scale, y + lower * scale)
@@ -153,8 +172,8 @@ def _draw_original(canvas, image, boxes, points, colours):
     draw_labels(canvas, labels, (x, y, x + image.width * scale, bottom), avoid=[_around(dot, (9, 9)) for dot in dots])
 
 
-def draw_crop_legend(canvas, boxes, top):
-    """Names, colours and sizes of both crops, in the left column from ``top`` on: a line each."""
+def draw_crop_legend(canvas: Canvas, boxes: np.ndarray, top: float) -> None:
+    """Write names and sizes of both crops in their colours, in the left column from ``top`` on: a line each."""
     for i, (box, colour) in enumerate(zip(boxes, VIEW_COLOURS)):
         y = top + i * LINE
         text = f"{view_name(i, box)}: {abs(box[2] - box[0]):.0f} x {box[3] - box[1]:.0f} pixels"
@@ -162,7 +181,10 @@ def draw_crop_legend(canvas, boxes, top):
         canvas.text(MARGIN + 20, y, shorten(text, ORIGINAL_SIDE - 20), colour)
 
 
-def draw_view(canvas, view, corner, grid, colour):
+def draw_view(
+    canvas: Canvas, view: np.ndarray, corner: tuple[float, float], grid: tuple[int, int], colour: Colour
+) -> None:
+    """Draw a view with the lines of its ``grid`` (H, W), its upper left corner at ``corner``."""
     image = _as_image(view)
     x, y = corner
     canvas.paste(image, corner, fit(image, VIEW_SIDE, VIEW_SIDE))
@@ -173,8 +195,15 @@ def draw_view(canvas, view, corner, grid, colour):
     canvas.box((x, y, x + VIEW_SIDE, y + VIEW_SIDE), colour, 2)
 
 
-def draw_pairs(canvas, corners, positives, grids, queries, colours):
-    """Bins, lines and dots of ``queries``; dots come last, so that no line crosses them."""
+def draw_pairs(
+    canvas: Canvas,
+    corners: Sequence[tuple[float, float]],
+    positives: np.ndarray,
+    grids: Grids,
+    queries: np.ndarray,
+    colours: Sequence[Colour],
+) -> None:
+    """Draw bins, lines and dots of ``queries``; dots come last, so that no line crosses them."""
     starts, ends = (bin_pixels(grid, VIEW_SIDE) + corner for grid, corner in zip(grids, corners))
     sizes = [(VIEW_SIDE / width, VIEW_SIDE / height) for height, width in grids]
     pairs = [(query, np.flatnonzero(positives[query]), colour) for query, colour in zip(queries, colours)]
@@ -184,7 +213,8 @@ def draw_pairs(canvas, corners, positives, grids, queries, colours):
             canvas.fill(_around(ends[key], sizes[1]), (*colour, 110))
     for query, keys, colour in pairs:
         # Many lines would close to a solid fan.
-        strokes = ((HALO, 3), (colour, 1.5)) if len(keys) <= MANY else (((*colour, 110), 0.5),)
+        strokes: list[tuple[Colour, float]]
+        strokes = [(HALO, 3), (colour, 1.5)] if len(keys) <= MAX_THICK_LINES else [((*colour, 110), 0.5)]
         for line_colour, width in strokes:
             for key in keys:
                 canvas.line(starts[query], ends[key], line_colour, width)
@@ -194,7 +224,7 @@ def draw_pairs(canvas, corners, positives, grids, queries, colours):
         canvas.dot(starts[query], colour, radius=5)
 
 
-def _around(centre, size):
-    """Corners (x0, y0, x1, y1) of a rectangle of ``size`` (width, height)."""
+def _around(centre: Sequence[float], size: tuple[float, float]) -> tuple[float, float, float, float]:
+    """Return the corners (x0, y0, x1, y1) of a rectangle of ``size`` (width, height) around ``centre``."""
     (x, y), (width, height) = centre, size
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2

@@ -1,28 +1,42 @@
 """Picture of ground truth and detections, side by side."""
 
-from detectron2.structures import BoxMode
+from collections.abc import Sequence
+from typing import Any
 
-from .canvas import GAP, LINE, MARGIN, Canvas, fit, palette, shorten
+from detectron2.structures import BoxMode, Instances
+from PIL import Image
+
+from .canvas import GAP, LINE, MARGIN, Canvas, Colour, fit, palette, shorten
 from .labels import draw_labels
 from .legend import Legend
 
-TOP = MARGIN + LINE  # of the images, below their titles
+TOP = MARGIN + LINE  # upper edge of the images, below their titles
+
+Objects = list[tuple[Sequence[float], int, str]]  # box XYXY, category and label of each object
 
 
-def draw_detections(image, ground_truth, predictions, class_names, min_score=0.5, side=300, legend=True):
-    """A row of panels: ground truth, then each model's detections; a class has the same colour in all of them.
+def draw_detections(
+    image: Image.Image,
+    ground_truth: list[dict[str, Any]],
+    predictions: dict[str, Instances],
+    class_names: Sequence[str],
+    min_score: float = 0.5,
+    side: int = 300,
+    legend: bool = True,
+) -> Image.Image:
+    """Draw a row of panels: ground truth, then each model's detections; a class has the same colour in all panels.
 
     Args:
-        image (PIL.Image.Image): RGB.
-        ground_truth (list[dict]): detectron2 annotations with bbox, bbox_mode and category_id.
-        predictions (dict[str, Instances]): title to detectron2 detections, boxes in pixels of ``image``.
-        class_names (list[str]): by category id.
-        min_score (float): detections with a lower score, in [0, 1], are not shown.
-        side (int): longer side of a panel in pixels.
-        legend (bool): name the classes below; in a sheet of several rows, once is enough.
+        image: RGB.
+        ground_truth: detectron2 annotations with bbox, bbox_mode and category_id.
+        predictions: title to detectron2 detections, boxes in pixels of ``image``.
+        class_names: names by category id.
+        min_score: detections with a lower score, in [0, 1], are not shown.
+        side: longer side of a panel in pixels.
+        legend: name the classes below; a sheet of several rows needs one legend only.
 
     Returns:
-        PIL.Image.Image: (1 + number of predictions) * (side + MARGIN) + MARGIN pixels wide.
+        A picture (1 + number of predictions) * (side + MARGIN) + MARGIN pixels wide.
     """
     panels = [_truth_panel(ground_truth, class_names)]
     panels += [_prediction_panel(*item, class_names, min_score) for item in predictions.items()]
@@ -40,17 +54,19 @@ def draw_detections(image, ground_truth, predictions, class_names, min_score=0.5
     return canvas.finish()
 
 
-def _truth_panel(annotations, class_names):
-    """Title, number of objects and these, (box XYXY, category, label), of the ground truth."""
+def _truth_panel(annotations: list[dict[str, Any]], class_names: Sequence[str]) -> tuple[str, str, Objects]:
+    """Return title, number of objects in words, and objects of the ground truth."""
     objects = [
         (BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS), x["category_id"], class_names[x["category_id"]])
         for x in annotations
     ]
-    return "ground truth", len(objects), objects
+    return "ground truth", f"{len(objects)}", objects
 
 
-def _prediction_panel(title, instances, class_names, min_score):
-    """Likewise of the detections, the most certain first; their number in words."""
+def _prediction_panel(
+    title: str, instances: Instances, class_names: Sequence[str], min_score: float
+) -> tuple[str, str, Objects]:
+    """Return title, number of objects in words, and objects of the detections, the most certain first."""
     kept = instances.to("cpu")
     kept = kept[kept.scores >= min_score]
     kept = kept[kept.scores.argsort(descending=True)]
@@ -63,7 +79,14 @@ def _prediction_panel(title, instances, class_names, min_score):
     return title, f"{len(objects)} of score {min_score:g} or more", objects
 
 
-def _draw_panel(canvas, corner, image, objects, colours, side):
+def _draw_panel(
+    canvas: Canvas,
+    corner: tuple[float, float],
+    image: Image.Image,
+    objects: Objects,
+    colours: Sequence[Colour],
+    side: int,
+) -> None:
     scale = fit(image, side, side)
     x, y = corner
     canvas.paste(image, corner, scale)

@@ -1,21 +1,27 @@
-"""Names on coloured ground beside boxes in a picture, none of which covers another."""
+"""Names on coloured ground beside boxes in a picture, placed so that no name covers another."""
 
-from .canvas import text_width
+from collections.abc import Sequence
 
-SIZE = 12  # of the letters
+from .canvas import Canvas, Colour, text_width
+
+Box = tuple[float, float, float, float]  # (x0, y0, x1, y1)
+
+SIZE = 12  # size of the letters
 HEIGHT = 17
 PADDING = 4  # left and right of the letters, pixels
 
 
-def draw_labels(canvas, labels, bounds, avoid=()):
+def draw_labels(
+    canvas: Canvas, labels: Sequence[tuple[str, Box, Colour]], bounds: Box, avoid: Sequence[Box] = ()
+) -> None:
     """Draw the labels of a picture's boxes.
 
     Args:
-        canvas (Canvas): to draw on.
-        labels (list[tuple]): (text, corners (x0, y0, x1, y1) of the box, RGB colour), the most important first:
-            it has the first choice of a place.
-        bounds (tuple): (x0, y0, x1, y1) of the picture, which no label leaves.
-        avoid (Sequence[tuple]): further rectangles that labels keep clear of.
+        canvas: canvas to draw on.
+        labels: (text, corners of the box, RGB colour), the most important first, because it has the first choice of a
+            place.
+        bounds: corners of the picture, which no label leaves.
+        avoid: further rectangles that labels keep clear of.
     """
     taken = list(avoid)
     for text, box, colour in labels:
@@ -26,19 +32,19 @@ def draw_labels(canvas, labels, bounds, avoid=()):
         canvas.text(place[0] + PADDING, place[1] + 1, text, (0, 0, 0) if bright else (255, 255, 255), SIZE)
 
 
-def place_label(width, height, box, bounds, taken):
-    """Where to put a label of a box: as close to it as is free.
+def place_label(width: float, height: float, box: Box, bounds: Box, taken: Sequence[Box]) -> Box:
+    """Find the free place for a label that is closest to its box.
 
-    Above the box at its left is best, as there it hides neither the object nor its outline; then the other corners,
-    then anywhere.
+    The best place is above the box at its left, where the label hides neither the object nor its outline. The other
+    corners come next, then any place.
 
     Args:
-        width, height (float): of the label in pixels.
-        box, bounds (tuple): (x0, y0, x1, y1) of the labelled box and of the picture.
-        taken (list[tuple]): places (x0, y0, x1, y1) of other labels.
+        width, height: size of the label in pixels.
+        box, bounds: corners of the labelled box and of the picture.
+        taken: places of other labels.
 
     Returns:
-        tuple: (x0, y0, x1, y1) inside ``bounds``, if the label is not larger; free of ``taken``, if there is room.
+        A place inside ``bounds``, if the label is not larger; free of ``taken``, if there is room.
     """
     x0, y0, x1, y1 = box
     corners = [(x, y) for y in (y0 - height, y1, y0, y1 - height) for x in (x0, x1 - width)]
@@ -52,23 +58,23 @@ def place_label(width, height, box, bounds, taken):
     return min(places, key=lambda place: sum(overlap(place, other) for other in taken))  # the first of equals
 
 
-def overlap(a, b):
-    """Area that two rectangles (x0, y0, x1, y1) share."""
+def overlap(a: Sequence[float], b: Sequence[float]) -> float:
+    """Return the area of the intersection of two rectangles (x0, y0, x1, y1)."""
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
-def _steps(start, end, step):
+def _steps(start: float, end: float, step: float) -> list[float]:
     return [start + i * step for i in range(int(max(0, end - start) / step) + 1)]
 
 
-def _clamp(corner, width, height, bounds):
+def _clamp(corner: tuple[float, float], width: float, height: float, bounds: Box) -> tuple[float, float]:
     x, y = corner
     return max(bounds[0], min(x, bounds[2] - width)), max(bounds[1], min(y, bounds[3] - height))
 
 
-def _rectangle(x, y, width, height):
+def _rectangle(x: float, y: float, width: float, height: float) -> Box:
     return x, y, x + width, y + height
 
 
-def _grow(box, by):
+def _grow(box: Box, by: float) -> Box:
     return box[0] - by, box[1] - by, box[2] + by, box[3] + by

@@ -1,34 +1,38 @@
-"""Picture of which pixels of two views the features take for the same, against those that are."""
+"""Picture of the pixels of two views that match by their features, beside the pixels that truly match."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
+from torch import Tensor
 
 from ..modeling.pretrain.monitors import match_accuracy, nearest_pixels
 from ..modeling.pretrain.unit import unit
+from .canvas import Canvas, Colour
 from .correspondence import VIEW_COLOURS, choose_queries, view_name
 from .heat import overlay
 from .sheet import SIDE, bin_box, draw_sheet, lay_out_rows, mark, outline, tile_canvas
 
 RIGHT, WRONG = (110, 225, 60), (255, 80, 80)
 TRUE = (255, 255, 255)  # outline of the true matches
-COUNT = 3  # pixels whose similarities are shown
+QUERY_COUNT = 3  # pixels whose similarities are shown
 
 
 @dataclass(frozen=True)
 class LevelMatches:
-    """Matches from view 1 to view 2 at one level; bins are row-major.
+    """Hold the matches from view 1 to view 2 at one level; bins are row-major.
 
     * grids: (H, W) of both views;
     * positives: (L1, L2) bool, true matches;
     * nearest: (L1,), bin of view 2 with the most similar feature;
-    * accuracy: share of the bins with a true match whose nearest is one, NaN without any;
-    * queries: (Q,), bins of view 1 that are looked at;
-    * cosines: (Q, H2, W2), similarity of their features and those of view 2.
+    * accuracy: share of right nearest bins among the bins with a true match, NaN without true matches;
+    * queries: (Q,), bins of view 1 whose similarities are shown;
+    * cosines: (Q, H2, W2), similarity of the queries' features and the features of view 2.
     """
 
-    grids: tuple
+    grids: tuple[tuple[int, int], tuple[int, int]]
     positives: np.ndarray
     nearest: np.ndarray
     accuracy: float
@@ -36,40 +40,37 @@ class LevelMatches:
     cosines: np.ndarray
 
     @property
-    def right(self):
-        """(L1,) bool: whose nearest is a true match."""
+    def right(self) -> np.ndarray:
+        """Return for each bin, (L1,) bool, whether its nearest bin is a true match."""
         return self.positives[np.arange(len(self.nearest)), self.nearest]
 
     @property
-    def matched(self):
-        """(L1,) bool: which have a true match."""
-        return self.positives.any(axis=1)
+    def matched(self) -> np.ndarray:
+        """Return for each bin, (L1,) bool, whether it has a true match."""
+        return np.any(self.positives, axis=1)
 
     @property
-    def chance(self):
-        """Share of right matches that random choices would have, NaN without true ones."""
+    def chance(self) -> float:
+        """Return the share of right matches of random choices, NaN without true matches."""
         return float(self.positives[self.matched].mean()) if self.matched.any() else float("nan")
 
 
-def match_level(features, others, positives, count=COUNT):
-    """Matches of one pair of views.
+def match_level(features: Tensor, others: Tensor, positives: Tensor, count: int = QUERY_COUNT) -> LevelMatches:
+    """Match the pixels of one pair of views.
 
     Args:
-        features, others (Tensor): (C, H1, W1) of view 1 and (C, H2, W2) of view 2.
-        positives (Tensor): (L1, L2) bool.
-        count (int): of queries; fewer where not so many have true matches of their own.
-
-    Returns:
-        LevelMatches:
+        features, others: (C, H1, W1) of view 1 and (C, H2, W2) of view 2.
+        positives: (L1, L2) bool.
+        count: maximum number of queries; fewer if fewer bins have true matches of their own.
     """
     features, others = features[None], others[None]
-    grids = tuple(tuple(x.shape[2:]) for x in (features, others))
+    first, second = ((x.shape[2], x.shape[3]) for x in (features, others))
     mask = positives.cpu().numpy()
-    queries = choose_queries(mask, grids[0], count)
+    queries = choose_queries(mask, first, count)
     chosen = unit(features)[0].flatten(1)[:, torch.as_tensor(queries, device=features.device)]
-    cosines = (chosen.T @ unit(others)[0].flatten(1)).view(-1, *grids[1])
+    cosines = (chosen.T @ unit(others)[0].flatten(1)).view(-1, *second)
     return LevelMatches(
-        grids,
+        (first, second),
         mask,
         nearest_pixels(features, others)[0].cpu().numpy(),
         match_accuracy(features, others, positives[None]).item(),
@@ -78,17 +79,19 @@ def match_level(features, others, positives, count=COUNT):
     )
 
 
-def draw_matches(views, boxes, levels, note):
-    """A row for each level: view 1 with its right and wrong matches, and of some pixels the similarity in view 2.
+def draw_matches(
+    views: Sequence[Image.Image], boxes: np.ndarray, levels: dict[str, LevelMatches], note: str
+) -> Image.Image:
+    """Draw a row for each level: view 1 with its right and wrong matches, and the similarity of view 2 to some pixels.
 
     Args:
-        views (Sequence[PIL.Image.Image]): view 1 and view 2, square, RGB.
-        boxes (ndarray): (2, 4), their signed crop boxes.
-        levels (dict[str, LevelMatches]): by name.
-        note (str): what model it is; begins the text below.
+        views: view 1 and view 2, square, RGB.
+        boxes: (2, 4), their signed crop boxes.
+        levels: matches by name of the level.
+        note: name of the model; begins the text below.
 
     Returns:
-        PIL.Image.Image: 1200 pixels wide.
+        A picture 1200 pixels wide.
     """
     rows = [_level_row(views, boxes, level, matches) for level, matches in levels.items()]
     accuracies = "; ".join(_describe(level, matches) for level, matches in levels.items())
@@ -103,14 +106,16 @@ def draw_matches(views, boxes, levels, note):
     return draw_sheet(lay_out_rows(rows), text, bar=("lowest cosine", "highest"))
 
 
-def _describe(level, matches):
+def _describe(level: str, matches: LevelMatches) -> str:
     if not matches.matched.any():
         return f"{level} none has one"
     right, matched = int((matches.right & matches.matched).sum()), int(matches.matched.sum())
     return f"{level} {right} of {matched}, {matches.accuracy:.0%} (by chance {matches.chance:.1%})"
 
 
-def _level_row(views, boxes, level, matches):
+def _level_row(
+    views: Sequence[Image.Image], boxes: np.ndarray, level: str, matches: LevelMatches
+) -> list[tuple[Image.Image, str, Colour]]:
     first = tile_canvas(views[0])
     for i in np.flatnonzero(matches.matched):
         first.fill(bin_box(i, matches.grids[0]), (*_verdict(matches, i), 75))
@@ -120,7 +125,7 @@ def _level_row(views, boxes, level, matches):
     for number, i in enumerate(matches.queries, start=1):
         bins = [bin_box(j, matches.grids[1]) for j in np.flatnonzero(matches.positives[i])]
         mark(second, np.mean(bins, axis=0), number, TRUE)
-    row = [
+    row: list[tuple[Image.Image, str, Colour]] = [
         (canvas.finish(), f"{level}: {view_name(i, boxes[i])}, {grid[0]} x {grid[1]}", VIEW_COLOURS[i])
         for i, (canvas, grid) in enumerate(zip((first, second), matches.grids))
     ]
@@ -134,11 +139,11 @@ def _level_row(views, boxes, level, matches):
     return row
 
 
-def _verdict(matches, i):
+def _verdict(matches: LevelMatches, i: int | np.integer) -> Colour:
     return RIGHT if matches.right[i] else WRONG
 
 
-def _mark_nearest(tile, box, right):
+def _mark_nearest(tile: Canvas, box: Sequence[float], right: bool) -> None:
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     if right:
         tile.dot((x, y), RIGHT, 6)

@@ -1,9 +1,11 @@
 """The picture of the positive pairs of a sample: of an image, or of two frames of a video."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..modeling.pretrain.correspondence import bin_centers
 from ..utils.errors import UsageError
@@ -11,6 +13,7 @@ from .correspondence import describe, draw_correspondences
 from .flow import describe as describe_motion
 from .tracks import follow
 from .video_pairs import draw_video_pairs
+from .views import ViewSource
 
 # Pixels of the view per bin of each feature of ResNet, of its FPN and of RegNet.
 STRIDES = {f"res{i}": 2**i for i in range(2, 6)}
@@ -18,17 +21,17 @@ STRIDES |= {f"p{i}": 2**i for i in range(2, 7)}
 STRIDES |= {f"s{i}": 2 ** (i + 1) for i in range(1, 5)}
 
 
-def picture_pairs(source, dataset_dict, sample, level):
-    """Picture of the positive pairs of two views; needs no model.
+def picture_pairs(source: ViewSource, dataset_dict: dict[str, Any], sample: dict[str, Any], level: str) -> Image.Image:
+    """Draw the positive pairs of two views; needs no model.
 
     Args:
-        source (ViewSource): that the sample is of.
-        dataset_dict (dict): of the image, or of the video.
-        sample (dict): of the source's mapper.
-        level (str): feature whose grid is shown, a key of STRIDES.
+        source: source of the sample.
+        dataset_dict: dict of the image, or of the video.
+        sample: result of the source's mapper.
+        level: feature whose grid is shown, a key of STRIDES.
 
     Returns:
-        PIL.Image.Image: see :func:`pixpro_d2.visualization.correspondence.draw_correspondences`; for two frames
+        The picture of :func:`pixpro_d2.visualization.correspondence.draw_correspondences`; for two frames
         :func:`pixpro_d2.visualization.video_pairs.draw_video_pairs`.
 
     Raises:
@@ -38,7 +41,8 @@ def picture_pairs(source, dataset_dict, sample, level):
         raise UsageError(f"There is no level '{level}': choose from {', '.join(STRIDES)}.")
     geometry = source.geometry(sample)
     views = [np.asarray(view) for view in source.images(sample)]
-    grids = ((math.ceil(views[0].shape[0] / STRIDES[level]),) * 2,) * 2
+    bins = math.ceil(views[0].shape[0] / STRIDES[level])
+    grids = ((bins, bins), (bins, bins))
     positives = source.correspondence(geometry, grids)[0][0].cpu().numpy()
     caption = describe(positives, grids, source.correspondence.pos_ratio)
     frames = source.frames(dataset_dict, sample)

@@ -1,13 +1,16 @@
-"""What downstream models predict of the images of a data set, beside the ground truth."""
+"""Predictions of downstream models on the images of a data set, beside the ground truth."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.data.detection_utils import SizeMismatchError
 from PIL import Image
+from torch import nn
 
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import IGNORE_LABEL, read_label
@@ -22,16 +25,16 @@ from .sheet import WIDTH
 # meta-architecture -> task
 TASKS = dict.fromkeys(("GeneralizedRCNN", "RetinaNet", "FCOSDetector"), "detection")
 TASKS["SemanticSegmentor"] = "segmentation"
-_LABELS = {"detection": "annotations", "segmentation": "sem_seg_file_name"}  # of a dataset dict
-SIDE = 380  # longer side of an image at most, pixels
+_LABELS = {"detection": "annotations", "segmentation": "sem_seg_file_name"}  # task -> key of a dataset dict
+SIDE = 380  # maximum of the longer side of an image, pixels
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image with its ground truth.
+    """Hold an image with its ground truth.
 
     * task: a value of TASKS;
-    * metadata: of its data set;
+    * metadata: metadata of its data set;
     * image: RGB;
     * truth: detectron2 annotations, or class ids (height, width);
     * sample: the image as a model in eval mode takes it.
@@ -40,22 +43,22 @@ class Labelled:
     task: str
     metadata: Metadata
     image: Image.Image
-    truth: list | np.ndarray
-    sample: dict
+    truth: Any
+    sample: dict[str, Any]
 
 
 class LabelledImages:
-    """A data set whose ground truth stands beside what models of one task predict; ``records`` are its dicts."""
+    """Read the images of a data set with the ground truth of one task; ``records`` are the data set's dicts."""
 
-    def __init__(self, cfg, name, build_loader):
+    def __init__(self, cfg: CfgNode, name: str, build_loader: Callable[[CfgNode, str], Any]) -> None:
         """
         Args:
-            cfg (CfgNode): with a meta-architecture of TASKS.
-            name (str): of the data set.
-            build_loader (Callable): of a test loader from config and name.
+            cfg: with a meta-architecture of TASKS.
+            name: name of the data set.
+            build_loader: builds a test loader from config and name.
 
         Raises:
-            UsageError: for a data set that is unknown, or without labels of the task.
+            UsageError: if the data set is unknown, or has no labels of the task.
         """
         ensure_registered([name])
         self._task = TASKS[cfg.MODEL.META_ARCHITECTURE]
@@ -68,15 +71,16 @@ class LabelledImages:
         self._inputs = build_loader(cfg, name).dataset  # in the order of the records
         self._metadata = MetadataCatalog.get(name)
 
-    def read(self, number):
-        """The image ``number``, Labelled.
+    def read(self, number: int) -> Labelled:
+        """Read the image ``number``.
 
         Raises:
-            UnreadableImage: for an image that cannot be read, or has another size than its data set says.
-            UsageError: for labels that cannot be read, or of another size.
+            UnreadableImage: if the image cannot be read, or has another size than its data set says.
+            UsageError: if the labels cannot be read, or have another size.
         """
         record = self.records[number]
-        image = read_image(record["file_name"], self._pixel_range)  # first, as a mapper's own errors are of many kinds
+        # Read the image before the mapper does, because a mapper raises errors of many kinds.
+        image = read_image(record["file_name"], self._pixel_range)
         truth = record[_LABELS[self._task]]
         if self._task == "segmentation":
             path, truth = truth, read_label(truth)
@@ -89,16 +93,16 @@ class LabelledImages:
         return Labelled(self._task, self._metadata, image, truth, sample)
 
 
-def picture_predictions(labelled, models, min_score):
-    """One image with its ground truth, and what models predict; these stay as they are.
+def picture_predictions(labelled: Labelled, models: dict[str, nn.Module], min_score: float) -> Image.Image:
+    """Draw one image with its ground truth and the predictions of models, which do not change.
 
     Args:
-        labelled (Labelled): the image.
-        models (dict[str, nn.Module]): 1 or more of the image's task, by title.
-        min_score (float): detections with a lower score, in [0, 1], are not shown.
+        labelled: the image.
+        models: 1 or more models of the image's task, by title.
+        min_score: detections with a lower score, in [0, 1], are not shown.
 
     Returns:
-        PIL.Image.Image: at most 1200 pixels wide, unless the models are very many.
+        A picture at most 1200 pixels wide, unless there are very many models.
     """
     image, truth, metadata = labelled.image, labelled.truth, labelled.metadata
     outputs = {title: _predict(model, labelled.sample) for title, model in models.items()}
@@ -111,11 +115,11 @@ def picture_predictions(labelled, models, min_score):
 
 
 @torch.no_grad()
-def _predict(model, sample):
+def _predict(model: nn.Module, sample: dict[str, Any]) -> dict[str, Any]:
     with eval_mode(model):
         return model([sample])[0]
 
 
-def _side(panels):
-    """Longer side of an image in a row of ``panels``, pixels."""
+def _side(panels: int) -> int:
+    """Return the longer side of an image in a row of ``panels``, in pixels."""
     return min(SIDE, (WIDTH - MARGIN) // panels - MARGIN)

@@ -1,24 +1,26 @@
 """Pictures of class ids over an image, and of a segmentation beside its ground truth."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
-from .canvas import GAP, MARGIN, Canvas, fit, palette, shorten
+from .canvas import GAP, MARGIN, Canvas, Colour, fit, palette, shorten
 from .detections import TOP
 from .legend import Legend
 
 
-def blend(image, ids, colours, opacity=0.6):
+def blend(image: Image.Image, ids: np.ndarray, colours: Sequence[Colour], opacity: float = 0.6) -> Image.Image:
     """Colour the pixels of an image by their class.
 
     Args:
-        image (PIL.Image.Image): RGB.
-        ids (numpy.ndarray): int (height, width), indices of ``colours``; other numbers leave the pixel as it is.
-        colours (list[tuple]): RGB.
-        opacity (float): of the colours, in [0, 1].
+        image: RGB.
+        ids: int (height, width), indices of ``colours``; a pixel with another number keeps its colour.
+        colours: RGB.
+        opacity: opacity of the colours, in [0, 1].
 
     Returns:
-        PIL.Image.Image: of the same size.
+        A picture of the same size.
     """
     pixels = np.asarray(image, dtype=float)
     known = (ids >= 0) & (ids < len(colours))
@@ -28,19 +30,26 @@ def blend(image, ids, colours, opacity=0.6):
     return Image.fromarray((blended + 0.5).astype(np.uint8))
 
 
-def draw_segmentation(image, truth, class_names, predictions=None, ignore_label=255, side=400):
-    """A row of panels: the image, ground truth, then each model's classes; a class has one colour in all of them.
+def draw_segmentation(
+    image: Image.Image,
+    truth: np.ndarray,
+    class_names: Sequence[str],
+    predictions: dict[str, np.ndarray] | None = None,
+    ignore_label: int = 255,
+    side: int = 400,
+) -> Image.Image:
+    """Draw a row of panels: the image, ground truth, then each model's classes; a class has one colour in all panels.
 
     Args:
-        image (PIL.Image.Image): RGB.
-        truth (ndarray): class ids, int (height, width) of the image; ids without a name are not coloured.
-        class_names (list[str]): by id.
-        predictions (dict[str, ndarray]): title to class ids, likewise; none by default.
-        ignore_label (int): id in ``truth`` of pixels that do not count.
-        side (int): longer side of a panel in pixels.
+        image: RGB.
+        truth: class ids, int (height, width) of the image; ids without a name are not coloured.
+        class_names: names by id.
+        predictions: title to class ids, of the same form as ``truth``; none by default.
+        ignore_label: id in ``truth`` of pixels that do not count.
+        side: longer side of a panel in pixels.
 
     Returns:
-        PIL.Image.Image: (2 + number of predictions) * (side + MARGIN) + MARGIN pixels wide.
+        A picture (2 + number of predictions) * (side + MARGIN) + MARGIN pixels wide.
     """
     predictions = predictions or {}
     colours = palette(len(class_names))
@@ -62,7 +71,7 @@ def draw_segmentation(image, truth, class_names, predictions=None, ignore_label=
     return canvas.finish()
 
 
-def _describe(truth, ids, ignore_label):
-    """Share of right pixels in words."""
+def _describe(truth: np.ndarray, ids: np.ndarray, ignore_label: int) -> str:
+    """Describe the share of right pixels in words."""
     counted = truth != ignore_label
     return f"{(ids == truth)[counted].mean():.1%} right" if counted.any() else "nothing to compare with"

@@ -1,13 +1,17 @@
 """Picture of the positive pairs of two views of a video: two frames, and how the flow moves bins between them."""
 
-import numpy as np
+from collections.abc import Sequence
 
-from .canvas import GAP, LINE, MARGIN, Canvas, fit, palette, shorten, wrap
+import numpy as np
+from PIL import Image
+
+from .canvas import GAP, LINE, MARGIN, Canvas, Colour, fit, palette, shorten, wrap
 from .correspondence import (
     ORIGINAL_SIDE,
     VIEW_COLOURS,
     VIEW_SIDE,
     WIDTH,
+    Grids,
     choose_queries,
     draw_crop_legend,
     draw_pairs,
@@ -22,29 +26,39 @@ from .tracks import Tracks
 FRAME = ((WIDTH - 3 * MARGIN) // 2, 430)  # width and height that each frame is fitted into
 
 
-def draw_video_pairs(frames, names, views, boxes, tracks, positives, grids, caption, max_lines=12):
-    """Both frames with their crops and the bins of view 1, both views with their grids, and lines between pairs.
+def draw_video_pairs(
+    frames: Sequence[Image.Image],
+    names: Sequence[str],
+    views: Sequence[np.ndarray],
+    boxes: np.ndarray,
+    tracks: Tracks,
+    positives: np.ndarray,
+    grids: Grids,
+    caption: str,
+    max_lines: int = 12,
+) -> Image.Image:
+    """Draw both frames with their crops and the bins of view 1, both views with their grids, and lines between pairs.
 
-    Some bins of view 1 are marked in a colour of their own: in its frame, where the flow moves them in the other
-    frame, and in view 1, from where lines lead to every positive in view 2. Of the other bins small dots, or crosses
-    where the flow is not trusted, show the centres and where they move.
+    Some bins of view 1 are marked in a colour of their own: in view 1, in its frame, and in the other frame, where the
+    flow moves them. Lines lead from these bins to all their positives in view 2. For the other bins, small dots show
+    the centres and where the flow moves them, or crosses if the flow is not valid.
 
     Args:
-        frames (Sequence[PIL.Image.Image]): that view 1 and view 2 are cut out of, RGB, of one size.
-        names (Sequence[str]): of the frames.
-        views, boxes, positives, grids: as of :func:`pixpro_d2.visualization.correspondence.draw_correspondences`,
+        frames: frames of view 1 and of view 2, RGB, of one size.
+        names: names of the frames.
+        views, boxes, positives, grids: as in :func:`pixpro_d2.visualization.correspondence.draw_correspondences`,
             each box in pixels of its own frame.
-        tracks (Tracks): of the centres of all bins of view 1 to the second frame.
-        caption (str): text beside the views.
-        max_lines (int): bins of view 1 whose lines are drawn.
+        tracks: tracks of the centres of all bins of view 1 to the second frame.
+        caption: text beside the views.
+        max_lines: maximum number of bins of view 1 whose lines are drawn.
 
     Returns:
-        PIL.Image.Image: WIDTH pixels wide.
+        A picture WIDTH pixels wide.
     """
     queries = choose_queries(positives, grids[0], max_lines)
     colours = palette(len(queries))
     frame_height = round(frames[0].height * fit(frames[0], *FRAME))
-    top = MARGIN + LINE + frame_height + MARGIN + LINE  # of the views, below their titles
+    top = MARGIN + LINE + frame_height + MARGIN + LINE  # upper edge of the views, below their titles
     canvas = Canvas(WIDTH, top + VIEW_SIDE + MARGIN)
     _write_legend(canvas, top, boxes, caption, len(queries))
     corners = [(ORIGINAL_SIDE + 2 * MARGIN + i * (VIEW_SIDE + MARGIN), top) for i in range(2)]
@@ -61,15 +75,17 @@ def draw_video_pairs(frames, names, views, boxes, tracks, positives, grids, capt
     return picture
 
 
-def _draw_frame(number, frame, box, tracks, queries, colours):
-    """Frame 0 with view 1's crop and bins, or frame 1 with view 2's crop and the moved bins."""
+def _draw_frame(
+    number: int, frame: Image.Image, box: np.ndarray, tracks: Tracks, queries: np.ndarray, colours: Sequence[Colour]
+) -> Image.Image:
+    """Draw frame 0 with view 1's crop and bins, or frame 1 with view 2's crop and the moved bins."""
     scale, canvas = fit(frame, *FRAME), tile_canvas(frame, *FRAME)
     (left, right), (upper, lower) = sorted(box[[0, 2]]), box[[1, 3]]
-    corners = tuple(side * scale for side in (left, upper, right, lower))
+    corners = (left * scale, upper * scale, right * scale, lower * scale)
     canvas.box(corners, VIEW_COLOURS[number], 3)
     places = (tracks.starts, tracks.ends)[number]
     others = np.setdiff1d(np.arange(len(tracks.valid)), queries)
-    # A way for each bin would cover the frame: only the marked ones have theirs.
+    # Only marked bins get a line, because lines for all bins would cover the frame.
     still = Tracks(places[others], places[others], tracks.valid[others])
     spacing = scale * np.sqrt((np.ptp(tracks.starts, axis=0) + 1).prod() / len(tracks.valid))
     draw_paths(canvas, still, still.starts, scale, [VIEW_COLOURS[0]] * len(others), radius=min(2.0, 0.2 * spacing))
@@ -81,8 +97,8 @@ def _draw_frame(number, frame, box, tracks, queries, colours):
     return canvas.finish()
 
 
-def _write_legend(canvas, top, boxes, caption, marked):
-    """Sizes of the crops and the caption, in the column beside the views."""
+def _write_legend(canvas: Canvas, top: int, boxes: np.ndarray, caption: str, marked: int) -> None:
+    """Write the sizes of the crops and the caption, in the column beside the views."""
     draw_crop_legend(canvas, boxes, top)
     y = top + len(boxes) * LINE
     paragraphs = [

@@ -1,11 +1,13 @@
-"""The views that pictures of pre-training are made of: as training draws them, and where their pixels lie."""
+"""The views in pictures of pre-training: as training draws them, with the positions of their pixels."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
@@ -13,45 +15,57 @@ from ..data.datasets.video import list_frames
 from ..data.io.reader import read_image
 from ..data.pretrain.collate import collate_videos
 from ..data.pretrain.samples import build_view_mapper
+from ..modeling.pretrain.correspondence import BoxCorrespondence
 from ..modeling.pretrain.correspondence_builder import build_correspondence
+from ..modeling.pretrain.pixpro import PixPro
+from ..modeling.pretrain.two_branch import LevelComparison
 from ..utils.modules import eval_mode
-from .labels import overlap
+from .labels import Box, overlap
 
-ATTEMPTS = 20  # to draw views that overlap
+ATTEMPTS = 20  # maximum number of draws of views that overlap
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What a view was cut out of: ``image``, RGB, of the file ``name``."""
+    """Hold the image that a view was cropped from: ``image``, RGB, of the file ``name``."""
 
     image: Image.Image
     name: str
 
 
 class ViewSource:
-    """Draws pairs of views of images or videos with finished colours, the earlier frame first."""
+    """Draw pairs of views of images or videos with finished colours, the earlier frame first."""
 
     @configurable
-    def __init__(self, *, mapper, plain_mapper, correspondence, device, image_format, n_frames):
+    def __init__(
+        self,
+        *,
+        mapper: Any,
+        plain_mapper: Any,
+        correspondence: BoxCorrespondence,
+        device: torch.device,
+        image_format: str,
+        n_frames: int,
+    ) -> None:
         """
         Args:
-            mapper (TwoViewMapper): as in training.
-            plain_mapper (TwoViewMapper): the same without changes of colour.
-            correspondence (BoxCorrespondence): which pixels are the same point.
-            device (torch.device): where that is computed.
-            image_format (str): of the views, RGB, BGR or L.
-            n_frames (int): that a pair of views spans in a video; 0 for images.
+            mapper: TwoViewMapper or VideoMapper as in training.
+            plain_mapper: the same mapper without changes of colour.
+            correspondence: finds the pixels that show the same point.
+            device: device of the correspondence.
+            image_format: channel order of the views, RGB, BGR or L.
+            n_frames: number of frames that a pair of views spans in a video; 0 for images.
         """
         self.mapper = mapper
         self.plain_mapper = plain_mapper
-        self.correspondence = correspondence
+        self.correspondence: Any = correspondence  # a FlowCorrespondence for frames of a video
         self.device = device
         self.image_format = image_format
         self.n_frames = n_frames
 
     @classmethod
-    def from_config(cls, cfg, correspondence=None):
-        """``correspondence`` is that of a model, which otherwise would be built a second time."""
+    def from_config(cls, cfg: CfgNode, correspondence: BoxCorrespondence | None = None) -> dict[str, Any]:
+        """Read the config; pass the ``correspondence`` of a model, so that it is not built a second time."""
         cfg = cfg.clone()
         cfg.defrost()
         cfg.INPUT.AUG_DEVICE = "cpu"
@@ -67,18 +81,15 @@ class ViewSource:
             "n_frames": cfg.INPUT.PIXPRO.N_FRAMES,
         }
 
-    def subject(self, dataset_dict, seed):
-        """Two views that are the same whenever they are drawn, and overlap if that can be had.
+    def subject(self, dataset_dict: dict[str, Any], seed: tuple[int, ...]) -> "Subject":
+        """Draw two views that depend on the seed only, and that overlap if ATTEMPTS draws suffice.
 
         Args:
-            dataset_dict (dict): of an image, or of a video.
-            seed (tuple[int, ...]): non-negative.
-
-        Returns:
-            Subject:
+            dataset_dict: dict of an image, or of a video.
+            seed: non-negative.
 
         Raises:
-            UnreadableImage, UsageError: of the mapper.
+            UnreadableImage, UsageError: errors of the mapper.
         """
         for attempt in range(ATTEMPTS):
             sample = self.mapper(dataset_dict, np.random.default_rng((*seed, attempt)))
@@ -87,17 +98,17 @@ class ViewSource:
         plain = self.plain_mapper(dataset_dict, np.random.default_rng((*seed, attempt)))
         return Subject(dataset_dict, sample, plain)
 
-    def geometry(self, sample):
-        """Where the views of a sample lie, as the correspondence takes it."""
+    def geometry(self, sample: dict[str, Any]) -> Any:
+        """Return the position of the views of a sample, as the correspondence takes it."""
         return self.correspondence.prepare(collate_videos([sample]), self.device)
 
-    def images(self, sample):
-        """Both views as PIL images, RGB."""
+    def images(self, sample: dict[str, Any]) -> list[Image.Image]:
+        """Return both views as RGB images."""
         views = sample["views"][:, ::-1] if self.image_format == "BGR" else sample["views"]
         return [to_pil_image(torch.from_numpy(view.copy())).convert("RGB") for view in views]
 
-    def frames(self, dataset_dict, sample):
-        """What the views were cut out of: one :class:`Frame`, or of a video's ``n_frames`` > 1 the first and last."""
+    def frames(self, dataset_dict: dict[str, Any], sample: dict[str, Any]) -> list[Frame]:
+        """Return the image that the views were cropped from, or with ``n_frames`` > 1 the first and the last frame."""
         paths = [sample["file_name"]]
         if self.n_frames > 1:
             listed = list_frames(dataset_dict["file_name"])
@@ -107,40 +118,40 @@ class ViewSource:
 
 @dataclass(frozen=True)
 class Subject:
-    """Two fixed views of an image or video.
+    """Hold two fixed views of an image or video.
 
-    * dataset_dict: what they are of;
-    * sample: of the mapper, as in training;
+    * dataset_dict: dict of the image or video;
+    * sample: result of the mapper, as in training;
     * plain: the same crops without changes of colour.
     """
 
-    dataset_dict: dict
-    sample: dict
-    plain: dict
+    dataset_dict: dict[str, Any]
+    sample: dict[str, Any]
+    plain: dict[str, Any]
 
 
-def _share_a_quarter(boxes):
-    """Whether two signed crop boxes share a quarter of the smaller one."""
+def _share_a_quarter(boxes: np.ndarray) -> bool:
+    """Return whether two signed crop boxes share a quarter of the smaller box."""
     first, second = (_upright(box) for box in boxes)
     return 4 * overlap(first, second) >= min(overlap(first, first), overlap(second, second))
 
 
-def _upright(box):
+def _upright(box: np.ndarray) -> Box:
     return min(box[0], box[2]), box[1], max(box[0], box[2]), box[3]
 
 
 @torch.no_grad()
-def compare_views(model, samples):
-    """What a pre-training model makes of samples, with the running statistics of its norms; it stays as it is.
+def compare_views(model: PixPro, samples: Sequence[dict[str, Any]]) -> dict[str, LevelComparison]:
+    """Compare the views of samples by a pre-training model, with the running statistics of its norms.
 
-    Losses between processes are part of it: with several, all must call it.
+    The model does not change. All processes must call this, because it computes losses between processes.
 
     Args:
-        model (PixPro): in any mode.
-        samples (list[dict]): of a mapper.
+        model: in any mode.
+        samples: results of a mapper.
 
     Returns:
-        dict[str, LevelComparison]: by feature level; see `two_branch.LevelComparison`.
+        The comparison of each feature level; see `two_branch.LevelComparison`.
     """
     with eval_mode(model):
         return model.compare(*model.prepare(collate_videos(samples)))[1]

@@ -19,13 +19,13 @@ from .classifier import PooledBackbone
 
 logger = logging.getLogger(__name__)
 
-QUERIES_AT_ONCE = 64  # bounds the similarities in memory: 164 MB for ImageNet's training set in half precision
+QUERIES_AT_ONCE = 64  # limits the similarities in memory: 164 MB for ImageNet's training set in half precision
 
 
 def knn_votes(similarities: Tensor, labels: Tensor, k: int, num_classes: int, temperature: float) -> Tensor:
     """Count the votes of the k most similar neighbours, each weighted by exp(similarity / temperature).
 
-    The weights are those of Wu et al. 2018. The votes of an image are divided by their sum: this changes no ranking
+    Wu et al. 2018 use these weights. The votes of an image are divided by their sum: the division changes no ranking
     and keeps the exponential finite.
 
     Args:

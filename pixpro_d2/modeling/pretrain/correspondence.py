@@ -2,9 +2,9 @@
 
 Shape shorthand: N images; a view's feature map is a grid of H x W bins, L = H * W, row-major.
 
-Coordinates: a view is an axis-aligned crop box (x0, y0, x1, y1) of the original image, in
-detectron2's continuous pixel coordinates (the left edge of the first pixel is 0, the right edge of
-the last is the width). A horizontally flipped view has x0 > x1: bin widths are signed, so that bin
+Coordinates: a view is an axis-aligned crop box (x0, y0, x1, y1) of the original image. Boxes are in
+detectron2's continuous pixel coordinates: the left edge of the first pixel is 0, the right edge of
+the last is the width. A horizontally flipped view has x0 > x1: bin widths are signed, so that bin
 j of the feature map always is the j-th from x0 to x1.
 
 All computations are in float32, also under autocast: identical crops put 4-neighbours at

@@ -37,7 +37,7 @@ class FlowCorrespondence(BoxCorrespondence):
     """Find the positive pairs of two views of a video: pixels that lie close together after the query's have moved.
 
     The flow moves the query's pixels only, and only their validity counts. Without a flow in the batch, or with a flow
-    of zero, the pairs are those of :class:`BoxCorrespondence`.
+    of zero, :class:`BoxCorrespondence` finds the same pairs.
     """
 
     def __init__(

@@ -3,9 +3,9 @@
 Shape shorthand: N samples with L points each; m flows, one for each step between adjacent frames of H x W pixels.
 A flow has h x w vectors, as a channel of x and one of y, in units of its own grid.
 
-Coordinates: the centre of a frame's first pixel is 0 and of its last is W - 1, half a pixel less than the continuous
-coordinates of boxes. The first and last vector of a flow lie on these centres ("align_corners"), while its vectors
-count W / w pixels a unit: the convention of RAFT's upsampling.
+Coordinates: the centre of a frame's first pixel is 0, and the centre of its last pixel is W - 1. Points are half a
+pixel less than the continuous coordinates of boxes. The first and last vector of a flow lie on these centres
+("align_corners"), while a unit of its vectors is W / w pixels: the convention of RAFT's upsampling.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-CONSISTENCY = ("none", "pixel", "legacy", "legacy_coarse")  # of track_points
+CONSISTENCY = ("none", "pixel", "legacy", "legacy_coarse")  # rules of track_points
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def sample_flow(flow: Tensor, points: Tensor, last: Tensor) -> Tensor:
     height, width = flow.shape[-2:]
     vectors = flow.flatten(2)
 
-    def at(x: Tensor, y: Tensor) -> Tensor:
+    def at(x: Tensor, y: Tensor) -> Tensor:  # vectors (N, L, 2) at grid positions
         index = (y * width + x)[:, None].expand(-1, 2, -1)
         return vectors.gather(2, index).transpose(1, 2)
 

@@ -82,7 +82,7 @@ class TwoBranch(nn.Module):
         self.backbone = backbone
         self.in_features = list(in_features)
         self.head = head
-        self.projector: Any = projector  # as the targets below: not None where it is used
+        self.projector: Any = projector  # like the targets below, None only if it is not used
         self.ppm = ppm
         self.method = method
         self.correspondence = correspondence

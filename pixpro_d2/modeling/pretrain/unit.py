@@ -13,8 +13,8 @@ MIN_LENGTH = 1e-12  # shorter vectors are divided by this length, as by torch.nn
 def unit(x: Tensor) -> Tensor:
     """L2-normalise ``x`` (N, C, ...) over C, in float32, also under autocast.
 
-    Result and gradient are those of ``torch.nn.functional.normalize``, except the gradient of lengths between 0 and
-    MIN_LENGTH. The backward pass reads and writes half as much memory as the one of ``normalize``. It keeps the result
+    Result and gradient equal ``torch.nn.functional.normalize``, except the gradient of lengths between 0 and
+    MIN_LENGTH. The backward pass reads and writes half as much memory as in ``normalize``. It keeps the result
     instead of a float32 copy of ``x``, so the result must not be changed in place.
     """
     return _Unit.apply(x.float())
