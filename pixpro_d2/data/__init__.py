@@ -1,4 +1,4 @@
-"""Data sets, views and loaders; importing it registers further data sets below $DETECTRON2_DATASETS."""
+"""Data sets, views and loaders; importing the package registers further data sets below $DETECTRON2_DATASETS."""
 
 import os
 
