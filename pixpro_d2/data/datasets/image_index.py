@@ -72,7 +72,7 @@ def write_index(files: FileList, folders: FileList, started: float) -> None:
     """
     changed = time_stamps(folders)
     if changed.min() < 0 or changed.max() > (started - MTIME_RESOLUTION_SECONDS) * 1e9:
-        logger.info("The list of images is not kept yet, as their folder has changed only now.")
+        logger.info("The list of images is not kept yet, because their folder has just changed.")
         return
     arrays: dict[str, Any] = {
         "version": VERSION,

@@ -21,9 +21,9 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
 from ...utils.errors import UsageError
-from ...utils.retry import patiently
+from ...utils.retry import retry
 from ..datasets.catalog import load_dicts
-from ..io.file_list import shareable
+from ..io.file_list import to_shared_list
 from ..io.workers import build_loader
 from ..pretrain.samples import load_images, read_images
 from .classification_mapper import ClassificationMapper
@@ -60,7 +60,7 @@ def build_train_loader(cfg: CfgNode) -> StreamLoader:
         comm.get_rank(),
         comm.get_world_size(),
     )
-    dataset = StreamDataset(shareable(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
+    dataset = StreamDataset(to_shared_list(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
     workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
     return StreamLoader(build_loader(dataset, trivial_batch_collator, *workers, batch_sampler=sampler))
 
@@ -78,9 +78,9 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
     mapper = _build_mapper(cfg, is_train=False)
 
     def read(image: dict[str, Any]) -> dict[str, Any]:
-        return patiently(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
+        return retry(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
 
-    dataset = MapDataset(shareable(images), read)
+    dataset = MapDataset(to_shared_list(images), read)
     return build_loader(
         dataset,
         trivial_batch_collator,
@@ -155,7 +155,7 @@ def _load_train_dicts(cfg: CfgNode) -> Sequence[dict[str, Any]]:
     if cfg.MODEL.KEYPOINT_ON:
         images = filter_images_with_few_keypoints(images, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
     if not images:
-        raise UsageError(f"Cannot train on {place}, name other data sets: no image has an annotated object.")
+        raise UsageError(f"Cannot train on {place}: no image has an annotated object; name other data sets.")
     _log_classes(place, names[0], images)
     return images
 
@@ -168,4 +168,4 @@ def _log_classes(place: str, name: str, images: Sequence[dict[str, Any]]) -> Non
     try:
         print_instances_class_histogram(images, classes)
     except AssertionError as error:  # for categories out of range
-        raise UsageError(f"Cannot train on {place}, name other data sets: {error}.") from error
+        raise UsageError(f"Cannot train on {place}: {error}; name other data sets.") from error

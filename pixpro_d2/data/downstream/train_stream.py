@@ -12,8 +12,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...utils.errors import UsageError
-from ...utils.retry import patiently
-from ..io.workers import explained
+from ...utils.retry import retry
+from ..io.workers import with_worker_errors
 
 MAX_SUBSTITUTES = 100  # number of images tried in place of an image that gives no sample
 
@@ -112,7 +112,7 @@ class StreamDataset(Dataset):
                 return self.mapper(image)
 
         try:
-            return patiently(read, self.retry_seconds)
+            return retry(read, self.retry_seconds)
         except UsageError:
             raise
         except (
@@ -161,4 +161,4 @@ class StreamLoader:
         sampler.start_iter = iteration
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        return explained(self.loader)
+        return with_worker_errors(self.loader)

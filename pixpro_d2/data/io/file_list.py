@@ -80,10 +80,10 @@ def joined(parts: Sequence[Any]) -> Any:
     return JoinedLists(parts)
 
 
-def shareable(dicts: Any) -> Any:
+def to_shared_list(dicts: Any) -> Any:
     """Convert a sequence of dataset dicts to a form that forked workers read without a copy, as a :class:`FileList`."""
     if isinstance(dicts, FileList):
         return dicts
     if isinstance(dicts, JoinedLists):
-        return JoinedLists([shareable(part) for part in dicts.datasets])
+        return JoinedLists([to_shared_list(part) for part in dicts.datasets])
     return DatasetFromList(dicts, copy=False)

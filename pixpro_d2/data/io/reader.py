@@ -30,7 +30,7 @@ def restrict_pillow(max_pixels: int) -> None:
     The restriction holds for everything that opens images in this process and its forked workers, detectron2 included.
     It replaces Pillow's own limit. Without it, Pillow would run Ghostscript on an EPS file of any name.
     """
-    # Pillow warns above this number, and refuses above twice the number. It only compares, so a float will do.
+    # Pillow warns above this number, and refuses above twice the number. Pillow accepts a float; only its types do not.
     Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     EpsImagePlugin.gs_binary = False  # treat Ghostscript as not installed

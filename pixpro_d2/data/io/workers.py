@@ -141,7 +141,7 @@ def _reasons(error: BaseException) -> tuple[BaseException | None, BaseException]
     return error.__cause__, error
 
 
-def explained(loader: Iterable) -> Iterator[Any]:
+def with_worker_errors(loader: Iterable) -> Iterator[Any]:
     """Yield the batches of a DataLoader; explain any error that arises where a batch is read as a worker's error."""
     with explaining_workers():  # the signal may arrive while another error propagates
         with _explaining(""):

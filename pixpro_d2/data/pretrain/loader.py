@@ -10,10 +10,10 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from ...utils.errors import UsageError
-from ...utils.retry import may_pass, patiently
-from ..io.file_list import shareable
+from ...utils.retry import may_pass, retry
+from ..io.file_list import to_shared_list
 from ..io.reader import UnreadableImage
-from ..io.workers import build_loader, explained
+from ..io.workers import build_loader, with_worker_errors
 from .collate import collate_videos
 from .sampler import EpochBatchSampler
 from .samples import build_view_mapper, epoch_length, load_samples
@@ -45,7 +45,7 @@ class ViewDataset(Dataset):
             mapper: makes a sample of a dataset dict, e.g. a TwoViewMapper.
             seed: seed of all randomness, >= 0.
             length: samples of an epoch, a multiple of the number of dicts; the number of dicts by default.
-            retry_seconds: how long :func:`.patiently` retries. After a mount has stayed away for this time, further
+            retry_seconds: how long :func:`.retry` retries. After a mount has stayed away for this time, further
                 files are tried once, until a file is readable again.
         """
         self.images = images
@@ -71,7 +71,7 @@ class ViewDataset(Dataset):
 
     def _map(self, image: dict[str, Any], seeds: tuple[int, int, int]) -> dict[str, Any]:
         try:
-            sample = patiently(lambda: self.mapper(image, np.random.default_rng(seeds)), self._patience)
+            sample = retry(lambda: self.mapper(image, np.random.default_rng(seeds)), self._patience)
         except UnreadableImage as error:
             if may_pass(error):
                 self._patience = 0
@@ -118,7 +118,7 @@ class ViewLoader:
         self.sampler.start_iter = iteration
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for batch in explained(self.loader):
+        for batch in with_worker_errors(self.loader):
             skipped = batch.pop("skipped")
             for file_name, message in skipped:
                 self._count(file_name, message)
@@ -163,7 +163,7 @@ def build_view_loader(cfg: CfgNode) -> ViewLoader:
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     sampler = EpochBatchSampler(length, cfg.SOLVER.IMS_PER_BATCH, seed, comm.get_rank(), comm.get_world_size())
     dataset = ViewDataset(
-        shareable(images), build_view_mapper(cfg), seed, length, retry_seconds=cfg.DATALOADER.RETRY_SECONDS
+        to_shared_list(images), build_view_mapper(cfg), seed, length, retry_seconds=cfg.DATALOADER.RETRY_SECONDS
     )
     workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
     loader = build_loader(dataset, _collate, *workers, batch_sampler=sampler)

@@ -20,8 +20,8 @@ class RecipeBatch(NamedTuple):
     """Hold the recipes of N images as operations on all images, in the order of the fields.
 
     ``blends`` (steps, 3, N) float32 has three shares for each step of the jitter and each image. The first is the
-    share of the image itself in the blend. The others are the shares of its luminance and of the mean luminance in the
-    image to blend with, which is black if both are 0.
+    share of the image itself in the blend. The others define the image to blend with: the shares of the luminance and
+    of the mean luminance. If both are 0, this image is black.
 
     After blending, each step of the jitter turns the hues of some images. ``hue_images`` int64 are the indices of the
     images, and ``hue_turns`` float32 the shares of a full turn, for all steps in a row. ``hue_counts`` are the numbers

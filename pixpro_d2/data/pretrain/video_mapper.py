@@ -50,8 +50,8 @@ class VideoMapper(TwoViewMapper):
             The entries of a sample of :class:`TwoViewMapper`; ``file_name`` is the first view's frame. If the run has
             several frames, also
 
-            * with ``flow``: flow_there and flow_back, (num_frames - 1, 2, h, w) float16 each, the steps from the first
-              view's frame to the second's and back in order of use, in pixels of their own grid;
+            * with ``flow``: flow_there and flow_back, (num_frames - 1, 2, h, w) float16 each, in pixels of their own
+              grid. The steps lead from the first view's frame to the second's and back, in order of use;
             * with ``give_frames``: frames (num_frames, 3, H, W) uint8, RGB, from the first view's to the second's.
 
         Raises:
