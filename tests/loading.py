@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from pixpro_d2.data.io.workers import build_loader, explained
+from pixpro_d2.data.io.workers import build_loader, with_worker_errors
 from pixpro_d2.utils.signals import StopSignals
 
 
@@ -34,7 +34,7 @@ def main(method, *words):
     """Load all samples with two workers."""
     multiprocessing.set_start_method(method)
     with StopSignals():
-        batches = explained(build_loader(Limits(), torch.stack, 2, 1234, batch_size=1))
+        batches = with_worker_errors(build_loader(Limits(), torch.stack, 2, 1234, batch_size=1))
         limits = [int(next(batches)) for _ in range(11)]
         workers = [process.pid for process in multiprocessing.active_children()]
         print(limits, workers, sep="\n", flush=True)

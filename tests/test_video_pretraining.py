@@ -241,7 +241,7 @@ def test_unusable_videos_are_left_out(data, tmp_path):
     with logged("pixpro_d2") as messages:
         cli.run_here(*words)
     log = " ".join(messages)
-    assert "Left out 1 of 5 videos, shorter than 6 frames" in log
+    assert "Skipped 1 of 5 videos, shorter than 6 frames" in log
     assert "Skipped an unreadable image (1 so far)" in log and "000002/0000" in log
 
 
@@ -251,5 +251,5 @@ def test_videos_that_extraction_left_out_are_left_out_of_training(data, tmp_path
     write_manifest(tmp_path / "flow", {"000002": "a frame does not decode"})
     with logged("pixpro_d2.data") as messages:
         cli.run_here(*args(data, tmp_path / "out", "SOLVER.MAX_ITER", 1, files=tmp_path / "flow"))
-    expected = "Left out 1 of 4 videos, of which no flow could be made, as a frame does not decode."
-    assert [message for message in messages if "Left out" in message] == [expected]
+    expected = "Skipped 1 of 4 videos, of which no flow could be made, as a frame does not decode."
+    assert [message for message in messages if "Skipped" in message] == [expected]

@@ -152,7 +152,7 @@ class PixProCheckpointer(DetectionCheckpointer):
                 value.load_state_dict(checkpoint.pop(key))
             except ValueError as error:  # from an optimiser that has other parameter groups
                 raise UsageError(
-                    f"{path} does not fit this config's {key} ({error}): resume with the config that the run began "
+                    f"{path} does not fit this config's {key} ({error}): resume with the config that the run started "
                     "with."
                 ) from error
         return checkpoint

@@ -151,6 +151,5 @@ def _check_convention(source: Source, path: str) -> None:
     keys = source.convention.keys_to_set(TORCHVISION) if source.convention else {}
     if keys:
         raise UsageError(
-            f"{path} expects {source.convention}, which this format cannot say or be: use --to detectron2 or "
-            "safetensors."
+            f"{path} expects {source.convention}, which this format cannot express: use --to detectron2 or safetensors."
         )

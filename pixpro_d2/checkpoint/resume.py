@@ -64,8 +64,8 @@ def newest_readable(folder: str, needed: Collection[str]) -> tuple[str, dict[str
     more = f"; nor from {len(faults) - 1} more" if len(faults) > 1 else ""
     shared = " that all machines share" if comm.get_world_size() > 1 else ""
     raise UsageError(
-        f"No checkpoint in {os.path.abspath(folder)} can be resumed from ({faults[0]}{more}): put a whole one there, "
-        f"or start again in another OUTPUT_DIR{shared}."
+        f"No checkpoint in {os.path.abspath(folder)} can be resumed from ({faults[0]}{more}): put a complete "
+        f"checkpoint there, or start again in another OUTPUT_DIR{shared}."
     )
 
 
@@ -124,6 +124,6 @@ def check_fit(incompatible: Any, path: str) -> None:
     else:
         return
     raise UsageError(
-        f"{path} does not fit this config's model ({what}): resume with the config that the run began with, or begin "
-        "another run, in another OUTPUT_DIR, with it as MODEL.WEIGHTS."
+        f"{path} does not fit this config's model ({what}): resume with the config that the run started with, or "
+        "start another run in another OUTPUT_DIR with this file as MODEL.WEIGHTS."
     )

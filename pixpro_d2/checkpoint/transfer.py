@@ -79,10 +79,10 @@ def match_suffixes(checkpoint: dict[str, Tensor], model: Mapping[str, Tensor]) -
 def trunk_names(model: Iterable[str], endings: tuple[str, ...] = WEIGHTS) -> list[str]:
     """Return the names of the trunk's weights in the state dict ``model``, which any checkpoint for it must cover.
 
-    The trunk has convolution and linear weights and the scale and shift of norms, in the backbone below an FPN and in
-    a C4 detector's res5. The FPN is excluded, because its levels differ between pre-training and detection. Running
-    statistics are excluded, too (choose them by the ``endings`` STATISTICS), and the norm that PixPro's C4 recipe adds
-    after res5.
+    The trunk is the backbone below an FPN, and a C4 detector's res5. Its weights are convolution and linear weights and
+    the scale and shift of norms. The FPN is excluded, because its levels differ between pre-training and detection.
+    Running statistics are excluded, too (choose them by the ``endings`` STATISTICS), and the norm that PixPro's C4
+    recipe adds after res5.
     """
     prefix = "backbone.bottom_up." if any(name.startswith("backbone.bottom_up.") for name in model) else "backbone."
     return [

@@ -1,6 +1,6 @@
-"""Data sets, views and loaders; importing it registers further data sets below $DETECTRON2_DATASETS with detectron2.
+"""Data sets, views and loaders; importing the package registers further data sets below $DETECTRON2_DATASETS.
 
-Without detectron2 there are the modules alone that PixelLearner is made of.
+Without detectron2 the package has only the modules that PixelLearner uses.
 """
 
 import os

@@ -11,7 +11,7 @@ from ..data.io.reader import UnreadableImage
 from ..data.pretrain.samples import load_samples
 from ..utils.errors import UsageError
 from ..utils.files import write_file
-from ..utils.retry import patiently
+from ..utils.retry import retry
 from ..visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 from ..visualization.motion import picture_flow
 from ..visualization.pairs import picture_pairs
@@ -155,7 +155,7 @@ def fixed_subjects(source, images, count, seed, retry_seconds=0.0):
         subject = None
         try:
             image = images[spread(i, len(images))]
-            subject = patiently(lambda image=image, i=i: source.subject(image, (seed, i)), retry_seconds)
+            subject = retry(lambda image=image, i=i: source.subject(image, (seed, i)), retry_seconds)
         except UnreadableImage as error:
             logger.warning(f"There will be no pictures of {error}.")
         if all(comm.all_gather(subject is not None)):

@@ -15,7 +15,7 @@ def to_grid(flow: torch.Tensor, scale: int) -> torch.Tensor:
     """Sample dense flow on a coarse grid, in pixels of the grid.
 
     The corners of the grid lie on the corners of the frame, as readers of the flow assume. A mean over cells of the
-    frame would move each value by up to half a cell, and mix the two sides of every motion edge.
+    frame would move each value by up to half a cell. It would also mix the two sides of every motion edge.
 
     Args:
         flow: (B, 2, H, W) flow in pixels of the frame.

@@ -75,8 +75,8 @@ class FlowFiles:
             self._compare(path, forward, video, num_frames, frame_size)
         if not 0 <= start < start + steps <= len(forward):
             raise UsageError(
-                f"{path} has {len(forward)} steps, of which {start} to {start + steps} were asked for: it is the flow "
-                f"of another video, make it again with {TOOL}."
+                f"{path} has {len(forward)} steps, but steps {start} to {start + steps} are needed: it is the flow of "
+                f"another video, make it again with {TOOL}."
             )
         part = slice(start, start + steps)
         return np.array(forward[part], np.float16), np.array(backward[part][::-1], np.float16)

@@ -16,7 +16,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds
 _FINAL_ERRNOS = {errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 
 
-def patiently(read: Callable[[], T], seconds: float) -> T:
+def retry(read: Callable[[], T], seconds: float) -> T:
     """Call ``read`` until it succeeds, with pauses that grow from FIRST_PAUSE to LONGEST_PAUSE.
 
     Args:
@@ -36,7 +36,7 @@ def patiently(read: Callable[[], T], seconds: float) -> T:
             if left <= 0 or not may_pass(error):
                 raise
             pause = min(pause, left)
-            logger.warning(f"{error}: trying again in {pause:.1f} s, for {left:.0f} s at the most.")
+            logger.warning(f"{error}: trying again in {pause:.1f} s, for at most {left:.0f} s.")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -48,7 +48,7 @@ def may_pass(error: BaseException | None) -> bool:
     mount may be away; the file is back when the mount is back.
     """
     while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:  # Pillow's, of damaged files, have no number
+        if isinstance(error, OSError) and error.errno is not None:  # Pillow's errors for damaged files have no errno
             if error.errno == errno.ENOENT:
                 return error.filename is not None and _folder_is_gone(error.filename)
             return error.errno not in _FINAL_ERRNOS

@@ -252,7 +252,7 @@ def test_input_convention_travels(tmp_path):
         out, _ = convert(path, str(tmp_path / f"out{SUFFIXES[to][0]}"), to)
         assert recognise(read_checkpoint(out), out).convention == MSRA
     for to in ("torchvision", "timm", "official"):
-        with pytest.raises(UsageError, match="expects BGR .* which this format cannot say or be: use --to detectron2"):
+        with pytest.raises(UsageError, match="expects BGR .* which this format cannot express: use --to detectron2"):
             convert(path, str(tmp_path / "out.pth"), to)
 
 

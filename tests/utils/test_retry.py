@@ -11,7 +11,7 @@ from PIL import Image
 
 from pixpro_d2.data.io.reader import UnreadableImage, read_image
 from pixpro_d2.utils.errors import UsageError
-from pixpro_d2.utils.retry import may_pass, patiently
+from pixpro_d2.utils.retry import may_pass, retry
 
 LOGGER = "pixpro_d2.utils.retry"
 
@@ -32,7 +32,7 @@ def _failing(times, error):
 def test_a_failure_that_passes_costs_nothing_but_time():
     read, calls = _failing(2, OSError(errno.EIO, "Input/output error", "a.jpg"))
     with logged(LOGGER) as messages:
-        assert patiently(read, 5) == 3
+        assert retry(read, 5) == 3
     first, second = calls[1] - calls[0], calls[2] - calls[1]
     assert 0.5 <= first < 1 <= second < 2  # doubled
     assert len(messages) == 2 and all("Input/output error: 'a.jpg': trying again in" in m for m in messages)
@@ -44,7 +44,7 @@ def test_patience_ends(seconds):
     read, calls = _failing(99, error)
     begin = time.monotonic()
     with pytest.raises(OSError) as caught:
-        patiently(read, seconds)
+        retry(read, seconds)
     assert caught.value is error
     assert seconds <= time.monotonic() - begin < seconds + 1
     assert len(calls) == (1 if seconds == 0 else 3)  # at 0, 0.5 and 1.2 seconds
@@ -67,7 +67,7 @@ def test_what_lasts_is_raised_at_once(tmp_path):
     ):
         read, calls = _failing(1, error)
         with pytest.raises(type(error)):
-            patiently(read, 60)
+            retry(read, 60)
         assert len(calls) == 1
 
 
@@ -107,5 +107,5 @@ def test_a_missing_file_whose_folder_is_gone_is_waited_for(tmp_path, mount_point
     assert may_pass(caught.value)
     timer = threading.Timer(0.8, lambda: away.rename(mount))  # a rename replaces an empty folder
     timer.start()
-    assert patiently(lambda: read_image(path), 10).size == (64, 64)
+    assert retry(lambda: read_image(path), 10).size == (64, 64)
     timer.join()

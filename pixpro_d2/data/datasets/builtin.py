@@ -1,4 +1,4 @@
-"""The names registered below ``$DETECTRON2_DATASETS`` in addition to detectron2's own."""
+"""Register names of data sets below ``$DETECTRON2_DATASETS`` in addition to detectron2's own."""
 
 from .coco import register_coco_subsets
 from .imagenet import register_imagenet
@@ -7,8 +7,8 @@ from .video import register_bdd100k_video
 from .voc_seg import register_voc_2012_sem_seg
 
 
-def register_builtin(root):
-    """Register them all; nothing below the folder ``root`` is read before a data set is used."""
+def register_builtin(root: str) -> None:
+    """Register all built-in data sets; read no file below the folder ``root`` before a data set is used."""
     register_imagenet(root)
     register_coco_subsets(root)
     register_bdd100k(root)

@@ -2,13 +2,16 @@
 
 Object boxes: ``voc:DIR@SPLIT`` Pascal VOC layout, ``coco:JSON@IMAGE_DIR`` COCO annotations and masks,
 ``cityscapes_instance:DIR@SPLIT`` Cityscapes layout. Semantic segmentation: ``semseg:IMAGE_DIR@LABEL_DIR`` PNG files
-of class ids, ``voc_seg:DIR@SPLIT``, ``cityscapes:DIR@SPLIT``. Classification: ``classes:DIR`` one folder a class. Any
-of them, and ``images:DIR``, any folder tree of images, can be pre-trained on; and ``video:DIR``, one folder of frames a
-video. Several names in DATASETS.TRAIN are joined by detectron2, as in VOC 07+12.
+of class ids, ``voc_seg:DIR@SPLIT``, ``cityscapes:DIR@SPLIT``. Classification: ``classes:DIR`` one folder per class.
+
+Pre-training accepts all these data sets, ``images:DIR`` with any folder tree of images, and ``video:DIR`` with one
+folder of frames per video. Several names in DATASETS.TRAIN are joined, as in VOC 07+12.
 """
 
 import difflib
 import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from detectron2.data import DatasetCatalog
 
@@ -22,8 +25,8 @@ from .video import register_video
 from .voc import register_voc
 from .voc_seg import register_voc_seg
 
-# scheme -> (form of the name, function that registers `name` for what follows the colon)
-SCHEMES = {
+# scheme -> (form of the name, function that registers a name; its further arguments are the parts after the colon)
+SCHEMES: dict[str, tuple[str, Callable[..., None]]] = {
     "images": ("images:DIR", register_images),
     "voc": ("voc:DIR@SPLIT", register_voc),
     "coco": ("coco:JSON@IMAGE_DIR", register_coco),
@@ -36,17 +39,17 @@ SCHEMES = {
 }
 
 
-def is_name(text):
-    """Whether ``text`` names a data set, registered or addressed by path, rather than being a path itself."""
+def is_name(text: str) -> bool:
+    """Return whether ``text`` is the name of a data set, registered or addressed by path, and no path."""
     scheme, colon, _ = text.partition(":")
     return text in DatasetCatalog.list() or bool(colon and scheme in SCHEMES)
 
 
-def ensure_registered(names):
-    """Register those of ``names`` that are addressed by path; check that the others are registered.
+def ensure_registered(names: Iterable[str]) -> None:
+    """Register the ``names`` that are addressed by path; check that the other names are registered.
 
     Raises:
-        UsageError: for an unknown name, a malformed address, or a path that does not exist.
+        UsageError: if a name is unknown, an address is malformed, or a path does not exist.
     """
     for name in names:
         if name in DatasetCatalog.list():
@@ -61,8 +64,8 @@ def ensure_registered(names):
         register(name, *map(os.path.expanduser, parts))  # which no shell does behind a colon
 
 
-def _advice(name):
-    """What the unknown name of a data set may mean: a folder, or a name that is written in another way."""
+def _advice(name: str) -> str:
+    """Return advice on the unknown name of a data set, which may be a folder or a misspelt name."""
     scheme, colon, address = name.partition(":")
     if os.path.isdir(name):
         return f"did you mean images:{name}?"
@@ -74,23 +77,23 @@ def _advice(name):
     return f"address one by path as {forms}, or register it with detectron2's DatasetCatalog."
 
 
-def load_dicts(name):
-    """Return the dataset dicts of data set ``name``, which is registered already.
+def load_dicts(name: str) -> Sequence[dict[str, Any]]:
+    """Load the dataset dicts of the registered data set ``name``.
 
     Raises:
-        UsageError: if its files are missing, its loader refuses them, or there are no images.
+        UsageError: if the files are missing, the loader refuses them, or there are no images.
     """
     try:
         dicts = DatasetCatalog.get(name)
-    except (OSError, AssertionError, ImportError) as error:  # how detectron2's loaders say that something is missing
+    except (OSError, AssertionError, ImportError) as error:  # detectron2's loaders raise these for missing files
         raise UsageError(f"Data set '{name}' cannot be loaded ({error}){_where_to_put(error)}.") from error
     if not dicts:
         raise UsageError(f"Data set '{name}' has no images.")
     return dicts
 
 
-def _where_to_put(error):
-    """Advice about a file that is missing below the folder of the built-in data sets."""
+def _where_to_put(error: Exception) -> str:
+    """Return advice on a file that is missing below the folder of the built-in data sets."""
     root = os.getenv("DETECTRON2_DATASETS", "datasets")
     missing = str(getattr(error, "filename", None) or error)
     if isinstance(error, PermissionError) or not missing.startswith(os.path.join(root, "")):

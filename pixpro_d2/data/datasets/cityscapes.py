@@ -4,6 +4,8 @@ Loaders and metadata are those of detectron2's ``cityscapes_fine_{sem_seg,instan
 """
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
@@ -16,11 +18,11 @@ from .paths import check_exists, check_split, is_hidden, splits_in
 alias_cityscapesscripts("helpers.labels")
 
 IMAGE = "_leftImg8bit.png"
-LABELS = ("polygons.json", "labelIds.png", "instanceIds.png")  # what detectron2 and the evaluation read
+LABELS = ("polygons.json", "labelIds.png", "instanceIds.png")  # files that detectron2 and the evaluation read
 TRAIN_IDS = "labelTrainIds.png"  # not in the download
 
 
-def register_cityscapes(name, root, split):
+def register_cityscapes(name: str, root: str, split: str) -> None:
     """Register semantic segmentation with Cityscapes' 19 classes as data set ``name``."""
     check_cityscapesscripts()
     image_dir, gt_dir = _folders(name, root, split)
@@ -29,7 +31,7 @@ def register_cityscapes(name, root, split):
     _set_metadata(name, image_dir, gt_dir, evaluator_type="cityscapes_sem_seg", ignore_label=255)
 
 
-def register_cityscapes_instance(name, root, split):
+def register_cityscapes_instance(name: str, root: str, split: str) -> None:
     """Register instance segmentation with Cityscapes' 8 classes of things as data set ``name``."""
     check_cityscapesscripts()
     image_dir, gt_dir = _folders(name, root, split)
@@ -38,20 +40,20 @@ def register_cityscapes_instance(name, root, split):
     _set_metadata(name, image_dir, gt_dir, evaluator_type="cityscapes_instance")
 
 
-def _folders(name, root, split):
+def _folders(name: str, root: str, split: str) -> list[str]:
     parts = [os.path.join(root, part) for part in ("leftImg8bit", "gtFine")]
     for part in parts:
         check_split(name, os.path.join(part, split), splits_in(part), "folder")
     return [os.path.join(part, split) for part in parts]
 
 
-def _check_files(name, root, image_dir, gt_dir, suffixes):
-    """Raise a UsageError unless every image is named as Cityscapes does and has its label files."""
+def _check_files(name: str, root: str, image_dir: str, gt_dir: str, suffixes: Sequence[str]) -> None:
+    """Raise a UsageError unless every image has a name as in Cityscapes and its label files."""
     images = [(city, file) for city in sorted(os.listdir(image_dir)) for file in _files(name, image_dir, city)]
     if not images:
         raise UsageError(f"Data set '{name}': no image <city>/*{IMAGE} in {os.path.abspath(image_dir)}.")
     for city, file in images:
-        if not file.endswith(IMAGE) or is_hidden(file):  # detectron2 takes every file for an image
+        if not file.endswith(IMAGE) or is_hidden(file):  # detectron2 treats every file as an image
             raise UsageError(f"{os.path.join(image_dir, city, file)} is not an image *{IMAGE}: move it elsewhere.")
         for suffix in suffixes:
             label = os.path.join(gt_dir, city, f"{file.removesuffix(IMAGE)}_gtFine_{suffix}")
@@ -60,12 +62,12 @@ def _check_files(name, root, image_dir, gt_dir, suffixes):
                 raise UsageError(f"There is no label file {label}{hint if suffix == TRAIN_IDS else ''}.")
 
 
-def _files(name, image_dir, city):
+def _files(name: str, image_dir: str, city: str) -> list[str]:
     folder = os.path.join(image_dir, city)
     check_exists(name, folder)
     return sorted(os.listdir(folder))
 
 
-def _set_metadata(name, image_dir, gt_dir, **further):
+def _set_metadata(name: str, image_dir: str, gt_dir: str, **further: Any) -> None:
     metadata = _get_builtin_metadata("cityscapes")
     MetadataCatalog.get(name).set(image_dir=image_dir, gt_dir=gt_dir, **metadata, **further)

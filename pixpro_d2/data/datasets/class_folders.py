@@ -1,6 +1,7 @@
-"""``classes:DIR``: one sub-folder of images a class, as ImageNet has them."""
+"""``classes:DIR``: one sub-folder of images per class, as in ImageNet."""
 
 import os
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -11,11 +12,11 @@ from .paths import check_exists, is_hidden
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
-def folder_classes(root):
-    """Names of the sub-folders, sorted: the classes. A folder without images counts, so that splits agree.
+def folder_classes(root: str) -> list[str]:
+    """Return the classes: the sorted names of the sub-folders. A folder without images counts, so that splits agree.
 
     Raises:
-        UsageError: when there are none.
+        UsageError: if there is no sub-folder.
     """
     names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not is_hidden(entry.name))
     if not names:
@@ -28,27 +29,27 @@ def folder_classes(root):
     return names
 
 
-def _has_folders(path):
+def _has_folders(path: str) -> bool:
     return any(entry.is_dir() and not is_hidden(entry.name) for entry in os.scandir(path))
 
 
-def load_class_folders(root):
-    """Dataset dicts of all images in the sub-folders, with the ``category_id`` of their class.
+def load_class_folders(root: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Load the dataset dicts of all images in the sub-folders, with the ``category_id`` of their class.
 
     Returns:
-        tuple: the dicts and the names of the classes.
+        The dicts and the names of the classes.
     """
     classes = folder_classes(root)
     number = {name: i for i, name in enumerate(classes)}
-    dicts = []
+    dicts: list[dict[str, Any]] = []
     for path in list_images(root):
         category = number.get(os.path.relpath(path, root).split(os.sep)[0])
-        if category is not None:  # an image that lies beside the folders has no class
+        if category is not None:  # an image beside the sub-folders has no class
             dicts.append({"file_name": path, "image_id": len(dicts), "category_id": category})
     return dicts, classes
 
 
-def register_classes(name, root):
+def register_classes(name: str, root: str) -> None:
     """Register the folder ``root`` as data set ``name``."""
     check_exists(name, root)
     classes = folder_classes(root)

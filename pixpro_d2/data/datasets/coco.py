@@ -4,6 +4,8 @@ import functools
 import json
 import os
 from collections import Counter
+from collections.abc import Container
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
@@ -13,15 +15,15 @@ from ...utils.errors import UsageError
 from .object_checks import are_finite, polygons_error
 from .paths import check_exists, split_where
 
-# Lists that an annotation file of objects has.
-LISTS = ("images", "annotations", "categories")
+# Lists that an annotation file of objects must have.
+REQUIRED_LISTS = ("images", "annotations", "categories")
 
 
-def load_coco(name, json_file, image_root):
-    """Dataset dicts of a COCO annotation file; sets the classes in the metadata of data set ``name``.
+def load_coco(name: str, json_file: str, image_root: str) -> list[dict[str, Any]]:
+    """Load the dataset dicts of a COCO annotation file; set the classes in the metadata of data set ``name``.
 
     Raises:
-        UsageError: naming the file and what is wrong with it.
+        UsageError: if the file is not usable; the message names the file and the reason.
     """
     check_exists(name, json_file, "annotation file")
     errors = coco_errors(json_file)
@@ -30,46 +32,46 @@ def load_coco(name, json_file, image_root):
     try:
         return load_coco_json(json_file, image_root, name)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
-        message = " ".join(str(error).split())  # detectron2's may have several lines
+        message = " ".join(str(error).split())  # detectron2's messages may have several lines
         raise UsageError(_unusable(json_file, f"{type(error).__name__}: {message}")) from error
 
 
-def _unusable(json_file, reason):
+def _unusable(json_file: str, reason: str) -> str:
     return f"{json_file} is not a usable COCO annotation file ({reason})."
 
 
 def coco_errors(json_file: str) -> list[str]:
-    """Return what training or evaluation with a COCO annotation file would fail at."""
+    """Return the errors of a COCO annotation file on which training or evaluation would fail."""
     stamp = os.stat(json_file)
     return _errors(json_file, stamp.st_mtime_ns, stamp.st_size)
 
 
-@functools.lru_cache(maxsize=4)  # loading and evaluation both ask, and a file may have hundreds of megabytes
-def _errors(json_file, *stamp):
+@functools.lru_cache(maxsize=4)  # loading and evaluation both check the file, which may have hundreds of megabytes
+def _errors(json_file: str, *stamp: int) -> list[str]:
     try:
         with open(json_file, encoding="utf-8") as file:
             content = json.load(file)
     except (ValueError, RecursionError) as error:
         return [f"{type(error).__name__}: {error}"]
     found = content if isinstance(content, dict) else {}
-    missing = [key for key in LISTS if not isinstance(found.get(key), list)]
+    missing = [key for key in REQUIRED_LISTS if not isinstance(found.get(key), list)]
     missing += [key for key in ("images", "categories") if found.get(key) == []]
     if missing:
         return [f"it has no {', no '.join(missing)}"]
     known = {key: Counter(_ids(found[key])) for key in ("images", "categories")}
     errors = [f"{key} has the id {i} twice" for key, ids in known.items() for i in ids if ids[i] > 1]
-    errors += [f"{_named('image', image)} {error}" for image in found["images"] if (error := _image_error(image))]
+    errors += [f"{_named('image', image)} {reason}" for image in found["images"] if (reason := _image_error(image))]
     for annotation in found["annotations"]:
-        error = _annotation_error(annotation, known["categories"])
-        errors += [f"{_named('annotation', annotation)} {error}"] if error else []
+        reason = _annotation_error(annotation, known["categories"])
+        errors += [f"{_named('annotation', annotation)} {reason}"] if reason else []
     return errors
 
 
-def _ids(entries):
+def _ids(entries: list) -> list[int | str]:
     return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), (int, str))]
 
 
-def _named(kind, entry):
+def _named(kind: str, entry: Any) -> str:
     if not isinstance(entry, dict):
         return f"an {kind}"
     number = f" {entry['id']}" if entry.get("id") is not None else ""
@@ -77,9 +79,9 @@ def _named(kind, entry):
     return f"{kind}{number}{place}"
 
 
-def _image_error(image):
+def _image_error(image: Any) -> str:
     if not isinstance(image, dict):
-        return "is no object of JSON"
+        return "is no JSON object"
     missing = [key for key in ("id", "file_name", "width", "height") if image.get(key) is None]
     if missing:
         return f"has no {missing[0]}"
@@ -88,9 +90,9 @@ def _image_error(image):
     return ""
 
 
-def _annotation_error(annotation, categories):
+def _annotation_error(annotation: Any, categories: Container) -> str:
     if not isinstance(annotation, dict):
-        return "is no object of JSON"
+        return "is no JSON object"
     missing = [key for key in ("id", "image_id", "category_id", "bbox") if annotation.get(key) is None]
     if missing:
         return f"has no {missing[0]}"
@@ -102,7 +104,7 @@ def _annotation_error(annotation, categories):
     return "" if mask is None or isinstance(mask, dict) else polygons_error(mask)
 
 
-def register_coco(name, json_file, image_root):
+def register_coco(name: str, json_file: str, image_root: str) -> None:
     """Register a COCO annotation file and its image folder as data set ``name``."""
     json_file, image_root = split_where(os.path.isfile, json_file, image_root)
     check_exists(name, json_file, "annotation file")
@@ -110,14 +112,14 @@ def register_coco(name, json_file, image_root):
     _register(name, json_file, image_root)
 
 
-def register_coco_subsets(root):
-    """Register ``coco_2017_train_1pct`` and ``_10pct``, as pixpro_d2.tools.label_subset writes them below ``root``."""
+def register_coco_subsets(root: str) -> None:
+    """Register ``coco_2017_train_1pct`` and ``_10pct``, which pixpro_d2.tools.label_subset writes below ``root``."""
     for percent in (1, 10):
         json_file = os.path.join(root, f"coco/annotations/instances_train2017_{percent}pct.json")
         metadata = _get_builtin_metadata("coco")
         _register(f"coco_2017_train_{percent}pct", json_file, os.path.join(root, "coco/train2017"), **metadata)
 
 
-def _register(name, json_file, image_root, **metadata):
+def _register(name: str, json_file: str, image_root: str, **metadata: Any) -> None:
     DatasetCatalog.register(name, lambda: load_coco(name, json_file, image_root))
     MetadataCatalog.get(name).set(json_file=json_file, image_root=image_root, evaluator_type="coco", **metadata)

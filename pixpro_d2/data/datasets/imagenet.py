@@ -1,6 +1,8 @@
 """``imagenet_train`` and ``imagenet_val`` below ``$DETECTRON2_DATASETS/imagenet``."""
 
 import os
+from collections.abc import Iterator
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -9,22 +11,22 @@ from ..io.reader import zip_member
 from .class_folders import load_class_folders
 
 
-def load_imagenet(root, split):
-    """Dataset dicts of one split, with ``category_id``, and the names of the classes.
+def load_imagenet(root: str, split: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Load the dataset dicts of a split, with ``category_id``, and the names of the classes.
 
-    Either ``root/split/<wnid>/*.JPEG`` (classes numbered in the order of their sorted folder names), or
-    ``root/split.zip`` with ``root/split_map.txt``, whose lines are a path in the archive, a tab and a class number
-    (there, the classes' names are their numbers).
+    The files are either ``root/split/<wnid>/*.JPEG``, with classes numbered in the order of the sorted folder names,
+    or ``root/split.zip`` with ``root/split_map.txt``. Each line of the map has a path in the archive, a tab and a class
+    number; the names of the classes then are their numbers.
 
     Raises:
-        UsageError: where neither is there, or the map is malformed.
+        UsageError: if both are missing, or the map is malformed.
     """
     folder = os.path.join(root, split)
     archive, map_file = f"{folder}.zip", f"{folder}_map.txt"
     if os.path.isdir(folder):
         return load_class_folders(folder)
     if os.path.isfile(archive) and os.path.isfile(map_file):
-        dicts = [
+        dicts: list[dict[str, Any]] = [
             {"file_name": zip_member(archive, member), "image_id": i, "category_id": label}
             for i, (member, label) in enumerate(_read_map(map_file))
         ]
@@ -35,7 +37,7 @@ def load_imagenet(root, split):
     )
 
 
-def _read_map(map_file):
+def _read_map(map_file: str) -> Iterator[tuple[str, int]]:
     with open(map_file, encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             member, tab, label = line.rstrip("\n").partition("\t")
@@ -44,7 +46,7 @@ def _read_map(map_file):
             yield member, int(label)
 
 
-def register_imagenet(root):
+def register_imagenet(root: str) -> None:
     """Register both splits; ``root`` is the folder that holds ``imagenet/``."""
     for split in ("train", "val"):
         name = f"imagenet_{split}"
@@ -52,9 +54,9 @@ def register_imagenet(root):
         MetadataCatalog.get(name).set(evaluator_type="classification")
 
 
-def _load(name, root, split):
+def _load(name: str, root: str, split: str) -> list[dict[str, Any]]:
     dicts, classes = load_imagenet(root, split)
-    # Known only now, as nothing is read before a data set is used.
+    # The classes are known only now, because no file is read before the data set is used.
     numbers = classes == [str(i) for i in range(len(classes))]
     MetadataCatalog.get(name).set(classes=classes, classes_are_numbers=numbers)
     return dicts

@@ -1,7 +1,9 @@
-"""Random subsets of labelled images, nested for one seed."""
+"""Draw random subsets of labelled images, which are nested for the same seed."""
 
 import json
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,24 +11,24 @@ from ...utils.errors import UsageError
 from ...utils.files import write_json
 
 
-def draw_images(image_ids, percent, seed):
-    """Draw ``percent`` of the images, rounded to the nearest number, but at least one.
+def draw_images(image_ids: Iterable[int], percent: float, seed: int) -> set[int]:
+    """Draw ``percent`` of the images, rounded to the nearest number, but at least one image.
 
     Args:
-        image_ids (Iterable[int]): ids of all images, in any order.
-        percent (float): in (0, 100].
-        seed (int): not negative.
+        image_ids: ids of all images, in any order.
+        percent: share of the images to draw, in (0, 100].
+        seed: seed of the draw, >= 0.
 
     Returns:
-        set[int]: ids of the drawn images, among them those of every smaller percentage of the same seed.
+        Ids of the drawn images. They include the images of every smaller percentage with the same seed.
     """
-    image_ids = sorted(image_ids)
-    count = max(1, round(len(image_ids) * percent / 100))
-    return {image_ids[i] for i in np.random.default_rng(seed).permutation(len(image_ids))[:count]}
+    ordered = sorted(image_ids)
+    count = max(1, round(len(ordered) * percent / 100))
+    return {ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))[:count]}
 
 
-def restrict(content, image_ids):
-    """The part of a COCO annotation file's content that concerns some images; categories and the rest are kept."""
+def restrict(content: dict[str, Any], image_ids: Collection[int]) -> dict[str, Any]:
+    """Restrict the content of a COCO annotation file to some images; keep categories and all other entries."""
     return {
         **content,
         "images": [image for image in content["images"] if image["id"] in image_ids],
@@ -34,14 +36,16 @@ def restrict(content, image_ids):
     }
 
 
-def write_subsets(json_file, out_dir, percents, seed=0):
+def write_subsets(
+    json_file: str | Path, out_dir: str | Path, percents: Sequence[float], seed: int = 0
+) -> list[tuple[Path, int, int]]:
     """Write ``out_dir/<name>_<percent>pct.json`` for each of ``percents``.
 
     Returns:
-        list[tuple]: (path, number of images, number of annotations) of each file.
+        (path, number of images, number of annotations) of each file.
 
     Raises:
-        UsageError: for a percentage outside (0, 100], a negative seed or a file that is no COCO annotation file.
+        UsageError: if a percentage is outside (0, 100], the seed is negative, or the file is no COCO annotation file.
     """
     wrong = [percent for percent in percents if not 0 < percent <= 100]
     if wrong or seed < 0:
@@ -59,7 +63,7 @@ def write_subsets(json_file, out_dir, percents, seed=0):
     return written
 
 
-def _read(json_file):
+def _read(json_file: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(Path(json_file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Checks of the folders and files that a data set's name addresses, and lists of words in text files."""
+"""Check the folders and files in a data set's name, and read lists of words from text files."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable
 from ...utils.errors import UsageError
 
 
-def check_exists(name, path, kind="folder"):
-    """Raise a UsageError unless ``path`` is what data set ``name`` needs: ``kind`` ends in "folder" or "file"."""
+def check_exists(name: str, path: str, kind: str = "folder") -> None:
+    """Raise a UsageError unless the folder or file ``path`` of data set ``name`` exists.
+
+    ``kind`` names the path in the message, and ends in "folder" or "file".
+    """
     if not (os.path.isdir if kind.endswith("folder") else os.path.isfile)(path):
         other = "folder" if os.path.isdir(path) else "file" if os.path.isfile(path) else ""
         found = f"; it is a {other}" if other else ""
@@ -15,7 +18,7 @@ def check_exists(name, path, kind="folder"):
 
 
 def check_split(name: str, path: str, splits: Iterable[str], kind: str = "file") -> None:
-    """Raise a UsageError unless ``path`` exists, as :func:`check_exists`; the error lists the ``splits`` that do."""
+    """Raise a UsageError unless ``path`` exists, as :func:`check_exists` does; list the existing ``splits``."""
     listed = sorted(splits)
     if listed and not (os.path.isdir if kind == "folder" else os.path.isfile)(path):
         raise UsageError(
@@ -25,9 +28,9 @@ def check_split(name: str, path: str, splits: Iterable[str], kind: str = "file")
 
 
 def splits_in(folder: str, extension: str = "") -> list[str]:
-    """Return the names of the split files in ``folder``, without their extension, or of its folders without one.
+    """Return the names of the split files in ``folder`` without ``extension``, or of its folders if it is "".
 
-    Lists of one class, as VOC has them beside its splits (``cat_train.txt`` beside ``train.txt``), do not count.
+    VOC's lists of a single class (``cat_train.txt`` beside ``train.txt``) are no splits.
     """
     if not os.path.isdir(folder):
         return []
@@ -41,19 +44,19 @@ def splits_in(folder: str, extension: str = "") -> list[str]:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, as ``._photo.jpg``, which macOS writes beside ``photo.jpg``."""
+    """Return whether a file or folder is hidden, such as ``._photo.jpg``, which macOS writes beside ``photo.jpg``."""
     return name.startswith(".")
 
 
-def split_where(exists, head, tail):
-    """Where to cut ``head@tail``, as either path may hold an '@' of its own.
+def split_where(exists: Callable[[str], bool], head: str, tail: str) -> tuple[str, str]:
+    """Split ``head@tail`` into two paths, each of which may contain an '@'.
 
     Args:
-        exists (Callable[[str], bool]): tells a path that is there, e.g. os.path.isfile.
-        head, tail (str): the address, cut at its last '@'.
+        exists: checks whether a path exists, e.g. os.path.isfile.
+        head, tail: the address, split at its last '@'.
 
     Returns:
-        tuple: the longest first path that ``exists`` and what follows it; ``head`` and ``tail`` if none does.
+        The longest first path that ``exists`` and the rest of the address; ``head`` and ``tail`` if none exists.
     """
     first, second = head, tail
     while "@" in first and not exists(first):
@@ -62,11 +65,11 @@ def split_where(exists, head, tail):
     return (first, second) if exists(first) else (head, tail)
 
 
-def read_class_names(folder):
-    """Names in ``folder/classes.txt``, line i being class i counted from 0; None where there is no such file.
+def read_class_names(folder: str) -> list[str] | None:
+    """Read the names in ``folder/classes.txt``, line i for class i counted from 0; return None without this file.
 
     Raises:
-        UsageError: for an empty file, an empty line or a name that comes twice.
+        UsageError: if the file or a line is empty, or a name occurs twice.
     """
     path = os.path.join(folder, "classes.txt")
     if not os.path.isfile(path):
@@ -79,13 +82,13 @@ def read_class_names(folder):
 
 
 def read_image_ids(path: str, exists: Callable[[str], bool]) -> list[str]:
-    """Return the names of the images in an image set file, one in each line.
+    """Read the names of the images in an image set file, one name per line.
 
-    A name may have spaces. Words after the name, such as the 1, 0 or -1 in VOC's files of one class, do not count: the
+    A name may have spaces. Words after the name are ignored, such as 1, 0 or -1 in VOC's files of a single class. The
     name is the longest beginning of the line that ``exists``, or the whole line if there is no such image.
 
     Raises:
-        UsageError: where there is no such file, or nothing in it.
+        UsageError: if the file is missing or empty.
     """
     if not os.path.isfile(path):
         raise UsageError(f"There is no file {os.path.abspath(path)}.")
@@ -95,7 +98,7 @@ def read_image_ids(path: str, exists: Callable[[str], bool]) -> list[str]:
     return [_image_id(line, exists) for line in lines]
 
 
-def _image_id(line, exists):
+def _image_id(line: str, exists: Callable[[str], bool]) -> str:
     name = line
     while not exists(name):
         words = name.rsplit(maxsplit=1)
@@ -105,7 +108,7 @@ def _image_id(line, exists):
     return name
 
 
-def _read_text(path):
+def _read_text(path: str) -> str:
     try:
         with open(path, encoding="utf-8-sig") as file:
             return file.read()

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -13,17 +15,16 @@ from .paths import check_exists, read_class_names, split_where
 
 logger = logging.getLogger(__name__)
 
-IGNORE_LABEL = 255  # pixels that are neither trained on nor evaluated
+IGNORE_LABEL = 255  # label of pixels that are neither trained on nor evaluated
 
 
-def read_label(path):
-    """Class ids of a label file as a uint8 array (height, width).
+def read_label(path: str) -> np.ndarray:
+    """Read the class ids of a label file as a uint8 array (height, width).
 
-    The numbers are taken as they are stored: in a palette PNG, such as Pascal VOC's, they are the ids, and the
-    colours are only for people to look at.
+    The ids are the stored numbers. In a palette PNG, such as Pascal VOC's, the colours are only for display.
 
     Raises:
-        UsageError: for a file that cannot be read, or that does not hold one id of 0 to 255 a pixel.
+        UsageError: if the file is unreadable, or does not hold a single id of 0 to 255 per pixel.
     """
     try:
         with Image.open(path) as image:
@@ -35,15 +36,15 @@ def read_label(path):
     return label.astype(np.uint8)
 
 
-def match_files(image_dir, label_dir):
-    """Pair images with labels by their paths below the two folders, less the extension.
+def match_files(image_dir: str, label_dir: str) -> dict[str, tuple[str, str]]:
+    """Pair images with labels by their paths below the two folders, without the extension.
 
     Returns:
-        dict: path below the folders to (image file, label file), sorted. Files without a partner are left out;
-        their number is logged.
+        A sorted dict from the path below the folders to (image file, label file). Files without a partner are skipped,
+        and their number is logged.
 
     Raises:
-        UsageError: where there is no pair, or two files of a folder differ by their extension only.
+        UsageError: if there is no pair, or two files of a folder differ only by their extension.
     """
     images = _by_stem(image_dir, list_images(image_dir))
     labels = _by_stem(label_dir, [path for path in list_images(label_dir) if path.lower().endswith(".png")])
@@ -53,13 +54,13 @@ def match_files(image_dir, label_dir):
     if len(images) > len(pairs) or len(labels) > len(pairs):
         logger.warning(
             f"{len(images) - len(pairs)} images below {image_dir} have no label in {label_dir} and "
-            f"{len(labels) - len(pairs)} labels have no image: they are left out."
+            f"{len(labels) - len(pairs)} labels have no image: they are skipped."
         )
     return pairs
 
 
-def _by_stem(folder, paths):
-    found = {}
+def _by_stem(folder: str, paths: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
     for path in paths:
         stem = os.path.splitext(os.path.relpath(path, folder))[0]
         if stem in found:
@@ -68,10 +69,10 @@ def _by_stem(folder, paths):
     return found
 
 
-def load_sem_seg(name, pairs):
-    """Dataset dicts of ``pairs`` (see :func:`match_files`).
+def load_sem_seg(name: str, pairs: Mapping[str, tuple[str, str]]) -> list[dict[str, Any]]:
+    """Load the dataset dicts of ``pairs`` (see :func:`match_files`).
 
-    Where the metadata of data set ``name`` has no classes, they are numbers, as many as the labels need.
+    If the metadata of data set ``name`` has no classes, the classes become numbers, as many as the labels need.
     """
     dicts = []
     for stem, (image_file, label_file) in pairs.items():
@@ -90,12 +91,12 @@ def load_sem_seg(name, pairs):
             }
         )
     metadata = MetadataCatalog.get(name)
-    if metadata.get("stuff_classes", None) is None:  # kept from the first load on: scanning takes long
+    if metadata.get("stuff_classes", None) is None:  # set only by the first load, because scanning takes long
         metadata.set(stuff_classes=[str(i) for i in range(_count_classes(name, pairs))], classes_are_numbers=True)
     return dicts
 
 
-def _count_classes(name, pairs):
+def _count_classes(name: str, pairs: Mapping[str, tuple[str, str]]) -> int:
     logger.info(f"Data set '{name}' has no classes.txt: looking for the largest id in {len(pairs)} label files ...")
     largest = -1
     for _, label_file in pairs.values():
@@ -110,12 +111,12 @@ def _count_classes(name, pairs):
     return largest + 1
 
 
-def set_metadata(name, **further):
-    """Set what detectron2's SemSegEvaluator needs in the metadata of data set ``name``, except for the classes."""
+def set_metadata(name: str, **further: Any) -> None:
+    """Set the metadata of data set ``name`` that detectron2's SemSegEvaluator needs, except for the classes."""
     MetadataCatalog.get(name).set(evaluator_type="sem_seg", ignore_label=IGNORE_LABEL, **further)
 
 
-def register_sem_seg(name, image_dir, label_dir):
+def register_sem_seg(name: str, image_dir: str, label_dir: str) -> None:
     """Register a folder of images and a folder of labels as data set ``name``."""
     image_dir, label_dir = split_where(os.path.isdir, image_dir, label_dir)
     check_exists(name, image_dir, "image folder")
@@ -125,7 +126,7 @@ def register_sem_seg(name, image_dir, label_dir):
     set_metadata(name, image_dir=image_dir, label_dir=label_dir, **({"stuff_classes": classes} if classes else {}))
 
 
-def register_bdd100k(root):
+def register_bdd100k(root: str) -> None:
     """Register ``bdd100k_sem_seg_train`` and ``_val``, with Cityscapes' 19 classes, below the folder ``root``."""
     classes = MetadataCatalog.get("cityscapes_fine_sem_seg_train").stuff_classes
     for split in ("train", "val"):
@@ -135,7 +136,7 @@ def register_bdd100k(root):
         set_metadata(name, image_dir=folders[0], label_dir=folders[1], stuff_classes=list(classes))
 
 
-def _load_folders(name, image_dir, label_dir):
+def _load_folders(name: str, image_dir: str, label_dir: str) -> list[dict[str, Any]]:
     check_exists(name, image_dir, "image folder")
     check_exists(name, label_dir, "label folder")
     return load_sem_seg(name, match_files(image_dir, label_dir))

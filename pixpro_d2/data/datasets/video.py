@@ -1,79 +1,86 @@
-"""``video:DIR``: one sub-folder of frames a video, in the order of their names; and BDD100K's videos."""
+"""``video:DIR``: one sub-folder of frames per video, in the order of their names; and BDD100K's videos."""
 
 import logging
 import os
 import re
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from detectron2.data import DatasetCatalog
 
+from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_json
+from .image_index import MTIME_RESOLUTION_SECONDS
 from .images import is_image
 from .paths import check_exists, is_hidden
 
 logger = logging.getLogger(__name__)
 
-INDEX = ".pixpro_index.json"  # in the folder of the videos: their numbers of frames
+INDEX = ".pixpro_index.json"  # file in the folder of the videos with their numbers of frames
 VERSION = 1
-SETTLED = 2.0  # seconds after which a folder that changes again certainly gets another time stamp
 
 
-def list_frames(folder):
-    """Paths of the image files in ``folder``, told by their extension, hidden ones left out.
+def list_frames(folder: str) -> list[str]:
+    """Return the paths of the image files in ``folder``, recognised by their extension, without hidden files.
 
-    They are sorted by name, numbers in it by their value: frame9.jpg comes before frame10.jpg.
+    The paths are sorted by name, and numbers in a name by their value: frame9.jpg comes before frame10.jpg.
     """
     return [os.path.join(folder, name) for name in sorted(filter(is_image, os.listdir(folder)), key=_natural)]
 
 
-def _natural(name):
-    # Text and numbers take turns, so that only like is compared with like. The name decides between 1 and 01.
+def _natural(name: str) -> tuple[list[int | str], str]:
+    # Text and numbers alternate, so text is compared with text and numbers with numbers. The name decides between 1
+    # and 01.
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
-def count_frames(root):
-    """Number of frames (dict of str to int) of each folder in ``root``, sorted by name; hidden ones are left out.
+def count_frames(root: str) -> dict[str, int]:
+    """Count the frames of each folder in ``root``, sorted by name; skip hidden folders.
 
-    Numbers are kept in the file INDEX of ``root``, if it can be written, and hold as long as a folder's time stamp.
+    The numbers are kept in the file INDEX of ``root``, if it is writable. They hold as long as a folder's time stamp.
     """
     index = os.path.join(root, INDEX)
-    known, found, now = _read_index(index), {}, time.time_ns()
+    known, now = _read_index(index), time.time_ns()
+    found: dict[str, tuple[int, int]] = {}
     for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
         if entry.is_dir() and not is_hidden(entry.name):
             changed = entry.stat().st_mtime_ns
             before, frames = known.get(entry.name, (None, None))
-            found[entry.name] = changed, frames if before == changed else len(list_frames(entry.path))
-    settled = {name: list(item) for name, item in found.items() if now - item[0] > SETTLED * 1e9}
+            if frames is None or before != changed:
+                frames = len(list_frames(entry.path))
+            found[entry.name] = changed, frames
+    settled = {name: list(item) for name, item in found.items() if now - item[0] > MTIME_RESOLUTION_SECONDS * 1e9}
     if settled != known:
         _write_index(index, settled)
     return {name: frames for name, (_, frames) in found.items()}
 
 
-def _read_index(path):
+def _read_index(path: str) -> dict[str, list[int]]:
     content = read_json(path)
     try:
         known = {name: [int(changed), int(frames)] for name, (changed, frames) in content["folders"].items()}
         return known if content["version"] == VERSION else {}
-    except (KeyError, TypeError, ValueError, AttributeError):  # none, or something else
+    except (KeyError, TypeError, ValueError, AttributeError):  # the index is missing or malformed
         return {}
 
 
-def _write_index(path, folders):
+def _write_index(path: str, folders: dict[str, list[int]]) -> None:
     try:
         write_json(path, {"version": VERSION, "folders": folders})
-    except OSError as error:  # a data set may lie where nobody writes
+    except OSError as error:  # the folder of a data set may be read-only
         logger.info(f"The numbers of frames are not kept: {error}.")
 
 
-def load_videos(name, root):
-    """Dataset dicts of the videos in the folder ``root``, one sub-folder of image files each.
+def load_videos(name: str, root: str) -> list[dict[str, Any]]:
+    """Load the dataset dicts of the videos in the folder ``root``, one sub-folder of image files per video.
 
     Returns:
-        list[dict]: ``file_name``, the video's folder; ``video``, the name of that folder; ``num_frames``.
+        Dicts with ``file_name``, the folder of the video; ``video``, the name of the folder; ``num_frames``.
 
     Raises:
-        UsageError: where there is no video.
+        UsageError: if there is no video.
     """
     check_exists(name, root)
     counts = count_frames(root)
@@ -89,16 +96,16 @@ def load_videos(name, root):
     return dicts
 
 
-def drop_short(videos, n_frames, key="DATASETS.TRAIN"):
-    """Those of ``videos`` (list of dicts of :func:`load_videos`) that have ``n_frames`` frames or more.
+def drop_short(videos: Sequence[dict[str, Any]], n_frames: int, key: str = "DATASETS.TRAIN") -> list[dict[str, Any]]:
+    """Return the videos that have ``n_frames`` frames or more.
 
     Args:
-        videos (list[dict]): of :func:`load_videos`.
-        n_frames (int): 1 or more.
-        key (str): of the config, that names them.
+        videos: dataset dicts of :func:`load_videos`.
+        n_frames: smallest number of frames, 1 or more.
+        key: config key that names the data sets, for messages.
 
     Raises:
-        UsageError: when none has, or one of them is an image.
+        UsageError: if no video has enough frames, or one of the dicts is an image.
     """
     images = [video["file_name"] for video in videos if "num_frames" not in video]
     if images:
@@ -108,19 +115,19 @@ def drop_short(videos, n_frames, key="DATASETS.TRAIN"):
         most = max(video["num_frames"] for video in videos)
         raise UsageError(f"None of {len(videos)} videos has {n_frames} frames, the longest has {most}: lower N_FRAMES.")
     if len(long) < len(videos):
-        logger.warning(f"Left out {len(videos) - len(long)} of {len(videos)} videos, shorter than {n_frames} frames.")
+        logger.warning(f"Skipped {len(videos) - len(long)} of {len(videos)} videos, shorter than {n_frames} frames.")
     return long
 
 
-def drop_without_flow(videos, flow):
-    """Those of ``videos`` that have their optical flow in files, without those that it could not be made for.
+def drop_without_flow(videos: Sequence[dict[str, Any]], flow: FlowFiles) -> list[dict[str, Any]]:
+    """Return the videos that have files of optical flow, without the videos that flow could not be made for.
 
     Args:
-        videos (list[dict]): of :func:`load_videos`, of two frames or more.
-        flow (FlowFiles): the files, of which none is opened.
+        videos: dataset dicts of :func:`load_videos`, with two frames or more.
+        flow: the files; no file is opened.
 
     Raises:
-        UsageError: when flow is missing, or was made for none.
+        UsageError: if flow of a video is missing, or could not be made for any video.
     """
     skipped, there = flow.skipped, flow.videos
     found = [video for video in videos if video["video"] not in skipped]
@@ -135,17 +142,17 @@ def drop_without_flow(videos, flow):
         message = f"{len(videos) - len(found)} of {len(videos)} videos, of which no flow could be made, as {reason}"
         if not found:
             raise UsageError(f"Nothing is left without {message}: choose other videos.")
-        logger.warning(f"Left out {message}.")
+        logger.warning(f"Skipped {message}.")
     return found
 
 
-def register_video(name, root):
+def register_video(name: str, root: str) -> None:
     """Register the folder ``root`` of folders of frames as data set ``name``."""
     check_exists(name, root)
     DatasetCatalog.register(name, lambda: load_videos(name, root))
 
 
-def register_bdd100k_video(root):
+def register_bdd100k_video(root: str) -> None:
     """Register ``bdd100k_video_train``, the frames of BDD100K's training videos, below the folder ``root``."""
     name, folder = "bdd100k_video_train", os.path.join(root, "bdd100k", "images", "train")
     DatasetCatalog.register(name, lambda: load_videos(name, folder))

@@ -1,10 +1,10 @@
-"""``voc:DIR@SPLIT``: object boxes in Pascal VOC layout, of any classes."""
+"""``voc:DIR@SPLIT``: object boxes of any classes in Pascal VOC layout."""
 
 import functools
 import math
 import os
 import xml.etree.ElementTree as ElementTree
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -15,9 +15,9 @@ from .paths import check_split, is_hidden, read_image_ids, splits_in
 
 
 class VOCObject(NamedTuple):
-    """An annotated object: its class, its box [x0, y0, x1, y1] in continuous pixel coordinates, and whether it is hard.
+    """Hold an annotated object: its class, its box [x0, y0, x1, y1] in continuous pixels, and whether it is difficult.
 
-    VOC counts pixels from 1, inclusively; continuous coordinates are those of detectron2's own VOC loader.
+    VOC counts pixels from 1, inclusively. The continuous coordinates are those of detectron2's own VOC loader.
     """
 
     name: str
@@ -26,12 +26,12 @@ class VOCObject(NamedTuple):
 
 
 def read_annotation(path: str) -> tuple[int, int, list[VOCObject]]:
-    """Parse one VOC XML file; return the image's width and height, and its objects.
+    """Parse a VOC XML file; return the width and height of the image in pixels, and its objects.
 
-    Spaces around a class name do not count. An object without ``difficult`` is not difficult.
+    Spaces around a class name are ignored. An object without ``difficult`` is not difficult.
 
     Raises:
-        UsageError: naming the file and what is wrong with it.
+        UsageError: if the file is not usable; the message names the file and the reason.
     """
     try:
         root = ElementTree.parse(path).getroot()
@@ -65,13 +65,13 @@ def _is_set(text: str) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def class_names(root):
-    """Classes of all annotations below ``root``, sorted; of all, so that every split has the same."""
+def class_names(root: str) -> list[str]:
+    """Return the sorted classes of all annotations below ``root``, so that every split has the same classes."""
     folder = os.path.join(root, "Annotations")
     if not os.path.isdir(folder):
         raise UsageError(f"There is no folder {os.path.abspath(folder)}.")
-    names = set()
-    for parent, _, files in os.walk(folder):  # an image's name may lead into a sub-folder
+    names: set[str] = set()
+    for parent, _, files in os.walk(folder):  # the name of an image may contain a sub-folder
         for file in files:
             if file.endswith(".xml") and not is_hidden(file):
                 names.update(found.name for found in read_annotation(os.path.join(parent, file))[2])
@@ -80,19 +80,19 @@ def class_names(root):
     return sorted(names)
 
 
-def image_ids(root, split):
+def image_ids(root: str, split: str) -> list[str]:
     """Return the names of the images in ``ImageSets/Main/split.txt``; see :func:`read_image_ids`."""
     path = os.path.join(root, "ImageSets", "Main", f"{split}.txt")
     return read_image_ids(path, lambda image_id: os.path.isfile(annotation_file(root, image_id)))
 
 
-def annotation_file(root, image_id):
+def annotation_file(root: str, image_id: str) -> str:
     """Return the path of the XML file of an image."""
     return os.path.join(root, "Annotations", f"{image_id}.xml")
 
 
-def load_voc(root, split):
-    """Dataset dicts of ``root`` (Annotations/, ImageSets/Main/, JPEGImages/) for ``ImageSets/Main/split.txt``."""
+def load_voc(root: str, split: str) -> list[dict[str, Any]]:
+    """Load the dataset dicts of ``ImageSets/Main/split.txt`` in ``root``, with Annotations/ and JPEGImages/."""
     names = image_ids(root, split)
     classes = class_names(root)
     dicts = []
@@ -113,8 +113,8 @@ def load_voc(root, split):
     return dicts
 
 
-def image_file(root, image_id):
-    """Path of an image in ``JPEGImages``, whatever its extension; a UsageError if there is none."""
+def image_file(root: str, image_id: str) -> str:
+    """Return the path of an image in ``JPEGImages`` with any extension; raise a UsageError if there is none."""
     for extension in EXTENSIONS:
         for suffix in (extension, extension.upper()):
             path = os.path.join(root, "JPEGImages", image_id + suffix)
@@ -123,11 +123,11 @@ def image_file(root, image_id):
     raise UsageError(f"There is no image for {image_id} in {os.path.join(root, 'JPEGImages')}.")
 
 
-def register_voc(name, root, split):
+def register_voc(name: str, root: str, split: str) -> None:
     """Register a VOC folder and split as data set ``name``, for training and for the VOC evaluator."""
     folder = os.path.join(root, "ImageSets", "Main")
     check_split(name, os.path.join(folder, f"{split}.txt"), splits_in(folder, ".txt"))
-    classes = class_names(root)  # first, so that a name whose annotations are broken is not registered
+    classes = class_names(root)  # first, so that a data set with broken annotations is not registered
     DatasetCatalog.register(name, lambda: load_voc(root, split))
     MetadataCatalog.get(name).set(
         thing_classes=classes,

@@ -1,5 +1,9 @@
-"""Loaders of the downstream tasks, with the mapper that a task needs."""
+"""Build the loaders of the downstream tasks, with the mapper of each task."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog, print_instances_class_histogram
 from detectron2.data.build import (
     filter_images_with_few_keypoints,
@@ -14,11 +18,12 @@ from detectron2.data.samplers import (
     TrainingSampler,
 )
 from detectron2.utils import comm
+from torch.utils.data import DataLoader, Sampler
 
 from ...utils.errors import UsageError
-from ...utils.retry import patiently
+from ...utils.retry import retry
 from ..datasets.catalog import load_dicts
-from ..io.file_list import shareable
+from ..io.file_list import to_shared_list
 from ..io.workers import build_loader
 from ..pretrain.samples import load_images, read_images
 from .classification_mapper import ClassificationMapper
@@ -28,20 +33,21 @@ from .tasks import TASKS, check_labels, check_masks, check_same_classes
 from .train_stream import StreamBatchSampler, StreamDataset, StreamLoader
 
 CLASSIFIERS = ("LinearClassifier", "KNNClassifier")
-# meta-architecture -> mapper; the others take the DetectionMapper
-MAPPERS = {"SemanticSegmentor": SemSegMapper, **dict.fromkeys(CLASSIFIERS, ClassificationMapper)}
+# meta-architecture -> mapper; all other meta-architectures use the DetectionMapper
+MAPPERS: dict[str, Callable[..., Any]] = {
+    "SemanticSegmentor": SemSegMapper,
+    **dict.fromkeys(CLASSIFIERS, ClassificationMapper),
+}
 
 
-def build_train_loader(cfg):
-    """Endless loader of DATASETS.TRAIN for a downstream task, ``SOLVER.IMS_PER_BATCH`` images over all processes.
+def build_train_loader(cfg: CfgNode) -> StreamLoader:
+    """Build the endless loader of DATASETS.TRAIN for a downstream task.
 
-    Images, order and augmentation are drawn as detectron2 does, but follow from SEED and the iteration alone.
-
-    Returns:
-        StreamLoader:
+    A batch has ``SOLVER.IMS_PER_BATCH`` images over all processes. Images, order and augmentation are drawn as in
+    detectron2, but depend only on SEED and the iteration.
     """
     if cfg.MODEL.META_ARCHITECTURE in CLASSIFIERS:
-        # ImageNet's files are listed once: the length of a run in epochs has needed their number already.
+        # Use the cache: the length of a run in epochs has already listed ImageNet's files.
         images = load_images(tuple(cfg.DATASETS.TRAIN))
         check_labels(cfg, _place_of_training(cfg), images)
     else:
@@ -54,16 +60,16 @@ def build_train_loader(cfg):
         comm.get_rank(),
         comm.get_world_size(),
     )
-    dataset = StreamDataset(shareable(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
+    dataset = StreamDataset(to_shared_list(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
     workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
     return StreamLoader(build_loader(dataset, trivial_batch_collator, *workers, batch_sampler=sampler))
 
 
-def build_test_loader(cfg, dataset_name):
-    """Loader of one pass over ``dataset_name``, as for testing, shared out among the processes.
+def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
+    """Build the loader of one pass over ``dataset_name`` for testing; the processes share the images.
 
-    Images come one by one, as detectron2 tests, or for classification, whose images have one size, in batches
-    of ``SOLVER.IMS_PER_BATCH``.
+    Batches have a single image, as in detectron2. For classification, where images have the same size, batches have
+    ``SOLVER.IMS_PER_BATCH`` images over all processes.
     """
     images, batch_size = load_dicts(dataset_name), 1
     check_labels(cfg, f"Data set '{dataset_name}'", images)
@@ -71,10 +77,10 @@ def build_test_loader(cfg, dataset_name):
         batch_size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
     mapper = _build_mapper(cfg, is_train=False)
 
-    def read(image):
-        return patiently(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
+    def read(image: dict[str, Any]) -> dict[str, Any]:
+        return retry(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
 
-    dataset = MapDataset(shareable(images), read)
+    dataset = MapDataset(to_shared_list(images), read)
     return build_loader(
         dataset,
         trivial_batch_collator,
@@ -85,14 +91,15 @@ def build_test_loader(cfg, dataset_name):
     )
 
 
-def build_sampler(cfg, images):
-    """detectron2's sampler named by DATALOADER.SAMPLER_TRAIN, seeded with SEED.
+def build_sampler(cfg: CfgNode, images: Sequence[dict[str, Any]]) -> Sampler:
+    """Build detectron2's sampler named by DATALOADER.SAMPLER_TRAIN, seeded with SEED.
 
     Args:
-        images (list[dict]): detectron2 dataset dicts.
+        cfg: config of a downstream task.
+        images: detectron2 dataset dicts.
 
     Raises:
-        UsageError: for images that it cannot sample.
+        UsageError: if the sampler cannot sample the images.
     """
     keys = cfg.DATALOADER
     if keys.SAMPLER_TRAIN == "TrainingSampler":
@@ -114,27 +121,27 @@ def build_sampler(cfg, images):
     return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
 
 
-def orientations(images):
-    """Whether each image is wider than high, as bytes of 0 or 1; all 0 where some dict does not tell its image's size.
+def orientations(images: Sequence[dict[str, Any]]) -> bytes:
+    """Return whether each image is wider than high, as bytes of 0 or 1; all 0 if a dict lacks the size of its image.
 
     Args:
-        images (list[dict]): detectron2 dataset dicts.
+        images: detectron2 dataset dicts.
     """
     if not all("width" in image and "height" in image for image in images):
         return bytes(len(images))
     return bytes(image["width"] > image["height"] for image in images)
 
 
-def _build_mapper(cfg, is_train):
+def _build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return MAPPERS.get(cfg.MODEL.META_ARCHITECTURE, DetectionMapper)(cfg, is_train)
 
 
-def _place_of_training(cfg):
+def _place_of_training(cfg: CfgNode) -> str:
     return f"DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}"
 
 
-def _load_train_dicts(cfg):
-    """Return the dicts of DATASETS.TRAIN, checked, without the images that detectron2 skips."""
+def _load_train_dicts(cfg: CfgNode) -> Sequence[dict[str, Any]]:
+    """Load and check the dicts of DATASETS.TRAIN, without the images that detectron2 skips."""
     names, place = tuple(cfg.DATASETS.TRAIN), _place_of_training(cfg)
     images = read_images(names)
     check_labels(cfg, place, images)
@@ -148,17 +155,17 @@ def _load_train_dicts(cfg):
     if cfg.MODEL.KEYPOINT_ON:
         images = filter_images_with_few_keypoints(images, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
     if not images:
-        raise UsageError(f"{place} is nothing to train on, name other data sets: no image has an annotated object.")
+        raise UsageError(f"Cannot train on {place}: no image has an annotated object; name other data sets.")
     _log_classes(place, names[0], images)
     return images
 
 
-def _log_classes(place, name, images):
-    """Log how often each class occurs, as detectron2 does, if data set ``name`` lists its classes."""
+def _log_classes(place: str, name: str, images: Sequence[dict[str, Any]]) -> None:
+    """Log the frequency of each class, as detectron2 does, if data set ``name`` lists its classes."""
     classes = MetadataCatalog.get(name).get("thing_classes", None)
     if classes is None:
         return
     try:
         print_instances_class_histogram(images, classes)
     except AssertionError as error:  # for categories out of range
-        raise UsageError(f"{place} is nothing to train on, name other data sets: {error}.") from error
+        raise UsageError(f"Cannot train on {place}: {error}; name other data sets.") from error

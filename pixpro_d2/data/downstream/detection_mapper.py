@@ -1,6 +1,7 @@
-"""Images and boxes of detection."""
+"""Map dataset dicts to images and boxes of detection."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,33 +14,33 @@ from ..io.reader import required_image
 
 
 class DetectionMapper(DatasetMapper):
-    """detectron2's DatasetMapper with the image reader of all other tasks.
+    """Extend detectron2's DatasetMapper by the image reader of all other tasks.
 
-    detectron2's own reader clips images of 16 bits at 255, so that a detector would see other pictures than the
+    detectron2's own reader clips images of 16 bits at 255, so a detector would see other images than the
     pre-training of its backbone.
     """
 
     @configurable
-    def __init__(self, is_train: bool, *, pixel_range: tuple = (), **options):
+    def __init__(self, is_train: bool, *, pixel_range: tuple[float, ...] = (), **options: Any) -> None:
         """
         Args:
             is_train: whether to keep the annotations.
-            pixel_range: as of :func:`pixpro_d2.data.io.reader.read_image`.
-            **options: of detectron2's DatasetMapper.
+            pixel_range: see :func:`pixpro_d2.data.io.reader.read_image`.
+            **options: options of detectron2's DatasetMapper.
         """
         super().__init__(is_train, **options)
         self.pixel_range = pixel_range
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         return {**super().from_config(cfg, is_train), "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE)}
 
-    def __call__(self, dataset_dict: dict) -> dict:
-        """Return a sample as detectron2's DatasetMapper does; ``dataset_dict`` stays as it is.
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Return a sample as detectron2's DatasetMapper does; leave ``dataset_dict`` unchanged.
 
         Raises:
-            UsageError: for an unreadable file.
-            SizeMismatchError: for an image of another size than ``dataset_dict`` states.
+            UsageError: if the file is unreadable.
+            SizeMismatchError: if the size of the image differs from the size in ``dataset_dict``.
         """
         sample = copy.deepcopy(dataset_dict)
         image = required_image(sample["file_name"], self.pixel_range)

@@ -1,8 +1,11 @@
-"""Images and label maps of semantic segmentation."""
+"""Map dataset dicts to images and label maps of semantic segmentation."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
@@ -12,22 +15,32 @@ from ..io.reader import required_image
 
 
 class SemSegMapper:
-    """Reads, augments and checks one image with its labels.
+    """Read, augment and check an image with its labels.
 
     detectron2's DatasetMapper turns a palette PNG, such as Pascal VOC's, into grey values instead of class
-    numbers, and leaves a label that is out of range to a failing kernel. The augmentation is that of its
+    numbers. A label that is out of range fails only in a kernel. The augmentation is the same as in detectron2's
     DeepLab project: resize the shorter side, crop, flip.
     """
 
     @configurable
-    def __init__(self, *, is_train, augmentations, image_format, num_classes, ignore_value, pixel_range=()):
+    def __init__(
+        self,
+        *,
+        is_train: bool,
+        augmentations: Sequence[T.Augmentation],
+        image_format: str,
+        num_classes: int,
+        ignore_value: int,
+        pixel_range: tuple[float, ...] = (),
+    ) -> None:
         """
         Args:
-            is_train (bool): whether to read the labels.
-            augmentations (list[T.Augmentation]):
-            image_format (str): ``RGB`` or ``BGR``.
-            num_classes (int): labels are 0 to ``num_classes`` - 1, or ``ignore_value``.
-            pixel_range (tuple): as of :func:`pixpro_d2.data.io.reader.read_image`.
+            is_train: whether to read the labels.
+            augmentations: augmentations of the image and its labels.
+            image_format: ``RGB`` or ``BGR``.
+            num_classes: number of classes; labels are 0 to ``num_classes`` - 1, or ``ignore_value``.
+            ignore_value: label of pixels that do not count.
+            pixel_range: see :func:`pixpro_d2.data.io.reader.read_image`.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -37,7 +50,7 @@ class SemSegMapper:
         self.pixel_range = pixel_range
 
     @classmethod
-    def from_config(cls, cfg, is_train):
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> dict[str, Any]:
         augmentations = detection_utils.build_augmentation(cfg, is_train)
         crop = cfg.INPUT.CROP
         head = cfg.MODEL.SEM_SEG_HEAD
@@ -55,17 +68,18 @@ class SemSegMapper:
             "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE),
         }
 
-    def __call__(self, dataset_dict):
-        """
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Make a sample of a dataset dict.
+
         Args:
-            dataset_dict (dict): ``file_name`` and, in training, ``sem_seg_file_name``.
+            dataset_dict: dict with ``file_name`` and, in training, ``sem_seg_file_name``.
 
         Returns:
-            dict: the input, with ``image``, a uint8 tensor (3, h, w), and in training ``sem_seg``, an int64 tensor
-            (h, w).
+            The entries of ``dataset_dict``, with ``image``, a uint8 tensor (3, h, w), and in training ``sem_seg``, an
+            int64 tensor (h, w).
 
         Raises:
-            UsageError: for an unreadable file, sizes that differ, or a label out of range.
+            UsageError: if a file is unreadable, the sizes differ, or a label is out of range.
         """
         sample = dict(dataset_dict)
         label_file = sample.pop("sem_seg_file_name", None)
@@ -79,7 +93,7 @@ class SemSegMapper:
             sample["sem_seg"] = torch.as_tensor(data.sem_seg.astype(np.int64))
         return sample
 
-    def _read_labels(self, path, size):
+    def _read_labels(self, path: str, size: tuple[int, int]) -> np.ndarray:
         labels = read_label(path)
         if labels.shape != size[::-1]:
             raise UsageError(

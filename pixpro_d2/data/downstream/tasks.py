@@ -1,4 +1,4 @@
-"""Labels and classes that a task needs, and checks that the data sets of a config have them."""
+"""Define the labels and classes that a task needs, and check that the data sets of a config have them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from ..datasets.catalog import load_dicts
 
 @dataclass(frozen=True)
 class Labels:
-    """One kind of labels.
+    """Describe a kind of labels.
 
     Attributes:
         words: name of the labels in messages.
-        key: entry of a dataset dict that holds them.
+        key: entry of a dataset dict that holds the labels.
         classes: attribute of a data set's metadata that lists the names of the classes.
         forms: addresses of data sets with such labels.
     """
@@ -46,15 +46,15 @@ TASKS = {
 
 
 def check_labels(cfg: CfgNode, place: str, images: Iterable[dict]) -> None:
-    """Check that every image has the labels that the task of ``cfg`` needs; a pre-training needs none.
+    """Check that every image has the labels that the task of ``cfg`` needs; a pre-training needs no labels.
 
     Args:
-        cfg: of any task.
-        place: where the config names the data sets, for messages.
+        cfg: config of any task.
+        place: config key and names of the data sets, for messages.
         images: dataset dicts.
 
     Raises:
-        UsageError: naming the first image without labels.
+        UsageError: if an image has no labels; the message names the first such image.
     """
     task = cfg.MODEL.META_ARCHITECTURE
     if task not in TASKS:
@@ -69,13 +69,13 @@ def check_labels(cfg: CfgNode, place: str, images: Iterable[dict]) -> None:
 
 
 def check_masks(cfg: CfgNode, place: str, images: Iterable[dict]) -> None:
-    """Check that some object has a mask, or keypoints, if the detector of ``cfg`` predicts them.
+    """Check that some object has a mask, or keypoints, if the detector of ``cfg`` predicts masks or keypoints.
 
     Args:
-        cfg, place, images: as of :func:`check_labels`, which must have passed.
+        cfg, place, images: see :func:`check_labels`, which must have passed.
 
     Raises:
-        UsageError: for boxes alone.
+        UsageError: if all objects have only boxes.
     """
     if TASKS.get(cfg.MODEL.META_ARCHITECTURE, (None,))[0] is not BOXES:
         return
@@ -88,10 +88,10 @@ def check_masks(cfg: CfgNode, place: str, images: Iterable[dict]) -> None:
 
 
 def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
-    """Check that data sets, which must be loaded already, have the same classes, as many as the model has.
+    """Check that loaded data sets have the same classes, and as many classes as the model.
 
     Raises:
-        UsageError: naming the first class that differs, or stating the right number.
+        UsageError: if classes differ; the message names the first class that differs, or the right number.
     """
     if cfg.MODEL.META_ARCHITECTURE not in TASKS:
         return
@@ -122,16 +122,16 @@ def class_names(cfg: CfgNode, names: Sequence[str]) -> list[str] | None:
 
 
 def trained_classes_known(cfg: CfgNode) -> list[str]:
-    """Return those data sets of DATASETS.TRAIN that the model of an evaluation can have been trained on.
+    """Return the data sets of DATASETS.TRAIN that the model of an evaluation may have been trained on.
 
-    They list as many classes as the model has. Other data sets need not exist where a model is only evaluated.
+    These data sets list as many classes as the model has. Other data sets need not exist for an evaluation.
     """
     if cfg.MODEL.META_ARCHITECTURE not in TASKS:
         return []
     labels, node = TASKS[cfg.MODEL.META_ARCHITECTURE]
     names = []
     for name in cfg.DATASETS.TRAIN:
-        if name.startswith("coco:"):  # whose file lists the classes
+        if name.startswith("coco:"):  # the annotation file lists the classes
             load_dicts(name)
         if len(MetadataCatalog.get(name).get(labels.classes, [])) == cfg.MODEL[node].NUM_CLASSES:
             names.append(name)
@@ -139,12 +139,12 @@ def trained_classes_known(cfg: CfgNode) -> list[str]:
 
 
 def check_same_classes(labels: Labels, names: Sequence[str]) -> None:
-    """Check that all of the data sets ``names`` list the same classes in the same order.
+    """Check that all data sets in ``names`` list the same classes in the same order.
 
-    A data set whose classes have no names, only numbers, agrees with all others.
+    A data set whose classes have only numbers and no names agrees with all others.
 
     Raises:
-        UsageError: naming the first class that differs.
+        UsageError: if classes differ; the message names the first class that differs.
     """
     first, expected = "", None
     for name in names:
@@ -162,5 +162,5 @@ def check_same_classes(labels: Labels, names: Sequence[str]) -> None:
                 )
 
 
-def _quoted(name):
+def _quoted(name: str | None) -> str:
     return "missing" if name is None else f"'{name}'"

@@ -1,1 +1,1 @@
-"""Checks of data sets before a run."""
+"""Check data sets before a run."""

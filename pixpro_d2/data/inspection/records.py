@@ -1,4 +1,4 @@
-"""Checks of a data set, whatever its task: files, sizes, labels and counts."""
+"""Check the files, sizes, labels and counts of a data set for any task."""
 
 import math
 import os
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from detectron2.data.catalog import Metadata
@@ -17,56 +18,57 @@ from ..io.image_size import read_size
 from ..io.reader import ZIP_SEPARATOR, UnreadableImage, header_source, read_image
 from .stored_values import StoredValues
 
-# task -> (key of the classes' names in the metadata, config key of their number, what is counted)
+# task -> (key of the classes' names in the metadata, config key of their number, unit of the counts)
 TASKS = {
     "detection": ("thing_classes", "MODEL.ROI_HEADS.NUM_CLASSES (one-stage: MODEL.RETINANET.NUM_CLASSES)", "boxes"),
     "segmentation": ("stuff_classes", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "pixels"),
     "classification": ("classes", "MODEL.CLASSIFIER.NUM_CLASSES", "images"),
 }
-THREADS = 8  # files that are read at a time
+THREADS = 8  # number of files read at the same time
 
 
 @dataclass
 class Report:
-    """What :func:`inspect` found."""
+    """Hold the results of :func:`inspect`."""
 
     task: str | None  # a key of TASKS, None for images without labels
-    classes: list  # names
-    images: int
-    opened: int  # images that were decoded
-    sizes: list = field(default_factory=list)  # (width, height) of the decoded images
-    counts: Counter = field(default_factory=Counter)  # class number -> boxes, pixels or images
-    ignored: int = 0  # pixels of label maps that do not count
-    masks: dict = field(default_factory=dict)  # "polygon", "bitmask" or "" for no mask -> image of each such object
-    errors: list = field(default_factory=list)  # sentences: a run would fail, or its results would be wrong
-    warnings: list = field(default_factory=list)  # sentences: a run copes with it
-    unsound: set = field(default_factory=set)  # indices of images with an error
-    pixel_range: tuple = ()  # of the config
-    values: StoredValues = field(default_factory=StoredValues)  # of the decoded images
+    classes: list[str]  # names of the classes
+    images: int  # number of images
+    opened: int  # number of decoded images
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # (width, height) of the decoded images
+    counts: Counter = field(default_factory=Counter)  # class number -> number of boxes, pixels or images
+    ignored: int = 0  # number of pixels of label maps that do not count
+    # "polygon", "bitmask" or "" for no mask -> image index of each such object
+    masks: dict[str, list[int]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)  # sentences: a run would fail, or its results would be wrong
+    warnings: list[str] = field(default_factory=list)  # sentences: a run is still possible
+    unsound: set[int] = field(default_factory=set)  # indices of images with an error
+    pixel_range: tuple[float, ...] = ()  # INPUT.PIXEL_RANGE
+    values: StoredValues = field(default_factory=StoredValues)  # values of the decoded images
 
     @property
-    def problems(self) -> list:
+    def problems(self) -> list[str]:
         """Return all sentences, errors first."""
         return self.errors + self.warnings
 
-    def add_errors(self, image: int, sentences: list) -> None:
-        """Add errors of one image, given by its index."""
+    def add_errors(self, image: int, sentences: list[str]) -> None:
+        """Add errors of the image with index ``image``."""
         self.errors += sentences
         self.unsound.update([image] if sentences else [])
 
 
 @dataclass
 class Files:
-    """What the files of one image are like."""
+    """Describe the files of an image."""
 
-    size: tuple | None = None  # (width, height) of the image
-    label_size: tuple | None = None  # (width, height) of the label map
-    label_counts: Counter = field(default_factory=Counter)  # id -> pixels
-    errors: list = field(default_factory=list)
+    size: tuple[int, int] | None = None  # (width, height) of the image
+    label_size: tuple[int, ...] | None = None  # (width, height) of the label map
+    label_counts: Counter = field(default_factory=Counter)  # id -> number of pixels
+    errors: list[str] = field(default_factory=list)
 
 
-def task_of(record: dict) -> str | None:
-    """Return the task that a dataset dict has labels for, a key of TASKS or None."""
+def task_of(record: dict[str, Any]) -> str | None:
+    """Return the task for which a dataset dict has labels, a key of TASKS or None."""
     if "sem_seg_file_name" in record:
         return "segmentation"
     if "annotations" in record:
@@ -75,23 +77,23 @@ def task_of(record: dict) -> str | None:
 
 
 def inspect(
-    dicts: Sequence[dict],
+    dicts: Sequence[dict[str, Any]],
     metadata: Metadata,
     sample: int | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
     masks: str | None = None,
-    pixel_range: tuple = (),
+    pixel_range: tuple[float, ...] = (),
 ) -> Report:
-    """Check a data set: that files exist, all annotations, all label maps and the sizes of all annotated images.
+    """Check the files, annotations and label maps of a data set, and the sizes of all annotated images.
 
     Args:
         dicts: detectron2 dataset dicts.
-        metadata: of the data set.
-        sample: number of images, evenly spaced, that are decoded, where damage shows; None decodes all.
-        progress: shows the progress.
-        masks: INPUT.MASK_FORMAT where each object needs a mask, "" where masks do not matter. By default each object
-            needs a mask if another object has one.
-        pixel_range: INPUT.PIXEL_RANGE of the config that is to be used.
+        metadata: metadata of the data set.
+        sample: number of images, evenly spaced, to decode for damage; None decodes all images.
+        progress: wraps an iterable to show the progress.
+        masks: INPUT.MASK_FORMAT if each object needs a mask, "" if masks do not matter. By default each object
+            needs a mask if another object has a mask.
+        pixel_range: INPUT.PIXEL_RANGE of the config for the run.
     """
     task, count = task_of(dicts[0]), len(dicts)
     classes = list(metadata.get(TASKS[task][0], None) or []) if task else []
@@ -100,7 +102,7 @@ def inspect(
     ignored = metadata.get("ignore_label", None)
     ignored = IGNORE_LABEL if ignored is None else ignored
     with ThreadPoolExecutor(THREADS) as pool:
-        # By index, because a future keeps its arguments: they would be all dicts at once.
+        # Pass the index, because a future keeps its arguments, and dicts would all stay in memory.
         looks = pool.map(lambda i: _look_at(dicts[i], task, i in decoded, pixel_range), range(count))
         for i in progress(range(count)):
             record, files = dicts[i], next(looks)
@@ -125,7 +127,7 @@ def inspect(
     return report
 
 
-def _look_at(record, task, decode, pixel_range):
+def _look_at(record: dict[str, Any], task: str | None, decode: bool, pixel_range: tuple[float, ...]) -> Files:
     files = Files(errors=[f"missing file {path}" for path in _paths(record) if not os.path.isfile(path)])
     if files.errors:
         return files
@@ -146,18 +148,18 @@ def _look_at(record, task, decode, pixel_range):
     return files
 
 
-def _paths(record):
-    """Files of a record on disk; of a picture in an archive, the archive."""
+def _paths(record: dict[str, Any]) -> list[str]:
+    """Return the files of a record on disk; for an image in an archive, the archive."""
     name = record["file_name"]
     image = name.split(ZIP_SEPARATOR)[0] + ".zip" if ZIP_SEPARATOR in name else name
     return [image, *([record["sem_seg_file_name"]] if "sem_seg_file_name" in record else [])]
 
 
-def _size_errors(record, files):
+def _size_errors(record: dict[str, Any], files: Files) -> list[str]:
     size = files.size
     if size is None:
         return []
-    stated = record.get("width", size[0]), record.get("height", size[1])
+    stated: tuple[int, ...] = (record.get("width", size[0]), record.get("height", size[1]))
     if files.label_size not in (None, size):
         stated = files.label_size
         error = f"{record['sem_seg_file_name']} is {_times(stated)} pixels, its image {_times(size)}"
@@ -169,8 +171,8 @@ def _size_errors(record, files):
     return [error + (remedy if stated == size[::-1] else "")]
 
 
-def _count(report, image, counts, path):
-    """Add the counts of one image; a class that does not exist is an error."""
+def _count(report: Report, image: int, counts: Counter, path: str) -> None:
+    """Add the counts of an image to the report; add an error for a class that does not exist."""
     report.counts.update(counts)
     wrong = sorted(i for i in counts if not 0 <= i < len(report.classes))
     if wrong and report.classes:
@@ -178,7 +180,9 @@ def _count(report, image, counts, path):
         report.add_errors(image, [sentence])
 
 
-def _check_objects(image, record, size, masks, report):
+def _check_objects(
+    image: int, record: dict[str, Any], size: tuple[float, float] | None, masks: str | None, report: Report
+) -> None:
     path = record["file_name"]
     if "annotations" not in record:
         report.add_errors(image, [f"{path} has no list of objects"])
@@ -199,17 +203,17 @@ def _check_objects(image, record, size, masks, report):
     _count(report, image, Counter(annotation["category_id"] for annotation in sound), path)
 
 
-def _check_class_names(report):
+def _check_class_names(report: Report) -> None:
     if report.task and not report.classes:
         report.warnings.append(f"the metadata of the data set list no {TASKS[report.task][0]}")
-    alike = {}
+    alike: dict[str, list[str]] = {}
     for name in map(str, report.classes):
         alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
     report.warnings += [f"classes {names} differ by case or spaces only" for names in alike.values() if len(names) > 1]
 
 
-def _check_masks(dicts, masks, report):
-    """Check that objects have masks, and of the format, where ``masks`` of :func:`inspect` says that they need them."""
+def _check_masks(dicts: Sequence[dict[str, Any]], masks: str | None, report: Report) -> None:
+    """Check that objects have masks in the right format, if ``masks`` of :func:`inspect` requires masks."""
     without = dict.fromkeys(report.masks.get("", []))
     if masks or len(report.masks) > 1:
         for image in without:
@@ -220,8 +224,8 @@ def _check_masks(dicts, masks, report):
         report.errors.append(f"an object of {path} has its mask as a bitmap: set INPUT.MASK_FORMAT bitmask")
 
 
-def _check_variety(ignored, report):
-    """Check that label maps have more than one class: a model that always says the same would be perfect."""
+def _check_variety(ignored: int, report: Report) -> None:
+    """Check that label maps have more than one class: otherwise a model with a constant output would be perfect."""
     if len(report.counts) != 1:
         return
     (only,) = report.counts
@@ -231,5 +235,5 @@ def _check_variety(ignored, report):
     report.errors.append(f"{error}: write the classes as 0, 1, 2, ...")
 
 
-def _times(size):
+def _times(size: Sequence[int]) -> str:
     return f"{size[0]} x {size[1]}"

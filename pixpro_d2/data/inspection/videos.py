@@ -1,7 +1,10 @@
-"""Checks of a data set of videos: frames, sizes, optical flow."""
+"""Check the frames, sizes and optical flow of a data set of videos."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
 from ..datasets.video import list_frames
 from ..io.reader import UnreadableImage, header_source, read_image
@@ -10,30 +13,33 @@ from .stored_values import StoredValues
 
 @dataclass
 class VideoReport:
-    """What :func:`inspect_videos` found."""
+    """Hold the results of :func:`inspect_videos`."""
 
-    frames: dict  # name of the video -> number of its frames
-    opened: int = 0  # frames that were decoded
-    sizes: list = field(default_factory=list)  # (width, height) of the videos whose frames were
-    with_flow: int | None = None  # videos that have their optical flow; None where it was not asked for
-    problems: list = field(default_factory=list)  # sentences
-    pixel_range: tuple = ()  # of the config
-    values: StoredValues = field(default_factory=StoredValues)  # of the decoded frames
+    frames: dict[str, int]  # name of the video -> number of its frames
+    opened: int = 0  # number of decoded frames
+    sizes: list[tuple[int, int]] = field(default_factory=list)  # (width, height) of the videos with decoded frames
+    with_flow: int | None = None  # number of videos that have their optical flow; None if flow was not checked
+    problems: list[str] = field(default_factory=list)  # sentences
+    pixel_range: tuple[float, ...] = ()  # INPUT.PIXEL_RANGE
+    values: StoredValues = field(default_factory=StoredValues)  # values of the decoded frames
 
 
-def inspect_videos(dicts, flow=None, sample=None, progress=iter, pixel_range=()):
-    """Check videos.
+def inspect_videos(
+    dicts: Sequence[dict[str, Any]],
+    flow: FlowFiles | None = None,
+    sample: int | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+    pixel_range: tuple[float, ...] = (),
+) -> VideoReport:
+    """Check the videos of a data set.
 
     Args:
-        dicts (list[dict]): of :func:`pixpro_d2.data.datasets.video.load_videos`.
-        flow (FlowFiles | None): check that all of them have their flow in it.
-        sample (int | None): number of videos, evenly spaced, whose first and last frames are opened; None opens all
-            frames of all.
-        progress (Callable[[Iterable], Iterable]): shows the progress.
-        pixel_range (tuple): INPUT.PIXEL_RANGE of the config that is to be used.
-
-    Returns:
-        VideoReport:
+        dicts: dataset dicts of :func:`pixpro_d2.data.datasets.video.load_videos`.
+        flow: files that must have the flow of all videos; None skips the check.
+        sample: number of videos, evenly spaced, whose first and last frames are opened; None opens all
+            frames of all videos.
+        progress: wraps an iterable to show the progress.
+        pixel_range: INPUT.PIXEL_RANGE of the config for the run.
     """
     report = VideoReport({record["video"]: record["num_frames"] for record in dicts}, pixel_range=pixel_range)
     report.with_flow = None if flow is None else 0
@@ -49,9 +55,9 @@ def inspect_videos(dicts, flow=None, sample=None, progress=iter, pixel_range=())
     return report
 
 
-def _check_frames(record, paths, report):
-    """Size (width, height) of the frames, None where there is none or more than one."""
-    sizes = set()
+def _check_frames(record: dict[str, Any], paths: Iterable[str], report: VideoReport) -> tuple[int, int] | None:
+    """Check frames, and return their size (width, height); None if no frame is readable or the sizes differ."""
+    sizes: set[tuple[int, int]] = set()
     for path in sorted(paths):
         try:
             sizes.add(read_image(path, report.pixel_range).size)
@@ -67,13 +73,19 @@ def _check_frames(record, paths, report):
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _check_flow(record, size, paths, flow, report):
+def _check_flow(
+    record: dict[str, Any],
+    size: tuple[int, int] | None,
+    paths: list[str] | None,
+    flow: FlowFiles,
+    report: VideoReport,
+) -> None:
     if record["video"] in flow.skipped:
-        report.problems.append(f"{record['file_name']} was left out of the flow: {flow.skipped[record['video']]}")
+        report.problems.append(f"{record['file_name']} was skipped by extract_flow: {flow.skipped[record['video']]}")
         return
     try:
         flow.check(record["video"], record["num_frames"], size and size[::-1], paths)
     except UsageError as error:
         report.problems.append(str(error))
     else:
-        report.with_flow += 1
+        report.with_flow = (report.with_flow or 0) + 1

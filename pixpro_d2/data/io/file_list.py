@@ -1,8 +1,9 @@
-"""Dataset dicts of millions of files in little more memory than their names, and data sets joined without a copy."""
+"""Store dataset dicts of millions of files in little memory, and join data sets without a copy."""
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from detectron2.data.common import DatasetFromList
@@ -10,29 +11,29 @@ from torch.utils.data import ConcatDataset
 
 
 class FileList(Sequence):
-    """Read-only dataset dicts ``{"file_name", "image_id"}``, the latter being the index, of files below a folder.
+    """Provide read-only dataset dicts ``{"file_name", "image_id"}`` of files below a folder; the id is the index.
 
-    The names lie in one array of bytes, which forked workers share: nothing in it counts references, as Python's own
-    objects do, whose memory is therefore copied as soon as somebody looks at them.
+    The names lie in one array of bytes, which forked workers share. Python objects count references, so the memory of
+    a list of names would be copied as soon as a worker reads it.
 
     Attributes:
-        names (ndarray): uint8, all names below the folder, one after the other, as the file system has them.
-        ends (ndarray): int64, where each of them ends.
+        names: uint8, all names below the folder, one after the other, in the encoding of the file system.
+        ends: int64, the end of each name in ``names``.
     """
 
-    def __init__(self, root, names, ends):
+    def __init__(self, root: str, names: np.ndarray, ends: np.ndarray) -> None:
         """
         Args:
-            root (str): the folder.
-            names, ends (ndarray): see the attributes.
+            root: the folder.
+            names, ends: see the attributes.
         """
         self.root = root
         self.names = names
         self.ends = ends
 
     @classmethod
-    def from_names(cls, root, names):
-        """List of the files that ``names`` (iterable of str, taken one at a time) tells, relative to ``root``."""
+    def from_names(cls, root: str, names: Iterable[str]) -> "FileList":
+        """Build the list of the files ``names``, relative to ``root``; the names are consumed one at a time."""
         content, ends = bytearray(), array("q")
         for name in names:
             content += os.fsencode(name)
@@ -40,38 +41,38 @@ class FileList(Sequence):
         return cls(root, np.frombuffer(content, np.uint8), np.frombuffer(ends, np.int64))
 
     @property
-    def num_bytes(self):
-        """Size in memory."""
+    def num_bytes(self) -> int:
+        """Return the size in memory, in bytes."""
         return self.names.nbytes + self.ends.nbytes
 
-    def name(self, index):
-        """Name (str) of a file below the folder, for 0 <= ``index`` < the number of files."""
+    def name(self, index: int) -> str:
+        """Return the name of a file below the folder, for 0 <= ``index`` < the number of files."""
         start = self.ends[index - 1] if index else 0
         return os.fsdecode(self.names[start : self.ends[index]].tobytes())
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ends)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return _sliced(self, index)
-        place = range(len(self))[index]  # from the end where it is negative; an IndexError beyond
+        place = range(len(self))[index]  # a negative index counts from the end; IndexError out of range
         return {"file_name": os.path.join(self.root, self.name(place)), "image_id": place}
 
 
 class JoinedLists(ConcatDataset):
-    """Sequences of dataset dicts one after the other, each as it is."""
+    """Join sequences of dataset dicts without a copy."""
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> Any:
         return _sliced(self, index) if isinstance(index, slice) else super().__getitem__(index)
 
 
-def _sliced(dicts, part):
+def _sliced(dicts: Any, part: slice) -> list[dict[str, Any]]:
     return [dicts[i] for i in range(*part.indices(len(dicts)))]
 
 
-def joined(parts):
-    """All dataset dicts of ``parts``, a list of sequences; a list where all of them are lists."""
+def joined(parts: Sequence[Any]) -> Any:
+    """Join the sequences of dataset dicts in ``parts``; return a list if all sequences are lists."""
     if len(parts) == 1:
         return parts[0]
     if all(isinstance(part, list) for part in parts):
@@ -79,10 +80,10 @@ def joined(parts):
     return JoinedLists(parts)
 
 
-def shareable(dicts):
-    """The sequence ``dicts`` in a form that forked workers read without copying it, as a :class:`FileList` is."""
+def to_shared_list(dicts: Any) -> Any:
+    """Convert a sequence of dataset dicts to a form that forked workers read without a copy, as a :class:`FileList`."""
     if isinstance(dicts, FileList):
         return dicts
     if isinstance(dicts, JoinedLists):
-        return JoinedLists([shareable(part) for part in dicts.datasets])
+        return JoinedLists([to_shared_list(part) for part in dicts.datasets])
     return DatasetFromList(dicts, copy=False)

@@ -1,4 +1,4 @@
-"""Reading one image, from a folder or out of a zip archive, as 8-bit RGB."""
+"""Read an image from a folder or a zip archive as 8-bit RGB."""
 
 import contextlib
 import functools
@@ -6,184 +6,185 @@ import io
 import os
 import warnings
 import zipfile
+from collections.abc import Iterator
 
 import numpy as np
-from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
+from PIL import EpsImagePlugin, Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from ...utils.errors import UsageError
 
 ZIP_SEPARATOR = ".zip@/"
-JPEG_SHRINKS = (8, 4, 2, 1)  # how many times smaller a JPEG file can be decoded
+JPEG_SHRINKS = (8, 4, 2, 1)  # divisors of the size at which a JPEG file can be decoded
 _ORIENTATION = 0x0112  # EXIF tag
-_TURNED = (5, 6, 7, 8)  # its values that swap width and height
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 class UnreadableImage(Exception):
-    """A file that does not give a usable image; the message names the file and the reason."""
+    """A file without a usable image; the message names the file and the reason."""
 
 
-def restrict_pillow(max_pixels):
-    """Have Pillow refuse images of more than ``max_pixels`` pixels by their headers, and start no program.
+def restrict_pillow(max_pixels: int) -> None:
+    """Make Pillow refuse images with more than ``max_pixels`` pixels by their headers, and start no program.
 
-    It holds for all that opens images in this process and its workers, detectron2 included. Pillow's own limit is
-    replaced. It would have Ghostscript run what an EPS file says, whatever the name of the file.
+    The restriction holds for everything that opens images in this process and its forked workers, detectron2 included.
+    It replaces Pillow's own limit. Without it, Pillow would run Ghostscript on an EPS file of any name.
     """
-    Image.MAX_IMAGE_PIXELS = max_pixels / 2  # it warns above this number, and refuses above twice the number
+    # Pillow warns above this number, and refuses above twice the number. Pillow accepts a float; only its types do not.
+    Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    EpsImagePlugin.gs_binary = False  # as if there were none
+    EpsImagePlugin.gs_binary = False  # treat Ghostscript as not installed
 
 
-def zip_member(archive, member):
-    """File name of ``member`` in the zip file ``archive``, as :func:`read_bytes` takes it."""
+def zip_member(archive: str, member: str) -> str:
+    """Return the file name of ``member`` in the zip file ``archive``, for :func:`read_bytes`."""
     return f"{archive}@/{member}"
 
 
 @functools.lru_cache(maxsize=8)
-def _open_zip(path, process):
-    """Archive handle; ``process`` keys the cache, because a file position must not be shared by forked workers."""
+def _open_zip(path: str, process: int) -> zipfile.ZipFile:
+    """Open an archive; ``process`` is part of the cache key, because forked workers must not share a file position."""
     return zipfile.ZipFile(path)
 
 
-def read_bytes(file_name):
-    """Content of a file; ``archive.zip@/member`` names a member of a zip file."""
+def read_bytes(file_name: str) -> bytes:
+    """Read the content of a file; ``archive.zip@/member`` names a member of a zip file."""
     if ZIP_SEPARATOR in file_name:
         archive, member = file_name.split(ZIP_SEPARATOR, 1)
         try:
             return _open_zip(archive + ".zip", os.getpid()).read(member)
-        except OSError:  # a handle does not outlive the mount that it was opened on
+        except OSError:  # a handle is invalid after its mount is gone
             _open_zip.cache_clear()
             raise
     with open(file_name, "rb") as file:
         return file.read()
 
 
-def header_source(file_name):
-    """What Pillow reads the header of an image from: the path, or the content of a member of a zip file."""
+def header_source(file_name: str) -> str | io.BytesIO:
+    """Return the source of an image header for Pillow: the path, or the content of a member of a zip file."""
     return io.BytesIO(read_bytes(file_name)) if ZIP_SEPARATOR in file_name else file_name
 
 
 class EncodedImage:
-    """An image file in memory, as 8-bit RGB, upright by its EXIF orientation.
+    """Hold an image file in memory, and decode it to 8-bit RGB, upright by its EXIF orientation.
 
-    Its ``size`` is (width, height) in pixels. Of a JPEG file only the header is looked at before :meth:`decode`.
-    Greyscale, palette and CMYK images are converted; 16-bit ones are scaled to 8 bits (PIL alone would clip).
+    ``size`` is (width, height) in pixels. Only the header of a JPEG file is read before :meth:`decode`.
+    Greyscale, palette and CMYK images are converted. 16-bit images are scaled to 8 bits; PIL alone would clip them.
     """
 
-    def __init__(self, file_name, pixel_range=()):
+    def __init__(self, file_name: str, pixel_range: tuple[float, ...] = ()) -> None:
         """
         Args:
-            file_name (str): as :func:`read_bytes` takes it.
-            pixel_range (tuple): the values that become 0 and 255, INPUT.PIXEL_RANGE, in images of one channel with
-                more than 8 bits; () for 0 and 65535. Images of 8 bits stay as they are.
+            file_name: path or member of a zip file, see :func:`read_bytes`.
+            pixel_range: the two values that become 0 and 255, INPUT.PIXEL_RANGE, in images of one channel with
+                more than 8 bits; () for 0 and 65535. Images of 8 bits stay unchanged.
 
         Raises:
-            UnreadableImage: for a missing or broken file, an unknown format, more pixels than
-                :func:`restrict_pillow` allows, or an image with a side below 2 pixels, in which no two pixels can
-                be told apart. Damage in a JPEG's pixels is found by :meth:`decode`.
+            UnreadableImage: if the file is missing, broken, of an unknown format, has more pixels than
+                :func:`restrict_pillow` allows, or has a side below 2 pixels. :meth:`decode` finds damage in the
+                pixels of a JPEG file.
         """
         self.file_name = file_name
         self._pixel_range = pixel_range
-        self._decoded = None
+        self._decoded: tuple[Image.Image, int] | None = None
         with self._naming():
             self._content = read_bytes(file_name)
             image = Image.open(io.BytesIO(self._content))
             if isinstance(image, JpegImageFile):
                 self.size = upright_size(image)
-            else:  # nothing to gain, and a header of TIFF or PNG need not tell the orientation
+            else:  # the header saves no time, and in TIFF or PNG it may lack the orientation
                 self.size = self.decode()[0].size
         if min(self.size) < 2:
             raise UnreadableImage(f"{file_name}: {self.size[0]} x {self.size[1]} pixels; both sides need at least 2")
 
-    def decode(self, max_shrink=1):
-        """Decode the pixels, unless a former call did.
+    def decode(self, max_shrink: int = 1) -> tuple[Image.Image, int]:
+        """Decode the pixels, unless an earlier call has decoded them.
 
         Args:
-            max_shrink (int): how many times smaller than ``size`` the result may be, 1 or more. A JPEG file is decoded
+            max_shrink: largest divisor of ``size`` for the result, 1 or more. A JPEG file is decoded
                 at 1/2, 1/4 or 1/8 in a fraction of the time.
 
         Returns:
-            tuple[PIL.Image.Image, int]: image of mode RGB, and how many times smaller it is; its sides are rounded up.
+            The image of mode RGB, and the divisor of its size; the sides are rounded up.
 
         Raises:
-            UnreadableImage: for a truncated or broken file.
+            UnreadableImage: if the file is truncated or broken.
         """
         if self._decoded is None or self._decoded[1] > max_shrink:
             with self._naming():
                 self._decoded = self._decode(max_shrink)
         return self._decoded
 
-    def _decode(self, max_shrink):
+    def _decode(self, max_shrink: int) -> tuple[Image.Image, int]:
         image = Image.open(io.BytesIO(self._content))
         shrink = 1
         if isinstance(image, JpegImageFile):
             shrink = next(shrink for shrink in JPEG_SHRINKS if shrink <= max_shrink)
-            # Turned over, a side that was rounded up would begin, not end, with a part of a pixel.
+            # A rounded-up side ends with a part of a pixel. After turning, it would start with the part.
             if _orientation(image) != 1 and any(side % shrink for side in image.size):
                 shrink = 1
             image.draft(None, (image.width // shrink, image.height // shrink))
         if self._pixel_range and has_deep_colours(image):
             raise ValueError("INPUT.PIXEL_RANGE is for grey images, but its colours have 16 bits: convert them to 8")
         image.load()
-        if _orientation(image) != 1:
-            image = ImageOps.exif_transpose(image)
-        return _to_rgb(image, self._pixel_range), shrink
+        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+        return _to_rgb(upright, self._pixel_range), shrink
 
     @contextlib.contextmanager
-    def _naming(self):
-        """Turn whatever is raised into an UnreadableImage that names the file."""
+    def _naming(self) -> Iterator[None]:
+        """Turn any exception into an UnreadableImage that names the file."""
         try:
             yield
         except UnreadableImage:
             raise
-        except UnidentifiedImageError as error:  # its own message names a buffer in memory
+        except UnidentifiedImageError as error:  # Pillow's message names a buffer in memory
             raise UnreadableImage(f"{self.file_name}: not an image in a format that Pillow knows") from error
         except Image.DecompressionBombError as error:
             reason = f"more pixels than DATALOADER.MAX_IMAGE_PIXELS allows ({error})"
             raise UnreadableImage(f"{self.file_name}: {reason}") from error
-        except Exception as error:  # decoders raise almost anything on damaged bytes
+        except Exception as error:  # decoders may raise any exception for damaged bytes
             raise UnreadableImage(f"{self.file_name}: {type(error).__name__}: {error}") from error
 
 
-def read_image(file_name, pixel_range=()):
-    """The whole image of a file at its full size, PIL.Image.Image of mode RGB; see :class:`EncodedImage`."""
+def read_image(file_name: str, pixel_range: tuple[float, ...] = ()) -> Image.Image:
+    """Read the image of a file at its full size in mode RGB; see :class:`EncodedImage`."""
     return EncodedImage(file_name, pixel_range).decode()[0]
 
 
-def required_image(file_name, pixel_range=()):
-    """Read an image as :func:`read_image` for a task that does not skip images: raise a UsageError if it cannot."""
+def required_image(file_name: str, pixel_range: tuple[float, ...] = ()) -> Image.Image:
+    """Read an image by :func:`read_image` for a task that skips no image; raise a UsageError if it is unreadable."""
     try:
         return read_image(file_name, pixel_range)
     except UnreadableImage as error:
         raise UsageError(f"{error}: restore the file, or take it out of the data set.") from error
 
 
-def is_deep(image):
+def is_deep(image: Image.Image) -> bool:
     """Return whether an opened PIL image has one channel of more than 8 bits: integers (I) or floats (F)."""
     return image.mode[0] in "IF"
 
 
-def has_deep_colours(image):
-    """Return whether an opened PIL image, not loaded yet, has colours of 16 bits; Pillow gives their upper 8 bits."""
+def has_deep_colours(image: ImageFile.ImageFile) -> bool:
+    """Return whether an opened PIL image, not loaded yet, has 16-bit colours; Pillow keeps their upper 8 bits."""
     return not is_deep(image) and any(";16" in str(tile[3]) for tile in image.tile)
 
 
-def upright_size(image):
-    """(width, height) of an opened PIL image once it is upright by its EXIF orientation; no pixel is decoded."""
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return (width, height) of an opened PIL image after its EXIF orientation is applied; decode no pixel."""
     return image.size[::-1] if _orientation(image) in _TURNED else image.size
 
 
-def _orientation(image):
+def _orientation(image: Image.Image) -> int:
     return image.getexif().get(_ORIENTATION, 1)
 
 
-def _to_rgb(image, pixel_range):
+def _to_rgb(image: Image.Image, pixel_range: tuple[float, ...]) -> Image.Image:
     if is_deep(image):
         image = Image.fromarray(_to_8_bits(np.asarray(image), pixel_range))
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_8_bits(values, pixel_range):
+def _to_8_bits(values: np.ndarray, pixel_range: tuple[float, ...]) -> np.ndarray:
     if pixel_range:
         low, high = pixel_range
         scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * 255 / (high - low)

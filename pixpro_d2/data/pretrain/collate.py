@@ -1,22 +1,25 @@
 """Join samples of :class:`~.mapper.TwoViewMapper` or :class:`~.video_mapper.VideoMapper` into one batch."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
 
 from .recipe_batch import collate_recipes
 
 
-def collate_views(samples):
-    """Stack samples into a batch; done in the loader's workers, so that the training process copies tensors only.
+def collate_views(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack samples into a batch, in the loader's workers, so that the training process copies only tensors.
 
     Returns:
-        dict: for N samples
+        For N samples
 
         * views: (N, 2, C, S, S) uint8 tensor;
         * boxes: (N, 2, 4) float32, signed crop boxes in pixels of the original images;
-        * image_sizes: (N, 2) float32, (height, width) of the originals;
-        * file_names: list[str];
-        * recipes: the two RecipeBatch of the first and second views, where the samples leave them to the model.
+        * image_sizes: (N, 2) float32, (height, width) of the original images;
+        * file_names: list of str;
+        * recipes: the two RecipeBatch of the first and second views, if the samples have recipes for the model.
     """
     batch = {
         "views": torch.from_numpy(np.stack([sample["views"] for sample in samples])),
@@ -29,15 +32,15 @@ def collate_views(samples):
     return batch
 
 
-def collate_videos(samples):
-    """Stack samples into a batch, padding what has the size of frames.
+def collate_videos(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack samples into a batch; pad arrays whose size depends on the frames.
 
     Returns:
-        dict: of :func:`collate_views`, and for N samples that have them
+        The entries of :func:`collate_views`, and for N samples with such entries
 
         * flow_there, flow_back: (N, steps, 2, h, w) float16 tensors, padded at the bottom and right by edge values to
-          the largest of the batch;
-        * flow_sizes: (N, 2) int64, (height, width) of the samples' own flow;
+          the largest size in the batch;
+        * flow_sizes: (N, 2) int64, (height, width) of each sample's own flow;
         * frames: (N, num_frames, 3, H, W) uint8, padded likewise; ``image_sizes`` has the frames' own sizes.
     """
     batch = collate_views(samples)
@@ -49,12 +52,12 @@ def collate_videos(samples):
     return batch
 
 
-def _stack(arrays):
+def _stack(arrays: Sequence[np.ndarray]) -> np.ndarray:
     largest = np.max([array.shape[-2:] for array in arrays], axis=0)
     return np.stack([_pad(array, *(largest - array.shape[-2:])) for array in arrays])
 
 
-def _pad(array, below, right):
+def _pad(array: np.ndarray, below: int, right: int) -> np.ndarray:
     if not below and not right:
         return array  # the usual case costs no copy
     return np.pad(array, [(0, 0)] * (array.ndim - 2) + [(0, below), (0, right)], mode="edge")

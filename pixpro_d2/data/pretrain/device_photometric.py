@@ -1,17 +1,20 @@
 """The photometric part of views, for a batch of image tensors on their device, each image with its own recipe.
 
-What happens to an image is drawn by the policies of `pretrain.photometric`, so that the distribution is
-theirs. What comes out is that of `photometric.apply` up to the rounding to 8 bits that PIL
-makes after every operation, and to PIL's Gaussian, which is approximate. Images are (N, C, H, W) in [0, 1], RGB
-if C is 3; with another number of channels the operations on colours do nothing.
+The policies of `pretrain.photometric` draw the recipes, so the distribution is the same. The results are those of
+`photometric.apply` except for PIL's rounding to 8 bits after every operation, and for PIL's approximate Gaussian.
+Images are (N, C, H, W) in [0, 1], RGB if C is 3. With another number of channels, operations on colours do nothing.
 """
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .device_views import numpy_rng
-from .recipe_batch import collate_recipes
+from .photometric import Policy
+from .recipe_batch import RecipeBatch, collate_recipes
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL converts to grey
 
@@ -19,45 +22,46 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL converts to grey
 class DevicePhotometric(nn.Module):
     """Draw a recipe for each image of a batch from a policy, and apply it."""
 
-    def __init__(self, policy):
+    def __init__(self, policy: Policy) -> None:
         """
         Args:
-            policy (Policy): see :mod:`pixpro_d2.data.pretrain.photometric`.
+            policy: see :mod:`pixpro_d2.data.pretrain.photometric`.
         """
         super().__init__()
         self.policy = policy
 
-    def forward(self, images, rng=None):
-        """
+    def forward(self, images: torch.Tensor, rng: np.random.Generator | None = None) -> torch.Tensor:
+        """Augment each image of a batch.
+
         Args:
-            images (Tensor): (N, C, H, W) in [0, 1].
-            rng (numpy.random.Generator): source of all randomness; by default one that continues torch's.
+            images: (N, C, H, W) in [0, 1].
+            rng: source of all randomness; by default a generator that continues torch's.
 
         Returns:
-            Tensor: (N, C, H, W) float32 in [0, 1].
+            (N, C, H, W) float32 in [0, 1].
         """
         rng = rng or numpy_rng()
         return apply_recipes(images, collate_recipes([self.policy.sample(rng) for _ in range(len(images))]))
 
 
 @torch.no_grad()
-def apply_recipes(images, recipes):
+def apply_recipes(images: torch.Tensor, recipes: RecipeBatch) -> torch.Tensor:
     """Apply the recipes of a batch, each to its image.
 
-    Nothing waits for the device: on a GPU the operations are only queued.
+    The function never waits for the device: on a GPU the operations are only queued.
 
     Args:
-        images (Tensor): (N, C, H, W) in [0, 1].
-        recipes (RecipeBatch): of the N images, on any device.
+        images: (N, C, H, W) in [0, 1].
+        recipes: recipes of the N images, on any device.
 
     Returns:
-        Tensor: (N, C, H, W) float32 in [0, 1].
+        (N, C, H, W) float32 in [0, 1].
     """
     with torch.autocast(images.device.type, enabled=False):
         recipes = recipes.to(images.device)
         jitter = recipes.blends[..., None, None, None].unbind()
         hues = zip(recipes.hue_images.split(recipes.hue_counts), recipes.hue_turns.split(recipes.hue_counts))
-        # Without a blend, which makes new images, the operations on some of them would write into the given ones.
+        # A blend makes new images. Without a blend, operations on some of the images would write into the input.
         images = images.to(torch.float32, copy=not jitter)
         for shares, (turned, turns) in zip(jitter, hues):
             images = _blend(images, *shares)
@@ -68,15 +72,15 @@ def apply_recipes(images, recipes):
     return images
 
 
-def to_format(images, image_format):
-    """RGB images (N, 3, H, W) to (N, C, H, W) in ``image_format`` RGB, BGR or L."""
+def to_format(images: torch.Tensor, image_format: str) -> torch.Tensor:
+    """Convert RGB images (N, 3, H, W) to (N, C, H, W) in ``image_format`` RGB, BGR or L."""
     if image_format == "L":
         return luminance(images)
     return images.flip(1) if image_format == "BGR" else images
 
 
-def luminance(images):
-    """(N, 1, H, W) of RGB images (N, 3, H, W)."""
+def luminance(images: torch.Tensor) -> torch.Tensor:
+    """Return the luminance (N, 1, H, W) of RGB images (N, 3, H, W)."""
     (red, *channels), (share, *shares) = images.split(1, dim=1), LUMA
     luma = share * red
     for channel, share in zip(channels, shares):
@@ -84,8 +88,13 @@ def luminance(images):
     return luma
 
 
-def _update(images, chosen, operation, *parameters):
-    """The images, of which those of the sorted indices ``chosen`` have become what the operation makes of them."""
+def _update(
+    images: torch.Tensor,
+    chosen: torch.Tensor,
+    operation: Callable[..., torch.Tensor],
+    *parameters: torch.Tensor,
+) -> torch.Tensor:
+    """Apply ``operation`` to ``images[chosen]``, with sorted indices ``chosen``, and return all images."""
     if len(chosen) == len(images):
         return operation(images, *parameters)
     if len(chosen):
@@ -93,21 +102,21 @@ def _update(images, chosen, operation, *parameters):
     return images
 
 
-def _blend(images, share, gray, mean):
-    """What brightness, contrast and saturation are: blending with black, one grey, or all greys.
+def _blend(images: torch.Tensor, share: torch.Tensor, gray: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """Blend images with black (brightness), the mean grey (contrast) or their luminance (saturation).
 
     Args:
-        images (Tensor): (N, C, H, W).
-        share, gray, mean (Tensor): (N, 1, 1, 1), shares of the images, and in what they are blended with of their
-            luminance and its mean.
+        images: (N, C, H, W).
+        share: (N, 1, 1, 1), share of each image in the result.
+        gray, mean: (N, 1, 1, 1), shares of the luminance and of its mean in the image to blend with.
     """
     luma = luminance(images) if images.shape[1] == 3 else images
     others = torch.addcmul(mean * luma.mean(dim=(1, 2, 3), keepdim=True), luma, gray)
     return torch.lerp(others, images, share).clamp_(0, 1)
 
 
-def adjust_hue(images, factor):
-    """Turn the hue of all pixels by ``factor`` (N,) of a full turn; value and saturation of HSV stay."""
+def adjust_hue(images: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Turn the hue of all pixels by ``factor`` (N,) of a full turn; keep value and saturation of HSV."""
     if images.shape[1] != 3:
         return images
     red, green, blue = images.unbind(1)
@@ -123,10 +132,10 @@ def adjust_hue(images, factor):
     return torch.addcmul(value[:, None], chroma[:, None], torch.minimum(k, 4 - k).clamp_(0, 1), value=-1)
 
 
-def gaussian_blur(images, kernels):
-    """Blur each of (N, C, H, W) images by its ``kernels`` (N, K), K odd, in rows and in columns.
+def gaussian_blur(images: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+    """Blur each of (N, C, H, W) images by its row of ``kernels`` (N, K), K odd, in rows and in columns.
 
-    The image continues beyond its edges with its outermost pixels, as in PIL.
+    The outermost pixels of the image continue beyond its edges, as in PIL.
     """
     n, channels = images.shape[:2]
     kernels = kernels.repeat_interleave(channels, dim=0)[:, None, None]  # (N * C, 1, 1, K)
@@ -136,10 +145,10 @@ def gaussian_blur(images, kernels):
     return planes.view_as(images)
 
 
-def _grayscale(images):
+def _grayscale(images: torch.Tensor) -> torch.Tensor:
     return luminance(images).repeat(1, 3, 1, 1) if images.shape[1] == 3 else images
 
 
-def _solarize(images):
-    # PIL inverts 8-bit values from 128 on; 0.5 is where rounding gives 128.
+def _solarize(images: torch.Tensor) -> torch.Tensor:
+    # PIL inverts 8-bit values from 128 on; rounding gives 128 from 0.5 on.
     return torch.where(images >= 0.5, 1 - images, images)

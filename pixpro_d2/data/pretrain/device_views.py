@@ -1,7 +1,9 @@
-"""Crops and flips of a batch of image tensors, on their device, each image with its own.
+"""Crop and flip a batch of image tensors on their device, each image with its own crop box.
 
-The boxes are those of :mod:`pixpro_d2.data.pretrain.views`; only the pixels are cut out in another way.
+The crop boxes are those of :mod:`pixpro_d2.data.pretrain.views`; only the resampling of pixels differs.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,44 +11,44 @@ import torch
 from .views import sample_view
 
 
-def numpy_rng(generator=None):
-    """numpy.random.Generator that continues a CPU torch.Generator (None: torch's global one).
+def numpy_rng(generator: torch.Generator | None = None) -> np.random.Generator:
+    """Return a NumPy generator that continues a CPU torch.Generator (None: torch's global generator).
 
-    Decisions are drawn on the CPU, so that a seed gives the same views on every device and drawing them does not
-    wait for a GPU.
+    Random decisions are drawn on the CPU. So a seed gives the same views on every device, and drawing does not wait
+    for a GPU.
     """
-    return np.random.default_rng(torch.randint(2**62, (), generator=generator).item())
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator).item()))
 
 
-def sample_boxes(rng, count, image_size, **crop):
+def sample_boxes(rng: np.random.Generator, count: int, image_size: tuple[int, int], **crop: Any) -> torch.Tensor:
     """Draw a view for each of ``count`` images of one size.
 
     Args:
-        rng (numpy.random.Generator): the only source of randomness.
-        count (int): N.
-        image_size (tuple[int, int]): (height, width) of the images in pixels.
-        **crop: of :func:`pixpro_d2.data.pretrain.views.sample_view`.
+        rng: the only source of randomness.
+        count: number of images, N.
+        image_size: (height, width) of the images in pixels.
+        **crop: options of :func:`pixpro_d2.data.pretrain.views.sample_view`.
 
     Returns:
-        Tensor: (N, 4) float32 boxes in pixels on the CPU; x0 > x1 for a mirrored view.
+        (N, 4) float32 crop boxes in pixels on the CPU; x0 > x1 for a mirrored view.
     """
     height, width = image_size
     return torch.from_numpy(np.stack([sample_view(rng, width, height, **crop).box for _ in range(count)]))
 
 
-def render_views(images, boxes, size):
-    """Cut a box out of each image and resize it, bilinear with antialiasing, as PIL and torchvision do.
+def render_views(images: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Cut a crop box out of each image and resize it, bilinear with antialiasing, as PIL and torchvision do.
 
-    Both axes are matrix products with one row of filter weights for each output pixel, because that is exact where
-    sampling on a grid (``grid_sample``) skips pixels of a crop that is larger than the view.
+    Both axes are matrix products with a row of filter weights for each output pixel, which is exact. Sampling on a
+    grid (``grid_sample``) would skip pixels of a crop that is larger than the view.
 
     Args:
-        images (Tensor): (N, C, H, W) float.
-        boxes (Tensor): (N, 4) in pixels, inside the images, on their device; mirrored where x0 > x1.
-        size (tuple[int, int]): (height, width) of the views.
+        images: (N, C, H, W) float.
+        boxes: (N, 4) in pixels, inside the images, on their device; mirrored if x0 > x1.
+        size: (height, width) of the views in pixels.
 
     Returns:
-        Tensor: (N, C, *size) float32, in the range of the images.
+        (N, C, *size) float32, in the range of the images.
     """
     n, channels, height, width = images.shape
     x0, y0, x1, y1 = boxes.float().unbind(1)
@@ -59,11 +61,12 @@ def render_views(images, boxes, size):
     return views.transpose(1, 2).contiguous()
 
 
-def _filter_weights(start, stop, length, size):
-    """Weights (N, size, length) of the pixels of a line in the pixels of its resized part from ``start`` to ``stop``.
+def _filter_weights(start: torch.Tensor, stop: torch.Tensor, length: int, size: int) -> torch.Tensor:
+    """Return the weights (N, size, length) of the pixels of a line in its resized part from ``start`` to ``stop``.
 
-    A triangle around each output pixel's centre, as wide as the step between them but at least one pixel, cut
-    off at the ends of the part, whose rows sum to 1; ``start`` > ``stop`` (N,) reads the part backwards.
+    The weights are a triangle around the centre of each output pixel. Its half width is the step between the centres,
+    but at least one pixel, and it is cut off at the ends of the part. Rows sum to 1. If ``start`` > ``stop`` (N,), the
+    part is read backwards.
     """
     pixels = torch.arange(length, device=start.device) + 0.5
     step = ((stop - start) / size)[:, None]

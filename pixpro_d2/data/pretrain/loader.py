@@ -1,42 +1,52 @@
 """The pre-training data loader: any registered data set, two views of each image, damaged files skipped."""
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.utils import comm
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ...utils.errors import UsageError
-from ...utils.retry import may_pass, patiently
-from ..io.file_list import shareable
+from ...utils.retry import may_pass, retry
+from ..io.file_list import to_shared_list
 from ..io.reader import UnreadableImage
-from ..io.workers import build_loader, explained
+from ..io.workers import build_loader, with_worker_errors
 from .collate import collate_videos
 from .sampler import EpochBatchSampler
 from .samples import build_view_mapper, epoch_length, load_samples
 
 logger = logging.getLogger(__name__)
 
-MAX_REPLACEMENTS = 20  # damaged files in a row before a sample is given up
+MAX_REPLACEMENTS = 20  # number of damaged files in a row after which a sample fails
 
 
 class ViewDataset(Dataset):
-    """Samples by (epoch, index). All randomness of a sample comes from (seed, epoch, index).
+    """Provide samples by (epoch, index). All randomness of a sample comes from (seed, epoch, index).
 
-    An unreadable image is replaced by the next readable one; what was skipped is reported in the sample as
-    (file name, message). A sample of nothing else says that MAX_REPLACEMENTS images in a row were unreadable.
-    Where not the image but its disk or mount fails, it is tried again first.
+    An unreadable image is replaced by the next readable image. The sample lists the skipped images as
+    (file name, message). A sample with no other entry means that MAX_REPLACEMENTS images in a row were unreadable.
+    If a disk or mount fails instead of the image, reading is retried first.
     """
 
-    def __init__(self, images, mapper, seed, length=None, retry_seconds=0.0):
+    def __init__(
+        self,
+        images: Sequence[dict[str, Any]],
+        mapper: Callable[[dict[str, Any], np.random.Generator], dict[str, Any]],
+        seed: int,
+        length: int | None = None,
+        retry_seconds: float = 0.0,
+    ) -> None:
         """
         Args:
-            images (Sequence[dict]): detectron2 dataset dicts, of images or videos.
-            mapper (Callable[[dict, numpy.random.Generator], dict]): e.g. a TwoViewMapper.
-            seed (int): >= 0.
-            length (int): samples of an epoch, a multiple of the number of dicts; that number by default.
-            retry_seconds (float): how long :func:`.patiently` tries again. A mount that stays away is not waited for
-                anew with every file: only after one that could be read.
+            images: detectron2 dataset dicts of images or videos.
+            mapper: makes a sample of a dataset dict, e.g. a TwoViewMapper.
+            seed: seed of all randomness, >= 0.
+            length: samples of an epoch, a multiple of the number of dicts; the number of dicts by default.
+            retry_seconds: how long :func:`.retry` retries. After a mount has stayed away for this time, further
+                files are tried once, until a file is readable again.
         """
         self.images = images
         self.mapper = mapper
@@ -44,12 +54,12 @@ class ViewDataset(Dataset):
         self.length = length or len(images)
         self.retry_seconds = self._patience = retry_seconds
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
-        skipped = []
+        skipped: list[tuple[str, str]] = []
         for _ in range(min(MAX_REPLACEMENTS, len(self))):
             image = self.images[index % len(self.images)]
             try:
@@ -57,11 +67,11 @@ class ViewDataset(Dataset):
             except UnreadableImage as error:
                 skipped.append((image["file_name"], str(error)))
                 index = (index + 1) % len(self)
-        return {"skipped": skipped}  # ViewLoader raises: an error out of a worker would carry a traceback
+        return {"skipped": skipped}  # ViewLoader raises the error, because a worker's error would carry a traceback
 
-    def _map(self, image, seeds):
+    def _map(self, image: dict[str, Any], seeds: tuple[int, int, int]) -> dict[str, Any]:
         try:
-            sample = patiently(lambda: self.mapper(image, np.random.default_rng(seeds)), self._patience)
+            sample = retry(lambda: self.mapper(image, np.random.default_rng(seeds)), self._patience)
         except UnreadableImage as error:
             if may_pass(error):
                 self._patience = 0
@@ -70,38 +80,45 @@ class ViewDataset(Dataset):
         return sample
 
 
-def _collate(samples):
+def _collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     skipped = [item for sample in samples for item in sample["skipped"]]
     complete = all("views" in sample for sample in samples)
     return dict(collate_videos(samples) if complete else {}, skipped=skipped)
 
 
 class ViewLoader:
-    """Endless iterable of batches (:func:`.collate_videos`), which counts the images that had to be skipped."""
+    """Iterate endlessly over batches (:func:`.collate_videos`), and count the skipped images."""
 
-    def __init__(self, loader, sampler, num_images, max_unreadable, what="images"):
+    def __init__(
+        self,
+        loader: DataLoader,
+        sampler: EpochBatchSampler,
+        num_images: int,
+        max_unreadable: float,
+        what: str = "images",
+    ) -> None:
         """
         Args:
-            loader (Iterable[dict]): batches with a list ``skipped`` of (file name, message).
-            sampler (EpochBatchSampler): the loader's.
-            num_images (int): images, or videos, of the data set.
-            max_unreadable (float): share of it that may be unreadable before iterating raises a UsageError.
-            what (str): what they are called in messages.
+            loader: yields batches with a list ``skipped`` of (file name, message).
+            sampler: batch sampler of the loader.
+            num_images: number of images, or videos, of the data set.
+            max_unreadable: share of unreadable images, in [0, 1], above which iterating raises a UsageError.
+            what: name of the images in messages.
         """
         self.loader = loader
         self.sampler = sampler
         self.num_images = num_images
         self.max_unreadable = max_unreadable
         self.what = what
-        self.unreadable = set()
-        self._news = set()  # of these, what other processes do not know yet
+        self.unreadable: set[str] = set()
+        self._news: set[str] = set()  # unreadable images that other processes do not know yet
 
-    def start_at(self, iteration):
-        """Begin with the batch of ``iteration``; only before iterating."""
+    def start_at(self, iteration: int) -> None:
+        """Start with the batch of ``iteration``; call this method only before iterating."""
         self.sampler.start_iter = iteration
 
-    def __iter__(self):
-        for batch in explained(self.loader):
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for batch in with_worker_errors(self.loader):
             skipped = batch.pop("skipped")
             for file_name, message in skipped:
                 self._count(file_name, message)
@@ -110,29 +127,29 @@ class ViewLoader:
                 raise UsageError(f"{in_a_row} {self.what} in a row are unreadable, one is {skipped[-1][1]}.")
             yield batch
 
-    def share_unreadable(self):
-        """Count what other processes had to skip too; all must call it.
+    def share_unreadable(self) -> None:
+        """Add the images that other processes skipped to the count; all processes must call this method.
 
-        Each sees a part of an epoch only, in which there need not be more than a share of the whole.
+        Each process sees only a part of an epoch, and its own count may stay below the limit.
 
         Raises:
-            UsageError: as iterating does, in all processes.
+            UsageError: if too many images are unreadable, in all processes.
         """
         news, self._news = self._news, set()
         for others in comm.all_gather(news):
             self.unreadable |= others
         self._check(next(iter(news), "met by another process"))
 
-    def _count(self, file_name, message):
+    def _count(self, file_name: str, message: str) -> None:
         if file_name in self.unreadable:
             return
         self.unreadable.add(file_name)
         self._news.add(file_name)
-        message = message.encode(errors="backslashreplace").decode()  # a name need not be UTF-8, what is printed must
+        message = message.encode(errors="backslashreplace").decode()  # file names may not be UTF-8, but the log must be
         logger.warning(f"Skipped an unreadable image ({len(self.unreadable)} so far): {message}")
         self._check(message)
 
-    def _check(self, last):
+    def _check(self, last: str) -> None:
         if len(self.unreadable) > self.max_unreadable * self.num_images:
             raise UsageError(
                 f"{len(self.unreadable)} of {self.num_images} {self.what} are unreadable, more than the share "
@@ -140,13 +157,13 @@ class ViewLoader:
             )
 
 
-def build_view_loader(cfg):
-    """Pre-training loader of ``DATASETS.TRAIN`` with ``SOLVER.IMS_PER_BATCH`` images over all processes."""
+def build_view_loader(cfg: CfgNode) -> ViewLoader:
+    """Build the pre-training loader of ``DATASETS.TRAIN`` with ``SOLVER.IMS_PER_BATCH`` images over all processes."""
     images, length = load_samples(cfg), epoch_length(cfg)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     sampler = EpochBatchSampler(length, cfg.SOLVER.IMS_PER_BATCH, seed, comm.get_rank(), comm.get_world_size())
     dataset = ViewDataset(
-        shareable(images), build_view_mapper(cfg), seed, length, retry_seconds=cfg.DATALOADER.RETRY_SECONDS
+        to_shared_list(images), build_view_mapper(cfg), seed, length, retry_seconds=cfg.DATALOADER.RETRY_SECONDS
     )
     workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
     loader = build_loader(dataset, _collate, *workers, batch_sampler=sampler)

@@ -1,12 +1,15 @@
-"""From a data set's dict to two augmented views of its image."""
+"""Map a dataset dict to two augmented views of its image."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from detectron2.config import configurable
+from detectron2.config import CfgNode, configurable
 
 from ...utils.errors import check_choice
 from ..io.reader import EncodedImage
-from .photometric import POLICIES, apply, to_format, to_planes
-from .views import sample_pair
+from .photometric import POLICIES, Policy, apply, to_format, to_planes
+from .views import View, sample_pair
 
 
 class TwoViewMapper:
@@ -16,28 +19,28 @@ class TwoViewMapper:
     def __init__(
         self,
         *,
-        policies,
-        crop_size,
-        min_scale,
-        image_format,
-        max_scale=1.0,
-        min_overlap=0.0,
-        draft=True,
-        aug_device="cpu",
-        pixel_range=(),
-    ):
+        policies: tuple[Policy, Policy],
+        crop_size: int,
+        min_scale: float,
+        image_format: str,
+        max_scale: float = 1.0,
+        min_overlap: float = 0.0,
+        draft: bool = True,
+        aug_device: str = "cpu",
+        pixel_range: tuple[float, ...] = (),
+    ) -> None:
         """
         Args:
-            policies (tuple[Policy, Policy]): photometric augmentation of the first and second view.
-            crop_size (int): side of the views in pixels.
-            min_scale (float): smallest crop area as a share of the image, in (0, 1].
-            image_format (str): RGB, BGR or L.
-            max_scale (float): largest crop area as a share of the image, from ``min_scale`` to 1.
-            min_overlap (float): least overlap of the two crops, see :func:`pixpro_d2.data.pretrain.views.sample_pair`.
-            draft (bool): decode JPEG files no larger than the views need.
-            aug_device (str): ``cpu`` applies the photometric augmentation here; ``model`` leaves it to
+            policies: photometric augmentation of the first and second view.
+            crop_size: side of the views in pixels.
+            min_scale: smallest crop area as a share of the image, in (0, 1].
+            image_format: RGB, BGR or L.
+            max_scale: largest crop area as a share of the image, from ``min_scale`` to 1.
+            min_overlap: least overlap of the two crops, see :func:`pixpro_d2.data.pretrain.views.sample_pair`.
+            draft: decode JPEG files no larger than the views need.
+            aug_device: ``cpu`` applies the photometric augmentation here; ``model`` leaves it to
                 :func:`pixpro_d2.data.pretrain.device_photometric.apply_recipes`.
-            pixel_range (tuple): as of :class:`pixpro_d2.data.io.reader.EncodedImage`.
+            pixel_range: see :class:`pixpro_d2.data.io.reader.EncodedImage`.
         """
         self.policies = policies
         self.crop_size = crop_size
@@ -50,7 +53,7 @@ class TwoViewMapper:
         self.pixel_range = pixel_range
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         pixpro = cfg.INPUT.PIXPRO
         aug = pixpro.AUG.lower()
         check_choice("INPUT.PIXPRO.AUG", aug, POLICIES)
@@ -66,16 +69,17 @@ class TwoViewMapper:
             "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE),
         }
 
-    def __call__(self, dataset_dict, rng=None):
-        """
+    def __call__(self, dataset_dict: dict[str, Any], rng: np.random.Generator | None = None) -> dict[str, Any]:
+        """Make a sample of two views.
+
         Args:
-            dataset_dict (dict): of any detectron2 data set; only ``file_name`` is used, and left as it is.
-            rng (numpy.random.Generator): source of all randomness; a fresh one by default.
+            dataset_dict: dict of any detectron2 data set; only ``file_name`` is read, and the dict stays unchanged.
+            rng: source of all randomness; a new generator by default.
 
         Returns:
-            dict: views (2, C, S, S) uint8; boxes (2, 4) float32, signed, in pixels of the upright original;
-            image_size (height, width); file_name. With ``aug_device`` ``model`` the views are RGB, without colours
-            changed or blurred, and there are recipes, the list of the two :class:`Recipe` to be applied.
+            views (2, C, S, S) uint8; boxes (2, 4) float32, signed, in pixels of the upright original;
+            image_size (height, width); file_name. With ``aug_device`` ``model``, the views are RGB without photometric
+            augmentation, and recipes is a list of the two :class:`Recipe` to apply.
 
         Raises:
             UnreadableImage: see :class:`pixpro_d2.data.io.reader.EncodedImage`.
@@ -84,15 +88,15 @@ class TwoViewMapper:
         image = EncodedImage(dataset_dict["file_name"], self.pixel_range)
         return {**self.cut_views((image, image), rng), "file_name": dataset_dict["file_name"]}
 
-    def cut_views(self, images, rng):
-        """The first view out of the first of two images, the second out of the second.
+    def cut_views(self, images: tuple[EncodedImage, EncodedImage], rng: np.random.Generator) -> dict[str, Any]:
+        """Cut the first view out of the first image, and the second view out of the second image.
 
         Args:
-            images (tuple[EncodedImage, EncodedImage]): of one size.
-            rng (numpy.random.Generator): source of all randomness.
+            images: two images of the same size.
+            rng: source of all randomness.
 
         Returns:
-            dict: as of a call, without file_name.
+            The entries that a call of the mapper returns, without file_name.
         """
         width, height = images[0].size
         views = sample_pair(rng, width, height, self.min_scale, self.max_scale, self.min_overlap)
@@ -101,14 +105,14 @@ class TwoViewMapper:
         pixels = [
             to_planes(view.render(image, self.crop_size, shrink)) for view, (image, shrink) in zip(views, decoded)
         ]
-        sample = {"boxes": np.stack([view.box for view in views]), "image_size": (height, width)}
+        sample: dict[str, Any] = {"boxes": np.stack([view.box for view in views]), "image_size": (height, width)}
         if self.aug_device == "model":
             return {**sample, "views": np.stack(pixels), "recipes": recipes}
         pixels = [to_format(apply(recipe, image), self.image_format) for recipe, image in zip(recipes, pixels)]
         return {**sample, "views": np.stack(pixels)}
 
-    def max_shrink(self, views):
-        """How many times smaller the image may be decoded without any of its views being enlarged for it."""
+    def max_shrink(self, views: Sequence[View]) -> int:
+        """Return the largest divisor of the image size for decoding that does not require enlarging a view."""
         if not self.draft:
             return 1
         return max(1, min(min(view.width, view.height) for view in views) // self.crop_size)

@@ -1,24 +1,26 @@
-"""The photometric part of a view: colour, blur and solarisation; it moves no pixel.
+"""The photometric part of a view: colour, blur and solarisation; pixels do not move.
 
-What happens to an image is drawn first (:meth:`Policy.sample`) and applied afterwards (:func:`apply`).
+The recipe of an image is drawn first (:meth:`Policy.sample`) and applied afterwards (:func:`apply`).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from . import pil_arithmetic
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is done to one image.
+    """Describe the photometric operations on an image.
 
     ``jitter`` is a sequence of (operation, factor) in the order of application, with the operations and
-    factors of torchvision's ColorJitter; ``blur`` the radius of a Gaussian in pixels of the view, or None.
+    factors of torchvision's ColorJitter. ``blur`` is the radius of a Gaussian in pixels of the view, or None.
     """
 
-    jitter: tuple = ()
+    jitter: tuple[tuple[str, float], ...] = ()
     grayscale: bool = False
     blur: float | None = None
     solarize: bool = False
@@ -26,21 +28,21 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Policy:
-    """Probabilities and strengths of the operations; the defaults do nothing.
+    """Hold the probabilities and strengths of the operations; the defaults do nothing.
 
     ``jitter`` holds the strengths of brightness, contrast, saturation and hue, as in torchvision's ColorJitter.
     """
 
-    jitter: tuple = (0.0, 0.0, 0.0, 0.0)
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     jitter_p: float = 0.0
     grayscale_p: float = 0.0
     blur_p: float = 0.0
-    blur_radius: tuple = (0.1, 2.0)
+    blur_radius: tuple[float, float] = (0.1, 2.0)
     solarize_p: float = 0.0
 
-    def sample(self, rng):
-        """Draw a :class:`Recipe` from the numpy generator ``rng``."""
-        jitter = ()
+    def sample(self, rng: np.random.Generator) -> Recipe:
+        """Draw a :class:`Recipe`."""
+        jitter: tuple[tuple[str, float], ...] = ()
         if rng.random() < self.jitter_p:
             factors = [(name, rng.uniform(1 - s, 1 + s)) for name, s in zip(ENHANCE, self.jitter)]
             factors.append(("hue", rng.uniform(-self.jitter[3], self.jitter[3])))
@@ -58,7 +60,7 @@ _OPERATIONS = {
     "hue": pil_arithmetic.adjust_hue,
 }
 
-_BYOL = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, grayscale_p=0.2)
+_BYOL: dict[str, Any] = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, grayscale_p=0.2)
 _MOCO = Policy(jitter=(0.4, 0.4, 0.4, 0.1), jitter_p=0.8, grayscale_p=0.2, blur_p=0.5)
 _SIMCLR = Policy(jitter=(0.8, 0.8, 0.8, 0.2), jitter_p=0.8, grayscale_p=0.2, blur_p=0.5)
 
@@ -71,10 +73,10 @@ POLICIES = {
 }
 
 
-def apply(recipe, image):
+def apply(recipe: Recipe, image: np.ndarray) -> np.ndarray:
     """Apply a :class:`Recipe` to an RGB image (3, H, W) uint8, in the order of the official code.
 
-    The values are those that the official code's operations on PIL images give; see
+    The results equal those of the official code's operations on PIL images; see
     :mod:`pixpro_d2.data.pretrain.pil_arithmetic`.
     """
     for name, factor in recipe.jitter:
@@ -88,18 +90,18 @@ def apply(recipe, image):
     return image
 
 
-def to_planes(image):
-    """RGB PIL image to a uint8 array (3, H, W)."""
+def to_planes(image: Image.Image) -> np.ndarray:
+    """Convert an RGB PIL image to a uint8 array (3, H, W)."""
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
 
-def to_format(image, image_format):
-    """RGB image (3, H, W) uint8 to (C, H, W) in ``image_format`` RGB, BGR or L."""
+def to_format(image: np.ndarray, image_format: str) -> np.ndarray:
+    """Convert an RGB image (3, H, W) uint8 to (C, H, W) in ``image_format`` RGB, BGR or L."""
     if image_format == "L":
         return pil_arithmetic.luminance(image)[None]
     return np.ascontiguousarray(image[::-1]) if image_format == "BGR" else image
 
 
-def to_array(image, image_format):
-    """RGB PIL image to a uint8 array (C, H, W) in ``image_format`` RGB, BGR or L."""
+def to_array(image: Image.Image, image_format: str) -> np.ndarray:
+    """Convert an RGB PIL image to a uint8 array (C, H, W) in ``image_format`` RGB, BGR or L."""
     return to_format(to_planes(image), image_format)

@@ -1,49 +1,55 @@
 """The recipes of a batch as tensors, so that a device applies them to all images at once.
 
-Everything that depends on which images have an operation is known here, on the CPU: the device is never waited for.
+The selection of images for each operation is computed here on the CPU, so the host never waits for the device.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-CUTOFF = 3  # a Gaussian ends so many standard deviations from its middle
+from .photometric import Recipe
+
+CUTOFF = 3  # half width of a Gaussian in standard deviations
 
 
 class RecipeBatch(NamedTuple):
-    """Recipes of N images, as operations on all of them in the order of the fields.
+    """Hold the recipes of N images as operations on all images, in the order of the fields.
 
-    ``blends`` (steps, 3, N) float32 are of the steps of the jitter. They hold the share of the image itself, and of
-    which image it is blended with: of its luminance, and of the mean of that (neither is black). After blending, each
-    step of the jitter turns the hues of some images: ``hue_images`` int64 are their indices and ``hue_turns`` float32
-    shares of a full turn, of all steps in a row; ``hue_counts`` of each.
+    ``blends`` (steps, 3, N) float32 has three shares for each step of the jitter and each image. The first is the
+    share of the image itself in the blend. The others define the image to blend with: the shares of the luminance and
+    of the mean luminance. If both are 0, this image is black.
 
-    ``grayed``, ``blurred`` and ``solarized`` are indices of images, ``kernels`` (B, K) float32 the Gaussians of those
-    that are blurred. All indices are sorted, those of the hues in each step.
+    After blending, each step of the jitter turns the hues of some images. ``hue_images`` int64 are the indices of the
+    images, and ``hue_turns`` float32 the shares of a full turn, for all steps in a row. ``hue_counts`` are the numbers
+    of images per step.
+
+    ``grayed``, ``blurred`` and ``solarized`` are indices of images. ``kernels`` (B, K) float32 are the Gaussians of
+    the blurred images. All indices are sorted, indices for hues within each step.
     """
 
     blends: Tensor
     hue_images: Tensor
     hue_turns: Tensor
-    hue_counts: tuple
+    hue_counts: tuple[int, ...]
     grayed: Tensor
     blurred: Tensor
     kernels: Tensor
     solarized: Tensor
 
-    def to(self, device):
-        """The same on a device, copied without waiting for it."""
-        return RecipeBatch(*(x.to(device, non_blocking=True) if isinstance(x, Tensor) else x for x in self))
+    def to(self, device: torch.device | str) -> "RecipeBatch":
+        """Copy the recipes to a device without waiting for the device."""
+        return RecipeBatch._make(x.to(device, non_blocking=True) if isinstance(x, Tensor) else x for x in self)
 
-    def in_parts(self, parts):
-        """``parts`` batches of equally many consecutive images each; only on the CPU, where it waits for nothing."""
+    def in_parts(self, parts: int) -> list["RecipeBatch"]:
+        """Split the recipes into ``parts`` batches of equally many consecutive images; only on the CPU."""
         size = self.blends.shape[2] // parts
         return [self._between(i * size, (i + 1) * size) for i in range(parts)]
 
-    def _between(self, start, stop):
+    def _between(self, start: int, stop: int) -> "RecipeBatch":
         turned, grayed, blurred, solarized = (
             (images >= start) & (images < stop)
             for images in (self.hue_images, self.grayed, self.blurred, self.solarized)
@@ -60,12 +66,12 @@ class RecipeBatch(NamedTuple):
         )
 
 
-def collate_recipes(recipes):
-    """Join N :class:`pixpro_d2.data.pretrain.photometric.Recipe` into a :class:`RecipeBatch`."""
+def collate_recipes(recipes: Sequence[Recipe]) -> RecipeBatch:
+    """Join N recipes into a :class:`RecipeBatch`."""
     steps = max(len(recipe.jitter) for recipe in recipes)
     blends = np.zeros((steps, 3, len(recipes)), dtype=np.float32)
     blends[:, 0] = 1
-    hues = [[] for _ in range(steps)]  # (image, turn) of each step
+    hues: list[list[tuple[int, float]]] = [[] for _ in range(steps)]  # (image, turn) of each step
     for i, recipe in enumerate(recipes):
         for step, (name, factor) in enumerate(recipe.jitter):
             if name == "hue":
@@ -85,13 +91,13 @@ def collate_recipes(recipes):
     )
 
 
-def _indices(flags):
+def _indices(flags: Iterable[bool]) -> Tensor:
     return torch.tensor([i for i, flag in enumerate(flags) if flag], dtype=torch.int64)
 
 
-def gaussian_kernels(sigmas):
-    """(B, K) float32 Gaussians of the standard deviations ``sigmas``, in pixels, all as wide as the widest needs."""
+def gaussian_kernels(sigmas: Sequence[float]) -> Tensor:
+    """Return (B, K) float32 Gaussians of standard deviations ``sigmas`` in pixels; the largest decides the width K."""
     radius = math.ceil(CUTOFF * max(sigmas, default=0))
     offsets = torch.arange(-radius, radius + 1)
-    sigmas = torch.tensor(sigmas, dtype=torch.float32).view(-1, 1)
-    return torch.softmax(-(offsets**2) / (2 * sigmas**2), dim=1)
+    deviations = torch.tensor(sigmas, dtype=torch.float32).view(-1, 1)
+    return torch.softmax(-(offsets**2) / (2 * deviations**2), dim=1)

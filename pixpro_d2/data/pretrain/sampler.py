@@ -1,16 +1,18 @@
 """The order of samples: each image once per epoch, the same for any number of workers and processes."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from torch.utils.data import Sampler
 
 from ...utils.errors import UsageError
 
 
-def batches_per_epoch(num_images, batch_size):
-    """Batches in one pass over the data; the incomplete last one is dropped.
+def batches_per_epoch(num_images: int, batch_size: int) -> int:
+    """Return the number of complete batches in one pass over the data; the incomplete last batch is dropped.
 
     Raises:
-        UsageError: when there is not even one.
+        UsageError: if there is no complete batch.
     """
     if num_images < batch_size:
         raise UsageError(
@@ -21,20 +23,22 @@ def batches_per_epoch(num_images, batch_size):
 
 
 class EpochBatchSampler(Sampler):
-    """Endless batches of (epoch, index) for one process.
+    """Yield endless batches of (epoch, index) for one process.
 
-    Epoch e visits a permutation drawn from (seed, e), cut into global batches; the incomplete last one is
+    Epoch e visits a permutation drawn from (seed, e), cut into global batches; the incomplete last batch is
     dropped. Process r takes the r-th part of every global batch, so all processes together see the same
-    batches as one process would. Iteration ``start_iter`` is where it begins, so a resumed run continues
+    batches as a single process would. The order starts at iteration ``start_iter``, so a resumed run continues
     the order instead of repeating it.
     """
 
-    def __init__(self, size, batch_size, seed, rank=0, world_size=1):
+    def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         """
         Args:
-            size (int): number of images; fewer than ``batch_size`` raise a UsageError.
-            batch_size (int): of all processes together, divisible by ``world_size``.
-            seed (int): the same in all processes.
+            size: number of images; fewer than ``batch_size`` raise a UsageError.
+            batch_size: batch size of all processes together, divisible by ``world_size``.
+            seed: seed of the order, the same in all processes.
+            rank: number of this process.
+            world_size: number of processes.
         """
         self.size = size
         self.batch_size = batch_size
@@ -43,7 +47,7 @@ class EpochBatchSampler(Sampler):
         self.start_iter = 0
         self._part = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         epoch, first = divmod(self.start_iter, self.batches_per_epoch)
         while True:
             order = np.random.default_rng((self.seed, epoch)).permutation(self.size)

@@ -1,7 +1,11 @@
-"""What an epoch of pre-training visits, images or runs of frames of videos, and how they become samples."""
+"""The images or videos that an epoch of pre-training visits, and their mapper to samples."""
 
 import functools
 import logging
+from collections.abc import Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
 
 from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
@@ -14,13 +18,13 @@ from .video_mapper import VideoMapper
 logger = logging.getLogger(__name__)
 
 
-def read_images(names):
-    """Return the dicts of all images (or videos) of the data sets ``names`` (tuple of str), with all their labels.
+def read_images(names: tuple[str, ...]) -> Sequence[dict[str, Any]]:
+    """Load the dicts of all images (or videos) of the data sets ``names``, with all labels.
 
-    The result is a list where those of all data sets are.
+    The result is a list if the dicts of all data sets are lists.
 
     Raises:
-        UsageError: for no data set, one that cannot be loaded, or one without images.
+        UsageError: if ``names`` is empty, or if a data set cannot be loaded or has no images.
     """
     if not names:
         raise UsageError("DATASETS.TRAIN is empty: name a data set, such as images:DIR or voc:DIR@SPLIT.")
@@ -34,19 +38,20 @@ def read_images(names):
     return joined(parts)
 
 
-# Cached, for training and for testing: the length of a run in epochs needs their number before the loader needs them.
+# Cached for training and for testing: the length of a run in epochs needs the number of images before the loader.
 load_images = functools.lru_cache(maxsize=2)(read_images)
 
 
-def load_samples(cfg, split="TRAIN"):
-    """Dicts of the images of ``DATASETS``, or with ``INPUT.PIXPRO.N_FRAMES`` of the videos that are long enough.
+def load_samples(cfg: CfgNode, split: str = "TRAIN") -> Sequence[dict[str, Any]]:
+    """Load the dicts of the images of ``DATASETS``, or with ``INPUT.PIXPRO.N_FRAMES`` of the videos of enough frames.
 
     Args:
-        cfg (CfgNode): of a pre-training.
-        split (str): TRAIN or TEST, the key below ``DATASETS``.
+        cfg: config of a pre-training.
+        split: TRAIN or TEST, the key below ``DATASETS``.
 
     Raises:
-        UsageError: for no data set, one without images, or videos where images are wanted or the other way round.
+        UsageError: if there is no data set, if a data set is empty, or if the config needs images and gets videos or
+            the reverse.
     """
     key, names, n_frames = f"DATASETS.{split}", tuple(cfg.DATASETS[split]), cfg.INPUT.PIXPRO.N_FRAMES
     if n_frames:
@@ -57,35 +62,36 @@ def load_samples(cfg, split="TRAIN"):
     return images
 
 
-def _has_videos(images):
+def _has_videos(images: Any) -> bool:
     if isinstance(images, JoinedLists):
         return any(_has_videos(part) for part in images.datasets)
     return not isinstance(images, FileList) and any("num_frames" in image for image in images)
 
 
 @functools.lru_cache(maxsize=2)  # for training and for testing
-def _long_videos(key, names, n_frames, flow_files):
+def _long_videos(key: str, names: tuple[str, ...], n_frames: int, flow_files: str) -> Sequence[dict[str, Any]]:
     videos = drop_short(load_images(names), n_frames, key)
     return drop_without_flow(videos, FlowFiles(flow_files)) if flow_files else videos
 
 
-def epoch_length(cfg):
-    """Samples of an epoch: each image once, each video ``INPUT.PIXPRO.STARTS_PER_VIDEO`` times."""
+def epoch_length(cfg: CfgNode) -> int:
+    """Return the number of samples of an epoch: each image once, each video INPUT.PIXPRO.STARTS_PER_VIDEO times."""
     starts = cfg.INPUT.PIXPRO.STARTS_PER_VIDEO
     return len(load_samples(cfg)) * (starts if cfg.INPUT.PIXPRO.N_FRAMES else 1)
 
 
-def dataset_name(cfg, place):
-    """The data set ``place``, a name as ``voc:DIR@SPLIT`` or a folder, for pre-training by ``cfg`` on images or videos.
+def dataset_name(cfg: CfgNode, place: str) -> str:
+    """Return the name of a data set for pre-training by ``cfg`` on images or videos.
 
-    Returns:
-        str: its name.
+    Args:
+        cfg: config of a pre-training.
+        place: a name such as ``voc:DIR@SPLIT``, or a folder.
     """
     return place if is_name(place) else f"{'video' if cfg.INPUT.PIXPRO.N_FRAMES else 'images'}:{place}"
 
 
-def build_view_mapper(cfg):
-    """Mapper of images, or with ``INPUT.PIXPRO.N_FRAMES`` of videos, to samples of two views."""
+def build_view_mapper(cfg: CfgNode) -> TwoViewMapper:
+    """Build the mapper of images, or with ``INPUT.PIXPRO.N_FRAMES`` of videos, to samples of two views."""
     pixpro, files = cfg.INPUT.PIXPRO, cfg.MODEL.PIXPRO.FLOW.FILES
     if not pixpro.N_FRAMES:
         return TwoViewMapper(cfg)

@@ -1,8 +1,11 @@
-"""From a video's dict to views of two of its frames, with what tells how the pixels moved in between."""
+"""Map the dict of a video to views of two of its frames, with flow or frames to find matching pixels."""
+
+from typing import Any
 
 import numpy as np
 from detectron2.config import configurable
 
+from ...flow_files import FlowFiles
 from ..datasets.video import list_frames
 from ..io.reader import EncodedImage, UnreadableImage
 from .mapper import TwoViewMapper
@@ -10,17 +13,25 @@ from .photometric import to_planes
 
 
 class VideoMapper(TwoViewMapper):
-    """Cut one view out of either end of a random run of consecutive frames."""
+    """Cut a view out of the first and of the last frame of a random run of consecutive frames."""
 
     @configurable
-    def __init__(self, *, num_frames, flow=None, give_frames=False, swap_p=0.0, **views):
+    def __init__(
+        self,
+        *,
+        num_frames: int,
+        flow: FlowFiles | None = None,
+        give_frames: bool = False,
+        swap_p: float = 0.0,
+        **views: Any,
+    ) -> None:
         """
         Args:
-            num_frames (int): length of the run; 1 takes both views from one frame.
-            flow (FlowFiles or None): where the optical flow from frame to frame is read.
-            give_frames (bool): decode all frames of the run and give them, for flow to be estimated.
-            swap_p (float): probability that the later frame is the first view's.
-            **views: of :class:`TwoViewMapper`.
+            num_frames: length of the run; 1 takes both views from one frame.
+            flow: files of the optical flow from frame to frame.
+            give_frames: decode all frames of the run and add them to the sample, to estimate flow from them.
+            swap_p: probability that the first view comes from the later frame.
+            **views: options of :class:`TwoViewMapper`.
         """
         super().__init__(**views)
         self.num_frames = num_frames
@@ -28,22 +39,24 @@ class VideoMapper(TwoViewMapper):
         self.give_frames = give_frames
         self.swap_p = swap_p
 
-    def __call__(self, dataset_dict, rng=None):
-        """
+    def __call__(self, dataset_dict: dict[str, Any], rng: np.random.Generator | None = None) -> dict[str, Any]:
+        """Make a sample of two views of a video.
+
         Args:
-            dataset_dict (dict): of :func:`pixpro_d2.data.datasets.video.load_videos`, not shorter than the run.
-            rng (numpy.random.Generator): source of all randomness; a fresh one by default.
+            dataset_dict: dict of :func:`pixpro_d2.data.datasets.video.load_videos`; the video has enough frames.
+            rng: source of all randomness; a new generator by default.
 
         Returns:
-            dict: as of :class:`TwoViewMapper`; ``file_name`` is the first view's frame. For several frames also
+            The entries of a sample of :class:`TwoViewMapper`; ``file_name`` is the first view's frame. If the run has
+            several frames, also
 
-            * with ``flow``: flow_there and flow_back, (num_frames - 1, 2, h, w) float16 each, the steps from the first
-              view's frame to the second's and back in order of use, in pixels of their own grid;
+            * with ``flow``: flow_there and flow_back, (num_frames - 1, 2, h, w) float16 each, in pixels of their own
+              grid. The steps lead from the first view's frame to the second's and back, in order of use;
             * with ``give_frames``: frames (num_frames, 3, H, W) uint8, RGB, from the first view's to the second's.
 
         Raises:
-            UnreadableImage: for a frame that does not decode, frames of several sizes, or a folder that has changed.
-            UsageError: for flow that is missing or does not belong to the video.
+            UnreadableImage: if a frame is not decodable, the frames differ in size, or the folder has changed.
+            UsageError: if flow is missing or does not belong to the video.
         """
         rng = rng or np.random.default_rng()
         start = int(rng.integers(dataset_dict["num_frames"] - self.num_frames + 1))
@@ -58,8 +71,8 @@ class VideoMapper(TwoViewMapper):
         if len(sizes) > 1:
             listed = ", ".join(f"{width} x {height}" for width, height in sizes)
             raise UnreadableImage(f"{dataset_dict['file_name']}: frames of several sizes ({listed} pixels)")
-        sample = {"file_name": paths[0]}
-        if steps and self.give_frames:  # before the views, which can do with smaller images
+        sample: dict[str, Any] = {"file_name": paths[0]}
+        if steps and self.give_frames:  # before the views, which may use smaller images
             sample["frames"] = np.stack([to_planes(image.decode()[0]) for image in images])
         sample.update(self.cut_views((images[0], images[-1]), rng))
         if steps and self.flow is not None:
@@ -69,7 +82,7 @@ class VideoMapper(TwoViewMapper):
         return sample
 
 
-def _frame_paths(dataset_dict):
+def _frame_paths(dataset_dict: dict[str, Any]) -> list[str]:
     folder, expected = dataset_dict["file_name"], dataset_dict["num_frames"]
     try:
         paths = list_frames(folder)

@@ -1,6 +1,6 @@
-"""The geometric part of a view: which box of the image it shows, and whether it is mirrored.
+"""The geometric part of a view: its crop box in the image, and whether the view is mirrored.
 
-A view is described before any pixel is touched, so that its geometry is exact by construction:
+A view is described before any pixel is read, so its geometry is exact by construction.
 ``box`` is in detectron2's continuous pixel coordinates of the original image.
 """
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-RATIO = (3 / 4, 4 / 3)  # of width to height, as in every ImageNet recipe
-ATTEMPTS = 10
-PAIR_ATTEMPTS = 20  # draws of a pair that shall overlap
+RATIO = (3 / 4, 4 / 3)  # range of width / height, as in every ImageNet recipe
+ATTEMPTS = 10  # number of draws of a crop box
+PAIR_ATTEMPTS = 20  # number of draws of a pair of crop boxes that must overlap
 
 
 @dataclass(frozen=True)
 class View:
-    """A crop of ``width`` x ``height`` pixels at column ``left`` and row ``top``, mirrored if ``flip``."""
+    """Describe a crop of ``width`` x ``height`` pixels at column ``left`` and row ``top``, mirrored if ``flip``."""
 
     left: int
     top: int
@@ -26,17 +26,17 @@ class View:
     flip: bool
 
     @property
-    def box(self):
-        """(4,) float32 (x0, y0, x1, y1) in pixels; x0 > x1 for a mirrored view."""
+    def box(self) -> np.ndarray:
+        """Return the crop box (x0, y0, x1, y1) in pixels, (4,) float32; x0 > x1 for a mirrored view."""
         x0, x1 = self.left, self.left + self.width
         if self.flip:
             x0, x1 = x1, x0
         return np.array([x0, self.top, x1, self.top + self.height], dtype=np.float32)
 
-    def render(self, image, size, shrink=1):
+    def render(self, image: Image.Image, size: int, shrink: int = 1) -> Image.Image:
         """Cut the view out of a PIL image and resize it to ``size`` x ``size`` pixels, bilinear.
 
-        The image may be ``shrink`` times smaller than the one that the view is of.
+        The image may be ``shrink`` times smaller than the original image, whose pixels the view counts.
         """
         x0, x1 = self.left / shrink, (self.left + self.width) / shrink
         y0, y1 = self.top / shrink, (self.top + self.height) / shrink
@@ -47,18 +47,26 @@ class View:
         return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else crop
 
 
-def sample_view(rng, width, height, min_scale, max_scale=1.0, ratio_range=RATIO, flip_p=0.5):
+def sample_view(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    min_scale: float,
+    max_scale: float = 1.0,
+    ratio_range: tuple[float, float] = RATIO,
+    flip_p: float = 0.5,
+) -> View:
     """Draw a view as torchvision's RandomResizedCrop and RandomHorizontalFlip do.
 
-    Area uniform in [min_scale, max_scale] of the image, log-uniform aspect ratio in ``ratio_range``; after ten
-    draws that do not fit, the largest central crop whose ratio is within range.
+    The area is uniform in [min_scale, max_scale] of the image, and the aspect ratio log-uniform in ``ratio_range``.
+    After ATTEMPTS draws that do not fit, the result is the largest central crop with a ratio in range.
 
     Args:
-        rng (numpy.random.Generator): the only source of randomness.
-        width, height (int): of the image, in pixels.
-        min_scale, max_scale (float): in (0, 1].
-        ratio_range (tuple[float, float]): of width to height.
-        flip_p (float): probability of a mirrored view.
+        rng: the only source of randomness.
+        width, height: size of the image in pixels.
+        min_scale, max_scale: range of the area as a share of the image, in (0, 1].
+        ratio_range: range of width / height.
+        flip_p: probability of a mirrored view.
     """
     crop = _central_crop(width, height, ratio_range)
     for _ in range(ATTEMPTS):
@@ -77,34 +85,35 @@ def sample_pair(
     """Draw two views by :func:`sample_view` until they overlap enough.
 
     Args:
-        rng (numpy.random.Generator): the only source of randomness.
-        width, height (int): of the image, in pixels.
-        min_scale, max_scale (float): in (0, 1].
-        min_overlap (float): least :func:`overlap`, in [0, 1); with 0 the first pair is taken.
+        rng: the only source of randomness.
+        width, height: size of the image in pixels.
+        min_scale, max_scale: range of the area as a share of the image, in (0, 1].
+        min_overlap: least :func:`overlap`, in [0, 1); with 0 the first pair is returned.
 
     Returns:
-        tuple[View, View]: of ``PAIR_ATTEMPTS`` pairs that overlap too little, the pair that overlaps most.
+        The first pair that overlaps enough. If none of ``PAIR_ATTEMPTS`` pairs does, the pair that overlaps most.
     """
     best, largest = None, -1.0
     for _ in range(PAIR_ATTEMPTS):
-        pair = tuple(sample_view(rng, width, height, min_scale, max_scale) for _ in range(2))
-        share = overlap(*pair) if min_overlap > 0 else 0.0
+        first, second = (sample_view(rng, width, height, min_scale, max_scale) for _ in range(2))
+        share = overlap(first, second) if min_overlap > 0 else 0.0
         if share > largest:
-            best, largest = pair, share
+            best, largest = (first, second), share
         if share >= min_overlap:
             break
+    assert best is not None  # any share is larger than -1
     return best
 
 
 def overlap(first: View, second: View) -> float:
-    """Return the area that two views of one image share, as a share of the smaller view, in [0, 1]."""
+    """Return the common area of two views of one image as a share of the smaller view, in [0, 1]."""
     columns = min(first.left + first.width, second.left + second.width) - max(first.left, second.left)
     rows = min(first.top + first.height, second.top + second.height) - max(first.top, second.top)
     smaller = min(first.width * first.height, second.width * second.height)
     return max(columns, 0) * max(rows, 0) / smaller
 
 
-def _central_crop(width, height, ratio_range):
+def _central_crop(width: int, height: int, ratio_range: tuple[float, float]) -> tuple[int, int, int, int]:
     ratio = width / height
     w, h = width, height
     if ratio < ratio_range[0]:

@@ -1,4 +1,4 @@
-"""The index of a folder of images: when it holds, when it is made anew, and that it is never believed blindly."""
+"""The index of a folder of images: when it holds, when it is made again, and that it is never believed blindly."""
 
 import os
 import pickle
@@ -9,7 +9,7 @@ import pytest
 from data_helpers import logged
 
 from pixpro_d2.data.datasets import images
-from pixpro_d2.data.datasets.image_index import SETTLED, index_file, read_index
+from pixpro_d2.data.datasets.image_index import MTIME_RESOLUTION_SECONDS, index_file, read_index
 from pixpro_d2.data.datasets.images import list_images, load_image_folder
 from pixpro_d2.utils.errors import UsageError
 
@@ -19,7 +19,7 @@ LOGGER = "pixpro_d2.data"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Folder of five files, settled long ago, worth an index."""
-    monkeypatch.setattr(images, "KEPT_FROM", 2)
+    monkeypatch.setattr(images, "MIN_INDEXED_IMAGES", 2)
     root = tmp_path / "data" / "images ä"
     for name in ("b.png", "a.jpg", "sub/日本.png", "sub/deeper/x.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 def _settle(*roots):
     for root in roots:
         for path, _, _ in os.walk(root):
-            before = time.time() - 2 * SETTLED
+            before = time.time() - 2 * MTIME_RESOLUTION_SECONDS
             os.utime(path, (before, before))
 
 
@@ -102,7 +102,7 @@ def test_a_change_of_any_folder_is_seen(folder, change):
 
 
 def test_few_images_need_no_index(folder, monkeypatch):
-    monkeypatch.setattr(images, "KEPT_FROM", 6)
+    monkeypatch.setattr(images, "MIN_INDEXED_IMAGES", 6)
     _load(folder)
     assert not os.path.exists(index_file(str(folder)))
 
@@ -156,7 +156,7 @@ def test_a_damaged_index_is_made_anew(folder, damage):
     damage(index_file(str(folder)))
     names, line, messages = _load(folder)
     assert names == NAMES and "listed in" in line
-    assert any("is damaged and made anew" in message for message in messages)
+    assert any("is damaged and made again" in message for message in messages)
     assert "read from its index" in _load(folder)[1]
 
 

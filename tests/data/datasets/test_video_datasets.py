@@ -100,7 +100,7 @@ def test_short_videos_are_dropped_and_counted(root):
     assert messages == []
     with logged(LOGGER) as messages:
         assert [item["video"] for item in drop_short(videos, 3)] == ["a", "b"]
-    assert messages == ["Left out 1 of 3 videos, shorter than 3 frames."]
+    assert messages == ["Skipped 1 of 3 videos, shorter than 3 frames."]
     with pytest.raises(UsageError, match="None of 3 videos has 6 frames, the longest has 5: lower N_FRAMES"):
         drop_short(videos, 6)
     with pytest.raises(UsageError, match="DATASETS.TRAIN has x.png, which is no video: .* video:DIR"):
@@ -125,7 +125,7 @@ def test_videos_that_can_have_no_flow_are_dropped_and_counted(root):
     with logged(LOGGER) as messages:
         # Of c there is flow, too, but of frames that have been replaced by damaged ones.
         assert [item["video"] for item in drop_without_flow(videos, _Flow("bc", skipped="ac"))] == ["b"]
-    assert messages == ["Left out 2 of 3 videos, of which no flow could be made, as a/1.png: damaged."]
+    assert messages == ["Skipped 2 of 3 videos, of which no flow could be made, as a/1.png: damaged."]
     with pytest.raises(
         UsageError, match="^Nothing is left without 3 of 3 videos, of which .*, as a/1.png: damaged: choose"
     ):

@@ -83,7 +83,7 @@ def test_nothing_to_train_on(tmp_path):
     for box in content["annotations"]:
         box["iscrowd"] = 1
     path.write_text(json.dumps(content))
-    with pytest.raises(UsageError, match="DATASETS.TRAIN .*boxes.json.* is nothing to train on.*no image has"):
+    with pytest.raises(UsageError, match="Cannot train on DATASETS.TRAIN .*boxes.json.*no image has"):
         build_train_loader(stream_cfg(name))
     with pytest.raises(UsageError, match="DATASETS.TRAIN is empty: name a data set"):
         build_train_loader(make_cfg())

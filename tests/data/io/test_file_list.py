@@ -6,7 +6,7 @@ import pickle
 import pytest
 from detectron2.data.common import DatasetFromList
 
-from pixpro_d2.data.io.file_list import FileList, JoinedLists, joined, shareable
+from pixpro_d2.data.io.file_list import FileList, JoinedLists, joined, to_shared_list
 
 NAMES = ["a.png", "b/ä ö.png", "b/日本.jpg", "", "c\n/x y.png", os.fsdecode(b"latin-\xe4.png")]
 
@@ -87,8 +87,9 @@ def test_joining():
 
 def test_what_is_shareable_is_not_copied():
     files, dicts = FileList.from_names("/root", NAMES), [{"file_name": "x"}, {"file_name": "y"}]
-    assert shareable(files) is files
-    assert isinstance(shareable(dicts), DatasetFromList) and list(map(shareable(dicts).__getitem__, (0, 1))) == dicts
-    both = shareable(joined([files, dicts]))
+    assert to_shared_list(files) is files
+    shared = to_shared_list(dicts)
+    assert isinstance(shared, DatasetFromList) and list(map(shared.__getitem__, (0, 1))) == dicts
+    both = to_shared_list(joined([files, dicts]))
     assert both.datasets[0] is files and isinstance(both.datasets[1], DatasetFromList)
     assert list(map(both.__getitem__, range(len(both)))) == [*files, *dicts]

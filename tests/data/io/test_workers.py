@@ -21,7 +21,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch.utils.data import DataLoader, Dataset
 
-from pixpro_d2.data.io.workers import build_loader, collate_shared, explained, explaining_workers, init_worker
+from pixpro_d2.data.io.workers import build_loader, collate_shared, explaining_workers, init_worker, with_worker_errors
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.utils.signals import STOP_SIGNALS
 
@@ -50,7 +50,7 @@ def _loader(fail, workers=2):
 def _told(loader, error_type):
     """What is said when a loader fails; nothing keeps its workers then, as pytest.raises does."""
     try:
-        list(explained(loader))
+        list(with_worker_errors(loader))
     except error_type as error:
         assert type(error) is error_type
         return str(error)
@@ -98,7 +98,7 @@ def test_a_worker_that_fails_is_explained(fail, message):
 
 
 def test_a_worker_that_is_killed_while_the_model_computes():
-    batches = explained(_loader(lambda: _send(signal.SIGKILL)))
+    batches = with_worker_errors(_loader(lambda: _send(signal.SIGKILL)))
     with pytest.raises(UsageError, match=MEMORY), explaining_workers():
         next(batches)  # the other batches are on their way
         deadline = time.monotonic() + 8
@@ -108,7 +108,7 @@ def test_a_worker_that_is_killed_while_the_model_computes():
 
 def test_a_worker_that_is_killed_while_its_batch_is_handed_over():
     """The signal may come as soon as the generator goes on."""
-    batches = explained(_loader(lambda: None, 0))
+    batches = with_worker_errors(_loader(lambda: None, 0))
     next(batches)
     with pytest.raises(UsageError, match=rf"{MEMORY} \(.*signal: Killed\)\.$"):
         batches.throw(RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. "))
@@ -148,7 +148,7 @@ def _compile():
 
 @pytest.mark.parametrize("fail", [_allocate, _open_many, _connect, _compile])
 def test_errors_of_the_model_are_not_the_loader_s(fail):
-    for _ in explained(_loader(lambda: None)):
+    for _ in with_worker_errors(_loader(lambda: None)):
         with pytest.raises((RuntimeError, OSError)) as told, explaining_workers():
             fail()
         assert not isinstance(told.value, UsageError)
@@ -167,7 +167,7 @@ def test_the_telling_sentence_is_kept():
 
 
 def test_errors_of_a_worker_count_anywhere():
-    """Those of a loader whose batches are taken without :func:`explained`, as detectron2 does to evaluate."""
+    """Those of a loader whose batches are taken without :func:`with_worker_errors`, as detectron2 does to evaluate."""
     with pytest.raises(UsageError, match=MEMORY), explaining_workers():
         list(_loader(_allocate))
     with pytest.raises(UsageError, match="ulimit -n"), explaining_workers():
@@ -182,7 +182,7 @@ def test_other_errors_are_left_alone(workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_all_batches_come(workers):
-    assert torch.cat(list(explained(_loader(lambda: None, workers)))).tolist() == list(range(8))
+    assert torch.cat(list(with_worker_errors(_loader(lambda: None, workers)))).tolist() == list(range(8))
 
 
 class Signalled(Dataset):
@@ -211,7 +211,7 @@ def early_thread():
 def test_workers_outlive_stop_signals_and_have_one_thread_to_compute():
     loader = build_loader(Signalled(), torch.stack, 1, 10**6, batch_size=1)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    threads = [int(number) for number in explained(loader)]
+    threads = [int(number) for number in with_worker_errors(loader)]
     assert len(threads) == 3 and max(threads) <= 1
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
@@ -247,7 +247,7 @@ def test_workers_share_all_tensors_of_a_batch_themselves():
 SHORT_OF_SHARED_MEMORY = """
 import functools, torch
 from torch.utils.data import DataLoader, default_collate
-from pixpro_d2.data.io.workers import collate_shared, explained
+from pixpro_d2.data.io.workers import collate_shared, with_worker_errors
 from pixpro_d2.utils.errors import UsageError
 
 def collate(samples):
@@ -255,7 +255,7 @@ def collate(samples):
 
 loader = DataLoader(range(4), num_workers=1, collate_fn=functools.partial(collate_shared, collate))
 try:
-    print(len(list(explained(loader))))
+    print(len(list(with_worker_errors(loader))))
 except UsageError as error:
     print("UsageError:", error)
 """
