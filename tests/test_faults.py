@@ -11,6 +11,7 @@ import sys
 import cli
 import pytest
 import torch
+from faults import soak
 from faults.fuzz import KINDS, fuzz
 from faults.memory import slope
 from faults.registry import Fault, Result
@@ -81,25 +82,27 @@ def test_fuzz(tmp_path, kind):
 
 @pytest.mark.slow
 def test_soak(tmp_path):
-    done, report = soak(tmp_path / "soak", iterations=30, kills=2, flat=1e6)  # their memory says nothing
+    words = soak_words(tmp_path / "soak", iterations=30, kills=2, flat=1e6)  # their memory says nothing
+    command = [sys.executable, "tests/faults/soak.py", *words]
+    done = subprocess.run(command, cwd=cli.ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "soak" / "soak.json").read_text())
     assert report["equal"] and len(report["kills"]) == report["resumes"] == 2
     assert all(megabytes > 50 for _, megabytes, _ in report["memory"]["straight"][1:])
     assert Image.open(tmp_path / "soak" / "memory.png").width > 500
 
 
 @pytest.mark.slow
-def test_soak_fails_if_memory_grows_too_much(tmp_path):
-    done, report = soak(tmp_path / "soak", iterations=6, kills=0, flat=-1e6)
-    assert done.returncode == 1 and "NOT FLAT" in done.stdout, done.stdout + done.stderr
+def test_soak_fails_if_memory_grows_too_much(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        soak.main(soak_words(tmp_path / "soak", iterations=6, kills=0, flat=-1e6), fork=True)
+    assert end.value.code == 1 and "NOT FLAT" in capsys.readouterr().out
+    report = json.loads((tmp_path / "soak" / "soak.json").read_text())
     assert report["equal"] and not report["flat"]
 
 
-def soak(folder, **options):
-    """Run the script with the smallest network; returns what came of the process, and its report."""
-    words = [f"--{name}={value}" for name, value in options.items()]
+def soak_words(folder, **options):
+    """Arguments of the script, with the smallest network."""
     tiny = [*configs.TINY[: configs.TINY.index("SOLVER.MAX_EPOCHS")], *NETWORK, "SOLVER.CHECKPOINT_PERIOD", 3]
-    command = [sys.executable, "tests/faults/soak.py", folder, *words, "--seconds", 0.2, 0.4, *tiny]
-    done = subprocess.run(list(map(str, command)), cwd=cli.ROOT, capture_output=True, text=True, timeout=400)
-    assert (folder / "soak.json").is_file(), done.stdout + done.stderr
-    return done, json.loads((folder / "soak.json").read_text())
+    words = [folder, *(f"--{name}={value}" for name, value in options.items()), "--seconds", 0.2, 0.4, *tiny]
+    return list(map(str, words))

@@ -38,7 +38,8 @@ class Runs:
         """
         Args:
             folder (Path): for all that is written.
-            in_process (bool): whether :meth:`train` trains in this process, instead of one of its own.
+            in_process (bool): whether :meth:`train` trains in this process, instead of one of its own, and processes
+                are forked.
         """
         self.folder = Path(folder).resolve()
         self.in_process = in_process
@@ -112,7 +113,7 @@ class Runs:
         """A :class:`Command` that writes to a file below the folder; with a fault as in :meth:`train`, in ``rank``."""
         if inject:
             options["program"], env = PROGRAM, {**dict(env), **variables(inject, at, rank)}
-        self._commands.append(Command(*words, log=self.new("output.txt"), env=env, **options))
+        self._commands.append(Command(*words, log=self.new("output.txt"), env=env, fork=self.in_process, **options))
         return self._commands[-1]
 
     def close(self):

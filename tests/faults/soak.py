@@ -16,7 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # the tests' folder: modules of this one are faults.*
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the tests' folder: modules of this one are faults.*
 
 from faults.commands import Command  # noqa: E402
 from faults.memory import MemorySampler, draw, slope  # noqa: E402
@@ -31,9 +32,10 @@ KINDS = {"SIGKILL": 0.6, "SIGKILL while saving": 0.3, "SIGTERM": 0.1}
 
 
 class Soak:
-    """Both runs, in one folder."""
+    """Both runs, in one folder; ``fork`` is that of a :class:`Command`."""
 
-    def __init__(self, output, iterations, opts):
+    def __init__(self, output, iterations, opts, fork=False):
+        self._fork = fork
         self.output = Path(output).resolve()
         self.output.mkdir(parents=True)
         if "DATASETS.TRAIN" not in opts:
@@ -50,7 +52,7 @@ class Soak:
         """Start or resume a run, and wait until it trains; returns the command and its memory's samples."""
         self._runs += 1
         log = self.output / f"log_{self._runs:03d}.txt"
-        command = Command("--resume", *self.words, "OUTPUT_DIR", self.output / folder, log=log)
+        command = Command("--resume", *self.words, "OUTPUT_DIR", self.output / folder, log=log, fork=self._fork)
         sampler = MemorySampler(command.pid, self.began)
         sampler.start()
         command.when(lambda: "Starting training from iteration" in command.output())
@@ -104,8 +106,8 @@ class Soak:
         return time.time() - saved
 
 
-def main():
-    """Run the command line."""
+def main(argv=None, fork=False):
+    """Run the command line, and exit; see :class:`Soak` for ``fork``."""
     parser = argparse.ArgumentParser(prog="python tests/faults/soak.py", description=__doc__.splitlines()[0])
     parser.add_argument("output", metavar="OUTPUT", help="folder to make")
     parser.add_argument("--iterations", type=int, default=2000)
@@ -114,8 +116,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the times and kinds of kills")
     parser.add_argument("--flat", type=float, default=FLAT, help="most that memory may grow, MB per 1000 iterations")
     parser.add_argument("opts", metavar="KEY VALUE", nargs="*", default=[], help="config of the runs")
-    args = parser.parse_intermixed_args()
-    soak = Soak(args.output, args.iterations, args.opts)
+    args = parser.parse_intermixed_args(argv)
+    soak = Soak(args.output, args.iterations, args.opts, fork)
     straight, training, seconds = soak.straight()
     pace = seconds / args.iterations
     parts, kills = soak.disturbed(random.Random(args.seed), *args.seconds, args.kills)

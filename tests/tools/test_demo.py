@@ -2,19 +2,23 @@
 
 import re
 import statistics
+from types import SimpleNamespace
 
+import forked
 import pytest
 from PIL import Image
 
 from pixpro_d2.extras.demo import table
 from pixpro_d2.extras.demo.experiments import METHODS, RANDOM, SIZES, Size, fine_tuning_name, list_experiments
+from pixpro_d2.extras.study import running
 from pixpro_d2.tools import demo
 
 TITLES = (RANDOM, *METHODS)
 
 
 @pytest.mark.slow
-def test_demo_leaves_results_and_pictures_and_repeats_nothing(tmp_path, capsys):
+def test_demo_leaves_results_and_pictures_and_repeats_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(running, "subprocess", SimpleNamespace(Popen=forked.popen, STDOUT=None))
     argv = ["--size", "smoke", "--output", str(tmp_path)]
     demo.main(argv)
     printed = capsys.readouterr().out

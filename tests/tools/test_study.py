@@ -2,11 +2,13 @@
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
+import forked
 import pytest
 
 from configs import TINY
-from pixpro_d2.extras.study import methods, recipes
+from pixpro_d2.extras.study import methods, recipes, running
 from pixpro_d2.extras.study.data import StudyData
 from pixpro_d2.tools import study
 from pixpro_d2.tools.render import render_dataset
@@ -42,7 +44,8 @@ def command(tmp_path, *further):
 
 
 @pytest.mark.slow
-def test_a_study(tiny, tmp_path, capsys):
+def test_a_study(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(running, "subprocess", SimpleNamespace(Popen=forked.popen, STDOUT=None))
     render_dataset(tmp_path / "scenes", train=4, test=2, size=64, layouts=("voc",))
     command(tmp_path)
     said = capsys.readouterr().out

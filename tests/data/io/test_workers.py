@@ -13,9 +13,9 @@ import time
 from collections import namedtuple
 from functools import partial
 from multiprocessing import util
-from pathlib import Path
 
 import cv2
+import forked
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances
@@ -24,8 +24,6 @@ from torch.utils.data import DataLoader, Dataset
 from pixpro_d2.data.io.workers import build_loader, collate_shared, explaining_workers, init_worker, with_worker_errors
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.utils.signals import STOP_SIGNALS
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 class Failing(Dataset):
@@ -292,16 +290,19 @@ def _is_there(pid):
 # Python 3.14 starts processes by a fork server where 3.13 forks.
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "killed"), [("forkserver", False), ("forkserver", True), ("spawn", False)], ids=str)
-def test_start_methods(method, killed):
+def test_start_methods(method, killed, tmp_path):
     """All workers outlive stop signals, know Pillow's limit, and end with their process, however it ends."""
-    command = [sys.executable, ROOT / "tests" / "loading.py", method, *(["wait"] if killed else [])]
-    env = dict(os.environ, PYTHONPATH=str(ROOT))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
+    log = tmp_path / "log.txt"
+    process = forked.Program("tests/loading.py", [method, *(["wait"] if killed else [])], log)
+    deadline = time.monotonic() + 200
     try:
-        limits, workers = (json.loads(process.stdout.readline()) for _ in range(2))
+        while len(printed := re.findall(r"^\[.*\]$", log.read_text(), re.MULTILINE)) < 2:
+            assert process.poll() in (None, 0) and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
         if killed:
             process.kill()
         assert process.wait(30) == (-signal.SIGKILL if killed else 0)
+        limits, workers = map(json.loads, printed)
         deadline = time.monotonic() + 20
         while any(map(_is_there, workers)) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -309,4 +310,3 @@ def test_start_methods(method, killed):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.stdout.close()
