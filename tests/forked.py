@@ -87,7 +87,7 @@ class Program:
 
 
 def popen(command, stdout, env, **_):
-    """A :class:`Program` for the arguments that pixpro_d2.study.running gives to subprocess.Popen."""
+    """A :class:`Program` for the arguments that pixpro_d2.extras.study.running gives to subprocess.Popen."""
     _, program, *words = command
     return Program(program, words, stdout.name, env)
 

@@ -33,7 +33,7 @@ class Limits(Dataset):
 def main(method, *words):
     """Load all samples with two workers."""
     multiprocessing.set_start_method(method, force=True)
-    multiprocessing.set_forkserver_preload(["pixpro_d2.data.workers"])  # else each worker imports PyTorch again
+    multiprocessing.set_forkserver_preload(["pixpro_d2.data.io.workers"])  # else each worker imports PyTorch again
     with StopSignals():
         batches = with_worker_errors(build_loader(Limits(), torch.stack, 2, 1234, batch_size=1))
         limits = [int(next(batches)) for _ in range(11)]
