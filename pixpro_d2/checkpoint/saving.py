@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..utils.errors import UsageError
-from ..utils.files import write_file
+from ..utils.files import os_error, write_file
 from .folder import last_name
 
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -45,7 +45,7 @@ def report_disk_errors(data: Mapping[str, Any], path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        cause = _os_error(error)
+        cause = os_error(error)
         if cause is None:
             raise
         folder = os.path.dirname(path)
@@ -59,16 +59,6 @@ def report_disk_errors(data: Mapping[str, Any], path: str) -> Iterator[None]:
         raise UsageError(
             f"Checkpoint {path} could not be saved ({reason}); {before}: {remedy} and start again with --resume."
         ) from error
-
-
-def _os_error(error: BaseException | None) -> OSError | None:
-    """Return the OSError behind an error, or None.
-
-    After a failed write, torch.save itself only reports that sizes do not match.
-    """
-    while error is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return error
 
 
 def _size(data: Mapping[str, Any]) -> int:

@@ -23,7 +23,7 @@ from ..data.io.workers import explaining_workers
 from ..data.overlap import image_places, warn_of_shared_images
 from ..data.pretrain.loader import ViewLoader, build_view_loader
 from ..evaluation.build import build_evaluator, check_test_set
-from ..evaluation.checks import check_to_train
+from ..evaluation.checks import check_expected_tasks, check_to_train
 from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..modeling.backbone import bottom_up
 from ..modeling.freeze import freeze_trunk
@@ -230,6 +230,7 @@ class Trainer(DefaultTrainer):
             model.fit(itertools.chain.from_iterable(loaders))
         results = cls.test(cfg, model)
         if comm.is_main_process():
+            check_expected_tasks(cfg.TEST.EXPECTED_RESULTS, results)
             verify_results(cfg, results)
         return results
 

@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
@@ -114,3 +115,18 @@ def _refuse(names: Sequence[str], dicts: Sequence[dict], masks: str, further: Ca
     if errors:
         rest = f"; {command} lists all {len(errors)} errors" if len(errors) > 1 else ""
         raise UsageError(f"Data set '{shown}': {errors[0]}{rest}.")
+
+
+def check_expected_tasks(expected: Iterable[Sequence], results: Mapping[str, Any]) -> None:
+    """Raise a UsageError if TEST.EXPECTED_RESULTS names a task that is not in the results of the evaluation.
+
+    Args:
+        expected: (task, metric, value, tolerance) of each expected result.
+        results: metrics by task.
+    """
+    unknown = sorted({task for task, *_ in expected} - set(results))
+    if unknown:
+        raise UsageError(
+            f"TEST.EXPECTED_RESULTS names {', '.join(unknown)}, but the evaluation gives {', '.join(results)}: name one "
+            "of these."
+        )

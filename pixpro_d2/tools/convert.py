@@ -14,7 +14,7 @@ from ..checkpoint.formats import recognise
 from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.tensors import check_tensors
 from ..utils.errors import UsageError, check_choice
-from ..utils.files import write_file
+from ..utils.files import report_write_errors, write_file
 
 SUFFIXES = {
     "detectron2": (".pkl",),  # by which detectron2's checkpointer knows it
@@ -79,7 +79,8 @@ def convert(
     dropped = {} if keeps else backbone.pyramid
     if dropped:
         backbone = export.Backbone(backbone.trunk, {})
-    path = write_file(out, _writer(source, backbone, source_path, to), with_hash)
+    with report_write_errors(out):
+        path = write_file(out, _writer(source, backbone, source_path, to), with_hash)
     name = export.architecture(backbone.trunk) or "backbone"
     fpn = f", FPN of {len(backbone.pyramid)} tensors" if backbone.pyramid else ""
     without = f", without its FPN of {len(dropped)} tensors" if dropped else ""

@@ -16,7 +16,7 @@ from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.tensors import check_tensors
 from ..engine.configure import load_config
 from ..utils.errors import UsageError
-from ..utils.files import write_file
+from ..utils.files import report_write_errors, write_file
 
 
 def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", commit=None):
@@ -59,7 +59,8 @@ def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", c
     }
     convention = InputConvention.from_dict(checkpoint.get("input")) or InputConvention.from_config(cfg)
     contents = {"model": checkpoint["model"], "input": convention.to_dict(), "metadata": metadata}
-    return write_file(out, lambda partial: torch.save(contents, partial), with_hash=True), metadata
+    with report_write_errors(str(out)):
+        return write_file(out, lambda partial: torch.save(contents, partial), with_hash=True), metadata
 
 
 def commit_of(file: str) -> str:

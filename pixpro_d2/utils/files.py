@@ -5,9 +5,12 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from .errors import UsageError
 
 
 def write_file(path: str, write: Callable[[str], object], with_hash: bool = False) -> str:
@@ -74,3 +77,26 @@ def write_json(path: str | Path, content: object, indent: int | None = None) -> 
     """Write a JSON file, complete or not at all, and return its path."""
     text = json.dumps(content, indent=indent) + "\n"
     return write_file(str(path), lambda partial: Path(partial).write_text(text, encoding="utf-8"))
+
+
+def os_error(error: BaseException | None) -> OSError | None:
+    """Return the OSError behind an error, or None.
+
+    After a failed write, torch.save itself only reports that sizes do not match.
+    """
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+@contextmanager
+def report_write_errors(path: str) -> Iterator[None]:
+    """Turn errors of the disk inside the context, which writes ``path``, into a UsageError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = os_error(error)
+        if cause is None:
+            raise
+        reason = cause.strerror or cause
+        raise UsageError(f"{path} cannot be written ({reason}): make room there, or name another file.") from error

@@ -20,6 +20,7 @@ import configs
 from pixpro_d2.data.datasets.catalog import ensure_registered, load_dicts
 from pixpro_d2.engine import Trainer
 from pixpro_d2.evaluation.build import check_test_set
+from pixpro_d2.evaluation.checks import check_expected_tasks
 from pixpro_d2.tools import check_data
 from pixpro_d2.utils.errors import UsageError
 
@@ -207,3 +208,10 @@ def test_what_an_evaluation_copes_with_is_said(tmp_path, caplog, objects, words)
     with caplog.at_level("WARNING"):
         check_test_set(name, load_dicts(name), masks=False)
     assert re.search(f"^Data set '{re.escape(name)}': {words}$", caplog.records[-1].getMessage())
+
+
+def test_expected_results_name_tasks_of_the_evaluation():
+    results = {"bbox": {"AP": 1.0}, "segm": {"AP": 1.0}}
+    check_expected_tasks([["bbox", "AP", 1.0, 0.1], ["segm", "AP", 1.0, 0.1]], results)
+    with pytest.raises(UsageError, match="^TEST.EXPECTED_RESULTS names box, but the evaluation gives bbox, segm: name"):
+        check_expected_tasks([["box", "AP", 1.0, 0.1]], results)

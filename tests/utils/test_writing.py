@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from pixpro_d2.checkpoint.saving import dump
-from pixpro_d2.utils.files import write_file
+from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.files import report_write_errors, write_file
 
 
 def write(contents):
@@ -93,3 +94,19 @@ def test_a_name_without_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_file("a.txt", write(b"here"))
     assert (tmp_path / "a.txt").read_bytes() == b"here"
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    """torch.save reports what the disk refused as a RuntimeError of its own."""
+    path = str(tmp_path / "a.pth")
+    sentence = f"^{path} cannot be written \\(No space left on device\\): make room there, or name another file.$"
+
+    class FullDisk:
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for write_part in (lambda: FullDisk().write(b""), lambda: torch.save({"a": torch.zeros(3)}, FullDisk())):
+        with pytest.raises(UsageError, match=sentence), report_write_errors(path):
+            write_part()
+    with pytest.raises(RuntimeError, match="another"), report_write_errors(path):
+        raise RuntimeError("another")
