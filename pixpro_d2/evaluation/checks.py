@@ -127,6 +127,6 @@ def check_expected_tasks(expected: Iterable[Sequence], results: Mapping[str, Any
     unknown = sorted({task for task, *_ in expected} - set(results))
     if unknown:
         raise UsageError(
-            f"TEST.EXPECTED_RESULTS names {', '.join(unknown)}, but the evaluation gives {', '.join(results)}: name one "
-            "of these."
+            f"TEST.EXPECTED_RESULTS names {', '.join(unknown)}, but the evaluation gives {', '.join(results)}: name "
+            "one of these."
         )
