@@ -7,6 +7,7 @@ import torch
 
 import configs
 import pixpro_d2
+from pixpro_d2 import cli
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
@@ -53,3 +54,11 @@ def test_a_mistake_is_an_exception_with_one_sentence(scenes, pretraining):
         pixpro_d2.pretrain("nowhere")
     with pytest.raises(UsageError, match="^OUTPUT_DIR .* holds the checkpoint model_final.pth of a run"):
         pixpro_d2.pretrain(scenes / "JPEGImages", pretraining.folder, overrides=TINY)
+
+
+def test_the_command_ends_with_the_next_commands(scenes, capsys):
+    options = [str(word) for pair in (TINY | {"SOLVER.MAX_ITER": 1}).items() for word in pair]
+    cli.main(["pretrain", str(scenes / "JPEGImages"), "--out", str(scenes / "by_command"), *options])
+    report, finetune = capsys.readouterr().out.splitlines()[-2:]
+    assert report == f"  pixpro-d2 report {scenes}/by_command"
+    assert finetune.startswith(f"  pixpro-d2 finetune {scenes}/by_command/model_final.pth --task detection")

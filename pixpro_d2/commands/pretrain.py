@@ -10,6 +10,9 @@ EPILOG = """examples:
   pixpro-d2 pretrain my_photos
   pixpro-d2 pretrain my_photos --recipe pretrain/pixpro_c5_100ep --out output/c5 SOLVER.MAX_ITER 20000
   pixpro-d2 pretrain video:my_frames"""
+NEXT = """Next:
+  pixpro-d2 report {folder}
+  pixpro-d2 finetune {folder}/model_final.pth --task detection --data voc:DIR@trainval"""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -36,3 +39,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = plan_pretraining(data, args.out, args.recipe, args.opts, args.num_gpus, flags(args))
     print(plan.sentence, flush=True)
     run(plan.words)
+    if not args.dry_run:
+        print(NEXT.format(folder=plan.folder), flush=True)
