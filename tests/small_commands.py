@@ -33,8 +33,7 @@ DATA = {
     "imagenet": KNN,
     "classes": KNN,
 }
-NARROW = ["MODEL.RESNETS.STEM_OUT_CHANNELS", 16, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
-NARROW += ["MODEL.RESNETS.WIDTH_PER_GROUP", 16]
+WIDE = ("model_final.pth", "official.pth")  # what the pages convert to torchvision's formats must have its widths
 IMAGES, VIDEO = "images:my_photos", "video:datasets/bdd100k/images/train"
 SUB_COMMANDS = ("benchmark", "visualize")  # tools that have them
 # tool and its sub-command -> option -> value, which takes the place of the page's or is added
@@ -98,7 +97,7 @@ def reader_folder(path, data):
         "my_data": data / "scenes",
         "my_videos": data / "videos",
         "bdd100k/videos/train": data / "videos",
-        "model_final.pth": "output/pixpro_c5_100ep/model_final.pth",
+        "model_final.pth": "output/wide/pixpro_c5_100ep/model_final.pth",
     }.items():
         (path / name).symlink_to(target)
     before, home = set(DatasetCatalog.list()), os.getcwd()
@@ -126,7 +125,7 @@ def run(command):
         else:
             argv[first:first] = [option, str(value)]
     if cfg is not None:
-        argv += cli.option_list(small_options(cfg))
+        argv += cli.option_list(small_options(cfg, cfg.MODEL.WEIGHTS not in WIDE))
     argv += cli.option_list(COMMANDS.get(command.tool, ()))
     _call(command.tool, argv)
 
@@ -147,17 +146,20 @@ def _pretrain(checkpoint):
         _call("convert", ["model_final.pth", "official.pth", "--to", "official"])
     if path.name == "model_final.pth" and not path.exists() and (ROOT / config).is_file():
         cfg = load_config(str(ROOT / config), [])
-        _call("", ["--config-file", config, *cli.option_list(small_options(cfg)), "OUTPUT_DIR", str(path.parent)])
+        options = small_options(cfg, path.parent.parent.name != "wide")
+        _call("", ["--config-file", config, *cli.option_list(options), "OUTPUT_DIR", str(path.parent)])
 
 
-def small_options(cfg):
-    """KEY, VALUE, ... that make a config small and take rendered data where it names a known data set."""
+def small_options(cfg, narrow=True):
+    """KEY, VALUE, ... that make a config small and take rendered data where it names a known data set.
+
+    Args:
+        narrow (bool): whether the layers of a deep ResNet get few channels.
+    """
     [name, *_] = cfg.DATASETS.TRAIN or [""]
-    options = ["MODEL.FPN.OUT_CHANNELS", 32]
-    if "fpn" in cfg.MODEL.BACKBONE.NAME and cfg.MODEL.RESNETS.DEPTH > 34:  # plain ones must be torchvision's
-        options += NARROW
+    options = configs.NARROW if narrow and cfg.MODEL.RESNETS.DEPTH > 34 else ["MODEL.FPN.OUT_CHANNELS", 32]
     if is_pretraining(cfg):
-        options += [*configs.TINY, "SOLVER.MAX_ITER", 2, "INPUT.PIXPRO.STARTS_PER_VIDEO", 2]
+        options = [*configs.TINY, *options, "SOLVER.MAX_ITER", 2, "INPUT.PIXPRO.STARTS_PER_VIDEO", 2]
         return options if ":" in name else [*options, "DATASETS.TRAIN", str((VIDEO if "video" in name else IMAGES,))]
     [(train, test), *rest] = next((data for start, data in DATA.items() if name.startswith(start)), DATA["voc"])
     small = downstream.options("scenes", (train, test), *rest)
