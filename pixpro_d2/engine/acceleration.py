@@ -1,8 +1,9 @@
-"""What makes a run fast on a given device and changes no result beyond rounding."""
+"""Speed up a run on its device, without changing any result beyond rounding."""
 
 import ctypes
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 import torch
 from detectron2.config import CfgNode
@@ -10,6 +11,9 @@ from detectron2.config import CfgNode
 from ..modeling.backbone import bottom_up
 from ..modeling.recompute import recompute_stages
 from ..utils.errors import UsageError, check_choice
+
+if TYPE_CHECKING:
+    from ..modeling.pretrain.pixpro import PixPro
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +23,7 @@ _GIB = 2**30
 
 
 def amp_dtype(cfg: CfgNode) -> torch.dtype | None:
-    """Return the type to autocast to by ``SOLVER.AMP``; None for float32, also where half precision does not pay.
+    """Return the type to autocast to by ``SOLVER.AMP``; None for float32, also if half precision would not be faster.
 
     A GPU takes ``DTYPE``, or float16 if it has no bfloat16. A processor takes bfloat16 if it has instructions for it.
     """
@@ -38,18 +42,18 @@ def amp_dtype(cfg: CfgNode) -> torch.dtype | None:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Return whether this processor multiplies bfloat16 by instructions of its own: AVX512-BF16, AMX or Arm's."""
+    """Return whether this processor has instructions for products of bfloat16: AVX512-BF16, AMX or Arm's."""
     if hasattr(torch.cpu, "get_capabilities"):  # PyTorch 2.11
         found = torch.cpu.get_capabilities()
         return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return torch.cpu._is_avx512_bf16_supported()  # PyTorch 2.6 to 2.10
 
 
-def set_precision(cfg):
-    """Let float32 products and convolutions use TensorFloat-32 or not, by ``SOLVER.AMP.TF32``; for the process.
+def set_precision(cfg: CfgNode) -> None:
+    """Allow or forbid TensorFloat-32 in float32 products and convolutions of this process, by ``SOLVER.AMP.TF32``.
 
-    detectron2 after v0.6 has the key FLOAT32_PRECISION (``highest``, ``high`` or ``medium``), which decides where it is
-    not empty.
+    detectron2 after v0.6 has the key FLOAT32_PRECISION (``highest``, ``high`` or ``medium``). If that key is not empty,
+    it decides instead.
     """
     precision = cfg.get("FLOAT32_PRECISION", "") or ("high" if cfg.SOLVER.AMP.TF32 else "highest")
     check_choice("FLOAT32_PRECISION", precision, ("highest", "high", "medium"))
@@ -57,23 +61,27 @@ def set_precision(cfg):
     torch.backends.cudnn.allow_tf32 = precision != "highest"
 
 
-def keep_freed_memory(device):
+def keep_freed_memory(device: str | torch.device) -> None:
     """Make the C library keep freed memory for the next iteration, when training on the CPU.
 
-    glibc hands large blocks back to the system at once; each activation's pages are then mapped and zeroed anew in
-    every iteration (measured: 5 to 13 % of a step). Other C libraries have no such option and are left alone.
+    glibc returns large blocks to the system at once. The pages of each activation are then mapped and zeroed again in
+    every iteration (measured: 5 to 13 % of a step). Other C libraries have no such option and stay as they are.
     """
     if torch.device(device).type != "cpu" or sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    # Old versions of glibc refuse such a limit; setting the others alone would make things worse.
+    # Old versions of glibc refuse this limit. The other two limits alone would make training slower.
     if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _GIB):
         mallopt(_M_TRIM_THRESHOLD, 2 * _GIB - 1)
         mallopt(_M_TOP_PAD, _GIB // 4)
 
 
-def prepare_model(cfg, model):
-    """Apply the keys of ``MODEL.PIXPRO`` on memory format, recomputation and compilation to a built PixPro model."""
+def prepare_model(cfg: CfgNode, model: "PixPro") -> "PixPro":
+    """Apply the keys of ``MODEL.PIXPRO`` on memory format, recomputation and compilation to a built PixPro model.
+
+    Raises:
+        UsageError: if both recomputation and compilation are on.
+    """
     pixpro = cfg.MODEL.PIXPRO
     if pixpro.RECOMPUTE and pixpro.COMPILE:
         raise UsageError(
@@ -81,7 +89,7 @@ def prepare_model(cfg, model):
             "one of them False."
         )
     if pixpro.CHANNELS_LAST:
-        model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch types no such call
     if pixpro.RECOMPUTE:
         recompute_stages(model.backbone)
     if pixpro.COMPILE:
@@ -89,10 +97,11 @@ def prepare_model(cfg, model):
     return model
 
 
-def compile_parts(model):
-    """Compile the networks of both branches in place; without a compiler, or what it cannot take, stays as it is.
+def compile_parts(model: "PixPro") -> None:
+    """Compile the networks of both branches in place.
 
-    The method's own part, losses and geometry, is a few large operations and not compiled.
+    Without a working compiler, log a warning and leave the model as it is. A network that cannot be compiled also runs
+    as it is. Losses and geometry are a few large operations, so they are not compiled.
     """
     reason = _compiler_failure(next(model.parameters()).device)
     if reason:
@@ -101,7 +110,7 @@ def compile_parts(model):
     torch._dynamo.config.suppress_errors = True  # a part that cannot be compiled runs as it is; PyTorch logs why
     backbones = [model.backbone, model.target_backbone]
     if model.instance is not None:
-        # The instance branch looks into an FPN by a hook, which must not become part of a compiled graph.
+        # The instance branch reads a feature inside an FPN by a hook. A compiled graph must not contain this hook.
         backbones = [bottom_up(backbone) for backbone in backbones]
     heads = [model.head, model.target_head, model.projector, model.target_projector]
     for module in (*backbones, *heads):
@@ -109,11 +118,11 @@ def compile_parts(model):
             module.forward = torch.compile(module.forward, dynamic=False)
 
 
-def _compiler_failure(device):
-    """First line of the error that compiling a product and its gradient raises on ``device``; empty if it works."""
+def _compiler_failure(device: torch.device) -> str:
+    """Return the first line of the error that a small compilation raises on ``device``; empty if it works."""
     try:
         x = torch.ones(2, device=device, requires_grad=True)
         torch.compile(lambda x: (x * x).sum(), dynamic=False)(x).backward()
-    except Exception as error:  # whatever a missing or broken tool chain raises
+    except Exception as error:  # a missing or broken tool chain raises errors of many kinds
         return str(error).strip().splitlines()[0]
     return ""

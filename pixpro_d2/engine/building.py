@@ -1,4 +1,4 @@
-"""Configs whose single values are right, but which detectron2 cannot build anything with."""
+"""Explain why detectron2 cannot build a part from a config whose single values are right."""
 
 import contextlib
 import traceback
@@ -7,27 +7,27 @@ from pathlib import Path
 
 from ..utils.errors import UsageError
 
-_OURS = Path(__file__).resolve().parent.parent
+_PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
 def refusals_explained(what: str, node: str) -> Iterator[None]:
-    """Context in which what detectron2 or PyTorch refuses to build is told in one sentence.
+    """Turn an error of detectron2 or PyTorch in this context into a UsageError of one sentence.
 
-    An error that arises in this project's own code is none of the config, and passes as it is.
+    An error raised by this project's own code passes as it is, because it is no mistake in the config.
 
     Args:
-        what: is built, with its article.
-        node: of the config that decides how.
+        what: part that is built, with its article.
+        node: node of the config that describes the part.
 
     Raises:
-        UsageError: for an assertion, or a value or key that is not known.
+        UsageError: for an assertion, an unknown key, or an unsuitable value.
     """
     try:
         yield
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        if isinstance(error, UsageError) or _OURS in Path(place.filename).resolve().parents:
+        if isinstance(error, UsageError) or _PACKAGE_FOLDER in Path(place.filename).resolve().parents:
             raise
         words = " ".join(str(error.args[0] if error.args else place.line).split()).removesuffix(".")
         reason = f"{type(error).__name__} in {Path(place.filename).name}: {words}"

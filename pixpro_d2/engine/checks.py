@@ -1,4 +1,4 @@
-"""Checks before a run: the environment, keys that need each other, and what a resumed run may change."""
+"""Check, before a run, the environment, keys that need each other, and the keys that a resumed run changes."""
 
 import contextlib
 import fnmatch
@@ -6,9 +6,12 @@ import logging
 import os
 import tempfile
 from argparse import Namespace
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
 from detectron2.utils import comm
 
 from ..checkpoint.resume import candidates
@@ -20,7 +23,7 @@ from .config_checks import value_of
 logger = logging.getLogger(__name__)
 
 
-def check_output_dir(cfg):
+def check_output_dir(cfg: CfgNode) -> None:
     """Make the folder OUTPUT_DIR, and check that files can be written there."""
     folder = cfg.OUTPUT_DIR
     try:
@@ -31,8 +34,8 @@ def check_output_dir(cfg):
         raise UsageError(f"OUTPUT_DIR '{folder}' cannot be written to ({error}): choose another folder.") from error
 
 
-def check_fresh_start(cfg, args):
-    """Check that a run that begins anew does so in a folder without checkpoints, which it would mix with its own."""
+def check_fresh_start(cfg: CfgNode, args: Namespace) -> None:
+    """Check that the folder of a new run has no checkpoints of another run."""
     found = [] if args.resume or args.eval_only else candidates(cfg.OUTPUT_DIR)
     if found:
         raise UsageError(
@@ -41,8 +44,8 @@ def check_fresh_start(cfg, args):
         )
 
 
-def check_image_format(cfg):
-    """Check that the channels of INPUT.FORMAT are as many as MODEL.PIXEL_MEAN has values."""
+def check_image_format(cfg: CfgNode) -> None:
+    """Check that INPUT.FORMAT has as many channels as MODEL.PIXEL_MEAN has values."""
     channels = {"RGB": 3, "BGR": 3, "L": 1}
     if channels.get(cfg.INPUT.FORMAT) != len(cfg.MODEL.PIXEL_MEAN):
         raise UsageError(
@@ -51,8 +54,8 @@ def check_image_format(cfg):
         )
 
 
-def check_resnet(cfg):
-    """Check that detectron2 can build the ResNet of MODEL.RESNETS, which it otherwise finds out by an assertion."""
+def check_resnet(cfg: CfgNode) -> None:
+    """Check that detectron2 can build the ResNet of MODEL.RESNETS; detectron2 itself only has assertions."""
     resnets = cfg.MODEL.RESNETS
     if "resnet" not in cfg.MODEL.BACKBONE.NAME:
         return
@@ -64,12 +67,12 @@ def check_resnet(cfg):
         raise UsageError(f"MODEL.RESNETS.DEPTH {resnets.DEPTH} needs {' and '.join(wrong)} beside it: set them too.")
 
 
-def check_norm_inputs(cfg, shapes):
+def check_norm_inputs(cfg: CfgNode, shapes: Mapping[str, ShapeSpec]) -> None:
     """Check that no batch norm of a pre-training sees a single pixel of a single image, which has no deviation.
 
     Args:
-        cfg (CfgNode): resolved.
-        shapes (dict[str, ShapeSpec]): features of the backbone.
+        cfg: resolved config.
+        shapes: features of the backbone, by name.
     """
     images = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size() // cfg.SOLVER.ACCUMULATION_STEPS
     crop = cfg.INPUT.PIXPRO.CROP_SIZE
@@ -82,8 +85,8 @@ def check_norm_inputs(cfg, shapes):
         )
 
 
-def check_batch(cfg):
-    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes and their parts."""
+def check_batch(cfg: CfgNode) -> None:
+    """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes, and their images among accumulation steps."""
     batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
     if batch % world_size:
         raise UsageError(f"SOLVER.IMS_PER_BATCH is {batch}; it must be a multiple of the {world_size} processes.")
@@ -94,8 +97,8 @@ def check_batch(cfg):
         )
 
 
-def check_task(cfg, args):
-    """Check that the task can be trained, and that a frozen backbone has weights to be frozen with."""
+def check_task(cfg: CfgNode, args: Namespace) -> None:
+    """Check that the task can be trained, and that a frozen backbone has trained weights."""
     if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" and not args.eval_only:
         raise UsageError("A kNN classifier is not trained: add --eval-only to the command.")
     if cfg.TEST.PRECISE_BN.ENABLED and is_pretraining(cfg):
@@ -112,8 +115,8 @@ def check_task(cfg, args):
         )
 
 
-def check_evaluation(cfg, resume: bool) -> None:
-    """Check that an evaluation has data sets, and weights that are worth it.
+def check_evaluation(cfg: CfgNode, resume: bool) -> None:
+    """Check that an evaluation has data sets and trained weights.
 
     A kNN classifier has no trained head: its random weights are a baseline.
     """
@@ -127,12 +130,12 @@ def check_evaluation(cfg, resume: bool) -> None:
         )
 
 
-def check_wandb(cfg, args):
-    """Check, in the main process, that a training which asks for Weights & Biases has it and is logged in."""
+def check_wandb(cfg: CfgNode, args: Namespace) -> None:
+    """Check, in the main process of a training with WANDB.ENABLED, that W&B is installed and logged in."""
     if not cfg.WANDB.ENABLED or args.eval_only or not comm.is_main_process():
         return
     try:
-        from wandb import errors, login  # not the folder `wandb` that it leaves behind
+        from wandb import errors, login  # names of the package: runs leave an importable folder `wandb` behind
     except ImportError as error:
         raise UsageError(
             "WANDB.ENABLED is True, but Weights & Biases is not installed: run `pip install wandb`."
@@ -146,8 +149,8 @@ def check_wandb(cfg, args):
         ) from error
 
 
-# key -> its default, with which detectron2 does what v0.6 does
-LATER_KEYS = {
+# Keys of detectron2 after v0.6, with the default that keeps the behaviour of v0.6.
+LATER_KEYS: dict[str, Any] = {
     "FLOAT32_PRECISION": "",
     "DATALOADER.REPEAT_SQRT": True,
     "SOLVER.NUM_DECAYS": 3,
@@ -159,11 +162,11 @@ LATER_KEYS = {
 
 
 @contextlib.contextmanager
-def later_keys_known(cfg):
-    """Context in which values of ``LATER_KEYS`` can be merged into ``cfg``, which afterwards has the keys it had.
+def later_keys_known(cfg: CfgNode) -> Iterator[None]:
+    """Accept the keys of ``LATER_KEYS`` in merges into ``cfg`` within this context; remove them at its end.
 
     Raises:
-        UsageError: at its end, if one of them has got another value than its default.
+        UsageError: at the end of the context, if a removed key has another value than its default.
     """
     added = {}
     for key, default in LATER_KEYS.items():
@@ -181,12 +184,13 @@ def later_keys_known(cfg):
             )
 
 
-def _place(cfg, key):
+def _place(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
+    """Return the node that holds ``key``, and the name of the key in this node."""
     node, _, name = key.rpartition(".")
     return (value_of(cfg, node) if node else cfg), name
 
 
-# Keys that decide where a run computes, what it writes and how it is tested, not what it learns.
+# Keys that decide where a run computes, which files it writes and how it is tested, not what it learns.
 FREE = (
     "VERSION", "OUTPUT_DIR", "VIS_PERIOD", "CUDNN_BENCHMARK", "FLOAT32_PRECISION", "WANDB.*", "DISTRIBUTED.*",
     "TEST.*", "DATASETS.TEST", "DATASETS.PROPOSAL*_TEST", "INPUT.*_TEST", "MODEL.*_TEST",
@@ -195,27 +199,28 @@ FREE = (
     "MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.ALLOW_PARTIAL_WEIGHTS", "MODEL.PIXPRO.COLLAPSE_STD",
     "MODEL.PIXPRO.CHANNELS_LAST", "MODEL.PIXPRO.COMPILE", "MODEL.PIXPRO.RECOMPUTE",
 )  # fmt: skip
-SHOWN = 6  # keys that differ in one message: a run of another task has dozens
-BATCH_NORMS = ("BN", "SyncBN", "naiveSyncBN")  # one and the same, as the processes of a run need it
+SHOWN = 6  # most differing keys in one message: a run of another task has dozens
+BATCH_NORMS = ("BN", "SyncBN", "naiveSyncBN")  # the same norm; the number of processes and the device choose the name
 
 
-def former_values(cfg, args):
-    """Return the contents (dict) of OUTPUT_DIR/config.yaml for a run that is resumed; {} for another run.
+def former_values(cfg: CfgNode, args: Namespace) -> dict[str, Any]:
+    """Return the contents of OUTPUT_DIR/config.yaml for a resumed run; {} for another run.
 
-    All processes must call it, and all get what the first process reads before it writes the file again.
+    All processes must call this function. All get the contents that the first process reads before it writes the file
+    again.
     """
     path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
     resumed = args.resume and candidates(cfg.OUTPUT_DIR)
     return comm.all_gather((resumed and _read(path)) or {})[0]
 
 
-def keep_start(cfg, former, args):
-    """Give a run that is resumed the start of its config.yaml, in place; KEY VALUE pairs of the command come first.
+def keep_start(cfg: CfgNode, former: Mapping[str, Any], args: Namespace) -> None:
+    """Give a resumed run the start in its config.yaml, in place; KEY VALUE pairs of the command take precedence.
 
     Args:
-        cfg (CfgNode): of the command.
-        former (dict): of :func:`former_values`.
-        args (Namespace): of the command line.
+        cfg: config of the command.
+        former: result of :func:`former_values`.
+        args: arguments of the command line.
 
     Raises:
         UsageError: if ``--init`` names another start.
@@ -223,7 +228,7 @@ def keep_start(cfg, former, args):
     before, now = _flat(former), _flat(cfg)
     other = [key for key in KEYS if key in before and before[key] != now[key] and key not in args.opts[::2]]
     described = "; ".join(f"{key} {before[key]!r}" for key in other)
-    if other and getattr(args, "init", ""):
+    if getattr(args, "init", "") and other:
         raise UsageError(
             f"The run in {cfg.OUTPUT_DIR} has another start than --init {args.init} in its config.yaml ({described}): "
             "leave out --init to resume the run, or start a new run in another OUTPUT_DIR."
@@ -235,14 +240,14 @@ def keep_start(cfg, former, args):
         logger.warning(f"The resumed run keeps the start in its config.yaml: {described}.")
 
 
-def check_changes(cfg, default, former, args):
-    """Compare the config of a run that is resumed with its config.yaml.
+def check_changes(cfg: CfgNode, default: CfgNode, former: Mapping[str, Any], args: Namespace) -> None:
+    """Compare the config of a resumed run with its config.yaml, and warn of each difference.
 
     Args:
-        cfg (CfgNode): resolved, as that file is.
-        default (CfgNode): what a key has that the file, of another version, does not know.
-        former (dict): of :func:`former_values`.
-        args (Namespace): of the command line, with ``eval_only`` and ``allow_changes``.
+        cfg: config of the command, as resolved as the file.
+        default: default values, for keys that a file of another version lacks.
+        former: result of :func:`former_values`.
+        args: arguments of the command line, with ``eval_only`` and ``allow_changes``.
 
     Raises:
         UsageError: if keys differ that change what the run learns, unless ``allow_changes``.
@@ -265,7 +270,7 @@ def warn_of_another_model(cfg: CfgNode, default: CfgNode, args: Namespace) -> No
     """Warn, in an evaluation, of keys of the model with other values than in the training that wrote the weights.
 
     Args:
-        cfg, default, args: as of :func:`check_changes`; the weights' folder may have no config.yaml.
+        cfg, default, args: as for :func:`check_changes`; the folder of the weights may have no config.yaml.
     """
     own = args.resume and candidates(cfg.OUTPUT_DIR)
     path = os.path.join(cfg.OUTPUT_DIR if own else os.path.dirname(cfg.MODEL.WEIGHTS), "config.yaml")
@@ -280,29 +285,28 @@ def warn_of_another_model(cfg: CfgNode, default: CfgNode, args: Namespace) -> No
             logger.warning(f"The evaluation has another model than the training of {path}: {values}.")
 
 
-def is_free(key, values):
+def is_free(key: str, values: Collection[Any]) -> bool:
     """Return whether a resumed run may change ``key`` from one of two ``values`` to the other."""
     if key.endswith(".NORM") and set(values) <= set(BATCH_NORMS):
         return True
     return any(fnmatch.fnmatchcase(key, pattern) for pattern in FREE)
 
 
-def changed_values(cfg, default, former):
-    """The keys of ``cfg`` that have another value in ``former``.
+def changed_values(cfg: CfgNode, default: CfgNode, former: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the values before and now of the keys of ``cfg`` that have another value in ``former``.
 
     Args:
-        cfg, default (CfgNode): of the same keys; the latter stands in for keys that ``former`` lacks.
-        former (dict): as a config.yaml holds it.
-
-    Returns:
-        dict[str, tuple]: values before and now, by key.
+        cfg: config of the present command.
+        default: config with the same keys, for keys that ``former`` lacks.
+        former: contents of a config.yaml.
     """
     before, now = {**_flat(default), **_flat(former)}, _flat(cfg)
     return {key: (before[key], value) for key, value in now.items() if before[key] != value}
 
 
-def _flat(node, prefix=""):
-    flat = {}
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested nodes by their whole keys, such as ``SOLVER.BASE_LR``."""
+    flat: dict[str, Any] = {}
     for name, value in node.items():
         if isinstance(value, (dict, CfgNode)):
             flat.update(_flat(value, f"{prefix}{name}."))
@@ -311,13 +315,13 @@ def _flat(node, prefix=""):
     return flat
 
 
-def _plain(value):
-    """As YAML gives it back, which knows no tuples."""
+def _plain(value: Any) -> Any:
+    """Return ``value`` with lists in place of tuples, as YAML loads it."""
     return [_plain(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
-def _read(path):
-    """Contents of a config.yaml; None, with a warning, for a missing or damaged file."""
+def _read(path: str) -> dict[str, Any] | None:
+    """Return the contents of a config.yaml; log a warning and return None for a missing or damaged file."""
     if not os.path.isfile(path):
         logger.warning(f"{path} is missing: the values of the command are not compared with those of the run so far.")
         return None

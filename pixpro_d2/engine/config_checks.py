@@ -1,7 +1,7 @@
-"""What values the keys of a config may have: one line for each key, checked wherever a config is loaded."""
+"""Check the values of config keys: one line for each key, checked whenever a config is loaded."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -12,11 +12,11 @@ from ..modeling.pretrain.methods import METHODS
 from ..utils.errors import UsageError, check_choice
 
 
-def check_values(cfg):
-    """Check every key of ``RANGES`` and ``CHOICES`` that ``cfg`` has, and the keys that depend on each other.
+def check_values(cfg: CfgNode) -> None:
+    """Check every key of ``RANGES`` and ``CHOICES``, and the keys that depend on each other.
 
     Raises:
-        UsageError: naming the first key with a value out of its range.
+        UsageError: for the first key with a value out of its range.
     """
     for key, (words, fits) in RANGES.items():
         value = value_of(cfg, key)
@@ -54,7 +54,11 @@ def check_values(cfg):
 
 
 def check_pixel_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raise a UsageError unless mean and standard deviation have as many values, which are of pixels from 0 to 255."""
+    """Check that mean and standard deviation have equally many values, in the range of pixels from 0 to 255.
+
+    Raises:
+        UsageError: otherwise.
+    """
     if len(mean) != len(std):
         raise UsageError(
             f"MODEL.PIXEL_STD has {len(std)} values and MODEL.PIXEL_MEAN {len(mean)}: give both one value a channel."
@@ -66,28 +70,32 @@ def check_pixel_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
         )
 
 
-def check_pixel_range(key, values):
-    """Raise a UsageError unless ``values`` of the key or option ``key`` is empty or a lower and a higher number."""
+def check_pixel_range(key: str, values: Sequence[Any]) -> None:
+    """Check that ``values`` of the key or option ``key`` is empty, or a lower and a higher number.
+
+    Raises:
+        UsageError: otherwise.
+    """
     finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
     if values and not (finite and len(values) == 2 and values[0] < values[1]):
         raise UsageError(f"{key} is {list(values)}; it must be empty, or two numbers of which the first is lower.")
 
 
-def value_of(cfg, key):
-    """Value of a key like ``SOLVER.BASE_LR``."""
+def value_of(cfg: CfgNode, key: str) -> Any:
+    """Return the value of a key such as ``SOLVER.BASE_LR``."""
     for part in key.split("."):
         cfg = cfg[part]
     return cfg
 
 
 def set_value(cfg: CfgNode, key: str, value: Any) -> None:
-    """Set a key like ``SOLVER.BASE_LR``, whatever the type of its value."""
+    """Set a key such as ``SOLVER.BASE_LR`` to a value of any type."""
     node, _, name = key.rpartition(".")
     (value_of(cfg, node) if node else cfg)[name] = value
 
 
 def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield all keys of a config, as ``SOLVER.BASE_LR``, with their values."""
+    """Yield all keys of a config, such as ``SOLVER.BASE_LR``, with their values."""
     for name, value in node.items():
         if isinstance(value, CfgNode):
             yield from leaves(value, f"{prefix}{name}.")
@@ -95,22 +103,25 @@ def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, value
 
 
-def _at_least(low):
+_Range = tuple[str, Callable[[float], bool]]  # the allowed numbers in words, and the test of a finite number
+
+
+def _at_least(low: float) -> _Range:
     return f"at least {low}", lambda value: value >= low
 
 
-def _above(low):
+def _above(low: float) -> _Range:
     return f"above {low}", lambda value: value > low
 
 
-def _between(low, high):
+def _between(low: float, high: float) -> _Range:
     return f"from {low} to {high}", lambda value: low <= value <= high
 
 
-_SHARE = "above 0 and at most 1", lambda value: 0 < value <= 1
+_SHARE: _Range = "above 0 and at most 1", lambda value: 0 < value <= 1
 
-# key -> what its number, or each number of its list, must be in words, and whether a finite number is that
-RANGES = {
+# Range of the number of a key, or of each number of its list.
+RANGES: dict[str, _Range] = {
     "MODEL.PIXPRO.POS_RATIO": _above(0),
     "MODEL.PIXPRO.MOMENTUM": _between(0, 1),
     "MODEL.PIXPRO.TEMPERATURE": _above(0),
@@ -221,7 +232,7 @@ RANGES = {
     "TEST.PRECISE_BN.NUM_ITER": _at_least(1),
     "TEST.AUG.MIN_SIZES": _at_least(1),
     "SEED": ("at most 4294967295, NumPy's largest", lambda value: value < 2**32),
-    # timedelta holds no more than some 10 ** 12 minutes, gloo's and NCCL's milliseconds less.
+    # timedelta holds about 10 ** 12 minutes; the milliseconds of gloo and NCCL hold fewer.
     "DISTRIBUTED.TIMEOUT_MINUTES": ("above 0, and at most a million", lambda value: 0 < value <= 1e6),
 }
 MAY_BE_EMPTY = ("SOLVER.STEPS",)

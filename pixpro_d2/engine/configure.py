@@ -1,11 +1,14 @@
-"""From command-line arguments to a complete, checked and frozen config."""
+"""Turn command-line arguments into a complete, checked and frozen config."""
 
 import logging
 import os
+from argparse import Namespace
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from detectron2.config import get_cfg
+from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
@@ -46,15 +49,22 @@ from .terminal import log_details, set_up_logging
 
 SEED_FILE = "seed.json"
 AUTO = "auto"
-PATHS = ("MODEL.WEIGHTS", "MODEL.PIXPRO.FLOW.FILES", "OUTPUT_DIR")  # keys of paths; in a file, no shell expands a ~
+PATHS = (
+    "MODEL.WEIGHTS",
+    "MODEL.PIXPRO.FLOW.FILES",
+    "OUTPUT_DIR",
+)  # paths; no shell expands a ~ in a file
 
 
-def setup(args):
-    """Build the config of ``args`` (detectron2's default argument parser), resolve it, set up logging and seeds.
+def setup(args: Namespace) -> CfgNode:
+    """Build and resolve the config of ``args``, and set up logging and seeds.
 
-    The config that is returned, and written to OUTPUT_DIR/config.yaml, is explicit: epochs have become
-    iterations, the learning rate is the effective one, and SyncBN is what this machine can run. An evaluation leaves
-    that of a training there.
+    The resolved config counts iterations instead of epochs and has the effective learning rate. SyncBN has become a
+    norm that this machine can run. The config is also written to OUTPUT_DIR/config.yaml; an evaluation keeps the
+    config.yaml of a training there.
+
+    Args:
+        args: arguments of detectron2's default parser, or of :func:`pixpro_d2.launch_arguments.argument_parser`.
 
     Raises:
         UsageError: for a mistake in the config.
@@ -93,7 +103,7 @@ def setup(args):
     return cfg
 
 
-def _write_config(cfg, args):
+def _write_config(cfg: CfgNode, args: Namespace) -> None:
     """Write OUTPUT_DIR/config.yaml; an evaluation leaves the config.yaml of a training in its place."""
     path, logger = Path(cfg.OUTPUT_DIR, "config.yaml"), logging.getLogger(__name__)
     if args.eval_only and path.is_file() and (path.parent / SEED_FILE).is_file():
@@ -104,23 +114,23 @@ def _write_config(cfg, args):
         logger.info(f"The whole config is in {path}, all details are in log.txt beside it.")
 
 
-def command_config(args):
-    """Return :func:`load_config` of the arguments of a command line."""
+def command_config(args: Namespace) -> CfgNode:
+    """Return the config that :func:`load_config` builds from the arguments of a command line."""
     return load_config(args.config_file, args.opts, getattr(args, "init", ""))  # detectron2's parser does not have it
 
 
-def load_config(config_file, opts, init=""):
+def load_config(config_file: str, opts: Sequence[Any], init: str = "") -> CfgNode:
     """Return detectron2's config, with the keys of its DeepLab project and ours, and with the values of a command.
 
-    MODEL.DEVICE is ``auto`` by default, and becomes ``cuda`` where there is a GPU, else ``cpu``.
+    MODEL.DEVICE is ``auto`` by default, and becomes ``cuda`` if there is a GPU, else ``cpu``.
 
     Args:
-        config_file (str): a YAML file; "" for the defaults.
-        opts (list): KEY, VALUE, ..., which are merged last.
-        init (str): a start (``--init``), merged between the two; "" for the file's own.
+        config_file: a YAML file, or the name of a config of the package; "" for the defaults.
+        opts: KEY, VALUE, ..., which are merged last.
+        init: a start (``--init``), merged after the file and before ``opts``; "" for the start in the file.
 
     Raises:
-        UsageError: for a mistake in one of them.
+        UsageError: for a mistake in one of the arguments.
     """
     cfg = get_cfg()
     cfg.MODEL.DEVICE = AUTO
@@ -146,19 +156,19 @@ def load_config(config_file, opts, init=""):
     return cfg
 
 
-_UNITS = (("SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"), ("SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"))
+_LENGTH_KEYS = (("SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"), ("SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"))
 
 
-def _merge_start(cfg, name, config_file):
+def _merge_start(cfg: CfgNode, name: str, config_file: str) -> None:
     try:
         merge_start(cfg, name)
     except UsageError as error:
         raise UsageError(f"Config {config_file}: {error}") from error
 
 
-def _check_one_unit(cfg, path):
-    """Check that a file does not tell a length in iterations that its epochs would override."""
-    for iterations, epochs in _UNITS:
+def _check_one_unit(cfg: CfgNode, path: str) -> None:
+    """Check that a file does not set a length both in iterations and in epochs."""
+    for iterations, epochs in _LENGTH_KEYS:
         count = value_of(cfg, iterations)
         if value_of(cfg, epochs) > 0 and count != value_of(get_cfg(), iterations):
             raise UsageError(
@@ -167,9 +177,9 @@ def _check_one_unit(cfg, path):
             )
 
 
-def _count_in_iterations(cfg, keys):
+def _count_in_iterations(cfg: CfgNode, keys: Collection[str]) -> None:
     """Set the config file's epochs to 0 if the command line's ``keys`` give the length in iterations, in place."""
-    for iterations, epochs in _UNITS:
+    for iterations, epochs in _LENGTH_KEYS:
         if iterations not in keys or value_of(cfg, epochs) <= 0:
             continue
         if epochs in keys:
@@ -177,8 +187,12 @@ def _count_in_iterations(cfg, keys):
         cfg.merge_from_list([epochs, 0])
 
 
-def resolve_device(cfg):
-    """Check that MODEL.DEVICE exists."""
+def resolve_device(cfg: CfgNode) -> None:
+    """Check that MODEL.DEVICE exists.
+
+    Raises:
+        UsageError: otherwise.
+    """
     name = cfg.MODEL.DEVICE
     try:
         kind, index = torch.device(name).type, torch.device(name).index or 0
@@ -194,10 +208,11 @@ def resolve_device(cfg):
         )
 
 
-def resolve_sync_bn(cfg):
-    """Replace SyncBN in every NORM key by what this run can execute, in place.
+def resolve_sync_bn(cfg: CfgNode) -> None:
+    """Replace SyncBN in every NORM key by a norm that this run can execute, in place.
 
-    PyTorch's SyncBatchNorm needs CUDA: one process takes BN, several on the CPU take detectron2's NaiveSyncBN.
+    PyTorch's SyncBatchNorm needs CUDA. A single process uses BN. Several processes on the CPU use detectron2's
+    NaiveSyncBN.
     """
     world_size = comm.get_world_size()
     if world_size > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
@@ -208,19 +223,19 @@ def resolve_sync_bn(cfg):
             value_of(cfg, key.removesuffix(".NORM")).NORM = replacement
 
 
-def resolve_seed(cfg, args):
-    """Draw the seed of a run that names none, in place; a resumed one goes on with the one it began with.
+def resolve_seed(cfg: CfgNode, args: Namespace) -> None:
+    """Draw the seed of a new run that has none, in place; give a resumed run the seed that it started with.
 
-    The order of the data, all augmentation and the random numbers of the model come from it. It is kept in a file of
-    its own, OUTPUT_DIR/seed.json, because config.yaml is written anew by every command, an evaluation too.
+    The seed decides the order of the data, all augmentation and the random numbers of the model. Its file is
+    OUTPUT_DIR/seed.json, because every command writes config.yaml again, an evaluation too.
 
     Raises:
-        UsageError: if a run would go on with another seed, or its file is damaged.
+        UsageError: if a resumed run has another seed, or its seed file is damaged.
     """
     if args.eval_only:
         return
     path = os.path.join(cfg.OUTPUT_DIR, SEED_FILE)
-    # All read before any writes, and use what the first process has read.
+    # All processes read before the main process writes. All use the seed that the first process has read.
     before = comm.all_gather(_seed_in(path) if args.resume else None)[0]
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if before is None else before
@@ -233,8 +248,8 @@ def resolve_seed(cfg, args):
         write_json(path, {"seed": cfg.SEED})
 
 
-def _seed_in(path):
-    """The seed that a file holds; None if there is no file."""
+def _seed_in(path: str) -> int | None:
+    """Return the seed that a file holds; None if there is no file."""
     if not os.path.exists(path):
         return None
     content = read_json(path)
@@ -244,22 +259,25 @@ def _seed_in(path):
     return seed
 
 
-def resolve_schedule(cfg):
-    """Turn epochs into iterations and BASE_LR into the effective rate, in place.
+def resolve_schedule(cfg: CfgNode) -> str:
+    """Turn epochs into iterations and BASE_LR into the effective learning rate, in place.
 
     Returns:
-        str: a sentence with the result, for the log.
+        A sentence with the result, for the log.
+
+    Raises:
+        UsageError: for epochs in a task that counts iterations.
     """
     solver = cfg.SOLVER
     batch = solver.IMS_PER_BATCH
     length = f"{solver.MAX_ITER} iterations"
     counts_images = is_pretraining(cfg) or cfg.MODEL.META_ARCHITECTURE == "LinearClassifier"
     if counts_images and (solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0):
-        num_images, what = epoch_length(cfg), "runs of frames" if cfg.INPUT.PIXPRO.N_FRAMES else "images"
+        num_images, unit = epoch_length(cfg), "runs of frames" if cfg.INPUT.PIXPRO.N_FRAMES else "images"
         per_epoch = batches_per_epoch(num_images, batch)
         if solver.MAX_EPOCHS > 0:
             solver.MAX_ITER = solver.MAX_EPOCHS * per_epoch
-            length = f"{solver.MAX_ITER} iterations = {solver.MAX_EPOCHS} epochs of {num_images} {what}"
+            length = f"{solver.MAX_ITER} iterations = {solver.MAX_EPOCHS} epochs of {num_images} {unit}"
         if solver.WARMUP_EPOCHS > 0:
             solver.WARMUP_ITERS = min(solver.WARMUP_EPOCHS * per_epoch, solver.MAX_ITER)
     elif solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0:

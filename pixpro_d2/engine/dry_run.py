@@ -1,9 +1,10 @@
-"""Describe and try a run before it starts: its data and schedule, then two iterations."""
+"""Describe a run before it starts, and try its first two iterations."""
 
-import argparse
 import os
 import tempfile
 import time
+from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -23,17 +24,17 @@ from ..utils.memory import peak_memory
 from .configure import command_config, load_config, setup
 from .trainer import Trainer
 
-POINTS = 8  # of the schedule, besides the end of the warm-up
+SCHEDULE_ROWS = 8  # rows of the schedule, besides the end of the warm-up
 
 
 def describe_plan(cfg: CfgNode, given: CfgNode, recipe: CfgNode, num_images: int) -> list[str]:
-    """Lines about the run before anything is computed.
+    """Return lines about a run before anything is computed.
 
     Args:
-        cfg (CfgNode): resolved.
-        given (CfgNode): as the user has it.
-        recipe (CfgNode): of the config file alone.
-        num_images (int): images, or runs of frames, of an epoch.
+        cfg: resolved config.
+        given: config of the command, before it was resolved.
+        recipe: config of the file alone.
+        num_images: number of images, or runs of frames, in an epoch.
     """
     shown = cfg.clone()
     shown.defrost()
@@ -53,8 +54,8 @@ def describe_plan(cfg: CfgNode, given: CfgNode, recipe: CfgNode, num_images: int
     ]
 
 
-def changed_keys(cfg, default, prefix=""):
-    """``KEY VALUE`` for each key whose value is not the default."""
+def changed_keys(cfg: CfgNode, default: CfgNode, prefix: str = "") -> Iterator[str]:
+    """Yield ``KEY VALUE`` for each key whose value is not the default."""
     for name, value in cfg.items():
         if isinstance(value, CfgNode):
             yield from changed_keys(value, default[name], f"{prefix}{name}.")
@@ -62,21 +63,21 @@ def changed_keys(cfg, default, prefix=""):
             yield f"{prefix}{name} {value!r}"
 
 
-def epoch_of(iteration, num_images, cfg):
-    """Epochs that are done before an iteration. Those of pre-training leave out an incomplete last batch."""
+def epoch_of(iteration: int, num_images: int, cfg: CfgNode) -> float:
+    """Return the number of epochs before an iteration. Epochs of pre-training skip an incomplete last batch."""
     batch = cfg.SOLVER.IMS_PER_BATCH
     return iteration / (num_images // batch) if is_pretraining(cfg) else iteration * batch / num_images
 
 
-def schedule(cfg, num_images):
-    """Rows (iteration, epoch, learning rate), in pre-training also the target's momentum, from first to last."""
+def schedule(cfg: CfgNode, num_images: int) -> list[list[float]]:
+    """Return rows (iteration, epoch, learning rate), in pre-training with the target's momentum, from first to last."""
     last = cfg.SOLVER.MAX_ITER - 1
-    # Any parameter will do; what the scheduler gives for an iteration does not depend on those before.
+    # Any parameter will do. The learning rate of an iteration does not depend on earlier iterations.
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=cfg.SOLVER.BASE_LR)
     scheduler = build_lr_scheduler(cfg, optimizer)
-    spread = np.linspace(0, last, POINTS).round().astype(int).tolist()
+    even = np.linspace(0, last, SCHEDULE_ROWS).round().astype(int).tolist()
     rows = []
-    for iteration in sorted({*spread, min(cfg.SOLVER.WARMUP_ITERS, last)}):
+    for iteration in sorted({*even, min(cfg.SOLVER.WARMUP_ITERS, last)}):
         scheduler.last_epoch = iteration
         (rate,) = scheduler.get_lr()
         row = [iteration, epoch_of(iteration, num_images, cfg), rate]
@@ -89,12 +90,11 @@ def schedule(cfg, num_images):
 ITERATIONS = 2  # the first one also starts workers, and lets cuDNN choose algorithms
 
 
-def dry_run(args):
-    """Print what the run of ``args`` would be, and try it, in each process of the run; OUTPUT_DIR is not touched.
+def dry_run(args: Namespace) -> None:
+    """Describe the run of ``args`` and try it, in each process of the run, without writing to OUTPUT_DIR.
 
     Args:
-        args (Namespace): of :func:`pixpro_d2.launch_arguments.argument_parser`; a checkpoint to resume from does not
-            count.
+        args: arguments of :func:`pixpro_d2.launch_arguments.argument_parser`; no checkpoint is resumed.
 
     Raises:
         UsageError: for a mistake in the config, ``--eval-only``, or too little memory on the GPU.
@@ -104,10 +104,10 @@ def dry_run(args):
     given = command_config(args)
     with tempfile.TemporaryDirectory(prefix="dry_run-") as folder:
         opts = [*args.opts, "OUTPUT_DIR", folder]
-        cfg = setup(argparse.Namespace(**{**vars(args), "opts": opts, "resume": False}))
+        cfg = setup(Namespace(**{**vars(args), "opts": opts, "resume": False}))
         trial = cfg.clone()
         trial.defrost()
-        trial.SOLVER.METRICS_PERIOD = 1  # to see the losses of both iterations; their times then end with the device's
+        trial.SOLVER.METRICS_PERIOD = 1  # read all losses; a reading waits for the device, so the times are complete
         trial.WANDB.ENABLED = False
         trainer = Trainer(trial)
         trainer.resume_or_load(resume=False)
@@ -121,31 +121,33 @@ def dry_run(args):
 
 @dataclass
 class Trial:
-    """What iterations took in one process.
+    """Hold the measurements of the tried iterations in one process.
 
     Attributes:
-        seconds, data_seconds (float): of the last iteration, and how long it waited for data.
-        losses (dict[str, float]): of the last iteration, the mean over the processes; in the main process.
-        states, peak (int): bytes of weights and optimiser, and the most that were in use.
-        checkpoint (int): bytes of a checkpoint; in the main process.
+        seconds: duration of the last iteration.
+        data_seconds: time that the last iteration waited for data.
+        losses: losses of the last iteration, means over the processes; in the main process.
+        states: bytes of weights and optimiser.
+        peak: most bytes in use at once.
+        checkpoint: bytes of a checkpoint; 0 outside the main process.
     """
 
     seconds: float
     data_seconds: float
-    losses: dict
+    losses: dict[str, float]
     states: int
     peak: int
     checkpoint: int
 
 
-def try_iterations(trainer):
-    """The first iterations of a trainer, with its hooks, without the end of a run.
+def try_iterations(trainer: Trainer) -> Trial:
+    """Run the first iterations of a trainer, with its hooks, without the end of a run.
 
     Returns:
-        Trial: of this process.
+        The measurements in this process.
 
     Raises:
-        UsageError: when the GPU's memory does not suffice.
+        UsageError: if an iteration does not fit into the GPU's memory.
     """
     device = next(trainer.model.parameters()).device
     try:
@@ -166,7 +168,7 @@ def try_iterations(trainer):
         ) from error
     states = [*trainer.model.parameters(), *trainer.model.buffers()]
     states += [x for state in trainer.optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor)]
-    peak = peak_memory(device)  # before a checkpoint is put together
+    peak = peak_memory(device)  # a checkpoint would add to it
     trainer.checkpointer.save("dry_run")
     file = os.path.join(trainer.checkpointer.save_dir, "dry_run.pth")
     return Trial(
@@ -179,8 +181,8 @@ def try_iterations(trainer):
     )
 
 
-def describe_trial(cfg, trial):
-    """Lines about the iterations that were tried; all processes must call it."""
+def describe_trial(cfg: CfgNode, trial: Trial) -> list[str]:
+    """Return lines about the tried iterations; all processes must call this function."""
     trials = comm.all_gather(trial)
     seconds, states, peak = (max(getattr(x, name) for x in trials) for name in ("seconds", "states", "peak"))
     on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
@@ -196,5 +198,5 @@ def describe_trial(cfg, trial):
     ]
 
 
-def _mib(size):
+def _mib(size: int) -> str:
     return f"{size / 2**20:.1f} MiB"

@@ -1,4 +1,4 @@
-"""Start the processes of a run, and remove what a failed start leaves behind."""
+"""Start the processes of a run, and remove the folder of a failed start."""
 
 import contextlib
 import os
@@ -6,8 +6,12 @@ import signal
 import sys
 import time
 import traceback
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 import torch.multiprocessing as mp
@@ -20,23 +24,24 @@ from ..utils.signals import REQUEUE, StopSignals, requeue_when_stopped
 from .configure import SEED_FILE, command_config, resolve_device
 from .supervisor import ProcessGroup, in_torchrun, leave, supervise
 
-MAX_REPORT = 10_000  # characters: less than a pipe holds, so that nobody waits until they are read
+Main = Callable[[Namespace], Any]
+
+MAX_REPORT_LENGTH = 10_000  # characters: a pipe holds more, so sending never waits for the reader
 
 
-def launch(main, args):
+def launch(main: Main, args: Namespace) -> None:
     """Run ``main(args)`` in ``args.num_gpus`` processes on each of ``args.num_machines`` machines.
 
-    Inside torchrun the processes are there already and these two counts do not matter; processes that it starts again
-    after a failure resume. Everywhere else, one that fails ends those of its machine within seconds, and
-    its error is the last thing that is printed.
+    torchrun has already started the processes and ignores both counts. If torchrun restarts processes after a failure,
+    they resume. Without torchrun, a process that fails ends all processes of its machine within seconds. Its error is
+    printed last.
 
-    Exits with the code of the process that failed, with REQUEUE when a stop signal ended the run, and with the message
-    for a mistake in arguments or config, before any process is started.
+    The exit code is the code of the failed process, or REQUEUE if a stop signal ended the run. A mistake in arguments
+    or config ends the launcher with its message, before any process starts.
 
     Args:
-        main (Callable[[Namespace], Any]): a function of a module. Ends with ``sys.exit(message)`` for errors that
-            need no traceback.
-        args (Namespace): of :func:`pixpro_d2.launch_arguments.argument_parser`.
+        main: function of a module; it ends with ``sys.exit(message)`` for errors that need no traceback.
+        args: arguments of :func:`pixpro_d2.launch_arguments.argument_parser`.
     """
     try:
         check_arguments(args)
@@ -57,14 +62,14 @@ def launch(main, args):
             folder = Path(cfg.OUTPUT_DIR)
             is_new = not folder.exists()
             code, message = _run_processes(main, args, group)
-            if is_new and message.startswith("error: "):  # a mistake, as against a traceback
+            if is_new and message.startswith("error: "):  # a mistake of the user; a crash starts with a traceback
                 remove_failed_start(folder)
             if message:
                 print(message, file=sys.stderr)
             sys.exit(code)
 
 
-def _run_joined(main, args):
+def _run_joined(main: Main, args: Namespace) -> None:
     """Run ``main(args)`` in a process that has joined its group, and leave the group unless there was an error."""
     code = 0
     try:
@@ -73,33 +78,37 @@ def _run_joined(main, args):
     except SystemExit as end:
         if end.code != REQUEUE:
             raise
-        code = REQUEUE  # alone: the exception refers to all that the run has left, and that to the group
+        code = REQUEUE  # keep the code alone: the exception refers to objects of the run, and they to the group
     leave()
     if code:
         sys.exit(code)
 
 
-def _run_processes(main, args, group):
+def _run_processes(main: Main, args: Namespace, group: ProcessGroup) -> tuple[int, str]:
+    """Start the processes of this machine and wait for them; return exit code and message of :func:`supervise`."""
     _start_resource_tracker()
     pipes = [mp.Pipe(duplex=False) for _ in range(group.local_size)]
     ranks = range(group.first_rank, group.first_rank + group.local_size)
-    with StopSignals() as signals:  # before a process is there that would miss one
+    with StopSignals() as signals:  # before the first process starts, so that no process misses a signal
         senders = [sender for _, sender in pipes]
         context = mp.start_processes(_run_process, (main, args, group, senders), group.local_size, join=False)
-        for sender in senders:  # so that a report that breaks off with its process has an end here
+        for sender in senders:  # otherwise the reader of a killed process would wait for the rest of its report
             sender.close()
         receivers = [receiver for receiver, _ in pipes]
         return supervise(dict(zip(ranks, context.processes)), dict(zip(ranks, receivers)), signals)
 
 
-def _start_resource_tracker():
-    """Start the helper process of Python's that keeps account of semaphores, so that stop signals do not end it."""
-    former = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # inherited; SIGTERM it ignores by itself
+def _start_resource_tracker() -> None:
+    """Start Python's resource tracker, a process that stop signals must not end."""
+    former = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # the tracker inherits this; it ignores SIGTERM itself
     resource_tracker.ensure_running()
     signal.signal(signal.SIGUSR1, former)
 
 
-def _run_process(local_rank, main, args, group, senders):
+def _run_process(
+    local_rank: int, main: Main, args: Namespace, group: ProcessGroup, senders: Sequence[Connection]
+) -> None:
+    """Run ``main(args)`` in a new process, and report its error."""
     rank = group.first_rank + local_rank
     if group.backend == "gloo":
         torch.set_num_threads(max(1, torch.get_num_threads() // group.local_size))
@@ -115,29 +124,27 @@ def _run_process(local_rank, main, args, group, senders):
         _report(senders[local_rank], message)
 
 
-def _report(sender, message):
-    # At once, since the others notice only when the connections to this process close.
-    if len(message) > MAX_REPORT:
-        message = f"{message[: MAX_REPORT // 2]}\n[...]\n{message[-MAX_REPORT // 2 :]}"
+def _report(sender: Connection, message: str) -> NoReturn:
+    """Send time and error to the launcher, and exit.
+
+    The report precedes the errors of other processes, which fail only when their connections to this process close.
+    """
+    if len(message) > MAX_REPORT_LENGTH:
+        message = f"{message[: MAX_REPORT_LENGTH // 2]}\n[...]\n{message[-MAX_REPORT_LENGTH // 2 :]}"
     sender.send((time.time(), message))
     sys.exit(1)
 
 
-WRITTEN = (
-    "log.txt*",
-    "config.yaml",
-    "run.json",
-    SEED_FILE,
-    "metrics.json",
-    "events.out.tfevents.*",
-)  # before a run begins
+# Patterns of the files that a run writes before its first iteration.
+FILES_OF_START = ("log.txt*", "config.yaml", "run.json", SEED_FILE, "metrics.json", "events.out.tfevents.*")
 
 
 @contextlib.contextmanager
-def failed_start_removed(args):
-    """Context of the start of a run; a UsageError in it removes the folder OUTPUT_DIR that the start has made.
+def failed_start_removed(args: Namespace) -> Iterator[None]:
+    """Remove the new folder OUTPUT_DIR if a UsageError ends the start of a run within this context.
 
-    Of several processes none removes it, since others may be about to write there: their launcher does.
+    One of several processes does not remove the folder, because other processes may still write to it. Their launcher
+    removes the folder.
     """
     folder = Path(command_config(args).OUTPUT_DIR)
     is_new = comm.get_world_size() == 1 and not folder.exists()
@@ -149,16 +156,17 @@ def failed_start_removed(args):
         raise
 
 
-def remove_failed_start(folder):
-    """Remove the folder (Path) of a run if it holds nothing but what a run writes before its first iterations."""
+def remove_failed_start(folder: Path) -> None:
+    """Remove the folder of a run if it only holds files that a run writes before its first iteration."""
     files = list(folder.iterdir()) if folder.is_dir() else []
-    if all(any(path.match(pattern) for pattern in WRITTEN) for path in files) and not _has_values(folder):
+    if all(any(path.match(pattern) for pattern in FILES_OF_START) for path in files) and not _has_values(folder):
         for path in files:
             path.unlink()
         if folder.is_dir():
             folder.rmdir()
 
 
-def _has_values(folder):
+def _has_values(folder: Path) -> bool:
+    """Return whether the run in ``folder`` has recorded metrics."""
     metrics = folder / "metrics.json"
     return metrics.is_file() and metrics.stat().st_size > 0

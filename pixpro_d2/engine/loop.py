@@ -1,15 +1,18 @@
-"""The training step of every task, its losses, and the guard against non-finite gradients."""
+"""Take the training steps of every task, record their losses, and skip steps with non-finite gradients."""
 
 import logging
 import math
 import os
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
 
 from ..checkpoint.saving import dump
 from ..utils.files import write_file
@@ -18,39 +21,38 @@ logger = logging.getLogger(__name__)
 
 
 class TrainLoop(TrainerBase):
-    """What detectron2's SimpleTrainer and AMPTrainer do, with either half precision, and reading the losses
-    from the device now and then instead of in every iteration.
+    """Train like detectron2's SimpleTrainer and AMPTrainer, with either half precision, and rare readings of losses.
 
-    The values that are recorded are means over the iterations since the last reading. Steps whose gradients are not
-    finite are left out; with too many in a row the run stops.
+    A reading waits for the device. Recorded values are means over the iterations since the last reading. Steps with
+    non-finite gradients are skipped. After too many skipped steps in a row, the run stops.
     """
 
     def __init__(
         self,
-        model,
-        data_loader,
-        optimizer,
-        amp_dtype=None,
-        accumulation_steps=1,
-        read_at=lambda iteration: True,
-        max_skipped=1,
-        folder=".",
-        asked_to_stop=lambda: False,
-    ):
+        model: nn.Module,
+        data_loader: Iterable[Any],
+        optimizer: torch.optim.Optimizer,
+        amp_dtype: torch.dtype | None = None,
+        accumulation_steps: int = 1,
+        read_at: Callable[[int], bool] = lambda iteration: True,
+        max_skipped: int = 1,
+        folder: str = ".",
+        asked_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         """
         Args:
-            model (nn.Module): returns a dict of losses, or one loss, for a batch.
-            data_loader (Iterable): endless.
-            optimizer (torch.optim.Optimizer):
-            amp_dtype (torch.dtype or None): autocast to it; float16 scales the loss.
-            accumulation_steps (int): equal parts that a batch is computed in, one after the other. The gradient is the
-                mean of theirs: that of the whole batch where the loss is a mean over all images and no norm sees a
-                batch.
-            read_at (Callable[[int], bool]): whether to read the losses after an iteration; the same in all processes.
-                Statistics that a bad batch has ruined are mended there, so reading must precede every checkpoint.
-            max_skipped (int): steps left out in a row with which a reading stops the run.
-            folder (str): where the batch that it stopped at is saved.
-            asked_to_stop (Callable[[], bool]): whether this process was asked to end the run.
+            model: returns a dict of losses, or one loss, for a batch.
+            data_loader: endless.
+            optimizer: updates the parameters of ``model``.
+            amp_dtype: type to autocast to; float16 scales the loss, None means float32.
+            accumulation_steps: number of equal parts of a batch, computed one after the other. The gradient is the
+                mean over the parts. It equals the gradient of the whole batch if the loss is a mean over all images
+                and no norm uses batch statistics.
+            read_at: whether to read the losses after an iteration; the same in all processes. A reading also restores
+                statistics of norms that a bad batch has ruined, so a reading must precede every checkpoint.
+            max_skipped: number of skipped steps in a row after which a reading stops the run.
+            folder: folder for the batch that stopped the run.
+            asked_to_stop: whether this process was asked to end the run.
         """
         super().__init__()
         model.train()
@@ -67,20 +69,20 @@ class TrainLoop(TrainerBase):
         self.guard = StepGuard(model, optimizer, self.grad_scaler)
         #: Whether the losses were read in this iteration, and whether any process had been asked to stop by then.
         self.has_read = self.must_stop = False
-        self._batches = None
+        self._batches: Iterator[Any] | None = None
         self._window = LossWindow()
         self._skipped = 0
 
-    def run_step(self):
-        """Load a batch, forward, backward, update.
+    def run_step(self) -> None:
+        """Load a batch, compute losses and gradients, and update the parameters.
 
         Raises:
-            FloatingPointError: for ``max_skipped`` steps in a row that were left out.
+            FloatingPointError: for ``max_skipped`` skipped steps in a row.
         """
         assert self.model.training, "the model was left in eval mode"
         self.has_read = False
         start = time.perf_counter()
-        if self._batches is None:  # only now, since a resumed run first sets where its data begin
+        if self._batches is None:  # not before, because a resumed run first sets the position of its data
             self._batches = iter(self.data_loader)
             self.guard.keep_buffers()
         batch = next(self._batches)
@@ -88,7 +90,8 @@ class TrainLoop(TrainerBase):
 
         self.optimizer.zero_grad()
         *first, last = split_batch(batch, self.accumulation_steps)
-        with self.model.no_sync() if first and hasattr(self.model, "no_sync") else nullcontext():
+        no_sync = getattr(self.model, "no_sync", None)  # of DistributedDataParallel
+        with no_sync() if first and no_sync else nullcontext():
             finite = [self._accumulate(part) for part in first]
         finite.append(self._accumulate(last))
         self.guard.step(torch.stack(finite).all())
@@ -98,26 +101,28 @@ class TrainLoop(TrainerBase):
             self._read(batch)
             self.has_read = True
 
-    def _accumulate(self, batch):
-        """Forward and backward of a part of the batch; returns whether its losses are finite."""
+    def _accumulate(self, batch: Any) -> Tensor:
+        """Compute losses and gradients of a part of the batch; return whether the losses are finite, 0-d bool."""
         device = next(self.model.parameters()).device.type
         with torch.autocast(device, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
             losses = self.model(batch)
-        if isinstance(losses, torch.Tensor):
+        if isinstance(losses, Tensor):
             losses = {"total_loss": losses}
         self.grad_scaler.scale(sum(losses.values()) / self.accumulation_steps).backward()
         return self._window.add(losses)
 
-    def _read(self, batch):
-        """Record the mean losses of all processes in the EventStorage; waits for the device, as no other step does."""
+    def _read(self, batch: Any) -> None:
+        """Wait for the device, and record the mean losses of all processes in the EventStorage."""
         window, self._window = self._window, LossWindow()
         sums, (skipped, in_a_row) = window.read(self.guard.skipped, self.guard.in_a_row)
         mine = sums, in_a_row, window.data_time / window.length, self.asked_to_stop()
-        sums, in_a_row, data_times, asked = zip(*comm.all_gather(mine))
-        losses = mean_losses(sums)
+        all_sums, all_in_a_row, data_times, asked = zip(*comm.all_gather(mine))
+        losses = mean_losses(all_sums)
         self.must_stop = any(asked)
         if skipped > self._skipped:
-            self._see_to(int(skipped) - self._skipped, window.length, int(max(in_a_row)), losses, batch)
+            self._handle_skipped_steps(
+                int(skipped) - self._skipped, window.length, int(max(all_in_a_row)), losses, batch
+            )
             self._skipped = int(skipped)
         self.guard.keep_buffers()
         if comm.is_main_process():
@@ -131,8 +136,10 @@ class TrainLoop(TrainerBase):
             if torch.cuda.is_available():
                 storage.put_scalar("max_mem", torch.cuda.max_memory_allocated() / 2**20, smoothing_hint=False)
 
-    def _see_to(self, skipped, length, in_a_row, losses, batch):
-        """Mend what the bad batches of the last ``length`` iterations have left behind, and warn or stop."""
+    def _handle_skipped_steps(
+        self, skipped: int, length: int, in_a_row: int, losses: Mapping[str, float], batch: Any
+    ) -> None:
+        """Restore statistics that bad batches of the last ``length`` iterations have ruined, then warn or stop."""
         self.guard.restore_buffers()
         first = self.iter - length + 1
         if in_a_row < self.max_skipped:
@@ -145,7 +152,7 @@ class TrainLoop(TrainerBase):
         try:
             write_file(path, lambda partial: dump(batch, partial))
             where = f"is saved as {path}"
-        except (OSError, RuntimeError) as error:  # the disk's fault must not hide that of the run
+        except (OSError, RuntimeError) as error:  # an error of the disk must not hide the error of the run
             where = f"could not be saved as {path} ({error})"
         bad = ", ".join(name for name, value in losses.items() if not math.isfinite(value)) or "gradients alone"
         raise FloatingPointError(
@@ -154,28 +161,28 @@ class TrainLoop(TrainerBase):
             "Lower SOLVER.BASE_LR, lengthen the warm-up, or look at the data."
         )
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
         state["grad_scaler"] = self.grad_scaler.state_dict()
         state["skipped_steps"] = self._skipped
         return state
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
-        if state_dict["grad_scaler"]:  # empty where there was no float16; its scale then is found anew
+        if state_dict["grad_scaler"]:  # empty without float16; the scale then starts at its default
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
         self._skipped = self.guard.skipped = state_dict.get("skipped_steps", 0)
 
 
-def split_batch(batch, parts):
-    """A batch in ``parts`` of equal size.
+def split_batch(batch: Any, parts: int) -> list[Any]:
+    """Split a batch into ``parts`` of equal size.
 
     Args:
-        batch: a tensor or list of samples, which is sliced; what knows itself how to part, by ``in_parts``; or a dict
-            or tuple of such (pinning turned tuples into lists before torch 2.11).
-        parts (int): divides the number of samples.
+        batch: a tensor or list of samples, or an object with a method ``in_parts``; or a dict or tuple of such
+            batches (pinning turned tuples into lists before torch 2.11).
+        parts: divides the number of samples.
     """
     if parts == 1:
         return [batch]
@@ -191,20 +198,21 @@ def split_batch(batch, parts):
 
 
 class LossWindow:
-    """The losses since the last reading, on their device, and the time spent waiting for data.
+    """Sum the losses since the last reading, on their device, and the time spent waiting for data.
 
-    What is infinite or NaN is left out of the means.
+    Means skip infinite values and NaN.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.length, self.data_time = 0, 0.0
-        self._sums, self._counts = {}, {}
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
 
-    def add(self, losses):
-        """Add the losses (dict of str to 0-d Tensor) of a batch, or of a part of one.
+    def add(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """Add the losses (0-d, by name) of a batch, or of a part of a batch.
 
         Returns:
-            Tensor: 0-d bool, whether all of them are finite.
+            0-d bool, whether all losses are finite.
         """
         finite = []
         for name, loss in losses.items():
@@ -214,23 +222,27 @@ class LossWindow:
             self._counts[name] = self._counts.get(name, 0) + finite[-1]
         return torch.stack(finite).all()
 
-    def read(self, *others):
-        """Wait for the device, once.
+    def read(self, *others: Tensor) -> tuple[dict[str, tuple[float, float]], list[float]]:
+        """Read all values from the device, waiting once.
 
         Args:
-            others (Tensor): 0-d, to be read with the losses.
+            others: 0-d tensors to read with the losses.
 
         Returns:
-            tuple[dict, list]: (sum, number) of each loss, and the values of ``others``.
+            (sum, number) of each loss, and the values of ``others``.
         """
-        values = [*self._sums.values(), *self._counts.values(), *others]
-        values = torch.stack([x.float() for x in values]).tolist()
+        tensors = [*self._sums.values(), *self._counts.values(), *others]
+        values = torch.stack([x.float() for x in tensors]).tolist()
         size = len(self._sums)
         return dict(zip(self._sums, zip(values[:size], values[size:]))), values[2 * size :]
 
 
-def mean_losses(sums):
-    """Mean of each loss, NaN of none, from the (sum, number) of each that all processes have read."""
+def mean_losses(sums: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, float]:
+    """Return the mean of each loss, NaN for a loss without finite values.
+
+    Args:
+        sums: (sum, number) of each loss, of each process.
+    """
     means = {}
     for name in sums[0]:
         totals, counts = zip(*(of_one[name] for of_one in sums))
@@ -239,37 +251,38 @@ def mean_losses(sums):
 
 
 class StepGuard:
-    """Takes the optimiser's steps, but for those with a gradient that is infinite or NaN, and counts these.
+    """Take the optimiser's steps, skip steps with an infinite or NaN gradient, and count the skipped steps.
 
-    The decision is taken on the device. LARS and PyTorch's fused optimisers follow it there; for any other the host
-    waits for it. All processes decide alike, because their gradients are the same.
+    The device decides whether to skip a step. LARS and PyTorch's fused optimisers skip it on the device. For other
+    optimisers the host waits for the decision. All processes decide alike, because their gradients are the same.
 
-    Norms keep what a bad batch has done to their running statistics; :meth:`restore_buffers` brings back good ones.
+    A bad batch can ruin the running statistics of norms; :meth:`restore_buffers` restores them.
     """
 
-    def __init__(self, model, optimizer, grad_scaler):
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, grad_scaler: torch.amp.GradScaler) -> None:
         """
         Args:
-            model (nn.Module): whose floating-point buffers are looked after; call :meth:`keep_buffers` before it sees a
-                first batch.
-            optimizer (torch.optim.Optimizer):
-            grad_scaler (torch.amp.GradScaler): if enabled, it decides: it leaves steps out to find its scale.
+            model: its floating-point buffers are kept and restored; call :meth:`keep_buffers` before its first batch.
+            optimizer: takes the steps.
+            grad_scaler: if enabled, it decides, because it skips steps to find its scale.
         """
         self.optimizer = optimizer
         self.grad_scaler = grad_scaler
-        self.skipped = self.in_a_row = 0  # 0-d tensors from the first step on
+        # 0 before the first step, then 0-d tensors.
+        self.skipped: Any = 0
+        self.in_a_row: Any = 0
         self._model = model
-        self._good = []
+        self._good: list[Tensor] = []
 
-    def step(self, finite_loss):
-        """Step, unless a gradient is not finite.
+    def step(self, finite_loss: Tensor) -> None:
+        """Take a step, unless a gradient is not finite.
 
         Args:
-            finite_loss (Tensor): 0-d bool; with an enabled scaler, steps with it count as ``in_a_row`` only when the
-                scale, below 1 by then, cannot be to blame.
+            finite_loss: 0-d bool, whether the loss is finite. With an enabled scaler, a skipped step with a finite
+                loss counts for ``in_a_row`` only if the scale is below 1. A larger scale may be the cause.
         """
         if self.grad_scaler.is_enabled():
-            small = self.grad_scaler._scale < 1
+            small = self.grad_scaler._scale < 1  # type: ignore[operator]  # the first scaled loss has set it
             found = self._scaled_step()
             counts = found * (~finite_loss | small)
         else:
@@ -277,17 +290,20 @@ class StepGuard:
         self.skipped = self.skipped + found
         self.in_a_row = (self.in_a_row + 1) * counts
 
-    def _step(self):
-        found = non_finite(group["params"] for group in self.optimizer.param_groups)
-        if getattr(self.optimizer, "_step_supports_amp_scaling", False):  # PyTorch's protocol, see GradScaler.step
-            self.optimizer.grad_scale, self.optimizer.found_inf = None, found
-            self.optimizer.step()
-            del self.optimizer.grad_scale, self.optimizer.found_inf
+    def _step(self) -> Tensor:
+        """Take or skip a step; return 1 for a skipped step, else 0: 0-d, float32."""
+        optimizer: Any = self.optimizer  # Any: Optimizer lacks the attributes of the protocol below
+        found = non_finite(group["params"] for group in optimizer.param_groups)
+        if getattr(optimizer, "_step_supports_amp_scaling", False):  # PyTorch's protocol, see GradScaler.step
+            optimizer.grad_scale, optimizer.found_inf = None, found
+            optimizer.step()
+            del optimizer.grad_scale, optimizer.found_inf
         elif not found:
-            self.optimizer.step()
+            optimizer.step()
         return found
 
-    def _scaled_step(self):
+    def _scaled_step(self) -> Tensor:
+        """Take or skip a step as the scaler decides; return 1 for a skipped step, else 0: 0-d, float32."""
         self.grad_scaler.unscale_(self.optimizer)
         (found,) = self.grad_scaler._found_inf_per_device(self.optimizer).values()
         found = found.clone().squeeze()
@@ -295,7 +311,7 @@ class StepGuard:
         self.grad_scaler.update()
         return found
 
-    def keep_buffers(self):
+    def keep_buffers(self) -> None:
         """Remember the buffers as they are."""
         buffers = self._buffers()
         if not self._good:
@@ -303,20 +319,20 @@ class StepGuard:
         if buffers:
             torch._foreach_copy_(self._good, buffers)
 
-    def restore_buffers(self):
-        """Give the buffers that are no longer finite the values they were kept with."""
+    def restore_buffers(self) -> None:
+        """Restore the kept values of buffers that are no longer finite."""
         for buffer, good in zip(self._buffers(), self._good):
             if not buffer.isfinite().all():
                 buffer.copy_(good)
 
-    def _buffers(self):
-        # Asked for each time: a module may put another tensor in a buffer's place.
+    def _buffers(self) -> list[Tensor]:
+        # List them each time, because a module may replace a buffer by another tensor.
         return [x for x in self._model.buffers() if x.is_floating_point()]
 
 
 @torch.no_grad()
-def non_finite(groups):
-    """1 if a gradient of the tensors in ``groups`` (iterable of lists) is infinite or NaN, else 0: 0-d, float32."""
+def non_finite(groups: Iterable[Iterable[Tensor]]) -> Tensor:
+    """Return 1 if a gradient of the tensors in ``groups`` is infinite or NaN, else 0: 0-d, float32."""
     grads = [p.grad for group in groups for p in group if p.grad is not None]
     norms = torch.stack(torch._foreach_norm(grads))
     return (~norms.isfinite().all()).float()

@@ -1,11 +1,12 @@
-"""The launcher of every run: what train_net.py is, here where an installed package has it.
+"""Launch any run, as train_net.py does.
 
-``python -m pixpro_d2.engine.main`` takes the arguments of train_net.py.
+``python -m pixpro_d2.engine.main`` takes the arguments of train_net.py, also in an installed package.
 """
 
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import Any
 
 from ..launch_arguments import argument_parser
 from ..utils.errors import ONE_SENTENCE
@@ -15,7 +16,7 @@ from .launch import failed_start_removed, launch
 from .trainer import Trainer
 
 
-def main(args: Namespace):
+def main(args: Namespace) -> Any:
     """Run one process of a training, an evaluation or a dry run."""
     try:
         if args.dry_run:
@@ -32,7 +33,7 @@ def main(args: Namespace):
 
 
 def run(argv: Sequence[str] | None = None) -> None:
-    """Start the processes of the command line ``argv``, by default that of the process."""
+    """Start the processes of the command line ``argv``; by default the command line of this process."""
     launch(main, argument_parser().parse_args(argv))
 
 

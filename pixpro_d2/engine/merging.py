@@ -1,4 +1,4 @@
-"""Values of a config file, and the sentences about files that cannot be merged."""
+"""Merge the values of a config file; explain in one sentence why a file cannot be merged."""
 
 import difflib
 import re
@@ -30,13 +30,13 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     """Merge a config file, and the files that it is based on, into ``cfg``.
 
     Raises:
-        UsageError: for a file that is missing or no YAML, an unknown key, or a value of another type.
+        UsageError: for a missing file, a file that is no YAML, an unknown key, or a value of another type.
     """
     try:
         with single_names_accepted(cfg):
             cfg.merge_from_file(path, allow_unsafe=False)
         given = CfgNode(CfgNode.load_yaml_with_base(path))
-    except (KeyError, AssertionError) as error:  # yacs' way to refuse an unknown key
+    except (KeyError, AssertionError) as error:  # yacs raises these for an unknown key
         raise UsageError(unknown_key(cfg, str(error.args[0]).rpartition(": ")[2])) from error
     except FileNotFoundError as error:
         raise UsageError(f"Config {path}, in _BASE_: {missing_file(error.filename)}") from error
@@ -52,15 +52,15 @@ def merge_file(cfg: CfgNode, path: str) -> None:
 
 
 def unknown_key(cfg: CfgNode, key: str) -> str:
-    """Return one sentence about a key that ``cfg`` does not have, with the most similar key there is."""
+    """Return one sentence about a key that ``cfg`` does not have, with the most similar key of ``cfg``."""
     known = [name for name, _ in leaves(cfg)]
     similar = difflib.get_close_matches(key.upper(), known, n=1)
-    # yacs tells the last part of a key alone.
+    # The message of yacs holds only the last part of the key.
     similar = similar or [name for name in known if difflib.get_close_matches(key.upper(), [name.split(".")[-1]])]
     return f"There is no config key '{key}'{f'; did you mean {similar[0]}?' if similar else '.'}"
 
 
-def _in_words(error):
+def _in_words(error: ValueError) -> str:
     """Return yacs' message about a value of another type as the end of a sentence; another message as it is."""
     found = _MISMATCH.fullmatch(str(error))
     if not found:

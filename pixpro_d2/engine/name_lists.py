@@ -1,7 +1,8 @@
-"""Config keys that hold a list of names, for which a single name without brackets is accepted too."""
+"""Accept a single name without brackets for config keys that hold a list of names."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -14,21 +15,22 @@ NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.PIXPRO.IN_FEATURES")
 
 @contextlib.contextmanager
 def single_names_accepted(cfg: CfgNode) -> Iterator[None]:
-    """Context in which a key of ``NAME_LISTS`` may be merged as one string; afterwards it is a list of strings.
+    """Accept one string for a key of ``NAME_LISTS`` within this context; make a list of it at the end.
 
     Raises:
-        UsageError: at its end, for another value.
+        UsageError: at the end of the context, for another value.
     """
     before = {key: value_of(cfg, key) for key in NAME_LISTS}
     for key in NAME_LISTS:
-        set_value(cfg, key, None)  # takes a value of any type
+        set_value(cfg, key, None)  # a key without a value accepts any type
     yield
     for key, default in before.items():
         value = value_of(cfg, key)
         set_value(cfg, key, default if value is None else type(default)(_names(key, value)))
 
 
-def _names(key, value):
+def _names(key: str, value: Any) -> Sequence[str]:
+    """Return the names in the value of ``key``, which may be one name."""
     if isinstance(value, str):
         if value.startswith(("(", "[")):
             raise UsageError(f"{key} is {value}: write each name within brackets in quotes, or one name alone.")

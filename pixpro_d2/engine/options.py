@@ -1,9 +1,10 @@
-"""The KEY VALUE pairs of a command line: which words are keys, and what type a value has."""
+"""Merge the KEY VALUE pairs of a command line: find the keys, and convert values to the types of the keys."""
 
 import ast
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -16,14 +17,14 @@ SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "n
 _KEY = re.compile(r"[A-Z_][A-Z0-9_]*(\.[A-Z0-9_]+)*")
 
 
-def merge_options(cfg: CfgNode, words: Sequence) -> None:
-    """Set the values of KEY VALUE pairs in ``cfg``, in the types that its keys have.
+def merge_options(cfg: CfgNode, words: Sequence[Any]) -> None:
+    """Set the values of KEY VALUE pairs in ``cfg``, converted to the types of its keys.
 
-    A switch may be written true or yes, a whole number as 2.0 or 1e4, a list of one as its only element, and text needs
+    A switch may be true or yes, a whole number 2.0 or 1e4. A list of one element may be the element alone. Text needs
     no quotes.
 
     Raises:
-        UsageError: for a word in the place of a key that is none, a key without a value, or a value of another type.
+        UsageError: for an unknown key, a key without a value, or a value of another type.
     """
     known = dict(leaves(cfg))
     for i in range(0, len(words), 2):
@@ -37,8 +38,8 @@ def merge_options(cfg: CfgNode, words: Sequence) -> None:
         set_value(cfg, key, _typed(key, words[i + 1], known[key]))
 
 
-def _no_key(cfg, known, words, i):
-    """Return one sentence about word ``i``, which is in the place of a key."""
+def _no_key(cfg: CfgNode, known: Mapping[str, Any], words: Sequence[Any], i: int) -> str:
+    """Return one sentence about word ``i``, which is in the place of a key but is no key."""
     word = str(words[i])
     if word.startswith("-"):
         return f"There is no option '{word}': the options are listed by --help."
@@ -56,8 +57,8 @@ def _no_key(cfg, known, words, i):
     return unknown_key(cfg, word)
 
 
-def _typed(key, value, example):
-    """Return ``value`` in the type of ``example``, the value that the key has so far."""
+def _typed(key: str, value: Any, example: Any) -> Any:
+    """Return ``value`` converted to the type of ``example``, the present value of the key."""
     if isinstance(value, str) and not (isinstance(example, str) and not _is_quoted(value)):
         value = _literal(value)
     if value is None and key not in NULLABLE:
@@ -81,8 +82,8 @@ def _typed(key, value, example):
     return kind(value)
 
 
-def _scalar(value, kind):
-    """Return ``value`` as ``kind``, where it can be written so; otherwise as it is."""
+def _scalar(value: Any, kind: type) -> Any:
+    """Return ``value`` converted to ``kind`` if it is one of the accepted forms; otherwise as it is."""
     if kind is bool and type(value) in (str, int):
         return SWITCHES.get(str(value).lower(), value)
     if kind is int and type(value) is float and math.isfinite(value) and value.is_integer():
@@ -90,21 +91,23 @@ def _scalar(value, kind):
     if kind is float and type(value) is int:
         return float(value)
     if kind is float and isinstance(value, str) and value.strip("+-").lower() in ("nan", "inf", "infinity"):
-        return float(value)  # which the check of ranges refuses
+        return float(value)  # the check of ranges refuses it
     return value
 
 
-def _same_leaves(value, example):
-    """Return whether two lists, of lists perhaps, hold numbers both, or text both, or switches."""
+def _same_leaves(value: Sequence[Any], example: Sequence[Any]) -> bool:
+    """Return whether two lists, perhaps of lists, both hold numbers, both text, or both switches."""
     wanted, found = set(_leaf_kinds(example)), set(_leaf_kinds(value))
     return len(wanted) != 1 or found <= wanted
 
 
-def _of_what(example):
+def _of_what(example: Any) -> str:
+    """Return the words for the elements of a list of numbers; "" for other values."""
     return ", of numbers" if isinstance(example, (list, tuple)) and set(_leaf_kinds(example)) == {float} else ""
 
 
-def _leaf_kinds(value):
+def _leaf_kinds(value: Sequence[Any]) -> Iterator[type]:
+    """Yield the types of the elements of nested lists; whole numbers count as float."""
     for part in value:
         if isinstance(part, (list, tuple)):
             yield from _leaf_kinds(part)
@@ -112,11 +115,12 @@ def _leaf_kinds(value):
             yield float if type(part) is int else type(part)
 
 
-def _is_quoted(text):
+def _is_quoted(text: str) -> bool:
     return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
 
 
-def _literal(text):
+def _literal(text: str) -> Any:
+    """Return the Python value that ``text`` writes; otherwise the text itself."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

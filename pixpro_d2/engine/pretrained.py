@@ -1,48 +1,56 @@
-"""The pre-training model that a tool looks at, with the weights of a file, and what in it is random all the same."""
+"""Load the pre-training model that a tool looks at, and record which of its parts stay random."""
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
+from ..checkpoint import PixProCheckpointer
 from ..utils.errors import UsageError
 from .trainer import Trainer
 
+if TYPE_CHECKING:
+    from ..modeling.pretrain.pixpro import PixPro
+
 logger = logging.getLogger(__name__)
 
-PARTS = ("backbone", "pyramid", "head", "projector", "ppm")  # of the online branch, as far as pixels are compared
+PARTS = ("backbone", "pyramid", "head", "projector", "ppm")  # of the online branch, to compare pixels
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A pre-training model.
+    """Hold a pre-training model and the origin of its weights.
 
-    * model;
-    * path (str): of the file that it was loaded from, "" for random weights;
-    * random (tuple[str]): PARTS that are not in the file, or not all; none without a file;
-    * copied (bool): whether the target branch, not in the file, is a copy of the online one.
+    Attributes:
+        model: the model.
+        path: path of the loaded file, "" for random weights.
+        random: those of PARTS that the file lacks, at least partly; empty without a file.
+        copied: whether the target branch, missing in the file, is a copy of the online branch.
     """
 
     model: nn.Module
     path: str = ""
-    random: tuple = ()
+    random: tuple[str, ...] = ()
     copied: bool = False
 
     @property
-    def note(self):
-        """How pictures call it, such as "Weights x.pth, with random projector"."""
+    def note(self) -> str:
+        """Return the description for pictures, such as "Weights x.pth, with random projector"."""
         if not self.path:
             return "Random weights"
         random = f", with random {' and '.join(self.random)}" if self.random else ""
         return f"Weights {self.path}{random}{', no target branch in the file' if self.copied else ''}"
 
-    def require(self, parts, what):
-        """Refuse to show ``what`` if some of ``parts`` are random under the name of a file.
+    def require(self, parts: Collection[str], what: str) -> None:
+        """Check that the file holds all of ``parts``, which ``what`` shows; random weights without a file pass.
 
         Raises:
-            UsageError: naming them.
+            UsageError: with the names of the missing parts.
         """
         lacking = [part for part in parts if part in self.random]
         if lacking:
@@ -52,19 +60,16 @@ class Pretrained:
             )
 
 
-def load_pretrained(cfg, weights, seed):
-    """The model of a config with the weights of a file.
+def load_pretrained(cfg: CfgNode, weights: str, seed: int) -> Pretrained:
+    """Return the model of a config with the weights of a file.
 
-    A file without a target branch, such as a converted backbone, leaves the target an exact copy of the online branch,
-    as at the start of a training from it.
+    If the file has no target branch, as a converted backbone, the target becomes an exact copy of the online branch.
+    A training from the file starts in the same way.
 
     Args:
-        cfg (CfgNode): of a pre-training.
-        weights (str): file; if empty, MODEL.WEIGHTS, and if this is empty too, all weights are random.
-        seed (int): of random weights.
-
-    Returns:
-        Pretrained:
+        cfg: config of a pre-training.
+        weights: path of the file; "" for MODEL.WEIGHTS. If MODEL.WEIGHTS is empty too, all weights are random.
+        seed: seed of random weights.
 
     Raises:
         UsageError: for a file that does not suit the model, or that was trained with another input.
@@ -80,8 +85,8 @@ def load_pretrained(cfg, weights, seed):
     return Pretrained(model, path, tuple(part for part in PARTS if part in found), copied)
 
 
-def _complete_target(model, missing):
-    """Copy what the target lacks from the online branch; whether that is all of it."""
+def _complete_target(model: "PixPro", missing: Collection[str]) -> bool:
+    """Copy the missing modules of the target from the online branch; return whether all of them were missing."""
     absent = {id(parameter) for name, parameter in model.named_parameters() if name in missing}
     lacking = [
         (online, target)
@@ -93,9 +98,9 @@ def _complete_target(model, missing):
     return len(lacking) == len(model.momentum_pairs())
 
 
-def _load(checkpointer, path):
-    """Load MODEL.WEIGHTS; names (set) of the model's parameters that are not in the file."""
-    missing = set()
+def _load(checkpointer: PixProCheckpointer, path: str) -> set[str]:
+    """Load the weights of a file; return the names of the model's parameters that are not in the file."""
+    missing: set[str] = set()
     model = checkpointer.model
     handle = model.register_load_state_dict_post_hook(lambda _, keys: missing.update(keys.missing_keys))
     try:
@@ -105,6 +110,6 @@ def _load(checkpointer, path):
     return missing & dict(model.named_parameters()).keys()
 
 
-def _part(name):
-    """What part of the model a parameter belongs to: its top-level module, or the pyramid above a backbone."""
+def _part(name: str) -> str:
+    """Return the part of the model that a parameter belongs to: its top-level module, or the pyramid."""
     return "pyramid" if name.startswith("backbone.fpn_") else name.split(".")[0]

@@ -1,4 +1,4 @@
-"""Names of registered parts of a model that a config asks for."""
+"""Check that the parts of a model that a config names are registered."""
 
 from detectron2.config import CfgNode
 from detectron2.modeling import (
@@ -17,7 +17,7 @@ from .. import modeling  # noqa: F401  registers this project's parts
 from ..utils.errors import check_choice
 from .config_checks import value_of
 
-# key -> where its names are registered, and the names beside them that have a meaning of their own
+# Registry of the names that a key accepts, and accepted names that are not registered.
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": (META_ARCH_REGISTRY, ()),
     "MODEL.BACKBONE.NAME": (BACKBONE_REGISTRY, ()),
@@ -32,6 +32,10 @@ REGISTRIES = {
 
 
 def check_registered(cfg: CfgNode) -> None:
-    """Raise a UsageError unless every key of ``REGISTRIES`` names a registered part."""
+    """Check that every key of ``REGISTRIES`` names a registered part.
+
+    Raises:
+        UsageError: otherwise.
+    """
     for key, (registry, further) in REGISTRIES.items():
         check_choice(key, value_of(cfg, key), sorted({*further, *(name for name, _ in registry)}))

@@ -1,4 +1,4 @@
-"""The processes of a run: how they find each other, and a parent that ends them together."""
+"""Supervise the processes of a run: let them find each other, and end them together."""
 
 import contextlib
 import gc
@@ -8,88 +8,94 @@ import multiprocessing.connection
 import os
 import signal
 import time
+from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 from ..utils.errors import UsageError
-from ..utils.signals import REQUEUE
+from ..utils.signals import REQUEUE, StopSignals
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0
-REQUEUE_SECONDS = 60.0  # for the others when one has ended with REQUEUE, which it does when all is saved
+REQUEUE_SECONDS = 60.0  # time for the other processes after one has saved and ended with REQUEUE
 
 
-def supervise(processes, reports, signals):
-    """Wait until all processes have ended, or one has failed, which ends the others within seconds.
+def supervise(
+    processes: Mapping[int, BaseProcess], reports: Mapping[int, Connection], signals: StopSignals
+) -> tuple[int, str]:
+    """Wait until all processes have ended, or one has failed; then end the other processes within seconds.
 
-    Stop signals are handed on to the processes, which end by themselves when they have saved. One that then hangs as it
-    ends is killed.
+    Stop signals are sent on to the processes, which save and end by themselves. A process that then hangs is killed.
 
     Args:
-        processes (dict[int, multiprocessing.Process]): started, by rank.
-        reports (dict[int, multiprocessing.connection.Connection]): where each process that fails sends a pair of the
-            time and its error.
-        signals (StopSignals): active, of this process.
+        processes: started processes, by rank.
+        reports: connections on which each failed process sends a pair of the time and its error, by rank.
+        signals: active stop signals of this process.
 
     Returns:
-        tuple[int, str]: exit code of the run, that of the process that failed first, or REQUEUE if all were stopped;
-        and what happened, "" if nothing is wrong.
+        Exit code of the run, and a message. The code is the code of the process that failed first, or REQUEUE if all
+        were stopped. The message is "" unless a process failed.
     """
     handed_on = False
     deadline = math.inf
-    reports = dict(reports)
+    open_reports = dict(reports)
     try:
-        while not (messages := _receive(reports)) and not _any_failed(processes) and time.monotonic() < deadline:
+        while not (messages := _receive(open_reports)) and not _any_failed(processes) and time.monotonic() < deadline:
             running = [process for process in processes.values() if process.exitcode is None]
             if not running:
                 break
-            # A process waits for another no longer than the group's timeout, and may work alone for longer, as when
-            # evaluating: time alone is no failure.
+            # Time alone is no failure: a process may work alone for long, for example in an evaluation. The timeout of
+            # the group limits how long processes wait for each other.
             sentinels = [process.sentinel for process in running]
-            multiprocessing.connection.wait([*sentinels, *reports.values()], POLL_SECONDS)
+            multiprocessing.connection.wait([*sentinels, *open_reports.values()], POLL_SECONDS)
             if signals.received and not handed_on:
                 handed_on = True
                 for process in running:
-                    os.kill(process.pid, signal.Signals[signals.received])
+                    os.kill(process.pid, signal.Signals[signals.received])  # type: ignore[arg-type]  # it has started
             if any(process.exitcode == REQUEUE for process in processes.values()):
                 deadline = min(deadline, time.monotonic() + REQUEUE_SECONDS)
     finally:
         codes = _end(processes)
-    return _verdict(codes, messages | _receive(reports), signals.received)
+    return _verdict(codes, messages | _receive(open_reports), signals.received)
 
 
-def _receive(reports):
-    """Take what has come out of ``reports``; a process has one report.
+def _receive(reports: dict[int, Connection]) -> dict[int, tuple[float, str]]:
+    """Receive available reports, and remove their connections from ``reports``; a process sends one report.
 
     Returns:
-        dict[int, tuple[float, str]]: times and messages by rank.
+        Times and messages, by rank.
     """
     messages = {}
     for rank in [rank for rank, report in reports.items() if report.poll()]:
-        with contextlib.suppress(EOFError, OSError):  # closed, perhaps in the middle of a report
+        with contextlib.suppress(EOFError, OSError):  # the process ended without a report, or within it
             messages[rank] = reports.pop(rank).recv()
     return messages
 
 
-def _any_failed(processes):
+def _any_failed(processes: Mapping[int, BaseProcess]) -> bool:
     return any(process.exitcode not in (None, 0, REQUEUE) for process in processes.values())
 
 
-def _end(processes):
-    """Give processes a grace period to end, kill those that do not.
+def _end(processes: Mapping[int, BaseProcess]) -> dict[int, int]:
+    """Wait a grace period for processes to end, then kill the remaining processes.
 
-    SIGTERM would be no use: it asks to save after the next reading of the losses, to which none gets without the
-    others.
+    SIGTERM would not end them: it asks to save after the next reading of the losses, and no process gets there without
+    the others.
 
     Returns:
-        dict[int, int]: exit codes of those that ended by themselves, by rank.
+        Exit codes of the processes that ended by themselves, by rank.
     """
     deadline = time.monotonic() + GRACE_SECONDS
     for process in processes.values():
@@ -103,14 +109,16 @@ def _end(processes):
     return codes
 
 
-def _verdict(codes, messages, stopped_by):
-    """What :func:`supervise` returns, from exit codes and (time, message), by rank."""
+def _verdict(
+    codes: Mapping[int, int], messages: Mapping[int, tuple[float, str]], stopped_by: str | None
+) -> tuple[int, str]:
+    """Return the result of :func:`supervise` from exit codes and (time, message), by rank."""
     bad = {rank: code for rank, code in codes.items() if code and rank not in messages}
     stops = (REQUEUE, -signal.Signals[stopped_by]) if stopped_by else ()
     if bad and not messages and all(code in stops for code in bad.values()):
         return REQUEUE, ""
-    # Who is killed cannot report, but the others then do, that they have lost it. NCCL aborts a process that has lost
-    # another one, so that SIGABRT may be a consequence too.
+    # A killed process cannot report. The other processes then report that they have lost it. NCCL aborts a process that
+    # has lost another process, so SIGABRT may be a consequence too.
     killed = {rank: code for rank, code in bad.items() if code < 0 and code != -signal.SIGABRT}
     if messages and not killed:
         _, message = min(messages.values())
@@ -125,26 +133,27 @@ def _verdict(codes, messages, stopped_by):
     hint = ""
     if name == "SIGKILL":
         hint = ", as the system does when memory runs out: lower DATALOADER.NUM_WORKERS or SOLVER.IMS_PER_BATCH"
-    return 128 - code, f"error: rank {rank} was killed by {name}{hint}."  # the code that shells give it
+    return 128 - code, f"error: rank {rank} was killed by {name}{hint}."  # the exit code that shells use
 
 
-def in_torchrun():
-    """Whether torchrun has started this process."""
+def in_torchrun() -> bool:
+    """Return whether torchrun has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """All processes of a run, as those of this machine see them; handed to them before they join.
+    """Describe all processes of a run to the processes of this machine, before they join.
 
     Attributes:
-        backend (str): ``nccl`` for GPUs, ``gloo`` for the CPU.
-        url (str): where they meet, an ``init_method`` of PyTorch.
-        timeout (timedelta): after which one that waits in vain for the others fails.
-        first_rank (int): of this machine's first process.
-        local_size (int): processes of this machine, as many as of each other one.
-        world_size (int): processes of all machines.
-        attempt (int): what torchrun has started again so often must not meet what it left behind in its store.
+        backend: ``nccl`` for GPUs, ``gloo`` for the CPU.
+        url: meeting point of the processes, an ``init_method`` of PyTorch.
+        timeout: a process that waits longer for the others fails.
+        first_rank: rank of this machine's first process.
+        local_size: number of processes on this machine, the same on each machine.
+        world_size: number of processes on all machines.
+        attempt: number of restarts by torchrun. Each attempt has its own keys in the store, because the store still
+            holds the keys of earlier attempts.
     """
 
     backend: str
@@ -156,15 +165,16 @@ class ProcessGroup:
     attempt: int = 0
 
     @classmethod
-    def from_config(cls, cfg, args):
-        """
+    def from_config(cls, cfg: CfgNode, args: Namespace) -> "ProcessGroup":
+        """Return the group of a command.
+
         Args:
-            cfg (CfgNode): tells device and timeout.
-            args (Namespace): of :func:`pixpro_d2.launch_arguments.argument_parser`; inside torchrun its environment
-                counts instead.
+            cfg: config with device and timeout.
+            args: arguments of :func:`pixpro_d2.launch_arguments.argument_parser`; inside torchrun, the environment
+                of torchrun replaces them.
 
         Raises:
-            UsageError: for fewer GPUs than processes.
+            UsageError: if this machine has fewer GPUs than processes.
         """
         minutes = cfg.DISTRIBUTED.TIMEOUT_MINUTES
         place = _place_in_torchrun() if in_torchrun() else _place_by_arguments(args)
@@ -176,11 +186,15 @@ class ProcessGroup:
             )
         return cls(backend="nccl" if on_gpus else "gloo", timeout=timedelta(minutes=minutes), **place)
 
-    def join(self, local_rank):
-        """Enter the group, and make the group of this machine's processes that detectron2 expects."""
+    def join(self, local_rank: int) -> None:
+        """Join the group, and build the group of this machine's processes that detectron2 expects."""
         if self.backend == "nccl":
             torch.cuda.set_device(local_rank)
-        place = {"rank": self.first_rank + local_rank, "world_size": self.world_size, "timeout": self.timeout}
+        place: dict[str, Any] = {
+            "rank": self.first_rank + local_rank,
+            "world_size": self.world_size,
+            "timeout": self.timeout,
+        }
         store, _, _ = next(dist.rendezvous(self.url, **place))
         store.set_timeout(self.timeout)
         dist.init_process_group(self.backend, store=dist.PrefixStore(f"attempt {self.attempt}", store), **place)
@@ -194,22 +208,23 @@ class ProcessGroup:
         comm.synchronize()
 
 
-def leave():
-    """Leave the group of this run, and end the threads that gloo has for it.
+def leave() -> None:
+    """Leave the group of this run, and end the threads of gloo for this group.
 
-    They live as long as anything refers to a group, as detectron2 does and a trainer that is over. A thread that meets
-    the end of the interpreter can abort the process, and a finished run would count as failed.
+    The threads live as long as an object refers to a group, such as detectron2 or a finished trainer. A thread that is
+    still running when the interpreter ends can abort the process. A finished run would then count as failed.
     """
     gc.collect()
     comm._LOCAL_PROCESS_GROUP = None
-    for name in ("_get_global_gloo_group", "create_local_process_group"):  # the latter in detectron2 after v0.6
-        function = getattr(comm, name, None)
+    for name in ("_get_global_gloo_group", "create_local_process_group"):  # the second in detectron2 after v0.6
+        function: Any = getattr(comm, name, None)
         if hasattr(function, "cache_clear"):
             function.cache_clear()
     dist.destroy_process_group()
 
 
-def _place_in_torchrun():
+def _place_in_torchrun() -> dict[str, Any]:
+    """Return the fields of a :class:`ProcessGroup` that the environment of torchrun holds."""
     rank, local_rank, local_size, world_size, restarts = (
         int(os.environ[name])
         for name in ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
@@ -219,12 +234,14 @@ def _place_in_torchrun():
         "first_rank": rank - local_rank,
         "local_size": local_size,
         "world_size": world_size,
-        # Machines need not count alike; with several and restarts, docs/scaling.md has torchrun make a store each time.
+        # Machines may count restarts differently. For several machines with restarts, docs/scaling.md therefore has
+        # torchrun make a new store each time.
         "attempt": restarts if os.environ["TORCHELASTIC_USE_AGENT_STORE"] == "True" else 0,
     }
 
 
-def _place_by_arguments(args):
+def _place_by_arguments(args: Namespace) -> dict[str, Any]:
+    """Return the fields of a :class:`ProcessGroup` that the command line holds."""
     if args.num_machines > 1 and args.dist_url.startswith("file://"):
         logger.warning("file:// does not work reliably between machines; prefer --dist-url tcp://HOST:PORT.")
     return {

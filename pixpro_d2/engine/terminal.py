@@ -8,8 +8,10 @@ import warnings
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
+from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm, events
 from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.events import EventStorage
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -58,62 +60,62 @@ def is_for_terminal(record: logging.LogRecord) -> bool:
     return record.name not in LOG_ONLY
 
 
-FORMAT = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-TIMES = 20  # iterations that the speed is the mean of
+LINE_FORMAT = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+SPEED_ITERATIONS = 20  # the speed is a mean over so many iterations
 
 
 class _Line(tqdm):
-    """Refreshed by training alone, not by a thread: data workers are forked, which threads put at risk."""
+    """Show progress without a refreshing thread, because threads put the forked data workers at risk."""
 
     monitor_interval = 0
 
 
 class ProgressHook(HookBase):
-    """Moves the line after every step; the last of the hooks, so that a step counts with all that belongs to it."""
+    """Move the progress line after every step; register this hook last, so that a step includes all other hooks."""
 
-    def __init__(self, line, batch_size):
+    def __init__(self, line: tqdm, batch_size: int) -> None:
         """
         Args:
-            line (tqdm): of iterations.
-            batch_size (int): images of all processes in an iteration.
+            line: progress line of iterations.
+            batch_size: images of all processes in an iteration.
         """
         self.line = line
         self.batch_size = batch_size
 
-    def after_step(self):
+    def after_step(self) -> None:
         self.line.set_postfix_str(describe(self.trainer.storage, self.batch_size), refresh=False)
         self.line.update()
 
 
-def describe(storage, batch_size):
-    """Loss, learning rate and speed that were recorded last, as far as they are there.
+def describe(storage: EventStorage, batch_size: int) -> str:
+    """Return the last recorded loss, learning rate and speed; skip values that are not recorded.
 
     Args:
-        storage (EventStorage): of the training.
-        batch_size (int): images of all processes in an iteration.
+        storage: storage of the training.
+        batch_size: images of all processes in an iteration.
 
     Returns:
-        str: as ``loss -1.234, lr 0.05000, 18.6 images/s``.
+        A text such as ``loss -1.234, lr 0.05000, 18.6 images/s``.
     """
     latest = storage.latest()
     labels = {"total_loss": "loss", "lr": "lr"}
     parts = [f"{label} {latest[name][0]:#.4g}" for name, label in labels.items() if name in latest]
     if "time" in latest:
-        parts.append(f"{batch_size / storage.history('time').avg(TIMES):.1f} images/s")
+        parts.append(f"{batch_size / storage.history('time').avg(SPEED_ITERATIONS):.1f} images/s")
     return ", ".join(parts)
 
 
 @contextlib.contextmanager
-def progress_line(trainer, batch_size):
-    """Context of a training in which the main process shows one line at the foot of the terminal.
+def progress_line(trainer: TrainerBase, batch_size: int) -> Iterator[None]:
+    """Show a progress line at the foot of the terminal, in the main process of a training within this context.
 
-    What is logged appears above it, except for the metrics that are printed every 20 iterations, which only log.txt
-    gets. Where stdout is no terminal nothing changes. The time that is left follows from that of all iterations so
-    far, with evaluations and checkpoints.
+    Log lines appear above the progress line. The metrics of every 20 iterations only go to log.txt. If stdout is no
+    terminal, nothing changes. The remaining time is estimated from all iterations so far, with evaluations and
+    checkpoints.
 
     Args:
-        trainer (TrainerBase): about to train, with ``start_iter`` and ``max_iter``.
-        batch_size (int): images of all processes in an iteration.
+        trainer: trainer that starts within the context, with ``start_iter`` and ``max_iter``.
+        batch_size: images of all processes in an iteration.
     """
     if not (comm.is_main_process() and sys.stdout.isatty()):
         yield
@@ -122,7 +124,7 @@ def progress_line(trainer, batch_size):
         initial=trainer.start_iter,
         total=trainer.max_iter,
         file=sys.stdout,
-        bar_format=FORMAT,
+        bar_format=LINE_FORMAT,
         smoothing=0,
         miniters=1,
         **_size(sys.stdout),
@@ -131,20 +133,23 @@ def progress_line(trainer, batch_size):
     with line, logging_redirect_tqdm(printing):
         for logger in printing:
             for allowed in (is_for_terminal, _is_no_metric):
-                logger.handlers[-1].addFilter(allowed)  # the handler that took the place of those to stdout
+                # tqdm has put the last handler in place of the handlers to stdout.
+                logger.handlers[-1].addFilter(allowed)
         trainer.register_hooks([ProgressHook(line, batch_size)])
         yield
 
 
-def _size(terminal):
-    """Arguments of tqdm that keep a line as wide as the terminal; 80 columns on one that does not tell its size."""
+def _size(terminal: TextIO) -> dict[str, Any]:
+    """Return arguments of tqdm for a line as wide as the terminal; 80 columns if the terminal reports no size."""
     known = os.get_terminal_size(terminal.fileno()).columns > 0
     return {"dynamic_ncols": True} if known else {"ncols": 80, "nrows": 24}
 
 
-def _prints(handler):
+def _prints(handler: logging.Handler) -> bool:
+    """Return whether a handler of a logger prints to stdout."""
     return getattr(handler, "stream", None) is sys.stdout
 
 
-def _is_no_metric(record):
+def _is_no_metric(record: logging.LogRecord) -> bool:
+    """Return whether a log record is no line of metrics."""
     return record.name != events.__name__

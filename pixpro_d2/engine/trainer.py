@@ -1,17 +1,23 @@
-"""The trainer of pre-training and of every downstream task."""
+"""Train and evaluate pre-training and every downstream task."""
 
 import itertools
 import logging
 import weakref
+from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultTrainer, hooks, train_loop
+from detectron2.engine import DefaultTrainer, HookBase, hooks, train_loop
 from detectron2.engine.defaults import create_ddp_model
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler as Scheduler
 
 from ..checkpoint import InputConvention, PixProCheckpointer
 from ..config import is_pretraining
@@ -41,11 +47,15 @@ from .writers import build_wandb_writers
 
 
 class Trainer(DefaultTrainer):
-    """detectron2's DefaultTrainer with the parts of pixpro_d2; ``cfg`` must come from :func:`.configure.setup`."""
+    """Train like detectron2's DefaultTrainer, with the parts of pixpro_d2."""
 
-    def __init__(self, cfg):
-        # Builds what DefaultTrainer builds, the data first, which are checked; that class offers no place to choose
-        # the training loop, the checkpointer or the arguments of DDP.
+    def __init__(self, cfg: CfgNode) -> None:
+        """
+        Args:
+            cfg: result of :func:`.configure.setup`.
+        """
+        # DefaultTrainer.__init__ does not let a subclass choose the training loop, the checkpointer or the arguments of
+        # DDP. This method builds the same parts, and checks the data first.
         TrainerBase.__init__(self)
         self.cfg = cfg
         self.start_iter = 0
@@ -57,7 +67,7 @@ class Trainer(DefaultTrainer):
         data_loader = self.build_train_loader(cfg)
         check_train_data(cfg, data_loader)
         warn_of_shared_images(data_loader.loader.dataset.images, tested)
-        model = self.build_model(cfg)
+        model: Any = self.build_model(cfg)
         if is_pretraining(cfg):
             check_norm_inputs(cfg, {**bottom_up(model.backbone).output_shape(), **model.used_features()})
         optimizer = self.build_optimizer(cfg, model)
@@ -77,59 +87,62 @@ class Trainer(DefaultTrainer):
         self.checkpointer = self.build_checkpointer(cfg, model, classes=classes, trainer=weakref.proxy(self))
         self.register_hooks(self.build_hooks())
 
-    def train(self):
-        """As detectron2's; when asked to stop by a signal, saves a checkpoint and exits with the code REQUEUE."""
+    def train(self) -> Any:
+        """Train as detectron2 does; after a stop signal, save a checkpoint and exit with the code REQUEUE."""
         with self._signals, explaining_workers(), progress_line(self, self.cfg.SOLVER.IMS_PER_BATCH):
             return super().train()
 
-    def after_train(self):
-        if self.start_iter >= self.max_iter:  # detectron2 counts an iteration on even where there was none to do
+    def after_train(self) -> None:
+        if self.start_iter >= self.max_iter:  # detectron2 counts one iteration even if none was left to do
             self.iter = self.start_iter
         super().after_train()
 
-    def run_step(self):
-        with explaining_workers():  # here too, within what detectron2 logs errors of
+    def run_step(self) -> None:
+        with explaining_workers():  # also here, because detectron2 logs the errors of steps
             super().run_step()
 
-    def _reads_losses(self, iteration):
-        """Read the losses when they are written, before a checkpoint or an evaluation, and to hear who is to stop.
+    def _reads_losses(self, iteration: int) -> bool:
+        """Return whether to read the losses after ``iteration``.
 
-        Several processes agree on that only where they meet anyway.
+        Losses are read when they are written, and before a checkpoint or an evaluation. A single process also reads
+        them after a stop signal; several processes agree on a stop only at the regular readings.
         """
         done = iteration + 1
         periods = (self.cfg.SOLVER.METRICS_PERIOD, self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
         alone = comm.get_world_size() == 1 and self._signals.received is not None
         return alone or done == self.max_iter or any(done % period == 0 for period in periods if period)
 
-    def resume_or_load(self, resume=True):
-        """As detectron2's; a resumed run goes on with the next batch, a fresh pre-training copies the loaded
-        weights to the target branch."""
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Load weights as detectron2 does.
+
+        A resumed run continues with the next batch. A new pre-training copies the loaded weights to the target branch.
+        """
         super().resume_or_load(resume)
         if self.start_iter > 0:
             self.data_loader.start_at(self.start_iter)
         elif is_pretraining(self.cfg):
             self.checkpointer.model.reset_target()
 
-    def state_dict(self):
-        """Iteration, hooks and optimiser; detectron2 v0.6's DefaultTrainer forgets the optimiser."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return iteration, hooks and optimiser; DefaultTrainer of detectron2 v0.6 omits the optimiser."""
         return {**TrainerBase.state_dict(self), "_trainer": self._trainer.state_dict()}
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         TrainerBase.load_state_dict(self, state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
 
-    def build_hooks(self):
-        """detectron2's hooks in their order, with those of this project where they belong."""
+    def build_hooks(self) -> list[HookBase]:
+        """Return detectron2's hooks in their order, with the hooks of this project between them."""
         cfg, solver, pixpro = self.cfg, self.cfg.SOLVER, self.cfg.MODEL.PIXPRO
         built = [hooks.IterationTimer(), SeedHook(cfg.SEED), LRScheduler()]
         if is_pretraining(cfg):
             built += [EMAHook(self.checkpointer.model), CollapseHook(pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM)]
             if isinstance(self.data_loader, ViewLoader):
                 built.append(UnreadableHook(self.data_loader, self._trainer))
-            if cfg.VIS_PERIOD > 0:  # in all processes, which some methods' comparisons bring together
+            if cfg.VIS_PERIOD > 0:  # in all processes: some methods compare features of all
                 built.append(build_picture_hook(cfg, self.checkpointer.model))
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
-            loader = self.build_train_loader(_without_workers(cfg))  # its own, so that training's goes on untouched
+            loader = self.build_train_loader(_without_workers(cfg))  # training's keeps its position
             built.append(PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER))
         if cfg.VIS_PERIOD > 0 and not is_pretraining(cfg):
             built.append(build_prediction_hook(cfg, self.checkpointer.model, self.build_test_loader))
@@ -142,26 +155,26 @@ class Trainer(DefaultTrainer):
                 spread = pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM
                 built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *spread, cfg.OUTPUT_DIR))
             period = cfg.TEST.EVAL_PERIOD
-            period = min(20, period) if period > 0 else 20  # no evaluation takes the place of an unwritten one
+            period = min(20, period) if period > 0 else 20  # write each evaluation before the next replaces it
             built.append(hooks.PeriodicWriter(self.build_writers(), period))
         return [hook for hook in built if hook is not None]
 
-    def build_writers(self):
-        """Weights & Biases where it is asked for, then detectron2's, the last of which clears the pictures."""
+    def build_writers(self) -> list[EventWriter]:
+        """Return the writer of W&B if it is enabled, then detectron2's writers, whose last clears the pictures."""
         return [*build_wandb_writers(self.cfg, lambda: self.start_iter > 0), *super().build_writers()]
 
-    def _evaluate(self):
+    def _evaluate(self) -> dict[str, Any]:
         self._last_eval_results = self.test(self.cfg, self.checkpointer.model)
         return self._last_eval_results
 
     @classmethod
-    def test(cls, cfg, model, evaluators=None):
-        """As detectron2's; a pre-training is evaluated without labels, in all processes."""
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
+        """Evaluate as detectron2 does; evaluate a pre-training without labels, in all processes."""
         return evaluate_pretext(cfg, model) if is_pretraining(cfg) else super().test(cfg, model, evaluators)
 
     @classmethod
-    def build_checkpointer(cls, cfg, model, **options):
-        """Return a checkpointer in OUTPUT_DIR; ``options`` are further ones of PixProCheckpointer."""
+    def build_checkpointer(cls, cfg: CfgNode, model: nn.Module, **options: Any) -> PixProCheckpointer:
+        """Return a checkpointer in OUTPUT_DIR; ``options`` are further arguments of PixProCheckpointer."""
         return PixProCheckpointer(
             model,
             cfg.OUTPUT_DIR,
@@ -172,17 +185,17 @@ class Trainer(DefaultTrainer):
         )
 
     @classmethod
-    def build_optimizer(cls, cfg, model):
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
         with refusals_explained("The optimiser", "SOLVER"):
             return build_optimizer(cfg, model)
 
     @classmethod
-    def build_lr_scheduler(cls, cfg, optimizer):
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> Scheduler:
         with refusals_explained("The schedule", "SOLVER"):
             return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
-    def build_model(cls, cfg):
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
         with refusals_explained("The model", "MODEL"):
             model = super().build_model(cfg)
         if cfg.MODEL.BACKBONE.FROZEN:
@@ -190,8 +203,8 @@ class Trainer(DefaultTrainer):
         return prepare_model(cfg, model) if is_pretraining(cfg) else model
 
     @classmethod
-    def build_train_loader(cls, cfg):
-        """Two-view loader for pre-training, the stream of samples for everything else; both begin at any iteration."""
+    def build_train_loader(cls, cfg: CfgNode) -> ViewLoader | StreamLoader:
+        """Return a loader of views for pre-training, of samples for other tasks; it can start at any iteration."""
         if is_pretraining(cfg):
             return build_view_loader(cfg)
         loader = build_train_loader(cfg)
@@ -199,21 +212,21 @@ class Trainer(DefaultTrainer):
         return loader
 
     @classmethod
-    def build_test_loader(cls, cfg, dataset_name):
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
         loader = build_test_loader(cfg, dataset_name)
         check_classes(cfg, [dataset_name])
         return loader
 
     @classmethod
-    def build_evaluator(cls, cfg, dataset_name):
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> Any:
         return build_evaluator(cfg, dataset_name)
 
     @classmethod
-    def evaluate(cls, cfg, resume=False):
+    def evaluate(cls, cfg: CfgNode, resume: bool = False) -> dict[str, Any]:
         """Evaluate MODEL.WEIGHTS, or with ``resume`` the last checkpoint of OUTPUT_DIR, on DATASETS.TEST.
 
         Returns:
-            dict: the results; checked against TEST.EXPECTED_RESULTS.
+            The results, which have been checked against TEST.EXPECTED_RESULTS.
         """
         check_evaluation(cfg, resume)
         tested = check_test_data(cfg)
@@ -222,7 +235,7 @@ class Trainer(DefaultTrainer):
         warn_of_shared_images(itertools.chain.from_iterable(map(load_dicts, neighbors)), tested)
         check_classes(cfg, [*trained_classes_known(cfg), *cfg.DATASETS.TEST])
         set_precision(cfg)
-        model = cls.build_model(cfg)
+        model: Any = cls.build_model(cfg)
         classes = class_names(cfg, cfg.DATASETS.TEST)
         checkpointer = cls.build_checkpointer(cfg, model, classes=classes, complete=True)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
@@ -235,16 +248,15 @@ class Trainer(DefaultTrainer):
         return results
 
 
-def check_test_data(cfg):
-    """Check before training, or loading a model, that DATASETS.TEST can be evaluated; loads its annotations.
+def check_test_data(cfg: CfgNode) -> dict[str, set]:
+    """Load the annotations of DATASETS.TEST, and check that it can be evaluated, before a model is loaded or trained.
 
     Returns:
-        dict[str, set]: where the images lie that will be tested on, by data set; see
-            :func:`pixpro_d2.data.overlap.image_places`.
+        Places of the test images, by data set; see :func:`pixpro_d2.data.overlap.image_places`.
 
     Raises:
-        UsageError: for a data set that is missing or without the labels of the task; see also
-            :func:`pixpro_d2.evaluation.build.check_test_set`; for a pre-training without images there.
+        UsageError: for a missing data set, or a data set without the labels of the task, or without images for a
+            pre-training; see also :func:`pixpro_d2.evaluation.build.check_test_set`.
     """
     if is_pretraining(cfg):
         names = "', '".join(cfg.DATASETS.TEST)
@@ -253,15 +265,15 @@ def check_test_data(cfg):
     for name in cfg.DATASETS.TEST:
         images, place = load_dicts(name), f"Data set '{name}' of DATASETS.TEST"
         check_labels(cfg, place, images)
-        if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # which evaluates boxes alone
+        if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # it evaluates only boxes
             check_masks(cfg, place, images)
         check_test_set(name, images, masks=cfg.MODEL.MASK_ON)
         places[name] = image_places(images)
     return places
 
 
-def check_train_data(cfg, data_loader):
-    """Check, before the model is built, the annotated images that ``data_loader`` loads for a downstream task.
+def check_train_data(cfg: CfgNode, data_loader: ViewLoader | StreamLoader) -> None:
+    """Check the annotated images of a downstream task before the model is built.
 
     Raises:
         UsageError: see :func:`pixpro_d2.evaluation.checks.check_to_train`.
@@ -272,27 +284,28 @@ def check_train_data(cfg, data_loader):
         check_to_train(cfg.DATASETS.TRAIN, data_loader.loader.dataset.images, masks)
 
 
-def _without_workers(cfg):
+def _without_workers(cfg: CfgNode) -> CfgNode:
+    """Return a copy of ``cfg`` whose loaders have no worker processes."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.DATALOADER.NUM_WORKERS = 0
     return cfg
 
 
-def wrap_ddp(cfg, model):
-    """The model in DistributedDataParallel if there are several processes."""
-    options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
+def wrap_ddp(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """Return the model in DistributedDataParallel if there are several processes; otherwise the model itself."""
+    options: dict[str, Any] = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
     if is_pretraining(cfg) or not torch.cuda.is_available():
-        options["device_ids"] = None  # otherwise it copies the batch itself, waiting for the device at each tensor
+        options["device_ids"] = None  # otherwise DDP copies each tensor of the batch and waits for it
     unused = getattr(model, "has_unused_parameters", False)
     options["find_unused_parameters"] = unused
-    # A detector's graph changes with what it proposes; that of two views never does.
+    # The graph of a detector changes with its proposals. The graph of a pre-training never changes.
     options["static_graph"] = is_pretraining(cfg) and not unused and cfg.SOLVER.ACCUMULATION_STEPS == 1
     return create_ddp_model(model, **options)
 
 
-def _in_one_sentence(record):
-    """detectron2 logs what ends a training with its traceback; an error that says itself what to do needs none."""
+def _in_one_sentence(record: logging.LogRecord) -> bool:
+    """Remove the traceback from detectron2's log of an error whose message says what to do; keep every record."""
     error = record.exc_info and record.exc_info[1]
     if isinstance(error, ONE_SENTENCE):
         record.msg, record.exc_info = f"Training ended: {error}", None
