@@ -1,14 +1,17 @@
-"""How fast pre-training is on this machine, and where its time and memory go.
+"""Measure the speed of pre-training on this machine, and where its time and memory go.
 
 python -m pixpro_d2.tools.benchmark step --config-file configs/pretrain/pixpro_c5_100ep.yaml --compare reference
 
-``step`` measures whole iterations, ``optimizer`` their last part, ``data`` and ``loader`` what feeds them, ``memory``
-what they need and the largest batch that fits. docs/performance.md says how to read the tables.
+``step`` measures whole iterations, and ``optimizer`` their last part. ``data`` and ``loader`` measure the input.
+``memory`` reports the memory of a step and the largest batch that fits. docs/performance.md explains the tables.
 """
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from tabulate import tabulate
 
 from ..command_line import OptionsAnywhere
@@ -27,8 +30,8 @@ from ..utils.files import write_json
 from ..utils.machine import describe_machine
 
 
-def run_step(cfg, args):
-    """Whole iterations."""
+def run_step(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure whole iterations."""
     if args.compare:
         if args.source == "loader":
             raise UsageError("Two loaders at once would take each other's cores: compare --source synthetic or cached.")
@@ -55,8 +58,8 @@ def run_step(cfg, args):
     return result
 
 
-def run_optimizer(cfg, args):
-    """Optimiser and momentum update alone, with random gradients."""
+def run_optimizer(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure only the optimiser and the momentum update, with random gradients."""
     if args.compare:
         return _compare(cfg, args, updates_only=True)
     updates = UpdateStep(TrainingStep(cfg, "cached"))
@@ -67,8 +70,8 @@ def run_optimizer(cfg, args):
     return result
 
 
-def run_data(cfg, args):
-    """Stages of the input pipeline, and the pipeline against a plain one."""
+def run_data(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the stages of the input pipeline, and compare the pipeline with a plain one."""
     if cfg.INPUT.PIXPRO.N_FRAMES:
         raise UsageError("The stages are those of images: measure videos with `loader`, or `step --source loader`.")
     images = load_images(tuple(cfg.DATASETS.TRAIN))
@@ -81,15 +84,15 @@ def run_data(cfg, args):
     return {"stages": stages, "pipelines": pipelines}
 
 
-def run_loader(cfg, args):
-    """The loader as a whole."""
+def run_loader(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the loader as a whole."""
     result = loader_rate(cfg, args.seconds)
     print(tabulate([result.values()], headers=list(result), floatfmt=".4g"))
     return result
 
 
-def run_memory(cfg, args):
-    """Memory of a step by what it is for, and largest batches."""
+def run_memory(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
+    """Report the memory of a step by purpose, and the largest batches."""
     need = memory_need(cfg)
     print(tabulate([[name, size / 2**20] for name, size in need.items()], headers=["for", "MiB"], floatfmt=".1f"))
     batches = {size: largest_batch(need, size * GIB) for size in GPU_SIZES}
@@ -102,7 +105,7 @@ def run_memory(cfg, args):
     return result
 
 
-def _compare(cfg, args, updates_only):
+def _compare(cfg: CfgNode, args: argparse.Namespace, updates_only: bool) -> dict[str, Any]:
     result = compare(cfg, args.repeats, args.warmup, updates_only, "cached" if updates_only else args.source)
     print("Milliseconds, side by side")
     _print_times(result["seconds"], result["parts"])
@@ -116,8 +119,8 @@ def _compare(cfg, args, updates_only):
     return result
 
 
-def _print_times(seconds, parts):
-    """Table of the iteration's quartiles and the parts, a column for each of the sides."""
+def _print_times(seconds: dict[str, list[float]], parts: dict[str, dict[str, float]]) -> None:
+    """Print a table of the iteration's quartiles and the parts, with a column for each side."""
     rows = []
     for name in ("median", "lower_quartile", "upper_quartile"):
         rows.append([f"iteration, {name.replace('_', ' ')}", *(1000 * spread(s)[name] for s in seconds.values())])
@@ -135,8 +138,8 @@ COMMANDS = {
 }
 
 
-def build_parser():
-    """Parser of the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = OptionsAnywhere(
         prog="python -m pixpro_d2.tools.benchmark",
         description="Measure pre-training on this machine.",
@@ -158,7 +161,7 @@ def build_parser():
     return parser
 
 
-def _add_options(command, name):
+def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("step", "optimizer", "data"):
         command.add_argument("--repeats", type=int, default=5 if name == "data" else 20, help="measured repetitions")
     if name in ("step", "optimizer"):
@@ -174,8 +177,8 @@ def _add_options(command, name):
         command.add_argument("--seconds", type=float, default=20, help="how long to measure")
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
     try:
         _check(args)
@@ -190,8 +193,8 @@ def main(argv=None):
         )
 
 
-def _check(args):
-    """Refuse numbers that leave nothing to measure."""
+def _check(args: argparse.Namespace) -> None:
+    """Check that the numbers leave something to measure."""
     for name, least in (("batch", 1), ("repeats", 1), ("warmup", 0), ("count", 1)):
         value = getattr(args, name, None)
         if value is not None and value < least:

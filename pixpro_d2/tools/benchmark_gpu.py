@@ -1,17 +1,20 @@
-"""All figures of docs/performance.md that need a GPU, in less than eight minutes.
+"""Measure all GPU figures of docs/performance.md in less than eight minutes.
 
 python -m pixpro_d2.tools.benchmark_gpu [--input DIR] [--profile] [--json FILE]
 
-Prints the rows of its table. Without --input it renders photographs for the loader to read.
+The command prints the rows of the table. Without --input it renders photographs for the loader to read.
 """
 
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from tabulate import tabulate
 
 from ..config_files import configs_folder
@@ -31,8 +34,10 @@ COMPILED = ("MODEL.PIXPRO.COMPILE", True)
 
 @dataclass(frozen=True)
 class Row:
-    """A way of training: ``what`` it is, its config, its batches, and the goal: images/s on an H200, or a share of the
-    first row's images/s."""
+    """Describe a way of training.
+
+    ``what`` is its title. ``goal`` is in images/s on an H200, or if at most 1, a share of the first row's images/s.
+    """
 
     what: str
     config: str
@@ -40,8 +45,8 @@ class Row:
     source: str = "synthetic"
     goal: float = 0.0
 
-    def config_options(self, size, workers):
-        """KEY VALUE ... on top of the config."""
+    def config_options(self, size: "Size", workers: int) -> list[Any]:
+        """Return KEY VALUE ... on top of the config."""
         return [*self.options, "DATALOADER.NUM_WORKERS", workers, *size.options]
 
 
@@ -56,7 +61,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Size:
-    """How much to measure: images of a batch, iterations, and photographs (number and side in pixels)."""
+    """Hold the amount of work: images of a batch, iterations, and photographs (number and side in pixels)."""
 
     batch: int
     repeats: int
@@ -76,21 +81,21 @@ TINY = Size(
 )  # fmt: skip
 
 
-def measure(size, workers, device, photographs):
+def measure(size: Size, workers: int, device: str | None, photographs: str) -> dict[str, Any]:
     """Measure all rows, and the memory of both models.
 
     Args:
-        size (Size):
-        workers (int): of the loader.
-        device (str): to measure on; None for a GPU where there is one.
-        photographs (str): folder of images.
+        size: amount of work.
+        workers: number of workers of the loader.
+        device: device to measure on; None for a GPU if there is a GPU.
+        photographs: folder of images.
 
     Returns:
-        dict: rows, a dict of :attr:`Row.what` to the results of :func:`.measure_training`, or to "out of memory";
-        memory, a dict of config to the results of :func:`.memory_need`.
+        ``rows``: results of :func:`.measure_training`, or "out of memory", by :attr:`Row.what`. ``memory``: results of
+        :func:`.memory_need` by config.
     """
 
-    def config(file, options):
+    def config(file: str, options: Sequence[Any]) -> CfgNode:
         return measured_config(str(CONFIGS / file), options, device, size.batch, photographs)
 
     rows = {}
@@ -104,8 +109,8 @@ def measure(size, workers, device, photographs):
     return {"rows": rows, "memory": {file: memory_need(config(file, size.options)) for file in (C5, FPN)}}
 
 
-def row_table(rows):
-    """The results of :func:`measure` as a table in Markdown."""
+def row_table(rows: dict[str, Any]) -> str:
+    """Return the results of :func:`measure` as a table in Markdown."""
     first = rows[ROWS[0].what]
     lines = []
     for row in ROWS:
@@ -133,8 +138,8 @@ def row_table(rows):
     return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
 
 
-def checks_table(rows):
-    """What :mod:`pixpro_d2.extras.benchmark.checks` found in each row, in Markdown."""
+def checks_table(rows: dict[str, Any]) -> str:
+    """Return the findings of :mod:`pixpro_d2.extras.benchmark.checks` for each row, in Markdown."""
     lines = [
         [what, result["copied_gradients"], _waits(result["waits"])]
         for what, result in rows.items()
@@ -145,14 +150,14 @@ def checks_table(rows):
     )
 
 
-def _waits(places):
+def _waits(places: Sequence[str] | None) -> str:
     if places is None:
         return "not on a GPU"
     return f"{len(places)}: {', '.join(places)}" if places else "0"
 
 
-def memory_table(needs):
-    """Largest batches by model and size of a GPU, in Markdown."""
+def memory_table(needs: dict[str, dict[str, float]]) -> str:
+    """Return the largest batches by model and GPU size, in Markdown."""
     lines = [
         [file, f"{need['per image'] / 2**20:.1f}", *(largest_batch(need, gib * GIB) for gib in GPU_SIZES)]
         for file, need in needs.items()
@@ -161,29 +166,29 @@ def memory_table(needs):
     return tabulate(lines, headers=headers, tablefmt="github", disable_numparse=True)
 
 
-def _rate(row, result):
-    """Images per second: a loader's batches come in bursts, which a median would hide."""
+def _rate(row: Row, result: dict[str, Any]) -> float:
+    """Return the images per second; a loader's batches come in bursts, which a median would hide."""
     return result["images_per_second_overall"] if row.source == "loader" else result["images_per_second"]["median"]
 
 
-def _goal(row):
+def _goal(row: Row) -> str:
     if not row.goal:
         return ""
     return f"{row.goal:.0f} images/s on an H200" if row.goal > 1 else f"{row.goal:.0%} of the first"
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.benchmark_gpu",
         description="Measure everything that docs/performance.md has about GPUs.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--input", metavar="DIR", help="folder of photographs; rendered without it")
-    parser.add_argument("--workers", type=int, default=min(16, os.cpu_count()), help="of the loader")
+    parser.add_argument("--input", metavar="DIR", help="folder of photographs; by default rendered")
+    parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1), help="workers of the loader")
     parser.add_argument("--profile", action="store_true", help="also print the operators that take most time")
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured to this file")
-    parser.add_argument("--device", help="cuda or cpu; a GPU where there is one")
+    parser.add_argument("--device", help="cuda or cpu; by default a GPU if there is a GPU")
     parser.add_argument("--tiny", action="store_true", help="small models and batches, only to see that it works")
     args = parser.parse_args(argv)
     try:
@@ -192,7 +197,7 @@ def main(argv=None):
         raise SystemExit(f"error: {error}") from None
 
 
-def _run(args):
+def _run(args: argparse.Namespace) -> None:
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cpu" and not args.tiny:
         raise UsageError("There is no GPU here to measure: add --tiny to see that everything works on the CPU.")

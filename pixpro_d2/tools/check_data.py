@@ -2,12 +2,17 @@
 
 python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR] [--pixel-range LOW HIGH]
 
-NAME is what stands in DATASETS.TRAIN or TEST: a registered name, or an address such as voc:DIR@SPLIT. Prints the
-number and sizes of the images, how often each class occurs, the NUM_CLASSES to set and what is wrong: files that are
-missing or unreadable, sizes that differ, labels that training or evaluation would fail at, images of more than 8 bits
-that use little of their range, channels and pages that are not read. A run checks files, sizes and labels likewise
-when it starts, but decodes no images. Of videos, prints the lengths too, and with --flow which of them have no optical
-flow of their own. Exits with 1 if anything is wrong.
+NAME is a value of DATASETS.TRAIN or TEST: a registered name, or an address such as voc:DIR@SPLIT. The command prints
+the number and sizes of the images, the frequency of each class, the NUM_CLASSES to set, and the problems:
+
+* missing or unreadable files, and sizes that differ;
+* labels that training or evaluation would fail at;
+* images of more than 8 bits that use little of their range;
+* channels and pages that are not read.
+
+A run checks files, sizes and labels likewise when it starts, but decodes no images. For videos, the command also prints
+the lengths. With --flow, it also prints which videos have no optical flow of their own. It exits with 1 if there are
+problems.
 """
 
 import argparse
@@ -15,11 +20,14 @@ import functools
 import itertools
 import statistics
 import sys
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.logger import setup_logger
+from PIL import Image
 from pycocotools import mask as rle
 from tabulate import tabulate
 from tqdm import tqdm
@@ -27,8 +35,8 @@ from tqdm import tqdm
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
-from ..data.inspection.records import TASKS, inspect, task_of
-from ..data.inspection.videos import inspect_videos
+from ..data.inspection.records import TASKS, Report, inspect, task_of
+from ..data.inspection.videos import VideoReport, inspect_videos
 from ..data.io.reader import UnreadableImage, read_image
 from ..engine.config_checks import check_pixel_range
 from ..evaluation.checks import evaluation_errors
@@ -38,14 +46,14 @@ from ..visualization.canvas import LINE, MARGIN, Canvas, palette, text_width
 from ..visualization.detections import draw_detections
 from ..visualization.segmentation import blend, draw_segmentation
 
-SAMPLE = 200  # images, or videos, that are decoded, unless all are
-SHOWN = 10  # problems that are printed
-EXTREMES = 10  # classes of a long list that are printed from either end
+SAMPLE = 200  # images or videos that are decoded without --all
+SHOWN = 10  # printed problems
+EXTREMES = 10  # printed classes from either end of a long list
 UNLABELLED = "  no labels: for pre-training only"
 
 
-def describe(name, report):
-    """Lines of text about a data set, without its problems."""
+def describe(name: str, report: Report) -> list[str]:
+    """Return lines of text about a data set, without its problems."""
     lines = [f"{name}: {report.images} images, {report.opened} of them opened", *_sides(report.sizes)]
     lines += report.values.describe(report.pixel_range)
     if report.task is None:
@@ -54,7 +62,7 @@ def describe(name, report):
     lines.append(f"  {report.task}, {len(report.classes)} classes: set {key} to {len(report.classes)}")
     total = max(1, report.counts.total())
     rows = [(i, x, report.counts[i], f"{100 * report.counts[i] / total:.1f} %") for i, x in enumerate(report.classes)]
-    if len(rows) > 2 * EXTREMES + 80:  # COCO's 80 classes are shown
+    if len(rows) > 2 * EXTREMES + 80:  # print all of COCO's 80 classes
         rows.sort(key=lambda row: -row[2])
         lines.append(f"  the {EXTREMES} most frequent classes and the {EXTREMES} rarest:")
         rows = rows[:EXTREMES] + rows[-EXTREMES:]
@@ -62,18 +70,18 @@ def describe(name, report):
     return lines + ([_masks(report)] if report.task == "detection" else [])
 
 
-def _masks(report):
-    """Line of text about the masks of objects, with the config keys to set."""
+def _masks(report: Report) -> str:
+    """Return a line of text about the masks of objects, with the config keys to set."""
     formats = report.masks.keys() - {""}
     if not formats:
         return "  no masks: set MODEL.MASK_ON False"
     return f"  masks: set MODEL.MASK_ON True and INPUT.MASK_FORMAT {min(formats)}"
 
 
-def describe_videos(name, report):
-    """Lines of text about a data set of videos, without its problems."""
+def describe_videos(name: str, report: VideoReport) -> list[str]:
+    """Return lines of text about a data set of videos, without its problems."""
     frames = report.frames
-    shortest = min(frames, key=frames.get)
+    shortest = min(frames, key=lambda name: frames[name])
     lines = [
         f"{name}: {len(frames)} videos of {sum(frames.values())} frames, {report.opened} of them opened",
         f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
@@ -86,18 +94,18 @@ def describe_videos(name, report):
     return [*lines, UNLABELLED]
 
 
-def _sides(sizes):
-    """Lines of text about (width, height) of images."""
+def _sides(sizes: Iterable[tuple[int, int]]) -> list[str]:
+    """Return lines of text about the (width, height) of images."""
     pairs = zip(("width", "height"), zip(*sizes))
     return [f"  {side}: {_spread(values)} pixels (min/median/max)" for side, values in pairs]
 
 
-def _spread(values):
+def _spread(values: Collection[int]) -> str:
     return f"{min(values)} / {statistics.median(values):g} / {max(values)}"
 
 
-def draw(record, metadata, pixel_range=()):
-    """Picture, PIL, of an image with its labels, or of the first frame of a video."""
+def draw(record: dict[str, Any], metadata: Metadata, pixel_range: Sequence[float] = ()) -> Image.Image:
+    """Draw an image with its labels, or the first frame of a video."""
     is_video = "num_frames" in record
     image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"], pixel_range)
     task = task_of(record)
@@ -115,8 +123,8 @@ def draw(record, metadata, pixel_range=()):
     return canvas.finish()
 
 
-def _category_map(annotations, height, width):
-    """Category of the mask on each pixel, int (height, width); -1 where there is none."""
+def _category_map(annotations: Iterable[dict[str, Any]], height: int, width: int) -> np.ndarray:
+    """Return the category of the mask on each pixel, int (height, width); -1 on pixels without a mask."""
     ids = np.full((height, width), -1)
     for annotation in annotations:
         shape = annotation.get("segmentation")
@@ -127,10 +135,17 @@ def _category_map(annotations, height, width):
     return ids
 
 
-def save_pictures(dicts, metadata, folder, unsound=(), count=4, pixel_range=()):
+def save_pictures(
+    dicts: Sequence[dict[str, Any]],
+    metadata: Metadata,
+    folder: str | Path,
+    unsound: Collection[int] = (),
+    count: int = 4,
+    pixel_range: Sequence[float] = (),
+) -> list[Path]:
     """Write the first ``count`` images with their labels to ``folder`` as PNG; return the paths.
 
-    Images of the indices ``unsound`` are skipped: their labels cannot be drawn.
+    Images with indices in ``unsound`` are skipped, because their labels cannot be drawn.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
@@ -142,8 +157,8 @@ def save_pictures(dicts, metadata, folder, unsound=(), count=4, pixel_range=()):
     return paths
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.check_data", description="Check a data set before training on it."
     )
@@ -151,7 +166,7 @@ def main(argv=None):
     parser.add_argument("--all", action="store_true", help=f"decode all images, not only {SAMPLE} evenly spaced ones")
     parser.add_argument("--pictures", metavar="DIR", help="write the first images with their labels to this folder")
     parser.add_argument(
-        "--flow", metavar="DIR", help="of videos: check their flow, as MODEL.PIXPRO.FLOW.FILES names it"
+        "--flow", metavar="DIR", help="for videos: folder of their flow to check, as in MODEL.PIXPRO.FLOW.FILES"
     )
     parser.add_argument(
         "--pixel-range",
@@ -159,7 +174,7 @@ def main(argv=None):
         type=float,
         default=(),
         metavar=("LOW", "HIGH"),
-        help="INPUT.PIXEL_RANGE of the config that is to be used",
+        help="INPUT.PIXEL_RANGE of the config to train with",
     )
     args = parser.parse_args(argv)
     setup_logger(name="pixpro_d2")
@@ -172,7 +187,7 @@ def main(argv=None):
         sample = None if args.all else SAMPLE
         progress = functools.partial(tqdm, desc="check", unit="", leave=False)
         if "num_frames" in dicts[0]:
-            unsound = ()
+            unsound: Collection[int] = ()
             report = inspect_videos(dicts, FlowFiles(args.flow) if args.flow else None, sample, progress, pixel_range)
             lines = describe_videos(args.name, report)
         elif args.flow:

@@ -1,23 +1,24 @@
 """Convert a checkpoint between formats.
 
-``python -m pixpro_d2.tools.convert IN OUT --to FORMAT`` takes the backbone out of any checkpoint that
-``MODEL.WEIGHTS`` takes, and writes it for other code.
+``python -m pixpro_d2.tools.convert IN OUT --to FORMAT`` reads any checkpoint that ``MODEL.WEIGHTS`` takes, and writes
+its backbone for other code.
 """
 
 import argparse
 import os
+from collections.abc import Callable, Sequence
 
 import torch
 
 from ..checkpoint import export
-from ..checkpoint.formats import recognise
+from ..checkpoint.formats import Source, recognise
 from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.tensors import check_tensors
 from ..utils.errors import UsageError, check_choice
 from ..utils.files import report_write_errors, write_file
 
 SUFFIXES = {
-    "detectron2": (".pkl",),  # by which detectron2's checkpointer knows it
+    "detectron2": (".pkl",),  # detectron2's checkpointer recognises this suffix
     "torchvision": (".pth", ".pt"),
     "timm": (".pth", ".pt"),
     "safetensors": (".safetensors",),
@@ -34,7 +35,7 @@ EPILOG = """formats:
   official     checkpoint of the official PixPro code: both branches and, if there, the pre-training heads; no FPN
 
 IN may have any of these formats, and those of MoCo, SimSiam, DenseCL, PixelCL, detectron2's model zoo and so on.
-Tensors are copied bit by bit. What a format has no place for is left out, and said."""
+Tensors are copied bit by bit. The command skips tensors that a format has no place for, and reports them."""
 
 
 def convert(
@@ -52,14 +53,14 @@ def convert(
         out: file to write, with a suffix out of ``SUFFIXES[to]``.
         to: name of the format, out of ``SUFFIXES``.
         branch: ``online`` or ``target``.
-        with_fpn: keep the FPN, which must be there; None as the format does by itself, see ``KEEPS_FPN``.
+        with_fpn: keep the FPN, which must exist; None for the default of the format, see ``KEEPS_FPN``.
         with_hash: put a hash into the file's name.
 
     Returns:
-        Path of the file, and one line on what is in it.
+        Path of the file, and one line about its contents.
 
     Raises:
-        UsageError: for what cannot be converted.
+        UsageError: if the checkpoint cannot be converted.
     """
     check_choice("--to", to, tuple(SUFFIXES))
     if not out.endswith(SUFFIXES[to]):
@@ -90,8 +91,8 @@ def convert(
     )
 
 
-def _writer(source, backbone, path, to):
-    """Function that writes the file to the path it is given; everything is checked before it is called."""
+def _writer(source: Source, backbone: export.Backbone, path: str, to: str) -> Callable[[str], None]:
+    """Check everything, and return the function that writes the file to a path."""
     if to == "safetensors":
         return lambda out: export.write_safetensors(source, backbone, out)
     if to == "detectron2":
@@ -101,8 +102,8 @@ def _writer(source, backbone, path, to):
     return lambda out: torch.save(contents, out)
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.convert",
         description="Convert the backbone of a checkpoint between formats.",
@@ -117,7 +118,7 @@ def main(argv=None):
     fpn.add_argument(
         "--with-fpn", action="store_true", default=None, help="keep the FPN, in the torchvision format too"
     )
-    fpn.add_argument("--without-fpn", action="store_false", dest="with_fpn", help="leave the FPN out of any format")
+    fpn.add_argument("--without-fpn", action="store_false", dest="with_fpn", help="drop the FPN in any format")
     parser.add_argument("--hash", action="store_true", help="put 8 digits of the SHA-256 into the name of OUT")
     args = parser.parse_args(argv)
     try:

@@ -1,10 +1,11 @@
-"""The whole way in minutes, without any data: pre-train, fine-tune, evaluate, look.
+"""Show the whole way in minutes, without any data: pre-train, fine-tune, evaluate, draw.
 
     python -m pixpro_d2.tools.demo [--output output/demo]
 
-Renders scenes, pre-trains configs/pretrain/quickstart.yaml on scenes without labels by PixPro and by PixContrast,
-trains a segmentation on a few labelled scenes from these checkpoints and from random weights, each with three seeds,
-and prints the results. Every training is a run of train_net.py. What is finished is not run again.
+The demo renders scenes. PixPro and PixContrast pre-train configs/pretrain/quickstart.yaml on unlabelled scenes. Then
+the demo trains a segmentation on a few labelled scenes from these checkpoints and from random weights, each with three
+seeds. At the end it prints the results. Every training is a run of train_net.py. A repeated command skips finished
+trainings.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from ..extras.demo.experiments import (
     RANDOM,
@@ -38,10 +40,10 @@ NEXT = "pixpro-d2 pretrain my_photos"
 
 
 def run(output: Path, size: Size, device: str) -> None:
-    """Run the demo into a folder, and print what it finds.
+    """Run the demo into a folder, and print the results.
 
     Raises:
-        UsageError: if a training fails or is interrupted, or the folder is of another demo.
+        UsageError: if a training fails or is interrupted, or the folder belongs to another demo.
     """
     start = time.time()
     print(f"1. Render {size.unlabelled} scenes without labels, {size.labelled} with labels and {size.test} to test on")
@@ -55,7 +57,7 @@ def run(output: Path, size: Size, device: str) -> None:
     for experiment in (pretraining, fine_tuning):
         print(f"   {experiment.name} is this command:")
         print(f"   $ {shlex.join(['pixpro-d2', 'train', *arguments(experiment, output)[1:]])}")
-    jobs = 1 if device != "cpu" else max(1, min(os.cpu_count(), len(size.seeds)))
+    jobs = 1 if device != "cpu" else max(1, min(os.cpu_count() or 1, len(size.seeds)))
     run_all(left, output, jobs, _announce)
 
     print("3. Draw")
@@ -83,25 +85,25 @@ def run(output: Path, size: Size, device: str) -> None:
     print(f"{verdict(values)} {(time.time() - start) / 60:.1f} minutes in all.\n\nNext, your own images:\n{NEXT}")
 
 
-def _render(output, size):
-    options = {"size": SIDE, "layouts": ("voc",), "clutter": False, "kind": "things"}
+def _render(output: Path, size: Size) -> None:
+    options: dict[str, Any] = {"size": SIDE, "layouts": ("voc",), "clutter": False, "kind": "things"}
     render_dataset(scenes_folder(output, "unlabelled"), train=size.unlabelled, test=0, seed=1, **options)
     render_dataset(scenes_folder(output, "labelled"), train=size.labelled, test=size.test, seed=0, **options)
 
 
-def _announce(line):
+def _announce(line: str) -> None:
     print(f"   {line}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line ``argv``, by default that of the process."""
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.demo",
         description="Pre-train, fine-tune and evaluate on rendered scenes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for everything it makes")
-    parser.add_argument("--size", choices=SIZES, default="demo", help="smoke: only to see that everything runs")
+    parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for all results")
+    parser.add_argument("--size", choices=SIZES, default="demo", help="smoke: only check that everything runs")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args(argv)
     try:

@@ -1,10 +1,10 @@
-"""docs/config.md: every config key that this project adds, out of the comments in pixpro_d2/config.py.
+"""Write docs/config.md: every config key of this project, from the comments in pixpro_d2/config.py.
 
     python -m pixpro_d2.tools.document_config            # write the page
-    python -m pixpro_d2.tools.document_config --check    # exit with 1 if it is not what would be written
+    python -m pixpro_d2.tools.document_config --check    # exit with 1 if the page is not current
 
-A comment stands in the lines above a key; keys without one, in the lines right below, share it. A comment above a node
-is about the node alone.
+A comment stands in the lines above a key. Keys without a comment share the comment of the key in the line above. A
+comment above a node describes the node alone.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import ast
 import io
 import sys
 import tokenize
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,12 +36,12 @@ This page is made by `python -m pixpro_d2.tools.document_config` out of the comm
 
 @dataclass(frozen=True)
 class Group:
-    """What one comment is about.
+    """Hold a comment and the keys that it describes.
 
     Attributes:
-        node (str): that its keys are in, as ``MODEL.PIXPRO``.
-        comment (str): on one line.
-        defaults (dict): key within the node -> default value; empty where the comment is about the node as a whole.
+        node: node of the keys, such as ``MODEL.PIXPRO``.
+        comment: text on one line.
+        defaults: default value by the key within the node; empty if the comment describes the node as a whole.
     """
 
     node: str
@@ -48,20 +49,21 @@ class Group:
     defaults: dict
 
 
-def read_groups(source):
-    """What a Python file assigns to ``cfg``.
+def read_groups(source: str) -> list[Group]:
+    """Read the assignments to ``cfg`` from the text of a Python file.
 
     Args:
-        source (str): of the file; the values are literals, or ``CN()`` for a node.
+        source: text of the file; the values are literals, or ``CN()`` for a node.
 
     Returns:
-        list[Group]: in the order of the file.
+        Groups in the order of the file.
 
     Raises:
-        UsageError: for a key without a comment.
+        UsageError: if a key has no comment.
     """
     comments = _comments(source)
-    groups, previous = [], None  # the latter: last line of a key that may share its comment with the next
+    groups: list[Group] = []
+    previous = None  # previous: last line of a key whose comment the next key may share
     for first, last, assignment in _assignments(ast.parse(source).body):
         is_node = isinstance(assignment.value, ast.Call)
         path = ast.unparse(assignment.targets[0]).removeprefix("cfg.")
@@ -77,8 +79,8 @@ def read_groups(source):
     return groups
 
 
-def _assignments(body):
-    """(first line, last line, statement) of the assignments to attributes of ``cfg``, also within an ``if``."""
+def _assignments(body: Iterable[ast.stmt]) -> Iterator[tuple[int, int | None, ast.Assign]]:
+    """Yield (first line, last line, statement) of the assignments to attributes of ``cfg``, also within an ``if``."""
     for statement in body:
         if isinstance(statement, ast.FunctionDef):
             yield from _assignments(statement.body)
@@ -89,8 +91,8 @@ def _assignments(body):
             yield statement.lineno, statement.end_lineno, statement
 
 
-def _comments(source):
-    """Line number -> text, of the lines that are a comment."""
+def _comments(source: str) -> dict[int, str]:
+    """Return the text of each comment line by the line number."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     return {
         token.start[0]: token.string.lstrip("# ")
@@ -99,23 +101,23 @@ def _comments(source):
     }
 
 
-def _comment_above(comments, line):
-    lines = []
+def _comment_above(comments: dict[int, str], line: int) -> str:
+    lines: list[str] = []
     while line - 1 in comments:
         line -= 1
         lines.insert(0, comments[line])
     return " ".join(lines)
 
 
-def render_page(groups):
-    """Markdown of the page: a section for each node, in alphabetical order."""
-    sections = {}
+def render_page(groups: Iterable[Group]) -> str:
+    """Return the page in Markdown: a section for each node, in alphabetical order."""
+    sections: dict[str, list[Group]] = {}
     for group in groups:
         sections.setdefault(group.node, []).append(group)
     return HEADER + "".join(_render_section(node, sections[node]) for node in sorted(sections))
 
 
-def _render_section(node, groups):
+def _render_section(node: str, groups: Sequence[Group]) -> str:
     lines = ["", f"## {node}", ""]
     for group in groups:
         if not group.defaults:
@@ -129,13 +131,13 @@ def _render_section(node, groups):
     return "\n".join(lines) + "\n"
 
 
-def _cell(text):
-    """Text for a cell of a Markdown table."""
+def _cell(text: str) -> str:
+    """Escape text for a cell of a Markdown table."""
     return text.replace("|", "\\|")
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.document_config", description="Write docs/config.md from pixpro_d2/config.py."
     )
@@ -144,7 +146,7 @@ def main(argv=None):
     try:
         page = render_page(read_groups(SOURCE.read_text(encoding="utf-8")))
         if not args.check:
-            write_file(PAGE, lambda path: Path(path).write_text(page, encoding="utf-8"))
+            write_file(str(PAGE), lambda path: Path(path).write_text(page, encoding="utf-8"))
             print(PAGE)
         elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page:
             raise UsageError(f"{PAGE} is not current: run `python -m pixpro_d2.tools.document_config`.")

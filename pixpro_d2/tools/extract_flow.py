@@ -3,14 +3,15 @@
     python -m pixpro_d2.tools.extract_flow VIDEO_DIR OUT [--estimator raft_small --weights FILE --device cuda]
                                            [--part I/N] [--overwrite]
 
-VIDEO_DIR has a folder of frames for each video. OUT gets, for each, the flow between neighbouring frames in both
-directions (pixpro_d2/flow_files/native.py). A run that was broken off is continued by the same command. Several GPUs or
-machines share the work when each does another part of the videos. Videos that cannot be used are named and skipped; if
-there are any, the exit status is 1.
+VIDEO_DIR has a folder of frames for each video. OUT gets the flow of each video between neighbouring frames in both
+directions (pixpro_d2/flow_files/native.py). A repeated command continues an interrupted run. Several GPUs or machines
+share the work if each of them processes another part of the videos. The command names and skips unusable videos, and
+then exits with 1.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from detectron2.utils.logger import setup_logger
 
@@ -19,16 +20,16 @@ from ..flow.estimators import ESTIMATORS, build_estimator
 from ..utils.errors import UsageError
 
 
-def part(text):
-    """``I/N`` as a tuple of two integers, 1 <= I <= N."""
+def part(text: str) -> tuple[int, int]:
+    """Parse ``I/N`` into two integers, 1 <= I <= N."""
     i, n = map(int, text.split("/"))
     if not 1 <= i <= n:
         raise ValueError
     return i, n
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.extract_flow",
         description="Write the optical flow of videos, for pre-training on them.",
@@ -37,11 +38,13 @@ def main(argv=None):
     parser.add_argument("out", metavar="OUT", help="folder for the flow, made if there is none")
     parser.add_argument("--estimator", choices=ESTIMATORS, default="dis", help="default: dis, which needs no weights")
     parser.add_argument(
-        "--weights", metavar="FILE", help="state dict of torchvision's RAFT; by default its own in PyTorch's cache"
+        "--weights",
+        metavar="FILE",
+        help="state dict of torchvision's RAFT; by default the one in PyTorch's cache",
     )
-    parser.add_argument("--device", default="cpu", help="that RAFT runs on: cpu (default) or cuda")
+    parser.add_argument("--device", default="cpu", help="device of RAFT: cpu (default) or cuda")
     parser.add_argument(
-        "--scale", type=int, choices=(8, 4), default=8, help="pixels of a frame to one of the flow (default 8)"
+        "--scale", type=int, choices=(8, 4), default=8, help="pixels of a frame for each pixel of the flow (default 8)"
     )
     parser.add_argument("--batch", type=int, default=4, help="pairs of frames at a time (default 4)")
     parser.add_argument(

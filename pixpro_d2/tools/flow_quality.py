@@ -1,14 +1,16 @@
-"""How well the pixels that optical flow matches do match, on rendered video.
+"""Measure on rendered video how many of the pixels that optical flow matches are true matches.
 
     python -m pixpro_d2.tools.flow_quality [--videos N] [--frames F] [--size HxW] [--n-frames K] [--estimator dis]
 
-Draws pairs of views as video pre-training does, and compares the positive pairs of FlowCorrespondence with those of the
-motion that the video was rendered with. The flow is exact, at full resolution and as in flow files, and the
-estimator's; each with every kind of consistency.
+The command draws pairs of views as pre-training on videos does. It compares the positive pairs of FlowCorrespondence
+with the pairs of the true motion of the rendered video. It does so for three flows: exact at full resolution, exact as
+in flow files, and the flow of the estimator. Each flow is combined with every kind of consistency.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,53 +19,73 @@ from tqdm import tqdm
 
 from ..extras.scenes.video_scene import render_clip
 from ..extras.scenes.writers.video import grid_flow
-from ..extras.video.flow_quality import Counts, count_pairs, draw_views, find_truth
+from ..extras.video.flow_quality import Counts, Flow, count_pairs, draw_views, find_truth
+from ..flow.dis import DIS
 from ..flow.estimators import ESTIMATORS, build_estimator
+from ..flow.raft import RAFT
 from ..modeling.pretrain.flow_correspondence import FlowCorrespondence
 from ..modeling.pretrain.flow_points import CONSISTENCY
 from ..utils.errors import UsageError
 from .render_video import frame_size
 
 POS_RATIO = 0.7
-MIN_SCALE = 0.08  # of the views, as in pre-training
+MIN_SCALE = 0.08  # scale of the views, as in pre-training
 HEADERS = ("flow", "consistency", "pairs", "right %", "right off outlines %", "found %", "gone %", "trusted points %")
 
 
-def estimate(estimator, frames):
-    """Forward and backward flow, float32 (n - 1, 2, h, w), between frames uint8 (n, H, W, 3)."""
-    frames = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    pairs = (frames[:-1], frames[1:]), (frames[1:], frames[:-1])
-    return tuple(estimator(*pair).cpu().numpy() for pair in pairs)
+def estimate(estimator: DIS | RAFT, frames: np.ndarray) -> Flow:
+    """Estimate forward and backward flow, float32 (n - 1, 2, h, w), between frames uint8 (n, H, W, 3)."""
+    images = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    before, after = images[:-1], images[1:]
+    return estimator(before, after).cpu().numpy(), estimator(after, before).cpu().numpy()
 
 
-def measure(videos, estimator, frames=20, size=(160, 320), n_frames=6, views=32, grid=7, alphas=(0.01, 0.5), seed=0):
+def measure(
+    videos: int,
+    estimator: DIS | RAFT,
+    frames: int = 20,
+    size: tuple[int, int] = (160, 320),
+    n_frames: int = 6,
+    views: int = 32,
+    grid: int = 7,
+    alphas: tuple[float, float] = (0.01, 0.5),
+    seed: int = 0,
+) -> list[dict[str, Any]]:
     """Measure flow on rendered videos.
 
     Args:
-        videos (int): number of videos; video ``i`` is that of :mod:`.render_video` with the same seed.
-        estimator (Callable): see :mod:`pixpro_d2.flow.estimators`; its scale is also that of the exact flow files.
-        frames (int), size (tuple[int, int]): frames of a video, and their height and width in pixels.
-        n_frames (int): frames from the first view's to the second's, both included.
-        views (int): pairs of views of each video.
-        grid (int): side of the feature maps.
-        alphas (tuple[float, float]): alpha1 and alpha2 of the consistency ``pixel`` and ``legacy``.
-        seed (int): of the videos and views.
+        videos: number of videos; video ``i`` is video ``i`` of :mod:`.render_video` with the same seed.
+        estimator: see :mod:`pixpro_d2.flow.estimators`; the exact flow files have the same scale.
+        frames: number of frames of a video.
+        size: height and width of the frames, pixels.
+        n_frames: number of frames from the first view's to the second's, both included.
+        views: pairs of views of each video.
+        grid: side of the feature maps.
+        alphas: alpha1 and alpha2 of the consistency ``pixel`` and ``legacy``.
+        seed: seed of the videos and views.
 
     Returns:
-        list[dict]: for each flow and kind of consistency ``flow``, ``consistency``; numbers of ``claimed`` and ``true``
-        pairs; shares in [0, 1], None of nothing: ``precision`` of the claimed pairs that are true, ``recall`` of the
-        true pairs that are claimed, ``hidden`` of the claimed pairs whose point has gone, ``precision_clear`` of the
-        claimed pairs away from outlines that are true, and ``valid`` of the points that are trusted.
+        A row for each flow and kind of consistency:
+
+        * ``flow`` and ``consistency``;
+        * ``claimed`` and ``true``: numbers of pairs;
+        * ``precision``: share of the claimed pairs that are true;
+        * ``recall``: share of the true pairs that are claimed;
+        * ``hidden``: share of the claimed pairs whose point is no longer visible;
+        * ``precision_clear``: share of the claimed pairs away from outlines that are true;
+        * ``valid``: share of the points that are trusted.
+
+        Shares are in [0, 1], or None if there are no pairs.
 
     Raises:
-        UsageError: for a size that the scale of the flow does not divide, or videos that are too short.
+        UsageError: if the scale of the flow does not divide the size, or videos are too short.
     """
     scale = estimator.scale
     if any(side % scale for side in size):
         raise UsageError(f"--flow-scale is {scale}; it must divide the height {size[0]} and the width {size[1]}.")
     if not 2 <= n_frames <= frames:
         raise UsageError(f"--n-frames is {n_frames}; it must be at least 2, and at most the {frames} of --frames.")
-    totals = {}
+    totals: dict[tuple[str, str], tuple[Counts, float]] = {}
     for video in tqdm(range(videos), desc="measure", unit="video"):
         rng = np.random.default_rng((seed, video))
         clip = render_clip(rng, frames, *size)
@@ -86,8 +108,8 @@ def measure(videos, estimator, frames=20, size=(160, 320), n_frames=6, views=32,
     ]
 
 
-def _shares(counts):
-    def share(part, whole):
+def _shares(counts: Counts) -> dict[str, float | None]:
+    def share(part: int, whole: int) -> float | None:
         return part / whole if whole else None
 
     return {
@@ -100,8 +122,8 @@ def _shares(counts):
     }
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.flow_quality",
         description="Compare the pixels that optical flow matches with the truth, on rendered video.",
@@ -109,17 +131,17 @@ def main(argv=None):
     )
     parser.add_argument("--videos", type=int, default=8, help="number of videos")
     parser.add_argument("--frames", type=int, default=20, help="frames of each video")
-    parser.add_argument("--size", type=frame_size, default="160x320", metavar="HxW", help="of the frames, pixels")
+    parser.add_argument("--size", type=frame_size, default="160x320", metavar="HxW", help="size of the frames, pixels")
     parser.add_argument("--n-frames", type=int, default=6, metavar="K", help="as INPUT.PIXPRO.N_FRAMES")
     parser.add_argument("--views", type=int, default=32, help="pairs of views of each video")
     parser.add_argument("--grid", type=int, default=7, metavar="G", help="the views have G x G features")
-    parser.add_argument("--estimator", choices=ESTIMATORS, default="dis", help="of the flow to compare")
-    parser.add_argument("--weights", metavar="FILE", help="of RAFT, as for extract_flow")
-    parser.add_argument("--device", default="cpu", help="that RAFT runs on")
+    parser.add_argument("--estimator", choices=ESTIMATORS, default="dis", help="estimator of the flow to compare")
+    parser.add_argument("--weights", metavar="FILE", help="weights of RAFT, as for extract_flow")
+    parser.add_argument("--device", default="cpu", help="device of RAFT")
     parser.add_argument("--flow-scale", type=int, default=8, metavar="S", help="flow at 1/S of the resolution")
-    parser.add_argument("--alpha1", type=float, default=0.01, help="of the consistency")
-    parser.add_argument("--alpha2", type=float, default=0.5, help="of the consistency, pixels^2")
-    parser.add_argument("--seed", type=int, default=0, help="of the videos and views")
+    parser.add_argument("--alpha1", type=float, default=0.01, help="alpha1 of the consistency")
+    parser.add_argument("--alpha2", type=float, default=0.5, help="alpha2 of the consistency, pixels^2")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the videos and views")
     parser.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     for name in ("videos", "views", "grid", "flow_scale"):
@@ -146,8 +168,8 @@ def main(argv=None):
     print(tabulate([_line(row) for row in rows], headers=HEADERS, disable_numparse=True, stralign="right"))
 
 
-def _line(row):
-    """Of the table, with shares in %."""
+def _line(row: dict[str, Any]) -> list[Any]:
+    """Return a line of the table, with shares in %."""
     shares = (row[name] for name in ("precision", "precision_clear", "recall", "hidden", "valid"))
     return [row["flow"], row["consistency"], row["claimed"], *(x if x is None else f"{100 * x:.2f}" for x in shares)]
 

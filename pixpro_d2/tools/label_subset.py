@@ -1,26 +1,27 @@
-"""Random subsets of a COCO annotation file, for training with few labels.
+"""Write random subsets of a COCO annotation file, for training with few labels.
 
 python -m pixpro_d2.tools.label_subset coco/annotations/instances_train2017.json coco/annotations --percent 1 10
 
-writes instances_train2017_1pct.json and instances_train2017_10pct.json. Which images are drawn depends on their ids
-and the seed only, and a smaller subset lies within every larger one of the same seed.
+This command writes instances_train2017_1pct.json and instances_train2017_10pct.json. The choice of images depends only
+on the image ids and the seed. A smaller subset lies within every larger subset of the same seed.
 """
 
 import argparse
+from collections.abc import Sequence
 
 from ..data.datasets.label_subset import write_subsets
 from ..utils.errors import UsageError
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.label_subset", description="Random subsets of a COCO annotation file."
     )
     parser.add_argument("json_file", metavar="INSTANCES.json", help="annotation file in COCO's format")
     parser.add_argument("out_dir", metavar="OUT_DIR", help="folder for the subsets, made if there is none")
     parser.add_argument("--percent", type=float, nargs="+", required=True, metavar="P", help="sizes, e.g. 1 10")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw, by default 0")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw, by default 0")
     args = parser.parse_args(argv)
     try:
         written = write_subsets(args.json_file, args.out_dir, args.percent, args.seed)

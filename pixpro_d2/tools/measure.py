@@ -1,16 +1,18 @@
-"""How good dense features are, beside those of random weights.
+"""Measure how good dense features are, beside the features of random weights.
 
 python -m pixpro_d2.tools.measure --config-file configs/pretrain/pixpro_fpn.yaml --weights model.pth --input my_photos
 
-Cuts two augmented views out of each image, as pre-training does, and asks for every pixel of one view whether the most
-similar pixel of the other is a true match, how many directions the features spread in, and how well the height of a
-pixel can be read. With --labels, a linear probe reads labels. The first --count images, always the same views: two
-checkpoints compare. Norms are adapted to the images.
+The command crops two augmented views from each image, as pre-training does. It measures three things: whether the most
+similar pixel of the other view is a true match, in how many directions the features spread, and how well features
+predict the height of a pixel. With --labels, a linear probe predicts labels. The command always uses the first --count
+images and the same views, so that two checkpoints are comparable. Normalisation layers are adapted to the images.
 """
 
 import argparse
 import json
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 from ..command_line import OptionsAnywhere
 from ..config import is_pretraining
@@ -26,16 +28,16 @@ from ..utils.errors import UsageError
 logger = logging.getLogger(__name__)
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = OptionsAnywhere(
         prog="python -m pixpro_d2.tools.measure",
         description="Measure how well dense features match between two views of an image.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--config-file", required=True, help="config of a pre-training")
-    parser.add_argument("--weights", default="", help="checkpoint to measure; MODEL.WEIGHTS without it, or random")
-    parser.add_argument("--input", help="folder of images or videos, or data set as voc:DIR@SPLIT; else DATASETS.TRAIN")
+    parser.add_argument("--weights", default="", help="checkpoint to measure; by default MODEL.WEIGHTS, or random")
+    parser.add_argument("--input", help="images, videos, or data set such as voc:DIR@SPLIT; default DATASETS.TRAIN")
     parser.add_argument("--count", type=int, default=128, help="number of images, or of runs of frames")
     parser.add_argument("--seed", type=int, default=0, help="seed of the views, and of random weights")
     parser.add_argument("--labels", help="labelled data set for a linear probe; --input if it has labels")
@@ -55,7 +57,7 @@ def main(argv=None):
             print(f"\n{verdict(found, random)}")
 
 
-def _measure_config(args):
+def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any] | None]:
     cfg = load_config(args.config_file, args.opts)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     if not is_pretraining(cfg) or not cfg.MODEL.PIXPRO.IN_FEATURES:
@@ -67,7 +69,7 @@ def _measure_config(args):
     if args.input:
         cfg.DATASETS.TRAIN = (dataset_name(cfg, args.input),)
     images = load_samples(cfg)
-    if cfg.INPUT.PIXPRO.N_FRAMES:  # of a video, several random runs of frames
+    if cfg.INPUT.PIXPRO.N_FRAMES:  # several random runs of frames for each video
         images = images * -(-args.count // len(images))
     images = images[: args.count]
     loaded = load_pretrained(cfg, args.weights, args.seed)

@@ -2,20 +2,22 @@
 
 python -m pixpro_d2.tools.prepare_video SRC DST --fps 10 [--short-side S] [--workers N] [--quality Q]
 
-writes the frames of the video SRC, or of all videos below the folder SRC, to DST/<video>/00001.jpg, ..., several videos
-at a time, and lists them in DST/manifest.json. <video> is the path below SRC without the extension, folders joined by
-'_'. What is finished is skipped when the command runs again; videos that cannot be used are named and left out, and
-the command then exits with 1. ``video:DST`` is the data set to train on.
+SRC is a video, or a folder with videos at any depth. The command writes the frames of each video to
+DST/<video>/00001.jpg, ... and lists all videos in DST/manifest.json. Several videos are processed at a time. <video> is
+the path below SRC without the extension, folders joined by '_'. A repeated command skips finished videos. The command
+names and skips unusable videos, and then exits with 1. ``video:DST`` is the data set to train on.
 """
 
 import argparse
 import os
 import shutil
 import sys
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -26,21 +28,21 @@ from ..utils.files import write_json
 EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv")
 
 
-def find_videos(source):
-    """The videos at ``source``, a file or a folder; hidden files and folders are left out.
+def find_videos(source: str | Path) -> dict[str, Path]:
+    """Find the videos at ``source``, a file or a folder; skip hidden files and folders.
 
     Returns:
-        dict[str, Path]: name of its folder of frames to path, sorted.
+        Path of each video by the name of its folder of frames, sorted.
 
     Raises:
-        UsageError: where there is none, or two would have one name.
+        UsageError: if there is no video, or two videos would have the same name.
     """
     source = Path(source)
     if source.is_file():
         return {source.stem: source}
     if not source.is_dir():
         raise UsageError(f"There is no file or folder {source}.")
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(source.rglob("*")):
         parts = path.relative_to(source).with_suffix("").parts
         if path.suffix.lower() in EXTENSIONS and path.is_file() and not any(x.startswith(".") for x in parts):
@@ -53,15 +55,15 @@ def find_videos(source):
     return found
 
 
-def is_finished(path, folder, asked):
-    """Whether ``folder`` has the frames of the video ``path``.
+def is_finished(path: Path, folder: Path, asked: dict[str, Any]) -> bool:
+    """Return whether ``folder`` holds the frames of the video ``path``.
 
     Raises:
-        UsageError: if it has something else: frames of another video, of other settings, or of another tool.
+        UsageError: if ``folder`` holds frames of another video, of other settings, or of another tool.
     """
     record = read_record(folder)
     if record is None:
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).exists():  # else it is a damaged one
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).exists():  # a damaged record is replaced
             raise UsageError(f"{folder} was not made by this command: remove it, or choose another DST.")
         return False
     if (Path(record["source"]).name, record["source_bytes"]) != (path.name, path.stat().st_size):
@@ -72,20 +74,22 @@ def is_finished(path, folder, asked):
     return True
 
 
-def run_apart(function, calls, workers):
-    """Call a function in several processes, of which one that dies takes no more than its own call with it.
+def run_apart(
+    function: Callable[..., Any], calls: dict[str, dict[str, Any]], workers: int
+) -> Generator[tuple[str, Future], None, None]:
+    """Call a function in several processes; a process that dies loses only its own call.
 
     Args:
-        function (Callable): that a process can import.
-        calls (dict[str, dict]): keyword arguments of each call by its name.
-        workers (int): processes.
+        function: importable by another process.
+        calls: keyword arguments of each call by the name of the call.
+        workers: number of processes.
 
     Yields:
-        tuple[str, Future]: name of a finished call, and its future; its exception is BrokenProcessPool if the process
-        died.
+        Name of a finished call, and its future. The future's exception is BrokenProcessPool if the process died.
     """
-    waiting, running = list(calls.items())[::-1], {}
-    idle = [ProcessPoolExecutor(1) for _ in range(min(workers, len(calls)))]  # one pool of many would die as a whole
+    waiting = list(calls.items())[::-1]
+    running: dict[Future, tuple[str, ProcessPoolExecutor]] = {}
+    idle = [ProcessPoolExecutor(1) for _ in range(min(workers, len(calls)))]  # a dead process breaks its whole pool
     try:
         while waiting or running:
             while waiting and idle:
@@ -103,20 +107,22 @@ def run_apart(function, calls, workers):
             pool.shutdown()
 
 
-def prepare(videos, target, asked, workers):
-    """Extract the frames of those ``videos`` that are not finished, and list all of ``target`` in its manifest.
+def prepare(
+    videos: dict[str, Path], target: Path, asked: dict[str, Any], workers: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Extract the frames of all unfinished ``videos``, and list the contents of ``target`` in its manifest.
 
     Args:
-        videos (dict[str, Path]): of :func:`find_videos`.
-        target (Path): folder for the folders of frames.
-        asked (dict): ``fps``, ``short_side`` and ``quality`` of :func:`extract_frames`.
-        workers (int): processes.
+        videos: result of :func:`find_videos`.
+        target: folder for the folders of frames.
+        asked: ``fps``, ``short_side`` and ``quality`` of :func:`extract_frames`.
+        workers: number of processes.
 
     Returns:
-        tuple[list[dict], list[str]]: records of the videos extracted now, and why others had to be left out.
+        Records of the extracted videos, and the reasons for the skipped videos.
 
     Raises:
-        UsageError: see :func:`is_finished`; or where frames cannot be written.
+        UsageError: see :func:`is_finished`; or if frames cannot be written.
     """
     pending = {name: path for name, path in videos.items() if not is_finished(path, target / name, asked)}
     try:
@@ -133,7 +139,7 @@ def prepare(videos, target, asked, workers):
                 except VideoError as error:
                     failures.append(str(error))
                     tqdm.write(f"left out {error}", file=sys.stderr)
-                    shutil.rmtree(partial_folder(target / name), ignore_errors=True)  # of a process that died
+                    shutil.rmtree(partial_folder(target / name), ignore_errors=True)  # of a dead process
                     continue
                 if records[-1]["fps"] < 0.9 * asked["fps"]:
                     rate = f"{records[-1]['fps']:g} frames a second rather than {asked['fps']:g}"
@@ -143,23 +149,23 @@ def prepare(videos, target, asked, workers):
     return records, failures
 
 
-def _result(job, path):
-    """What the finished future ``job`` returned for a video; a VideoError where its process died."""
+def _result(job: Future, path: Path) -> dict[str, Any]:
+    """Return the result of the finished future ``job`` of a video; raise VideoError if its process died."""
     try:
         return job.result()
     except BrokenProcessPool as error:
         raise VideoError(f"{path}: decoding it killed its process, perhaps for lack of memory") from error
 
 
-def write_manifest(target):
-    """Write ``manifest.json``: the records of all videos of the folder ``target`` by their names."""
+def write_manifest(target: Path) -> None:
+    """Write ``manifest.json``: the records of all videos in the folder ``target`` by their names."""
     records = {folder.name: read_record(folder) for folder in sorted(target.iterdir())}
     manifest = {"videos": {name: record for name, record in records.items() if record is not None}}
     write_json(target / "manifest.json", manifest, indent=1)
 
 
-def _positive(kind):
-    def parse(text):
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    def parse(text: str) -> float:
         value = kind(text)
         if not 0 < value < float("inf"):
             raise argparse.ArgumentTypeError(f"{text} is not positive")
@@ -168,8 +174,8 @@ def _positive(kind):
     return parse
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.prepare_video", description="Turn videos into folders of frames."
     )
@@ -178,7 +184,7 @@ def main(argv=None):
     parser.add_argument("--fps", type=_positive(float), required=True, metavar="F", help="frames a second, e.g. 10")
     parser.add_argument("--short-side", type=_positive(int), metavar="S", help="scale larger frames down, in pixels")
     parser.add_argument("--workers", type=_positive(int), default=os.cpu_count(), metavar="N", help="videos at a time")
-    parser.add_argument("--quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="of JPEG, 1 to 100")
+    parser.add_argument("--quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="JPEG quality")
     args = parser.parse_args(argv)
     asked = {"fps": args.fps, "short_side": args.short_side, "quality": args.quality}
     try:

@@ -1,13 +1,15 @@
-"""Prepare a checkpoint of a run for others.
+"""Prepare a checkpoint of a run for publication.
 
-``python -m pixpro_d2.tools.publish CKPT`` keeps the weights, leaves optimiser and progress out, and adds where
-they come from.
+``python -m pixpro_d2.tools.publish CKPT`` keeps the weights, drops the optimiser and the progress, and adds the origin
+of the weights.
 """
 
 import argparse
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,25 +21,31 @@ from ..utils.errors import UsageError
 from ..utils.files import report_write_errors, write_file
 
 
-def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", commit=None):
+def publish(
+    checkpoint_path: str,
+    out: str | None = None,
+    config_file: str | None = None,
+    licence: str = "Apache-2.0",
+    commit: str | None = None,
+) -> tuple[str, dict[str, Any]]:
     """Write the weights of a checkpoint with their metadata.
 
-    The file has the entries ``model`` (both branches and heads, as trained), ``input`` (the convention that
-    downstream configs are checked against) and ``metadata``: ``config`` (YAML), ``iterations``, ``datasets``
-    (list), ``git_commit`` and ``licence``. Nothing in it needs more than ``torch.load(weights_only=True)``.
+    The file has three entries: ``model`` (both branches and heads, as trained), ``input`` (the convention that
+    downstream configs are checked against) and ``metadata``. The metadata are ``config`` (YAML), ``iterations``,
+    ``datasets`` (list), ``git_commit`` and ``licence``. ``torch.load(weights_only=True)`` reads the file.
 
     Args:
-        checkpoint_path (str): of a run of train_net.py.
-        out (str or None): file to write, into whose name a hash is put; by default beside the checkpoint.
-        config_file (str or None): of the run; by default ``config.yaml`` beside the checkpoint.
-        licence (str): of the weights.
-        commit (str or None): of the code that trained them; by default that of this checkout.
+        checkpoint_path: checkpoint of a run of train_net.py.
+        out: file to write, whose name gets a hash; by default beside the checkpoint.
+        config_file: config of the run; by default ``config.yaml`` beside the checkpoint.
+        licence: licence of the weights.
+        commit: commit of the code that trained the weights; by default the commit of this checkout.
 
     Returns:
-        tuple[str, dict]: path of the file and its metadata.
+        Path of the file and its metadata.
 
     Raises:
-        UsageError: for a checkpoint that is not a run's, or metadata that cannot be found.
+        UsageError: if the checkpoint is not of a run, or metadata cannot be found.
     """
     checkpoint = read_checkpoint(checkpoint_path)
     if "model" not in checkpoint or "iteration" not in checkpoint:
@@ -52,7 +60,7 @@ def publish(checkpoint_path, out=None, config_file=None, licence="Apache-2.0", c
     cfg = load_config(config_file, [])
     metadata = {
         "config": cfg.dump(),
-        "iterations": int(checkpoint["iteration"]) + 1,  # `iteration` is the last that was done, from 0
+        "iterations": int(checkpoint["iteration"]) + 1,  # `iteration` is the last finished iteration, from 0
         "datasets": list(cfg.DATASETS.TRAIN),
         "git_commit": commit or commit_of(__file__),
         "licence": licence,
@@ -83,8 +91,8 @@ def commit_of(file: str) -> str:
         ) from error
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.publish",
         description="Strip a run's checkpoint to its weights, add metadata, and put a hash into its name.",
@@ -93,7 +101,7 @@ def main(argv=None):
     parser.add_argument("out", metavar="OUT", nargs="?", help="file to write, its name gets a hash (default: CKPT)")
     parser.add_argument("--config-file", help="config of the run (default: config.yaml beside CKPT)")
     parser.add_argument("--licence", default="Apache-2.0", help="licence of the weights (default: %(default)s)")
-    parser.add_argument("--commit", help="git commit that trained them (default: that of this checkout)")
+    parser.add_argument("--commit", help="git commit that trained the weights (default: commit of this checkout)")
     args = parser.parse_args(argv)
     try:
         path, metadata = publish(args.checkpoint, args.out, args.config_file, args.licence, args.commit)

@@ -1,14 +1,16 @@
 """Render a small synthetic data set.
 
-``python -m pixpro_d2.tools.render OUT`` writes textured shapes on cluttered backgrounds, with boxes and
-masks, in the Pascal VOC and COCO layouts, in one folder where both share the images. ``--layout`` adds those of
-Cityscapes, and of ImageNet: one folder a class.
+``python -m pixpro_d2.tools.render OUT`` writes images of textured shapes on cluttered backgrounds, with boxes and
+masks. The Pascal VOC and COCO layouts share one folder and its images. ``--layout`` adds the layouts of Cityscapes and
+of ImageNet (one folder for each class).
 """
 
 import argparse
 import os
 import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -17,8 +19,8 @@ from ..extras.scenes.writers import WRITERS, Sample
 from ..utils.errors import UsageError
 from ..utils.files import read_json, write_json
 
-RECORD = "render.json"  # File with the options of a finished render, in its folder.
-FORMAT = 2  # Raised with every change of what a layout holds, so that an older render is not taken for a current one.
+RECORD = "render.json"  # file with the options of a finished render
+FORMAT = 2  # increase with every change of a layout, so that older renders are not reused
 
 # layout -> names of the data sets of a split, for DATASETS.TRAIN and TEST
 NAMES = {
@@ -29,29 +31,45 @@ NAMES = {
 }
 
 
-def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "coco"), clutter=True, kind="shapes"):
+def render_dataset(
+    out: str | Path,
+    train: int = 200,
+    test: int = 50,
+    size: int = 160,
+    seed: int = 0,
+    layouts: Sequence[str] = ("voc", "coco"),
+    clutter: bool = True,
+    kind: str = "shapes",
+) -> bool:
     """Render a data set into a new folder.
 
-    Images are ``JPEGImages/000000.jpg`` and so on, the train split first. Image ``i`` shows scene ``i`` of
-    the series ``seed``. A split of no images is left out.
+    Images are ``JPEGImages/000000.jpg`` and so on, the train split first. Image ``i`` shows scene ``i`` of the series
+    ``seed``. A split without images is skipped.
 
     Args:
         out: folder to make; it may exist if it is empty or holds a finished render with these options.
-        train (int), test (int): numbers of images in the splits.
-        size (int): height and width of the images, pixels.
-        seed (int): seed of the series of scenes, not negative.
-        layouts: names of the layouts to write, out of ``WRITERS``.
-        clutter (bool): whether the backgrounds are cluttered, which makes detection much harder.
-        kind (str): of the objects, key of ``KINDS``.
+        train: number of images in the train split.
+        test: number of images in the test split.
+        size: height and width of the images, pixels.
+        seed: seed of the series of scenes, not negative.
+        layouts: keys of ``WRITERS``.
+        clutter: whether the backgrounds are cluttered, which makes detection much harder.
+        kind: kind of the objects, a key of ``KINDS``.
 
     Returns:
-        bool: whether anything was written, which it is not if ``out`` holds this render already.
+        Whether anything was written; False if ``out`` already holds this render.
 
     Raises:
-        UsageError: for options that cannot be met, or an ``out`` with anything else in it.
+        UsageError: if the options are invalid, or ``out`` holds anything else.
     """
     out = Path(out).resolve()
-    options = {"train": train, "test": test, "size": size, "seed": seed, "layouts": sorted(set(layouts))}
+    options: dict[str, Any] = {
+        "train": train,
+        "test": test,
+        "size": size,
+        "seed": seed,
+        "layouts": sorted(set(layouts)),
+    }
     options |= {"clutter": bool(clutter), "format": FORMAT} | ({"kind": kind} if kind != "shapes" else {})
     _check(options)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -60,7 +78,7 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
         raise UsageError(f"{out} exists and holds something else: remove it or choose another folder")
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Rendered next to its final place and renamed when complete, the folder is never seen half-written.
+    # Render beside the final place and rename at the end: nobody sees a half-written folder.
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     partial.mkdir()
     try:
@@ -80,8 +98,8 @@ def render_dataset(out, train=200, test=50, size=160, seed=0, layouts=("voc", "c
     return True
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.render",
         description="Render a small synthetic data set.",
@@ -118,17 +136,17 @@ def main(argv=None):
             print("".join(f"  {name}\n" for name in dataset_names(args.out, split, args.layout)), end="")
 
 
-def dataset_names(out, split, layouts):
-    """Names of the data sets of a split ("train" or "test") of a render, one or two a layout."""
+def dataset_names(out: str | Path, split: str, layouts: Sequence[str]) -> list[str]:
+    """Return the names of the data sets of a split ("train" or "test") of a render, one or two for each layout."""
     names = []
     for layout in layouts:
-        # Cityscapes' split with public labels beside train is val.
+        # The second split of Cityscapes with public labels is val.
         name = "val" if layout == "cityscapes" and split == "test" else split
         names += [form.format(out=Path(out), split=name) for form in NAMES[layout]]
     return names
 
 
-def _check(options):
+def _check(options: dict[str, Any]) -> None:
     if not options["layouts"] or not set(options["layouts"]) <= set(WRITERS):
         raise UsageError(f"layouts are one or more of {sorted(WRITERS)}, not {options['layouts']}")
     counts = options["train"], options["test"]
@@ -138,7 +156,7 @@ def _check(options):
         raise UsageError("detectron2 cannot read a VOC split of a single image: render two or more, or none")
 
 
-def _samples(numbers, size, seed, clutter, kind):
+def _samples(numbers: Iterable[int], size: int, seed: int, clutter: bool, kind: str) -> Iterator[Sample]:
     for number in numbers:
         scene = describe_scene(seed, number, size, size, clutter, kind)
         image, masks = render_scene(scene)

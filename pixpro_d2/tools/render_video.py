@@ -1,21 +1,25 @@
 """Render synthetic videos with exact optical flow.
 
-``python -m pixpro_d2.tools.render_video DIR`` writes, for each video, ``frames/<video>/00001.jpg`` and so on; in
-``exact/<video>``, at full resolution, ``forward.npy`` and ``backward.npy``, float32 (n - 1, 2, H, W) in pixels, and
-``visible_forward.npy`` and ``visible_backward.npy``, bool (n - 1, H, W); and some of its frames with labels, in
-Cityscapes' layout, every fourth video in its split ``val``. ``--flow-scale`` adds ``flow``: the same flow as files to
-pre-train from.
+``python -m pixpro_d2.tools.render_video DIR`` writes for each video:
+
+* ``frames/<video>/00001.jpg`` and so on;
+* ``exact/<video>/forward.npy`` and ``backward.npy``: flow at full resolution, float32 (n - 1, 2, H, W) in pixels;
+* ``exact/<video>/visible_forward.npy`` and ``visible_backward.npy``: bool (n - 1, H, W);
+* labels of some frames in Cityscapes' layout; every fourth video is in its split ``val``.
+
+``--flow-scale`` adds ``flow``: the same flow as files to pre-train from.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..extras.scenes.render_video import render_videos
 from ..utils.errors import UsageError
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.render_video",
         description="Render synthetic videos with exact optical flow.",
@@ -24,14 +28,14 @@ def main(argv=None):
     parser.add_argument("out", metavar="DIR", help="folder to make, or to complete")
     parser.add_argument("--videos", type=int, default=8, help="number of videos")
     parser.add_argument("--frames", type=int, default=20, help="frames of each video")
-    parser.add_argument("--size", type=frame_size, default="160x320", metavar="HxW", help="of the frames, pixels")
+    parser.add_argument("--size", type=frame_size, default="160x320", metavar="HxW", help="size of the frames, pixels")
     parser.add_argument("--seed", type=int, default=0, help="seed of the videos")
     parser.add_argument(
         "--flow-scale", type=int, metavar="S", help="write flow files too, at 1/S of the resolution: 1, 4, 8, ..."
     )
     parser.add_argument("--labelled", type=int, default=1, help="frames of each video to label")
     parser.add_argument("--plain", action="store_true", help="backgrounds without clutter")
-    parser.add_argument("--no-arrays", action="store_true", help="leave out flow and masks at full resolution")
+    parser.add_argument("--no-arrays", action="store_true", help="write no flow and masks at full resolution")
     args = parser.parse_args(argv)
     try:
         rendered = render_videos(
@@ -62,8 +66,8 @@ def main(argv=None):
             print(f"  labels of {images} frames, as data set cityscapes:{args.out}@{split}")
 
 
-def frame_size(text):
-    """``HxW`` as a tuple of two integers."""
+def frame_size(text: str) -> tuple[int, int]:
+    """Parse ``HxW`` into a height and a width."""
     height, width = map(int, text.lower().split("x"))
     return height, width
 

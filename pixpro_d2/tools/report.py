@@ -1,12 +1,13 @@
-"""One HTML page about one run or several, to look at in a browser and to pass on.
+"""Write one HTML page about one or several runs, to open in a browser and to share.
 
 python -m pixpro_d2.tools.report OUTPUT_DIR [OTHER_DIR ...] [--output report.html]
 
-Says of each run whether it looks healthy and shows its curves, its pictures over time, its results on labelled data,
-how the configs differ, and where it ran. The page is one file and needs no network.
+The page says of each run whether it looks healthy. It shows curves, pictures over time, results on labelled data,
+differences between configs, and the machines. The page is one file and needs no network.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..extras.report.page import render
@@ -15,18 +16,18 @@ from ..utils.errors import UsageError
 from ..utils.files import write_file
 
 
-def write_report(folders, output=None):
+def write_report(folders: Sequence[str], output: str | Path | None = None) -> str:
     """Write a page about the runs in ``folders``.
 
     Args:
-        folders (list[str]): OUTPUT_DIRs, or folders of such.
-        output (str or None): file; report.html in the first folder without it.
+        folders: OUTPUT_DIRs, or folders that hold several OUTPUT_DIRs.
+        output: file to write; by default report.html in the first folder.
 
     Returns:
-        str: its path.
+        Path of the page.
 
     Raises:
-        UsageError: for a folder without a run, or a place where no file can be written.
+        UsageError: if a folder has no run, or the page cannot be written.
     """
     found = find_runs(folders)
     page = render([read_run(folder, name) for folder, name in zip(found, short_names(found))])
@@ -40,8 +41,8 @@ def write_report(folders, output=None):
         ) from error
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.report", description="Write an HTML page about one run or several."
     )

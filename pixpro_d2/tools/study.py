@@ -1,11 +1,11 @@
-"""Does pre-training help? Pre-trainings and fine-tunings with several seeds each, and a page about them.
+"""Study whether pre-training helps: pre-trainings and fine-tunings with several seeds each, and a page about them.
 
 python -m pixpro_d2.tools.study OUTPUT --photographs classes:DIR --objects voc:DIR --scenes DIR --cells voc:DIR
     [--parts objects video] [--pretraining-seeds 0 1 2] [--seeds 0 1 2] [--jobs 2]
 python -m pixpro_d2.tools.study OUTPUT --report
 
-Runs train_net.py for each experiment. What is finished is not run again, what was interrupted goes on: after an
-interruption the same command completes the study. The second form makes the page out of what is there.
+Each experiment is a run of train_net.py. A repeated command skips finished experiments and resumes interrupted
+experiments, until the study is complete. The second form writes the page from the finished experiments.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from ..utils.errors import UsageError
 from ..utils.signals import requeue_when_stopped
 
 PAGE = ROOT / "docs" / "study.md"
-# option -> (how its value begins, the tasks that need it)
+# option -> (prefix of its value, tasks that need it)
 DATA = {
     "photographs": ("classes:", ("objects", "scenes", "cells")),
     "objects": ("voc:", ("objects",)),
@@ -43,19 +43,19 @@ def run_study(
     jobs: int = 1,
     announce: Callable[[str], None] = print,
 ) -> int:
-    """Run what is not finished yet; return the number of experiments that ran.
+    """Run all unfinished experiments; return the number of experiments that ran.
 
     Args:
         output: folder of the study.
         data: what to train on.
         parts: keys of PARTS.
-        seeds: of the pre-training, and numbers of the fine-tunings of each.
-        scale: recipes.
+        seeds: seeds of the pre-training, and numbers of the fine-tunings of each pre-training.
+        scale: recipes of the experiments.
         jobs: experiments that run at a time.
-        announce: gets lines about progress.
+        announce: called with lines about progress.
 
     Raises:
-        UsageError: for data that cannot be used, an experiment that fails, or an ``output`` of another study.
+        UsageError: if data cannot be used, an experiment fails, or ``output`` belongs to another study.
     """
     experiments = list_experiments(parts, *seeds, scale, data)
     left = [experiment for experiment in experiments if not is_finished(experiment, output)]
@@ -67,24 +67,32 @@ def run_study(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command line ``argv``, by default that of the process."""
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.study", description="Study whether pre-training helps, and write a page on it."
     )
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder of runs and results")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="by default all")
-    for option, explanation in (("--pretraining-seeds", "of the pre-training"), ("--seeds", "of its fine-tunings")):
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="by default all parts")
+    for option, explanation in (
+        ("--pretraining-seeds", "of the pre-training"),
+        ("--seeds", "of its fine-tunings"),
+    ):
         parser.add_argument(
-            option, nargs="+", type=int, default=[0, 1, 2], metavar="SEED", help=f"{explanation}, by default 0 1 2"
+            option,
+            nargs="+",
+            type=int,
+            default=[0, 1, 2],
+            metavar="SEED",
+            help=f"seeds {explanation}, by default 0 1 2",
         )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at a time, by default 1")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where trainings run, by default cpu")
-    parser.add_argument("--photographs", metavar="classes:DIR", help="to pre-train on; the control alone reads classes")
+    parser.add_argument("--photographs", metavar="classes:DIR", help="images, of which the control reads the classes")
     parser.add_argument("--objects", metavar="voc:DIR", help="data set with splits train5, train20, train and test")
     parser.add_argument("--scenes", metavar="DIR", help="images and labels of segmentation, in train and in val")
     parser.add_argument("--cells", metavar="voc:DIR", help="data set with the splits train or trainval, and test")
-    parser.add_argument("--report", action="store_true", help="run nothing: write the page about what is finished")
-    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="by default docs/study.md")
+    parser.add_argument("--report", action="store_true", help="run nothing: write the page from finished results")
+    parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="page, by default docs/study.md")
     args = parser.parse_args(argv)
     try:
         if not args.report:
@@ -98,12 +106,12 @@ def main(argv: list[str] | None = None) -> None:
     print(f"wrote {', '.join(paths)}")
 
 
-def _announce(line):
+def _announce(line: str) -> None:
     print(line, flush=True)
 
 
-def _study_data(args):
-    """Data of the command line, where its parts need them."""
+def _study_data(args: argparse.Namespace) -> StudyData:
+    """Check the arguments, and return the data that their parts need."""
     for option, value, lowest in (
         ("pretraining-seeds", min(args.pretraining_seeds), 0),
         ("seeds", min(args.seeds), 0),
@@ -116,7 +124,7 @@ def _study_data(args):
     return StudyData(args.output / "data", **{name: _folder(args, name, start) for name, start in needed.items()})
 
 
-def _folder(args, option, start):
+def _folder(args: argparse.Namespace, option: str, start: str) -> Path:
     value = getattr(args, option)
     if value is None:
         raise UsageError(f"These --parts need data: name them by --{option} {start}DIR.")

@@ -1,1 +1,1 @@
-"""The demo: a small comparison of ways to begin a training, on rendered scenes."""
+"""Compare ways to start a training on rendered scenes, in a small demo."""

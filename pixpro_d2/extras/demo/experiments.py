@@ -1,4 +1,4 @@
-"""The trainings of the demo, as experiments of :mod:`pixpro_d2.extras.study`."""
+"""List the trainings of the demo, as experiments of :mod:`pixpro_d2.extras.study`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,23 +10,23 @@ from ..study.methods import CONTRAST, NO_TERM
 from ..study.recipes import BRIEF, PRETRAINED, Recipe
 
 RANDOM = "random weights"
-METHODS = {"PixPro": {}, "PixContrast": {**NO_TERM, **CONTRAST}}  # title -> options beside those of PRETRAIN
+METHODS = {"PixPro": {}, "PixContrast": {**NO_TERM, **CONTRAST}}  # title -> options on top of PRETRAIN
 PRETRAIN = "configs/pretrain/quickstart.yaml"
 FINE_TUNE = "configs/semseg/fpn_R_18_small.yaml"
-SIDE = 96  # of the scenes, pixels: small, so that two cores see many of them in minutes
+SIDE = 96  # side of the scenes, pixels: small, so that two cores process many scenes in minutes
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the demo is: numbers of scenes, of iterations, and the seeds.
+    """Hold the size of the demo: numbers of scenes, of iterations, and the seeds.
 
     Attributes:
-        unlabelled (int): scenes to pre-train on.
-        labelled (int): scenes to fine-tune on.
-        test (int): scenes to test on.
-        pretraining (int): iterations.
-        fine_tuning (int): iterations.
-        seeds (tuple): of pre-training and fine-tuning.
+        unlabelled: scenes to pre-train on.
+        labelled: scenes to fine-tune on.
+        test: scenes to test on.
+        pretraining: iterations of a pre-training.
+        fine_tuning: iterations of a fine-tuning.
+        seeds: seeds of pre-training and fine-tuning.
     """
 
     unlabelled: int
@@ -44,7 +44,7 @@ SIZES = {
 
 
 def scenes_folder(output: Path, part: str) -> Path:
-    """Return the folder of the scenes of a part, ``unlabelled`` or ``labelled``; ``output`` is an absolute path."""
+    """Return the folder of the scenes ``unlabelled`` or ``labelled``; ``output`` is an absolute path."""
     return output / "scenes" / part
 
 
@@ -54,7 +54,7 @@ def tested_scenes(output: Path) -> str:
 
 
 def list_experiments(output: Path, size: Size, device: str) -> list[Experiment]:
-    """Return the trainings, seed by seed: each pre-training before the fine-tuning that begins with it."""
+    """Return the trainings, seed by seed: each pre-training before its fine-tuning."""
     found = []
     for seed in size.seeds:
         for title in (RANDOM, *METHODS):
@@ -74,11 +74,11 @@ def pretraining_name(title: str, seed: int) -> str:
     return f"pretrain-{_key(title)}-seed{seed}"
 
 
-def _key(title):
+def _key(title: str) -> str:
     return title.split()[0].lower()
 
 
-def _pretraining(output, size, device, title, seed):
+def _pretraining(output: Path, size: Size, device: str, title: str, seed: int) -> Experiment:
     options = {
         **PRETRAINED,
         "DATASETS.TRAIN": names(f"images:{scenes_folder(output, 'unlabelled') / 'JPEGImages'}"),
@@ -92,7 +92,9 @@ def _pretraining(output, size, device, title, seed):
     return build_experiment(pretraining_name(title, seed), recipe, {}, seed, None, handed_on=True)
 
 
-def _fine_tuning(output, size, device, title, seed, weights):
+def _fine_tuning(
+    output: Path, size: Size, device: str, title: str, seed: int, weights: Experiment | None
+) -> Experiment:
     options = {
         **BRIEF,
         "DATASETS.TRAIN": names(f"voc_seg:{scenes_folder(output, 'labelled')}@train"),
@@ -109,5 +111,5 @@ def _fine_tuning(output, size, device, title, seed, weights):
         "MODEL.DEVICE": device,
     }
     recipe = Recipe(FINE_TUNE, size.fine_tuning, 0.15, 20, options)
-    # Handed on, which keeps the checkpoint: the pictures need it.
+    # handed_on keeps the checkpoint for the pictures.
     return build_experiment(fine_tuning_name(title, seed), recipe, {}, seed, weights, handed_on=True)

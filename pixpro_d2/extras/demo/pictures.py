@@ -1,8 +1,10 @@
-"""The pictures of the demo: pairs, features before and after, segmentations from both beginnings."""
+"""Draw the pictures of the demo: pairs, features before and after, segmentations from both initialisations."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
@@ -35,7 +37,7 @@ def draw_pairs(pretraining: Experiment) -> Image.Image:
 
 
 def draw_features(pretraining: Experiment, weights: Path) -> Image.Image:
-    """Draw the features of a few images as colours, with random weights above and with those of a file below."""
+    """Draw the features of a few images as colours, with random weights above and the weights of a file below."""
     cfg = _config(pretraining)
     rows = []
     for path in ("", str(weights)):
@@ -48,11 +50,11 @@ def draw_features(pretraining: Experiment, weights: Path) -> Image.Image:
 
 
 def draw_segmentations(fine_tunings: dict[str, tuple[Experiment, Path]], name: str) -> Image.Image:
-    """Draw test scenes, their ground truth, and what each model makes of them.
+    """Draw test scenes, their ground truth, and the prediction of each model.
 
     Args:
-        fine_tunings: title to (experiment, file of its weights).
-        name: of the test set.
+        fine_tunings: (experiment, file of its weights) by title.
+        name: name of the test set.
     """
     models = {}
     for title, (experiment, path) in fine_tunings.items():
@@ -63,13 +65,13 @@ def draw_segmentations(fine_tunings: dict[str, tuple[Experiment, Path]], name: s
     return contact_sheet([picture_predictions(data.read(i), models, 0.5) for i in range(min(SHOWN, len(data.records)))])
 
 
-def _config(experiment):
+def _config(experiment: Experiment) -> CfgNode:
     options = [str(word) for pair in experiment.options.items() for word in pair]
     cfg = load_config(experiment.config, options)
     resolve_sync_bn(cfg)
     return cfg
 
 
-def _images(cfg):
+def _images(cfg: CfgNode) -> list[dict[str, Any]]:
     ensure_registered(cfg.DATASETS.TRAIN)
     return DatasetCatalog.get(cfg.DATASETS.TRAIN[0])

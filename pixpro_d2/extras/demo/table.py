@@ -1,17 +1,18 @@
-"""The table that the demo ends with, and what it says."""
+"""Print the table at the end of the demo, and a verdict."""
 
 from statistics import mean
 
 from tabulate import tabulate
 
 from ..study.comparison import averages, estimate, standard_error
+from ..study.experiments import Pair
 from .experiments import METHODS, RANDOM, Size, fine_tuning_name
 
 METRIC = "sem_seg/mIoU"
 
 
 def gather_values(size: Size, results: dict[str, dict]) -> dict[str, dict]:
-    """Return for each initialisation its mIoU in per cent by (seed, 0), as :mod:`pixpro_d2.extras.study` has pairs."""
+    """Return the mIoU of each initialisation in per cent by the pair (seed, 0) of :mod:`pixpro_d2.extras.study`."""
     return {
         title: {(seed, 0): results[fine_tuning_name(title, seed)]["metrics"][METRIC] for seed in size.seeds}
         for title in (RANDOM, *METHODS)
@@ -19,7 +20,7 @@ def gather_values(size: Size, results: dict[str, dict]) -> dict[str, dict]:
 
 
 def table(values: dict[str, dict]) -> str:
-    """Return a table: the mean of each initialisation with its standard error, each seed, gains over random weights."""
+    """Return a table of means with standard errors, single seeds, and gains over random weights."""
     rows = [
         (title, estimate(own), ", ".join(f"{value:.1f}" for value in own.values()), estimate(gains(values, title), "+"))
         for title, own in values.items()
@@ -38,7 +39,7 @@ def verdict(values: dict[str, dict], title: str = "PixPro") -> str:
     return f"{title} {'helps' if gain > 0 else 'harms'}: {words} mIoU over random weights, beyond two standard errors."
 
 
-def gains(values: dict[str, dict], title: str) -> dict:
+def gains(values: dict[str, dict], title: str) -> dict[Pair, float]:
     """Return the differences to random weights seed by seed; {} for random weights."""
     if title == RANDOM:
         return {}

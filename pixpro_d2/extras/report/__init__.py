@@ -1,1 +1,1 @@
-"""One HTML page about one run or several: whether they are healthy, curves, pictures over time, results, configs."""
+"""Write one HTML page about one or several runs: health, curves, pictures over time, results, configs."""

@@ -1,10 +1,13 @@
-"""Which curves are drawn together, and what a reader should know of them."""
+"""Choose the curves that are drawn together, and explain them to the reader."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from ...monitoring.curves import ratio, thin
+from ...monitoring.curves import Curve, ratio, thin
 from .results import is_per_class, is_result
+from .runs import Run
 from .summary import collapsed_share, spread_std
 
 OTHER = "Other recorded values"
@@ -13,7 +16,7 @@ NOT_DRAWN = ("eta_seconds", "chance", "skipped_steps")
 
 @dataclass(frozen=True)
 class Family:
-    """Curves that answer one question: its name and how to read them."""
+    """Hold a group of curves that answer one question: its title, and a note on how to read the curves."""
 
     title: str
     note: str
@@ -57,17 +60,17 @@ FAMILIES = {
 
 @dataclass
 class Chart:
-    """Some lines in one pair of axes."""
+    """Hold the lines that share one pair of axes."""
 
     title: str
-    #: list of (name, number of its colour, curve)
-    lines: list = field(default_factory=list)
-    #: list of (name, value) of horizontal lines
-    references: list = field(default_factory=list)
+    #: (name, number of the colour, curve) of each line
+    lines: list[tuple[str, int, Curve]] = field(default_factory=list)
+    #: (name, value) of each horizontal line
+    references: list[tuple[str, float]] = field(default_factory=list)
 
 
-def split_name(name):
-    """(key of FAMILIES or None, rest) of a recorded value's name: ("loss", "p3") of "loss_pix_p3"."""
+def split_name(name: str) -> tuple[str | None, str]:
+    """Split a recorded value's name into a key of FAMILIES or None, and the rest: "loss_pix_p3" is ("loss", "p3")."""
     if name == "total_loss":
         return "loss", "total"
     if name.startswith("loss_"):
@@ -81,8 +84,11 @@ def split_name(name):
     return None, name
 
 
-def drawn_curves(run):
-    """A run's curves under the names that charts have them by: speed instead of times, no more results than needed."""
+def drawn_curves(run: Run) -> dict[str, Curve]:
+    """Return the curves of a run by their names in charts.
+
+    Times become speeds. Results of single classes, and results with a single value, are skipped.
+    """
     curves = {name: curve for name, curve in run.curves.items() if name.split("/")[0] not in NOT_DRAWN}
     times, waits = curves.pop("time", []), curves.pop("data_time", [])
     batch = run.key("SOLVER.IMS_PER_BATCH")
@@ -91,7 +97,7 @@ def drawn_curves(run):
     curves["data_share"] = ratio(waits, times)
     parts = [name for name in curves if name.startswith("loss_")]
     if len(parts) == 1:
-        del curves[parts[0]]  # it is the total
+        del curves[parts[0]]  # it equals the total
     return {
         name: curve
         for name, curve in sorted(curves.items(), key=lambda item: item[0] != "total_loss")
@@ -99,18 +105,19 @@ def drawn_curves(run):
     }
 
 
-def build_charts(runs):
-    """Charts of several runs.
+def build_charts(runs: Sequence[tuple[int, Run]]) -> list[tuple[Family, list[Chart]]]:
+    """Build the charts of one or several runs.
 
-    Of one run, a chart shows all levels of a family; of several, each level has its own, with a line for each run.
+    A chart of a single run shows all levels of a family. With several runs, each level has its own chart, with a line
+    for each run.
 
     Args:
-        runs (list[tuple[int, Run]]): with the number of each one's colour.
+        runs: (number of the colour, run) of each run.
 
     Returns:
-        list[tuple[Family, list[Chart]]]: in the order of FAMILIES, the rest last; families without values are left out.
+        Families with their charts in the order of FAMILIES, other values last. Families without values are skipped.
     """
-    families = {}
+    families: dict[str | None, dict[str, Chart]] = {}
     for colour, run in runs:
         for name, curve in drawn_curves(run).items():
             key, label = split_name(name)
@@ -127,7 +134,7 @@ def build_charts(runs):
     return [(family, list(charts.values())) for family, charts in known + rest]
 
 
-def _references(run, key, label):
+def _references(run: Run, key: str | None, label: str) -> list[tuple[str, float]]:
     spread = spread_std(run)
     if key == "feature_std" and spread:
         return [("spread", spread), ("collapsed", collapsed_share(run) * spread)]
@@ -135,8 +142,8 @@ def _references(run, key, label):
     return [(f"chance {label}".strip(), chance[-1][1])] if key == "match_accuracy" and chance else []
 
 
-def as_data(chart):
-    """A chart as what JSON can hold: values of 5 digits, None for what is not finite."""
+def as_data(chart: Chart) -> dict[str, Any]:
+    """Convert a chart to values for JSON: numbers of 5 digits, None for a number that is not finite."""
     return {
         "title": chart.title,
         "lines": [
@@ -147,5 +154,5 @@ def as_data(chart):
     }
 
 
-def _rounded(value):
+def _rounded(value: float) -> float | None:
     return float(f"{value:.5g}") if math.isfinite(value) else None

@@ -1,9 +1,14 @@
-"""What runs have in common and where they differ."""
+"""Compare the values of runs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = tuple[str, list[str | None]]  # (name, text of the value in each table)
 
 
-def flatten(node, prefix=""):
-    """Nested dicts as one dict of "A.B.C" to value."""
-    flat = {}
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dicts to one dict of "A.B.C" to value."""
+    flat: dict[str, Any] = {}
     for name, value in node.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{name}.")
@@ -12,20 +17,16 @@ def flatten(node, prefix=""):
     return flat
 
 
-def side_by_side(tables):
-    """Rows of several dicts.
-
-    Args:
-        tables (list[dict]):
+def side_by_side(tables: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return the values of several dicts side by side.
 
     Returns:
-        list[tuple]: (name, list of the texts of its values; None where a dict has no such name) for every name, in the
-        order of the first dict that has it.
+        A row for each name, in the order of the first dict with the name. A text is None if the dict lacks the name.
     """
     names = dict.fromkeys(name for table in tables for name in table)
     return [(name, [str(table[name]) if name in table else None for table in tables]) for name in names]
 
 
-def differing(rows):
-    """Those of the rows of :func:`side_by_side` whose values are not all the same."""
+def differing(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows of :func:`side_by_side` whose values differ."""
     return [(name, values) for name, values in rows if len(set(values)) > 1]

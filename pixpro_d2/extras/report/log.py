@@ -1,4 +1,4 @@
-"""The warnings in the log of a run."""
+"""Read the warnings in the log of a run."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def read_warnings(path: Path) -> list[tuple[str, int]]:
     """Read the messages above INFO from a ``log.txt`` of detectron2's.
 
-    Messages that differ in numbers alone are of one kind.
+    Messages that differ only in numbers are of one kind.
 
     Returns:
         (first message of the kind, number of messages) of each kind, in the order of the log.

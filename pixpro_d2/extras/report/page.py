@@ -1,16 +1,20 @@
-"""The page: everything that is known of the runs, in one HTML file that needs no network."""
+"""Render the page: all information about the runs, in one HTML file that needs no network."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ...monitoring.curves import thin
 from . import charts, results
+from .charts import Chart, Family
 from .differences import differing, flatten, side_by_side
 from .pictures import embed
+from .runs import Run
 from .summary import describe, facts, health
 
 _HERE = Path(__file__).parent
@@ -22,19 +26,12 @@ _MISSING = {
     "films": "There are no pictures over time: OUTPUT_DIR/vis has no files like features_0000199.png.",
     "tables": "No evaluation on labelled data is recorded.",
 }
-FIRST_FILM = "features"  # shows most of what a run has learned
+FIRST_FILM = "features"  # shows best what a run has learned
 _PATHS = ("OUTPUT_DIR",)  # keys that differ between any two runs
 
 
-def render(runs):
-    """The page about some runs.
-
-    Args:
-        runs (list[Run]): one or more.
-
-    Returns:
-        str: HTML, with all that it shows inside.
-    """
+def render(runs: Sequence[Run]) -> str:
+    """Render the page about one or more runs as self-contained HTML."""
     film_groups, picture_note = build_films(runs)
     sections = build_sections(runs)
     tables = [table for per_class in (False, True) if (table := build_table(runs, per_class))["names"]]
@@ -58,12 +55,12 @@ def render(runs):
     )
 
 
-def _config(run):
+def _config(run: Run) -> dict[str, Any]:
     return {key: value for key, value in sorted(flatten(run.config).items()) if key not in _PATHS}
 
 
-def build_card(run):
-    """What the page says first about a run, dict."""
+def build_card(run: Run) -> dict[str, Any]:
+    """Return the overview of a run that begins the page."""
     grade, judged, reasons = health(run)
     losses = run.curves.get("total_loss", [])
     return {
@@ -80,28 +77,28 @@ def build_card(run):
     }
 
 
-def build_films(runs):
-    """Pictures over time.
+def build_films(runs: Sequence[Run]) -> tuple[list[tuple[str, list[dict[str, Any]]]], str]:
+    """Build films from the pictures over time.
 
     Returns:
-        tuple[list[tuple], str]: (title, list of films) of the pictures NAME, or NAME_1, NAME_2 ..., together, where a
-        film has the pictures of one name of every run that has some; and a sentence about copies that were made.
+        (title, films) of each group, and a sentence about smaller copies. The pictures NAME, or NAME_1, NAME_2 ..., are
+        one group. A film holds the pictures of one name from all runs.
     """
     owners = {picture: index for index, run in enumerate(runs) for picture in run.pictures}
     pictures, note = embed(list(owners))
-    films = {}
+    films: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for picture, address, (width, height) in pictures:
         frame = {"iteration": picture.iteration, "address": address, "width": width, "height": height}
         films.setdefault(picture.name, {}).setdefault(owners[picture], []).append(frame)
-    groups = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
     for name in sorted(films, key=lambda name: name != FIRST_FILM):
         film = {"name": name, "runs": list(films[name].items())}
         groups.setdefault(re.sub(r"_\d+$", "", name), []).append(film)
     return list(groups.items()), note
 
 
-def build_sections(runs):
-    """Charts, apart for pre-training and downstream tasks, whose losses and lengths do not compare: list of dict."""
+def build_sections(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Build the charts of pre-trainings and of downstream tasks apart, because losses and lengths do not compare."""
     sections = []
     for title, is_pretraining in (("Pre-training", True), ("Downstream training", False)):
         chosen = [(index, run) for index, run in enumerate(runs) if run.is_pretraining == is_pretraining]
@@ -112,12 +109,12 @@ def build_sections(runs):
     return sections
 
 
-def _family(family, of_family):
+def _family(family: Family, of_family: Sequence[Chart]) -> dict[str, Any]:
     return {"family": family, "charts": [charts.as_data(chart) for chart in of_family]}
 
 
-def build_table(runs, per_class):
-    """Results side by side, dict; each score with its share of the best one among the runs."""
+def build_table(runs: Sequence[Run], per_class: bool) -> dict[str, Any]:
+    """Return the results side by side, with the best score among the runs."""
     names, rows = results.table(runs, per_class)
     best = [max(score.last for score in column if score) for column in zip(*(scores for _, scores in rows))]
     return {"names": names, "rows": rows, "best": best, "per_class": per_class}

@@ -1,46 +1,54 @@
-"""The pictures that a run has drawn of itself, ready to be put into a page."""
+"""Prepare the pictures that a run has drawn for embedding into a page."""
 
 import base64
 import io
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
-BUDGET = 24_000_000  # bytes of pictures in a page; base64 makes a third more of them
-WIDTH = 1000  # of a smaller copy, pixels
+BUDGET = 24_000_000  # bytes of pictures in a page; base64 adds a third
+WIDTH = 1000  # width of a smaller copy, pixels
+
+Item = TypeVar("Item")
+Embedded = tuple["Picture", str, tuple[int, int]]  # picture, address, (width, height)
+Encoder = Callable[[Path, Image.Image], tuple[str, bytes]]  # returns the kind of image, and the bytes of its file
 
 _NAME = re.compile(r"(.+)_(\d{7,})\.png")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a run: what it shows, and when it was drawn."""
+    """Describe a picture of a run: its subject, and the iteration when it was drawn."""
 
     name: str
     iteration: int
     path: Path
 
 
-def find_pictures(folder):
-    """Pictures NAME_0000199.png in a folder, by name and iteration; none without the folder."""
+def find_pictures(folder: Path) -> list[Picture]:
+    """Find the pictures NAME_0000199.png in a folder, by name and iteration; the folder may be missing."""
     files = [(path, _NAME.fullmatch(path.name)) for path in folder.glob("*.png")]
     pictures = [Picture(match[1], int(match[2]), path) for path, match in files if match]
     return sorted(pictures, key=lambda picture: (picture.name, picture.iteration))
 
 
-def embed(pictures, budget=BUDGET):
-    """Pictures as data addresses.
+def embed(pictures: Sequence[Picture], budget: int = BUDGET) -> tuple[list[Embedded], str]:
+    """Encode pictures as data addresses.
+
+    If the pictures exceed the budget, they become JPEG copies of at most WIDTH pixels. If the copies would still exceed
+    the budget, evenly spaced iterations are kept. The estimate takes each copy to be as large as the largest copy of
+    its name. Files that are no pictures are skipped.
 
     Args:
-        pictures (list[Picture]):
-        budget (int): bytes; pictures that are larger together become JPEG copies of at most WIDTH pixels. If there
-            were too many of these, each as large as the largest of its name, some iterations are kept, evenly spaced.
+        pictures: pictures to embed.
+        budget: bytes.
 
     Returns:
-        tuple[list[tuple], str]: (Picture, address, (width, height)) of each one that is kept, and a sentence about
-        what was changed, "" if nothing was. Files that are no pictures are left out.
+        The embedded pictures, and a sentence about changes, "" if nothing was changed.
     """
     if sum(map(_file_size, pictures)) <= budget:
         return list(_addresses(pictures, _as_they_are)), ""
@@ -56,51 +64,51 @@ def embed(pictures, budget=BUDGET):
     return copies, note + "."
 
 
-def _file_size(picture):
+def _file_size(picture: Picture) -> int:
     return picture.path.stat().st_size
 
 
-def _copy_size(group):
-    """Bytes of the copy of the largest of some pictures that is one; 0 if none is."""
+def _copy_size(group: Sequence[Picture]) -> int:
+    """Return the bytes of the copy of the largest readable picture; 0 if no picture is readable."""
     copies = _addresses(sorted(group, key=_file_size, reverse=True), _small_copy)
     return next((len(address) * 3 // 4 for _, address, _ in copies), 0)
 
 
-def by_name(pictures):
-    """dict of name to the pictures of each of their folders under that name, in their order."""
-    groups = {}
+def by_name(pictures: Iterable[Picture]) -> dict[tuple[Path, str], list[Picture]]:
+    """Group pictures by their folder and name, and keep their order."""
+    groups: dict[tuple[Path, str], list[Picture]] = {}
     for picture in pictures:
         groups.setdefault((picture.path.parent, picture.name), []).append(picture)
     return groups
 
 
-def evenly(items, count):
-    """``count`` of ``items``, but at least two if there are, evenly spaced from the first to the last."""
+def evenly(items: Sequence[Item], count: int) -> list[Item]:
+    """Return ``count`` of ``items``, but at least two if possible, evenly spaced from the first to the last."""
     count = max(2, count)
     if len(items) <= count:
         return list(items)
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def _addresses(pictures, encode):
+def _addresses(pictures: Iterable[Picture], encode: Encoder) -> Iterator[Embedded]:
     for picture in pictures:
         try:
             with Image.open(picture.path) as image:
                 kind, data = encode(picture.path, image)
                 size = image.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # how Pillow says it is no picture
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):  # Pillow's errors for unreadable files
             continue
         yield picture, f"data:image/{kind};base64,{base64.b64encode(data).decode()}", size
 
 
-def _as_they_are(path, image):
+def _as_they_are(path: Path, image: Image.Image) -> tuple[str, bytes]:
     image.verify()
     return "png", path.read_bytes()
 
 
-def _small_copy(path, image):
+def _small_copy(path: Path, image: Image.Image) -> tuple[str, bytes]:
     small = image.convert("RGB")
     small.thumbnail((WIDTH, 100 * WIDTH), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85, subsampling=0)  # thin coloured lines need all of their colour
+    small.save(buffer, "JPEG", quality=85, subsampling=0)  # thin coloured lines need full colour resolution
     return "jpeg", buffer.getvalue()

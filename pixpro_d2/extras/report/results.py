@@ -1,56 +1,57 @@
-"""What the runs reached on labelled data."""
+"""Collect the results of runs on labelled data."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ...monitoring.curves import finite
+from ...monitoring.curves import Curve, finite
+from .runs import Run
 
-# Kinds of results that detectron2's and this project's evaluators record as KIND/METRIC, after the name of the data
-# set if there are several.
+# Kinds of results: evaluators of detectron2 and of this project record KIND/METRIC. The name of the data set precedes
+# the kind if there are several data sets.
 _KINDS = ("bbox", "segm", "keypoints", "sem_seg", "panoptic_seg", "classification", "knn")
-_PER_CLASS = re.compile(r"(AP|IoU|BoundaryIoU|ACC)-.*")  # of the metric's name
+_PER_CLASS = re.compile(r"(AP|IoU|BoundaryIoU|ACC)-.*")  # name of a metric
 
 
 @dataclass(frozen=True)
 class Score:
-    """A result of one run: its last value, and its best with the iteration of it; in per cent."""
+    """Hold a result of one run in per cent: its last value, its best value, and the iteration of the best value."""
 
     last: float
     best: float
     best_iteration: int
 
 
-def is_result(name):
-    """Whether a recorded value is a result, rather than something that tells how training goes."""
+def is_result(name: str) -> bool:
+    """Return whether a recorded value is a result; other values describe the course of training."""
     return any(part in _KINDS for part in name.split("/")[:-1])
 
 
-def is_per_class(name):
-    """Whether a result is that of one class."""
+def is_per_class(name: str) -> bool:
+    """Return whether a result belongs to a single class."""
     return bool(_PER_CLASS.fullmatch(name.rsplit("/", 1)[-1]))
 
 
-def scores(run):
-    """dict of name to Score for all finite results of a run."""
+def scores(run: Run) -> dict[str, Score]:
+    """Return the scores of all finite results of a run by name."""
     curves = {name: finite(curve) for name, curve in run.curves.items() if is_result(name)}
     return {name: _score(curve) for name, curve in curves.items() if curve}
 
 
-def _score(curve):
+def _score(curve: Curve) -> Score:
     iteration, best = max(curve, key=lambda point: point[1])
     return Score(curve[-1][1], best, iteration)
 
 
-def table(runs, per_class=False):
-    """Results side by side.
+def table(runs: Sequence[Run], per_class: bool = False) -> tuple[list[str], list[tuple[int, list[Score | None]]]]:
+    """Return results side by side.
 
     Args:
-        runs (list[Run]):
-        per_class (bool): those of single classes, or all others.
+        runs: runs to compare.
+        per_class: return the results of single classes, or all other results.
 
     Returns:
-        tuple[list[str], list[tuple]]: names of the results, and for each run that has any (its index, list of Score
-        or None).
+        Names of the results, and (index, scores or None) of each run that has results.
     """
     found = {index: scores(run) for index, run in enumerate(runs)}
     names = list(dict.fromkeys(name for of_run in found.values() for name in of_run if is_per_class(name) == per_class))

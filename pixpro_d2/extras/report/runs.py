@@ -1,41 +1,43 @@
-"""The runs that a page is about, read from their folders."""
+"""Read the runs that a page is about from their folders."""
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from ...monitoring.curves import read_curves
+from ...monitoring.curves import Curve, read_curves
 from ...monitoring.run_record import FILE, read_starts
 from ...utils.errors import UsageError
 from .log import read_warnings
-from .pictures import find_pictures
+from .pictures import Picture, find_pictures
 
 _FILES = ("metrics.json", "config.yaml", FILE, "log.txt")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run has left in its folder; empty where it has left nothing."""
+    """Hold the contents of a run's folder; missing contents are empty."""
 
     name: str
     folder: Path
-    #: the config, nested dicts
-    config: dict
+    #: nested dicts of the config
+    config: dict[str, Any]
     #: see :mod:`.curves`
-    curves: dict
+    curves: dict[str, Curve]
     #: an entry for each start, see :mod:`pixpro_d2.monitoring.run_record`
-    starts: list
+    starts: list[dict[str, Any]]
     #: (message, number of times) of each kind of warning
-    warnings: list
-    #: list of Picture
-    pictures: list
-    #: sentences about files that are missing or damaged
-    remarks: list
+    warnings: list[tuple[str, int]]
+    #: pictures over time
+    pictures: list[Picture]
+    #: sentences about missing or damaged files
+    remarks: list[str]
 
-    def key(self, path, default=None):
-        """Value of a config key, such as "SOLVER.MAX_ITER"."""
+    def key(self, path: str, default: Any = None) -> Any:
+        """Return the value of a config key, such as "SOLVER.MAX_ITER"."""
         node = self.config
         for part in path.split("."):
             if not isinstance(node, dict) or part not in node:
@@ -44,34 +46,34 @@ class Run:
         return node
 
     @property
-    def is_pretraining(self):
-        """Whether it is a pre-training; without a config, whether it moved a target branch."""
+    def is_pretraining(self) -> bool:
+        """Return whether the run is a pre-training; without a config, whether it moved a target branch."""
         architecture = self.key("MODEL.META_ARCHITECTURE")
         return architecture == "PixPro" if architecture else "ema_momentum" in self.curves
 
     @property
-    def iterations(self):
-        """Number of iterations that are recorded."""
+    def iterations(self) -> int:
+        """Return the number of recorded iterations."""
         times = self.curves.get("total_loss") or self.curves.get("time")
         return times[-1][0] + 1 if times else 0
 
     @property
-    def is_finished(self):
-        """Whether it has come to its end.
+    def is_finished(self) -> bool:
+        """Return whether the run has reached its end.
 
-        A ``model_final.pth`` may be of an earlier, shorter one, so it counts only where the length is not known.
+        An earlier, shorter run may have left ``model_final.pth``. So the file counts only if the length is unknown.
         """
         length = self.key("SOLVER.MAX_ITER")
         return self.iterations >= length if length else (self.folder / "model_final.pth").is_file()
 
 
-def find_runs(folders):
-    """Folders of runs: each of ``folders`` that is one, or those directly in it.
+def find_runs(folders: Iterable[str | Path]) -> list[Path]:
+    """Find the folders of runs: each of ``folders`` itself, or the runs directly in it.
 
     Raises:
-        UsageError: for a folder that neither is nor holds one.
+        UsageError: if a folder neither is nor holds a run.
     """
-    found = []
+    found: list[Path] = []
     for folder in map(Path, folders):
         here = [folder] if _is_run(folder) else sorted(filter(_is_run, folder.iterdir())) if folder.is_dir() else []
         if not here:
@@ -83,12 +85,12 @@ def find_runs(folders):
     return list(dict.fromkeys(path.resolve() for path in found))
 
 
-def _is_run(folder):
+def _is_run(folder: Path) -> bool:
     return folder.is_dir() and any((folder / name).is_file() for name in _FILES)
 
 
-def short_names(folders):
-    """A name for each of several folders: the last part of its path, or as many parts as tell them all apart."""
+def short_names(folders: Sequence[str | Path]) -> list[str]:
+    """Return a name for each folder: the last part of its path, or as many parts as distinguish all folders."""
     parts = [Path(folder).parts for folder in folders]
     for count in range(1, max(map(len, parts)) + 1):
         names = [os.path.join(*path[-count:]) for path in parts]
@@ -97,18 +99,12 @@ def short_names(folders):
     return names
 
 
-def read_run(folder, name):
-    """Read what there is of a run.
-
-    Args:
-        folder (Path): its OUTPUT_DIR.
-        name (str): what the page calls it.
-
-    Returns:
-        Run:
-    """
+def read_run(folder: Path, name: str) -> Run:
+    """Read the contents of a run's OUTPUT_DIR; the page shows the run by ``name``."""
     remarks = []
-    curves, starts, warnings = {}, read_starts(folder), []
+    curves: dict[str, Curve] = {}
+    warnings: list[tuple[str, int]] = []
+    starts = read_starts(folder)
     if (folder / "metrics.json").is_file():
         curves, damaged = read_curves(folder / "metrics.json")
         if damaged:
@@ -129,7 +125,7 @@ def read_run(folder, name):
     return Run(name, folder, config, curves, starts, warnings, find_pictures(folder / "vis"), remarks)
 
 
-def _read_config(path):
+def _read_config(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

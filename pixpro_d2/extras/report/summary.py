@@ -1,11 +1,12 @@
-"""A run in a few words and numbers."""
+"""Summarise a run in a few words and numbers."""
 
 import math
 from datetime import timedelta
 from statistics import median
 
-from ...monitoring.curves import finite
+from ...monitoring.curves import Curve, finite
 from ...monitoring.health import assess, verdict
+from .runs import Run
 
 _METHODS = {"pixpro": "PixPro", "pixcontrast": "PixContrast", "densecl": "DenseCL"}
 _VARIANTS = {("pixpro", False): "PixPro without PPM", ("pixcontrast", True): "PixContrast with PPM"}
@@ -19,8 +20,8 @@ _TASKS = {
 }
 
 
-def describe(run):
-    """What was run on what, in one sentence; "" without a config."""
+def describe(run: Run) -> str:
+    """Return in one sentence the method and the data of a run; "" without a config."""
     if not run.config:
         return ""
     data = ", ".join(run.key("DATASETS.TRAIN", ())) or "no data"
@@ -30,8 +31,8 @@ def describe(run):
     return f"{_task(run)} with {_backbone(run)} on {data}, from {start}."
 
 
-def _method(run):
-    levels = run.key("MODEL.PIXPRO.IN_FEATURES")  # None: not known
+def _method(run: Run) -> str:
+    levels = run.key("MODEL.PIXPRO.IN_FEATURES")  # None if unknown
     instance = ""
     if run.key("MODEL.PIXPRO.INSTANCE.WEIGHT", 0) > 0:
         instance = f"instance loss ({run.key('MODEL.PIXPRO.INSTANCE.LOSS')})"
@@ -45,14 +46,14 @@ def _method(run):
     return f"{name} pre-training{at}{video}{' and ' if instance else ''}{instance}"
 
 
-def _task(run):
+def _task(run: Run) -> str:
     architecture = run.key("MODEL.META_ARCHITECTURE", "")
     if architecture == "GeneralizedRCNN":
         return "Mask R-CNN" if run.key("MODEL.MASK_ON") else "Faster R-CNN"
     return _TASKS.get(architecture, architecture)
 
 
-def _backbone(run):
+def _backbone(run: Run) -> str:
     name = run.key("MODEL.BACKBONE.NAME", "")
     pyramid = " FPN" if "fpn" in name else ""
     if "resnet" in name:
@@ -60,31 +61,31 @@ def _backbone(run):
     return f"RegNet{pyramid}" if "regnet" in name else name
 
 
-def progress(run):
-    """How far the run has come, in words."""
+def progress(run: Run) -> str:
+    """Return the progress of a run in words."""
     length = run.key("SOLVER.MAX_ITER")
     of = f" of {length}" if length else ""
     return f"{run.iterations}{of} iterations, {'finished' if run.is_finished else 'not finished'}"
 
 
-def spread_std(run):
-    """Standard deviation of projections whose directions are spread, 1 / sqrt(C); None for a downstream task."""
+def spread_std(run: Run) -> float | None:
+    """Return the standard deviation of well-spread projections, 1 / sqrt(C); None for a downstream task."""
     channels = run.key("MODEL.PIXPRO.PROJECTOR.OUT_DIM")
     return 1 / math.sqrt(channels) if channels and run.is_pretraining else None
 
 
-def collapsed_share(run):
-    """Share of :func:`spread_std` below which features count as collapsed."""
+def collapsed_share(run: Run) -> float:
+    """Return the share of :func:`spread_std` below which features count as collapsed."""
     return run.key("MODEL.PIXPRO.COLLAPSE_STD", 0.1)
 
 
-def health(run):
-    """Grade, verdict and reasons; see :func:`.health.verdict`."""
+def health(run: Run) -> tuple[int | None, str, str]:
+    """Return grade, verdict and reasons; see :func:`.health.verdict`."""
     return verdict(assess(run.curves, spread_std(run), collapsed_share(run)))
 
 
-def facts(run):
-    """(what, value) of the numbers that one asks for first, texts."""
+def facts(run: Run) -> list[tuple[str, str]]:
+    """Return (name, text) of the most important numbers."""
     found = [("progress", progress(run))] if run.iterations else []
     times = [(i, value) for i, value in finite(run.curves.get("time", [])) if value > 0]
     if times:
@@ -98,8 +99,8 @@ def facts(run):
     return found
 
 
-def training_time(times):
-    """Seconds that the iterations took together, from the curve of the seconds of one."""
+def training_time(times: Curve) -> float:
+    """Return the total seconds of all iterations from the curve of seconds per iteration."""
     seconds, before = 0.0, -1
     for iteration, value in times:
         seconds, before = seconds + (iteration - before) * value, iteration

@@ -1,26 +1,28 @@
-"""A pre-training's read-outs beside those of random weights, in a table and in words; pure functions."""
+"""Show the read-outs of a pre-training beside the read-outs of random weights, in a table and in words."""
+
+from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-READABLE = 0.1  # R2 from which on the position of a pixel counts as readable
+READABLE = 0.1  # lowest R2 at which the position of a pixel counts as readable
 
 
-def table(found, random=None):
-    """Return read-outs as text, random weights beside them.
+def table(found: Mapping[str, float], random: Mapping[str, float] | None = None) -> str:
+    """Return read-outs as a text table, beside the read-outs of random weights if given.
 
     Args:
-        found, random (dict[str, float]): ``NAME/LEVEL`` to value; without ``random`` a column less.
+        found: value by ``NAME/LEVEL``.
+        random: values of random weights by the same names.
     """
     columns = [found] if random is None else [found, random]
     headers = ["", "weights", "random"][: len(columns) + 1]
     return tabulate([[name, *(x[name] for x in columns)] for name in found], headers=headers, floatfmt=".3f")
 
 
-def verdict(found, random):
-    """Return in words at which levels read-outs beat those of random weights, and where position is readable.
+def verdict(found: Mapping[str, float], random: Mapping[str, float]) -> str:
+    """Return in words the levels whose read-outs beat random weights, and the levels with a readable position.
 
-    Args:
-        found, random (dict[str, float]): as of :func:`table`, with the same names.
+    Both arguments are as in :func:`table`, with the same names.
     """
     parts = []
     for name, words in (
@@ -38,11 +40,11 @@ def verdict(found, random):
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _levels(found, name):
+def _levels(found: Mapping[str, float], name: str) -> list[str]:
     return [key.split("/", 1)[1] for key in found if key.startswith(f"{name}/")]
 
 
-def _listed(levels, every):
+def _listed(levels: Sequence[str], every: Sequence[str]) -> str:
     if not levels:
         return "no level"
     return "all levels" if levels == every else ", ".join(levels)

@@ -1,1 +1,1 @@
-"""Rendered images and videos with exact labels and flow."""
+"""Render images and videos with exact labels and flow."""

@@ -1,8 +1,9 @@
-"""Rendering a folder of videos with exact flow and labels."""
+"""Render a folder of videos with exact flow and labels."""
 
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -15,33 +16,42 @@ from ...utils.files import read_json, write_json
 from .video_scene import render_clip
 from .writers.video import grid_flow, write_arrays, write_frames, write_labels
 
-RECORD = "render_video.json"  # File with the options of the videos, in their folder.
-FORMAT = 1  # Raised with every change of what is written, so that older videos are not taken for current ones.
+RECORD = "render_video.json"  # file with the options of the videos, in their folder
+FORMAT = 1  # increase with every change of the files, so that older videos are not reused
 
 
 def render_videos(
-    out, videos=8, frames=20, size=(160, 320), seed=0, flow_scale=None, labelled=1, clutter=True, arrays=True
-):
+    out: str | Path,
+    videos: int = 8,
+    frames: int = 20,
+    size: tuple[int, int] = (160, 320),
+    seed: int = 0,
+    flow_scale: int | None = None,
+    labelled: int = 1,
+    clutter: bool = True,
+    arrays: bool = True,
+) -> int:
     """Render videos into a folder.
 
-    Video ``i`` is ``describe_video(np.random.default_rng((seed, i)), ...)``, however many there are. A video whose
-    frames are in place is finished: those that a folder already holds, rendered with these options, are kept.
+    Video ``i`` is ``describe_video(np.random.default_rng((seed, i)), ...)`` for any number of videos. A video is
+    finished when its frames are in place. Finished videos with the same options are kept.
 
     Args:
         out: folder of the videos; it may exist if it is empty or holds videos with these options.
-        videos (int), frames (int): number of videos, and of frames in each.
-        size (tuple[int, int]): height and width of the frames, pixels.
-        seed (int): seed of the series of videos, not negative.
-        flow_scale (int): also write flow files, at this fraction of the resolution; None for no such files.
-        labelled (int): frames of each video to label; as of :func:`write_labels`.
-        clutter (bool): whether the backgrounds are cluttered.
-        arrays (bool): write the flow and the masks at full resolution.
+        videos: number of videos.
+        frames: number of frames in each video.
+        size: height and width of the frames, pixels.
+        seed: seed of the series of videos, not negative.
+        flow_scale: also write flow files, at this fraction of the resolution; None for no flow files.
+        labelled: labelled frames of each video; see :func:`write_labels`.
+        clutter: whether the backgrounds are cluttered.
+        arrays: write the flow and the masks at full resolution.
 
     Returns:
-        int: number of videos rendered.
+        Number of rendered videos.
 
     Raises:
-        UsageError: for options that cannot be met, an ``out`` with anything else in it, or a full disk.
+        UsageError: if the options are invalid, ``out`` holds anything else, or the disk is full.
     """
     out = Path(out).resolve()
     options = {"frames": frames, "size": list(size), "seed": seed, "flow_scale": flow_scale, "labelled": labelled}
@@ -63,7 +73,7 @@ def render_videos(
     return len(missing)
 
 
-def _check(options, videos):
+def _check(options: dict[str, Any], videos: int) -> None:
     if min(videos, options["labelled"], options["seed"]) < 0 or not videos:
         raise UsageError("the seed and the numbers of frames to label must not be negative, that of videos positive")
     if options["frames"] < 2:
@@ -74,17 +84,17 @@ def _check(options, videos):
         raise UsageError(f"--flow-scale is {scale}; it must divide the height {height} and the width {width}")
 
 
-def _name(number):
+def _name(number: int) -> str:
     return f"{number:06d}"
 
 
-def _write_video(out, number, options):
-    """Write one video beside its final place and move it there when it is complete."""
+def _write_video(out: Path, number: int, options: dict[str, Any]) -> None:
+    """Write one video beside its final place, and move the complete video there."""
     video = _name(number)
     rng = np.random.default_rng((options["seed"], number))
     clip = render_clip(rng, options["frames"], *options["size"], options["clutter"])
     partial = out / f".{video}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # left behind by a killed run
     partial.mkdir()
     try:
         write_labels(partial, "val" if number % 4 == 3 else "train", clip, number, options["labelled"])
@@ -94,11 +104,11 @@ def _write_video(out, number, options):
         if options["flow_scale"]:
             mark = fingerprint(list_frames(partial / "frames" / video))
             write_flow(out / "flow", video, *grid_flow(clip, options["flow_scale"]), options["size"], "exact", mark)
-        for pattern in ("*/*/*/*", "exact/*", "frames/*"):  # labels, and the frames last: they mark a finished video
+        for pattern in ("*/*/*/*", "exact/*", "frames/*"):  # frames last: they mark a finished video
             for path in partial.glob(pattern):
                 target = out / path.relative_to(partial)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.rmtree(target, ignore_errors=True)  # of a video that was not finished
+                shutil.rmtree(target, ignore_errors=True)  # left behind by an unfinished video
                 os.replace(path, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

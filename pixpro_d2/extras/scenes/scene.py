@@ -1,40 +1,41 @@
-"""Small synthetic scenes: textured objects of a few shape classes on a textured, cluttered background.
+"""Draw small synthetic scenes: textured objects of a few shape classes on a textured, cluttered background.
 
-Two kinds of objects have the same shapes. The texture of a "shape" says nothing about its class, so only the outline
-does: this is hard to learn. A "thing" has the pattern of its class and a colour near the hue of its class, as fruit
-and fabrics have: a network learns it in minutes.
+The two kinds of objects have the same shapes. The texture of a "shape" is independent of its class, so only the outline
+shows the class: this is hard to learn. A "thing" has the pattern of its class and a colour near the hue of its class,
+like fruit and fabrics: a network learns it in minutes.
 
-A scene is described first (:func:`describe_scene` returns a :class:`Scene`) and drawn afterwards
-(:func:`render_scene`), so a description can be moved, or seen by another camera, and drawn again.
+:func:`describe_scene` describes a scene as a :class:`Scene`, and :func:`render_scene` draws it. So a description can be
+moved, or seen by another camera, and drawn again.
 
-Positions and lengths are in world units: pixels of the frame the scene was described for, x to the right,
-y down, the frame being ``[0, width] x [0, height]``. Object textures live in the object's own frame and the
-background in the world, without bounds, so each keeps its pattern wherever the object or the camera moves.
+Positions and lengths are in world units: pixels of the frame of the description, x to the right, y down. The frame is
+``[0, width] x [0, height]``. Object textures live in the object's own frame. The background lives in the world, without
+bounds. So each keeps its pattern wherever the object or the camera moves.
 """
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...utils.errors import UsageError
 
-CLASSES = ("disk", "square", "triangle", "star", "ring")  # A category is an index into this tuple.
-MIN_VISIBLE = 0.4  # Least share of its own area that every described object shows.
+CLASSES = ("disk", "square", "triangle", "star", "ring")  # a category is an index into this tuple
+MIN_VISIBLE = 0.4  # least visible share of the area of each described object
 
 _PATTERNS = ("stripes", "checks", "dots", "noise")
-_PATTERNS_OF_THINGS = ("dots", "checks", "stripes", "noise", "bricks")  # of each class
+_PATTERNS_OF_THINGS = ("dots", "checks", "stripes", "noise", "bricks")  # pattern of each class
 _HUE_SPREAD = 0.05  # standard deviation of a thing's hue, in turns; hues of two classes are 0.2 apart
-_LATTICE = 64  # Cells after which the random lattices repeat: far more than a frame shows. A power of two.
+_LATTICE = 64  # period of the random lattices in cells, a power of two: far more than a frame shows
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of objects, and of the scenes that show it."""
+    """Describe a kind of objects, and the scenes that show it."""
 
-    sizes: tuple  # from the smallest to the largest, in shorter sides of the frame
-    most: int  # objects in a scene
-    vividness: float  # of the ground's colours: 1 for those of objects, 0 for greys
+    sizes: tuple[float, float]  # smallest and largest size, in shorter sides of the frame
+    most: int  # most objects in a scene
+    vividness: float  # vividness of the ground: 1 for colours as vivid as the objects, 0 for greys
 
 
 KINDS = {"shapes": Kind((0.15, 0.45), 6, 1.0), "things": Kind((0.3, 0.6), 4, 0.4)}
@@ -42,21 +43,21 @@ KINDS = {"shapes": Kind((0.15, 0.45), 6, 1.0), "things": Kind((0.3, 0.6), 4, 0.4
 
 @dataclass(frozen=True)
 class Texture:
-    """A two-coloured pattern in a plane; lengths are in the units of that plane."""
+    """Describe a two-coloured pattern in a plane; lengths are in the units of the plane."""
 
     pattern: str  # "stripes", "checks", "dots", "bricks" or "noise"
-    colours: tuple  # two RGB triples in [0, 1]
-    period: float  # length after which the pattern repeats (noise: size of its coarsest cells)
+    colours: tuple[tuple[float, ...], tuple[float, ...]]  # two RGB triples in [0, 1]
+    period: float  # period of the pattern (noise: size of its coarsest cells)
     angle: float  # rotation of the pattern, radians
     seed: int  # seed of the noise
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object; its class decides its silhouette, and if it is a thing, its pattern and hue."""
+    """Describe an object; its class decides its silhouette, and for a thing its pattern and hue."""
 
     category: int  # index into CLASSES
-    centre: tuple  # (x, y), world units
+    centre: tuple[float, float]  # (x, y), world units
     size: float  # diameter of the circumscribed circle, world units
     angle: float  # rotation from x towards y, radians
     texture: Texture  # in the object's frame, where the circumscribed circle has radius 1
@@ -64,31 +65,36 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A frame, the objects in it from back to front, the seed of background and light, whether the background is
-    cluttered with patches, lines and specks that look as textured as the objects, and how vivid the ground is."""
+    """Describe a frame and its objects, from back to front.
+
+    ``background_seed`` is the seed of background and light. ``clutter`` adds patches, lines and specks that look as
+    textured as the objects. ``vividness`` is the vividness of the ground.
+    """
 
     height: int
     width: int
-    objects: tuple
+    objects: tuple[SceneObject, ...]
     background_seed: int
     clutter: bool = True
     vividness: float = 1.0
 
 
-def describe_scene(seed, index, height=160, width=160, clutter=True, kind="shapes"):
+def describe_scene(
+    seed: int, index: int, height: int = 160, width: int = 160, clutter: bool = True, kind: str = "shapes"
+) -> Scene:
     """Describe scene ``index`` of the series ``seed``, for a frame of at least 32 x 32 pixels.
 
-    The description depends on the arguments only, so it is the same however many scenes are made.
+    The description depends on the arguments only, so it is the same for any number of scenes.
 
     Returns:
-        Scene: with 2 or more objects of a kind of ``KINDS``, each centred inside the frame and showing at least
-        ``MIN_VISIBLE`` of its own pixels.
+        Scene with 2 or more objects of a kind of ``KINDS``. Each object is centred inside the frame, and at least
+        ``MIN_VISIBLE`` of its pixels are visible.
     """
     side = min(height, width)
     if side < 32:
         raise UsageError(f"a scene needs at least 32 x 32 pixels, not {width} x {height}")
     rng = np.random.default_rng((seed, index))
-    # No object reaches further than half its size out of the frame, so this margin holds all of it.
+    # An object reaches at most half its size out of the frame, so this margin holds all of the object.
     margin = int(np.ceil((0.025 + KINDS[kind].sizes[1] / 2) * side))
     inside = np.s_[margin : margin + height, margin : margin + width]
     x, y = (a - margin for a in _pixel_centres(height + 2 * margin, width + 2 * margin))
@@ -103,33 +109,35 @@ def describe_scene(seed, index, height=160, width=160, clutter=True, kind="shape
         whole = [*areas, mask.sum()]
         if all(seen.sum() >= MIN_VISIBLE * area for seen, area in zip(left, whole, strict=True)):
             objects, visible, areas = [*objects, candidate], left, whole
-        elif rng.random() < 0.1:  # In a crowded frame, settle for fewer objects rather than search on.
+        elif rng.random() < 0.1:  # accept fewer objects in a crowded frame
             wanted = max(2, wanted - 1)
     return Scene(height, width, tuple(objects), background_seed, clutter, KINDS[kind].vividness)
 
 
-def render_scene(scene, camera=((1, 0, 0), (0, 1, 0))):
+def render_scene(
+    scene: Scene, camera: Sequence[Sequence[float]] | np.ndarray = ((1, 0, 0), (0, 1, 0))
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene.
 
     Args:
-        scene (Scene): what to draw.
-        camera: 2x3 affine matrix (rotation, uniform scale, translation) that takes image coordinates, where
-            pixel ``[row, column]`` is centred at ``(column + 0.5, row + 0.5)``, to world coordinates.
+        scene: scene to draw.
+        camera: 2x3 affine matrix (rotation, uniform scale, translation) from image coordinates to world coordinates.
+            Pixel ``[row, column]`` is centred at ``(column + 0.5, row + 0.5)``.
 
     Returns:
-        tuple: the image, uint8 ``(height, width, 3)`` RGB with anti-aliased edges, and the masks, bool
-        ``(len(scene.objects), height, width)``: the pixels of which the object covers at least half and no
-        object in front of it does.
+        The image, uint8 ``(height, width, 3)`` RGB with anti-aliased edges, and the masks, bool
+        ``(len(scene.objects), height, width)``. A mask holds the pixels that the object covers at least by half, and
+        that no object in front covers by half.
     """
     camera = np.asarray(camera, dtype=np.float32)
     columns, rows = _pixel_centres(scene.height, scene.width)
     x, y = (a * columns + b * rows + c for a, b, c in camera)
-    pixel = float(np.sqrt(abs(np.linalg.det(camera[:, :2]))))  # Side of a pixel in world units.
+    pixel = float(np.sqrt(abs(np.linalg.det(camera[:, :2]))))  # side of a pixel in world units
     side = min(scene.height, scene.width)
 
     rng = np.random.default_rng(scene.background_seed)
     image = _background(rng, x / side, y / side, pixel / side, scene)
-    light_angle = rng.uniform(0, 2 * np.pi)  # Where the light comes from: objects cast shadows the other way.
+    light_angle = rng.uniform(0, 2 * np.pi)  # direction of the light; shadows fall the other way
     light_x, light_y = float(np.cos(light_angle)), float(np.sin(light_angle))
     relief = rng.uniform(0.1, 0.4)
     front = np.full((scene.height, scene.width), -1)
@@ -150,7 +158,7 @@ def render_scene(scene, camera=((1, 0, 0), (0, 1, 0))):
     return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8), masks
 
 
-def mask_to_box(mask):
+def mask_to_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Return the tight box ``(x0, y0, x1, y1)``, integers, of a non-empty bool mask ``(height, width)``.
 
     The box is in image coordinates: ``x1`` and ``y1`` are one past the last column and row of the mask.
@@ -159,22 +167,22 @@ def mask_to_box(mask):
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def to_object_frame(obj, x, y):
-    """Map world points, two arrays of one shape, to the frame of an object, where it fits the unit circle."""
+def to_object_frame(obj: SceneObject, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Map world points, two arrays of one shape, to the frame of an object, where the object fits the unit circle."""
     return _rotate((x - obj.centre[0]) * (2 / obj.size), (y - obj.centre[1]) * (2 / obj.size), -obj.angle)
 
 
-def _pixel_centres(height, width):
+def _pixel_centres(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     y, x = np.indices((height, width), dtype=np.float32) + np.float32(0.5)
     return x, y
 
 
-def _rotate(x, y, angle):
+def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
     return cos * x - sin * y, sin * x + cos * y
 
 
-def _random_object(rng, side, height, width, kind):
+def _random_object(rng: np.random.Generator, side: int, height: int, width: int, kind: str) -> SceneObject:
     size = side * rng.uniform(*KINDS[kind].sizes)
     category = int(rng.integers(len(CLASSES)))
     patterns, hue = _PATTERNS, None
@@ -185,33 +193,35 @@ def _random_object(rng, side, height, width, kind):
         centre=(rng.uniform(0, width), rng.uniform(0, height)),
         size=size,
         angle=rng.uniform(0, 2 * np.pi),
-        # The period is relative to the frame, lest small objects have patterns finer than a pixel.
+        # The period is relative to the frame, so that patterns of small objects are not finer than a pixel.
         texture=_random_texture(rng, side * rng.uniform(0.04, 0.09) / (size / 2), patterns, hue),
     )
 
 
-def _random_texture(rng, period, patterns, hue=None):
-    """A texture of one of some patterns, in any two colours; with a ``hue``, in turns, in a like colour and a grey."""
+def _random_texture(
+    rng: np.random.Generator, period: float, patterns: Sequence[str], hue: float | None = None
+) -> Texture:
+    """Draw a texture of one of some patterns in any two colours; with a ``hue`` (turns), in a like colour and a grey."""
     pattern = patterns[rng.integers(len(patterns))]
     first = second = _random_colour(rng) if hue is None else _colour_near(rng, hue)
-    while np.abs(first - second).sum() < 0.5:  # Two colours too close would hide the pattern.
+    while np.abs(first - second).sum() < 0.5:  # similar colours would hide the pattern
         second = _random_colour(rng) if hue is None else np.full(3, rng.uniform(0.05, 0.95))
     colours = tuple(first.tolist()), tuple(second.tolist())
     return Texture(pattern, colours, period, angle=rng.uniform(0, np.pi), seed=int(rng.integers(2**31)))
 
 
-def _random_colour(rng):
+def _random_colour(rng: np.random.Generator) -> np.ndarray:
     rgb = rng.uniform(0.05, 0.95, 3)
-    return rgb.mean() + rng.uniform(0.1, 0.9) * (rgb - rgb.mean())  # From almost grey to almost saturated.
+    return rgb.mean() + rng.uniform(0.1, 0.9) * (rgb - rgb.mean())  # from almost grey to almost saturated
 
 
-def _colour_near(rng, hue):
+def _colour_near(rng: np.random.Generator, hue: float) -> np.ndarray:
     rgb = colorsys.hsv_to_rgb(rng.normal(hue, _HUE_SPREAD) % 1, rng.uniform(0.5, 0.95), rng.uniform(0.4, 0.95))
     return np.array(rgb)
 
 
-def signed_distance(category, u, v):
-    """Distance to the silhouette of a class, negative inside, in the object's frame."""
+def signed_distance(category: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Return the distance to the silhouette of a class, negative inside, in the object's frame."""
     name = CLASSES[category]
     if name == "square":
         return np.maximum(np.abs(u), np.abs(v)) - 0.5**0.5
@@ -230,28 +240,28 @@ def signed_distance(category, u, v):
     return ((radius * np.cos(angle) - 1) * corner_y + radius * np.sin(angle) * (1 - corner_x)) / edge
 
 
-def _coverage(obj, u, v, softness):
-    """Share in [0, 1] of each point that the object covers; its edge is ``softness`` world units wide."""
+def _coverage(obj: SceneObject, u: np.ndarray, v: np.ndarray, softness: float) -> np.ndarray:
+    """Return the covered share in [0, 1] of each point; the object's edge is ``softness`` world units wide."""
     return _soft_step(signed_distance(obj.category, u, v), softness / (obj.size / 2))
 
 
-def _soft_step(distance, width):
-    """1 where ``distance`` is negative, 0 where positive, with a ramp of ``width`` around zero."""
+def _soft_step(distance: np.ndarray, width: float) -> np.ndarray:
+    """Return 1 where ``distance`` is negative, 0 where it is positive, with a ramp of ``width`` around zero."""
     return np.clip(0.5 - distance / width, 0, 1)
 
 
-def _split(x):
-    """Integer and fractional part."""
+def _split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the integer and the fractional part."""
     whole = np.floor(x)
     return whole.astype(np.int64), x - whole
 
 
-def _noise(seed, x, y, octaves):
-    """Value noise in [0, 1] with cells of size 1; each further octave is half as large and as strong."""
+def _noise(seed: int, x: np.ndarray, y: np.ndarray, octaves: int) -> np.ndarray:
+    """Return value noise in [0, 1] with cells of size 1; each further octave has half the size and strength."""
     table = np.random.default_rng(seed).random(_LATTICE * _LATTICE, dtype=np.float32)
     total = 0
     for octave in range(octaves):
-        # Turned and shifted, the octaves' grids do not line up.
+        # Rotate and shift the grids of the octaves, so that they do not align.
         s, t = _rotate(x * 2**octave, y * 2**octave, 0.7 * octave)
         (column, s), (row, t) = _split(s + 7.3 * octave), _split(t + 3.1 * octave)
         s, t = s * s * (3 - 2 * s), t * t * (3 - 2 * t)
@@ -263,12 +273,12 @@ def _noise(seed, x, y, octaves):
     return total / (2 - 0.5 ** (octaves - 1))
 
 
-def _paint(texture, u, v, pixel):
-    """Colours ``(..., 3)`` of a texture at points of its plane, where a pixel is ``pixel`` units wide."""
+def _paint(texture: Texture, u: np.ndarray, v: np.ndarray, pixel: float) -> np.ndarray:
+    """Return the colours ``(..., 3)`` of a texture at points of its plane, where a pixel is ``pixel`` units wide."""
     s, t = _rotate(u / texture.period, v / texture.period, -texture.angle)
     grain = _noise(texture.seed, s, t, 5 if texture.pattern == "noise" else 3)
     blur = pixel / texture.period
-    a, b = np.abs(_split(s)[1] - 0.5), np.abs(_split(t)[1] - 0.5)  # Distances from the middle of the cell.
+    a, b = np.abs(_split(s)[1] - 0.5), np.abs(_split(t)[1] - 0.5)  # distances from the middle of the cell
     if texture.pattern == "stripes":
         mix = _soft_step(a - 0.25, blur)
     elif texture.pattern == "checks":
@@ -286,35 +296,44 @@ def _paint(texture, u, v, pixel):
     return (first + mix[..., None] * (second - first)) * (0.7 + 0.6 * grain)[..., None]
 
 
-def _background(rng, x, y, pixel, scene):
-    """Colours ``(..., 3)`` of an unbounded ground; lengths in sides of the frame."""
+def _background(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, pixel: float, scene: Scene) -> np.ndarray:
+    """Return the colours ``(..., 3)`` of an unbounded ground; lengths are in sides of the frame."""
     image = _paint(_random_texture(rng, rng.uniform(0.15, 0.4), ("noise",)), x, y, pixel)
     grey = image.mean(axis=-1, keepdims=True)
     image = grey + scene.vividness * (image - grey)
     if not scene.clutter:
         return image
-    # Ragged patches, textured as finely as the objects are, so that texture does not give the objects away.
+    # Ragged patches have textures as fine as the objects, so that texture does not reveal the objects.
     for _ in range(2):
         scale = rng.uniform(1.5, 3)
         distance = _noise(rng.integers(2**31), x * scale, y * scale, 4) - rng.uniform(0.35, 0.5)
         patch = _paint(_random_texture(rng, rng.uniform(0.04, 0.09), _PATTERNS), x, y, pixel)
         image += _soft_step(distance, rng.uniform(0.01, 0.1))[..., None] * (patch - image)
-    # Long thin lines, then elongated blobs, then specks.
+    # Draw long thin lines, then elongated blobs, then specks.
     for cell, length, width in ((0.7, 0.4, 0.015), (0.35, 0.2, 0.1), (0.12, 0.2, 0.12)):
         _draw_strokes(rng, image, x, y, pixel, cell * rng.uniform(0.7, 1.3), length, width)
     return image
 
 
-def _draw_strokes(rng, image, x, y, pixel, cell, length, width):
-    """Draw onto ``image`` a round-ended stroke in half of the cells of a turned grid.
+def _draw_strokes(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    pixel: float,
+    cell: float,
+    length: float,
+    width: float,
+) -> None:
+    """Draw round-ended strokes onto ``image``, in half of the cells of a rotated grid.
 
-    ``length`` and ``width`` bound the strokes' half-length and half-width, in cells. As no stroke leaves its
-    cell, each point looks at a single stroke, whatever their number.
+    ``length`` and ``width`` bound the strokes' half-length and half-width, in cells. No stroke leaves its cell, so each
+    point depends on a single stroke.
     """
     (column, s), (row, t) = (_split(a) for a in _rotate(x / cell, y / cell, rng.uniform(0, np.pi)))
     index = (row & (_LATTICE - 1)) * _LATTICE + (column & (_LATTICE - 1))
 
-    def draw(low, high):
+    def draw(low: float, high: float) -> np.ndarray:
         return rng.uniform(low, high, _LATTICE * _LATTICE).astype(np.float32)[index]
 
     reach = 0.5 - length - width
@@ -329,8 +348,8 @@ def _draw_strokes(rng, image, x, y, pixel, cell, length, width):
     image += opacity[..., None] * (colour - image)
 
 
-def _light(rng, light_x, light_y, x, y):
-    """Factor ``(..., 3)`` of an uneven, tinted light, brighter on its own side."""
+def _light(rng: np.random.Generator, light_x: float, light_y: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the factor ``(..., 3)`` of an uneven, tinted light that is brighter on the side of the light."""
     ramp = rng.uniform(0, 0.8) * ((x - 0.5) * light_x + (y - 0.5) * light_y)
     clouds = rng.uniform(0, 1) * (_noise(rng.integers(2**31), 2 * x, 2 * y, 2) - 0.5)
     tint = rng.uniform(0.85, 1.1, 3).astype(np.float32)

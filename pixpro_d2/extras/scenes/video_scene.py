@@ -1,76 +1,79 @@
-"""Synthetic videos whose optical flow is known exactly: the scenes of :mod:`.scenes`, in motion.
+"""Render synthetic videos with exactly known optical flow: the scenes of :mod:`.scene`, in motion.
 
-A video is a stack of layers: the background, seen by a camera that pans, zooms and rolls, and objects in front of it,
-each with its own motion. In every frame a layer is placed as a whole, turned, scaled and shifted, so a point of it is
-followed from any frame to any other in closed form, and what hides it is known from the silhouettes in front.
-Only light and shadows, which stay with the world and the shadow's caster, do not follow the flow, as in real videos.
+A video is a stack of layers: the background, seen by a camera that pans, zooms and rolls, and objects in front with
+their own motions. In every frame a layer is rotated, scaled and shifted as a whole. So a point of the layer is followed
+from any frame to any other frame in closed form. The silhouettes in front decide whether the point is hidden. Only
+light and shadows do not follow the flow, as in real videos: they stay with the world and with the shadow's caster.
 
 Points are ``(x, y)`` in continuous pixel coordinates: the pixel ``[row, column]`` is centred at
-``(column + 0.5, row + 0.5)``. Flow is ``(2, h, w)``, channel 0 = x, channel 1 = y, in units of its own grid's pixels;
-its grid points lie evenly between the centres of the frame's first and last pixel (``align_corners=True``).
+``(column + 0.5, row + 0.5)``. Flow is ``(2, h, w)``, channel 0 = x, channel 1 = y, in units of its own grid's pixels.
+The grid points lie evenly between the centres of the frame's first and last pixel (``align_corners=True``).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...utils.errors import UsageError
-from .scene import Scene, describe_scene, render_scene, signed_distance
+from .scene import Scene, SceneObject, describe_scene, render_scene, signed_distance
 
-FRAMES_PER_SCENE = 60  # Frames after which the objects of another scene have come into the frame.
-_ROUNDING = 1e-6  # A point at rest on the border of the frame is inside, whatever its arithmetic made of it.
+FRAMES_PER_SCENE = 60  # frames after which the objects of another scene have entered
+_ROUNDING = 1e-6  # tolerance: a point at rest on the border of the frame is inside
 
 
 @dataclass(frozen=True)
 class MovingScene:
-    """Layers and their places in the frames; layer 0 is the background, layer k is object k - 1, further in front.
+    """Hold layers and their places in the frames; layer 0 is the background, layer k is object k - 1.
 
-    With points as complex numbers x + iy, the point ``w`` of layer ``k`` is at ``offsets[t, k] + factors[t, k] * w`` in
-    frame ``t``. The plane of the background is the world, that of an object is its frame, where its circumscribed
-    circle has radius 1.
+    Higher layers are further in front. With points as complex numbers x + iy, the point ``w`` of layer ``k`` is at
+    ``offsets[t, k] + factors[t, k] * w`` in frame ``t``. The plane of the background is the world. The plane of an
+    object is its frame, where its circumscribed circle has radius 1.
     """
 
-    scene: Scene  # size of the frames, and looks: the places of its objects are not used
+    scene: Scene  # size of the frames, and looks; the positions of its objects are not used
     offsets: np.ndarray  # complex (frames, layers), pixels
     factors: np.ndarray  # complex (frames, layers), scale and rotation
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.offsets)
 
-    def seen(self, frame):
-        """The scene of a frame (Scene), its objects where this frame shows them."""
+    def seen(self, frame: int) -> Scene:
+        """Return the scene of a frame, with its objects at their places in this frame."""
         return self._placed(self.offsets[frame, 1:], self.factors[frame, 1:])
 
-    def render(self, frame):
-        """Draw a frame; returns its image, uint8 (height, width, 3) RGB."""
+    def render(self, frame: int) -> np.ndarray:
+        """Draw a frame, uint8 (height, width, 3) RGB."""
         offset, factor = self.offsets[frame, 0], self.factors[frame, 0]
         in_world = self._placed((self.offsets[frame, 1:] - offset) / factor, self.factors[frame, 1:] / factor)
         turn, shift = 1 / factor, -offset / factor
         camera = ((turn.real, -turn.imag, shift.real), (turn.imag, turn.real, shift.imag))
         return render_scene(in_world, camera)[0]
 
-    def grid(self, shape=None):
-        """Points (h, w, 2) of a grid of ``shape`` (h, w), by default the centres of the pixels."""
+    def grid(self, shape: Sequence[int] | None = None) -> np.ndarray:
+        """Return the points (h, w, 2) of a grid of ``shape`` (h, w), by default the centres of the pixels."""
         size = self.scene.height, self.scene.width
         y, x = (np.linspace(0.5, side - 0.5, count) for side, count in zip(size, shape or size, strict=True))
         return np.stack(np.meshgrid(x, y), axis=-1)
 
-    def layers_at(self, frame, points):
-        """Foremost layer, int16 (...), at each of ``points`` (..., 2) of a frame, also of those outside it."""
+    def layers_at(self, frame: int, points: np.ndarray) -> np.ndarray:
+        """Return the foremost layer, int16 (...), at ``points`` (..., 2) of a frame, also outside the frame."""
         return self._foremost(frame, _complex(points))
 
-    def track(self, points, start, stop):
-        """Follow what frame ``start`` shows at ``points`` to frame ``stop``, which may be the earlier one.
+    def track(self, points: np.ndarray, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Follow the content of frame ``start`` at ``points`` to frame ``stop``, which may be the earlier frame.
+
+        A point is visible if no layer in front hides it, and if it lies between the centres of the frame's outermost
+        pixels or on the border.
 
         Args:
-            points (numpy.ndarray): (..., 2).
-            start (int), stop (int): numbers of the frames, from 0.
+            points: (..., 2).
+            start: number of the first frame, from 0.
+            stop: number of the last frame, from 0.
 
         Returns:
-            tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]: the points in frame ``stop``, float64 (..., 2); whether
-            they are visible there, bool (...); and whether they are in every frame from ``start`` to ``stop``. Visible
-            is what no layer in front hides and what lies between the centres of the frame's outermost pixels, on the
-            border included.
+            The points in frame ``stop``, float64 (..., 2); whether the points are visible in frame ``stop``, bool
+            (...); and whether the points are visible in every frame from ``start`` to ``stop``, bool (...).
         """
         place = _complex(points)
         layer = self._foremost(start, place)
@@ -79,17 +82,17 @@ class MovingScene:
         step = 1 if stop >= start else -1
         for frame in range(start, stop + step, step):
             place = self.offsets[frame, layer] + self.factors[frame, layer] * in_layer
-            # The layer itself may be missed by rounding, on its outline: only those in front count.
+            # Rounding may miss the layer itself on its outline, so only layers in front count.
             visible = self._inside(place) & (self._foremost(frame, place) <= layer)
             along &= visible
         return np.stack([place.real, place.imag], axis=-1), visible, along
 
-    def flow(self, start, stop, shape=None):
-        """Exact flow from frame ``start`` to frame ``stop`` on a grid of ``shape`` (h, w), by default of the pixels.
+    def flow(self, start: int, stop: int, shape: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the exact flow between two frames on a grid of ``shape`` (h, w), by default the grid of the pixels.
 
         Returns:
-            tuple[numpy.ndarray, numpy.ndarray]: float32 (2, h, w), hidden and leaving points included, in pixels of
-            the grid, and bool (h, w): the grid points that are visible in frame ``stop``.
+            The flow from frame ``start`` to frame ``stop``, float32 (2, h, w), in pixels of the grid, also at points
+            that are hidden or leave. Whether the grid points are visible in frame ``stop``, bool (h, w).
         """
         points = self.grid(shape)
         moved, visible, _ = self.track(points, start, stop)
@@ -97,7 +100,7 @@ class MovingScene:
         displacement = (moved - points) * (width / self.scene.width, height / self.scene.height)
         return np.moveaxis(displacement, -1, 0).astype(np.float32), visible
 
-    def _placed(self, offsets, factors):
+    def _placed(self, offsets: np.ndarray, factors: np.ndarray) -> Scene:
         objects = (
             replace(
                 obj,
@@ -109,14 +112,14 @@ class MovingScene:
         )
         return replace(self.scene, objects=tuple(objects))
 
-    def _foremost(self, frame, place):
+    def _foremost(self, frame: int, place: np.ndarray) -> np.ndarray:
         layers = np.zeros(place.shape, dtype=np.int16)
         for layer, obj in enumerate(self.scene.objects, start=1):
             point = (place - self.offsets[frame, layer]) / self.factors[frame, layer]
             layers[signed_distance(obj.category, point.real, point.imag) <= 0] = layer
         return layers
 
-    def _inside(self, place):
+    def _inside(self, place: np.ndarray) -> np.ndarray:
         far = np.array((self.scene.width, self.scene.height)) - 0.5 + _ROUNDING
         near = 0.5 - _ROUNDING
         return (place.real >= near) & (place.real <= far[0]) & (place.imag >= near) & (place.imag <= far[1])
@@ -124,7 +127,7 @@ class MovingScene:
 
 @dataclass(frozen=True)
 class Clip:
-    """A rendered video of n frames with its exact flow; entry i of what lies between frames is about i and i + 1."""
+    """Hold a rendered video of n frames with its exact flow; entry i between frames belongs to frames i and i + 1."""
 
     scene: MovingScene
     frames: np.ndarray  # uint8 (n, H, W, 3), RGB
@@ -132,30 +135,30 @@ class Clip:
     backward: np.ndarray  # float32 (n - 1, 2, H, W): flow from frame i + 1 to i, pixels
     visible_forward: np.ndarray  # bool (n - 1, H, W): pixels of frame i that frame i + 1 shows
     visible_backward: np.ndarray  # bool (n - 1, H, W): pixels of frame i + 1 that frame i shows
-    layers: np.ndarray  # int16 (n, H, W): what each pixel shows, as numbered by the scene
+    layers: np.ndarray  # int16 (n, H, W): layer of each pixel, as numbered by the scene
 
     @property
-    def labels(self):
-        """Classes of the pixels, uint8 (n, H, W): 0 for the background, index into CLASSES plus one for objects."""
+    def labels(self) -> np.ndarray:
+        """Return the classes of the pixels, uint8 (n, H, W): 0 is background, others are indices into CLASSES plus one."""
         classes = [0, *(obj.category + 1 for obj in self.scene.scene.objects)]
         return np.array(classes, dtype=np.uint8)[self.layers]
 
 
-def describe_video(rng, num_frames, height=160, width=320, clutter=True):
+def describe_video(
+    rng: np.random.Generator, num_frames: int, height: int = 160, width: int = 320, clutter: bool = True
+) -> MovingScene:
     """Describe a video of random scenes in random motion.
 
     Nearer objects are larger, in front, and faster. Speeds are in proportion to the shorter side of the frame: up to
-    about 3 % of it from frame to frame. Objects of :func:`describe_scene`, each inside the frame at some moment, come
-    and go; every ``FRAMES_PER_SCENE`` frames those of another scene join.
+    about 3 % of it from frame to frame. Objects of :func:`describe_scene` come and go; each is inside the frame at some
+    moment. Every ``FRAMES_PER_SCENE`` frames, the objects of another scene join.
 
     Args:
-        rng (numpy.random.Generator): all the description depends on, together with the other arguments.
-        num_frames (int): at least 2.
-        height (int), width (int): of the frames, pixels, at least 32.
-        clutter (bool): as of a scene.
-
-    Returns:
-        MovingScene:
+        rng: the description depends only on this generator and the other arguments.
+        num_frames: at least 2.
+        height: height of the frames, pixels, at least 32.
+        width: width of the frames, pixels, at least 32.
+        clutter: whether the background is cluttered.
     """
     if num_frames < 2:
         raise UsageError(f"a video needs at least 2 frames, not {num_frames}")
@@ -169,13 +172,15 @@ def describe_video(rng, num_frames, height=160, width=320, clutter=True):
     return MovingScene(replace(scenes[0], objects=tuple(objects)), offsets, factors)
 
 
-def render_clip(rng, num_frames, height=160, width=320, clutter=True):
-    """Render a random video; arguments as of :func:`describe_video`, returns a :class:`Clip`."""
+def render_clip(
+    rng: np.random.Generator, num_frames: int, height: int = 160, width: int = 320, clutter: bool = True
+) -> Clip:
+    """Render a random video; see :func:`describe_video` for the arguments."""
     return render_video(describe_video(rng, num_frames, height, width, clutter))
 
 
-def render_video(scene):
-    """Render the :class:`Clip` of a :class:`MovingScene`."""
+def render_video(scene: MovingScene) -> Clip:
+    """Render a moving scene with its flow."""
     pairs = range(len(scene) - 1)
     forward, visible_forward = zip(*(scene.flow(i, i + 1) for i in pairs), strict=True)
     backward, visible_backward = zip(*(scene.flow(i + 1, i) for i in pairs), strict=True)
@@ -190,26 +195,28 @@ def render_video(scene):
     )
 
 
-def _complex(points):
+def _complex(points: np.ndarray) -> np.ndarray:
     return points[..., 0] + 1j * points[..., 1]
 
 
-def _random_camera(rng, time, height, width):
-    """Offsets and factors (frames, 1) of the world: a camera that swings, and so never leaves the lit ground."""
+def _random_camera(
+    rng: np.random.Generator, time: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return offsets and factors (frames, 1) of the world: the camera swings, and so never leaves the lit ground."""
 
-    def swing(reach):
+    def swing(reach: float) -> np.ndarray:
         return reach * np.sin(2 * np.pi * (time / rng.uniform(60, 120) + rng.random()))
 
     side = min(height, width)
     middle = (width + 1j * height) / 2
-    factor = np.exp(swing(0.25) + 1j * swing(0.03))  # Zoom and roll about the middle of the frame.
+    factor = np.exp(swing(0.25) + 1j * swing(0.03))  # zoom and roll about the middle of the frame
     return middle + side * (swing(0.25) + 1j * swing(0.08)) - factor * middle, factor
 
 
-def _random_path(rng, time, obj):
-    """Offsets and factors (frames, 1) of an object that drifts, mostly sideways, turns and grows or shrinks.
+def _random_path(rng: np.random.Generator, time: np.ndarray, obj: SceneObject) -> tuple[np.ndarray, np.ndarray]:
+    """Return offsets and factors (frames, 1) of an object that drifts, mostly sideways, turns and grows or shrinks.
 
-    At some moment of the video it is where the scene describes it.
+    At some moment of the video, the object is at its place in the scene's description.
     """
     time = time - rng.uniform(0, time[-1, 0])
     speed = obj.size * rng.uniform(0.02, 0.07) * rng.choice((-1, 1))

@@ -1,1 +1,1 @@
-"""A study of what pre-training brings: experiments as data, run one after the other, reported from their results."""
+"""Study the gain of pre-training: experiments as data, run one after the other, reported from their results."""

@@ -1,11 +1,12 @@
-"""Initialisations compared: means over fine-tunings that are nested in pre-trainings, and how far to trust them.
+"""Compare initialisations: means over fine-tunings that are nested in pre-trainings, and their standard errors.
 
-A pre-training and what begins with it is one sample of a method. So the fine-tunings of a pre-training are averaged
-first; mean and standard error are those of these averages over the pre-trainings.
+A pre-training with its fine-tunings is one sample of a method. So the fine-tunings of a pre-training are averaged
+first. Mean and standard error are taken over these averages.
 """
 
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Any
 
 from ...utils.errors import UsageError
 from .experiments import Pair, compared, fine_tuning_name, pair_of, pretraining_name
@@ -14,13 +15,14 @@ from .methods import CONTROL, LEAST_GAIN, METHODS, PARTS, RANDOM, TASKS, Part
 
 @dataclass(frozen=True)
 class Row:
-    """What an initialisation reached on a variant of a task.
+    """Hold the results of an initialisation on a variant of a task.
 
     Attributes:
-        init, variant (str): as the report calls them.
-        values (dict): (seed of the pre-training, number of the fine-tuning) to the result in per cent.
-        gains (dict): the same for differences to random weights; {} where there are none.
-        seconds (list[float]): that the fine-tunings took; those that went on after an interruption are left out.
+        init: title of the initialisation in the report.
+        variant: title of the variant in the report.
+        values: result in per cent by (seed of the pre-training, number of the fine-tuning).
+        gains: differences to random weights by the same pairs; {} if there are none.
+        seconds: durations of the fine-tunings; resumed fine-tunings are skipped.
     """
 
     init: str
@@ -34,18 +36,18 @@ def rows(part: Part, results: dict) -> list[Row]:
     """Return the rows of a part for which there are results (name to result, of any seeds).
 
     Raises:
-        UsageError: for a result that lacks the metric of the task.
+        UsageError: if a result lacks the metric of the task.
     """
     found = {names: _of_pairs(part.task, *names, results) for names in compared(part)}
     return [_row(part, names, found) for names, of_pairs in found.items() if of_pairs]
 
 
-def _of_pairs(task, init, variant, results):
-    """Pair to result, in the order of the pairs."""
+def _of_pairs(task: str, init: str, variant: str, results: dict[str, Any]) -> dict[Pair, dict[str, Any]]:
+    """Return the results by pair, in the order of the pairs."""
     start, metric = fine_tuning_name(task, init, variant), TASKS[task].metric
     found = {pair: result for name, result in results.items() if (pair := pair_of(name, start))}
     for pair, result in found.items():
-        if metric not in result["metrics"]:  # one that learnt nothing has 0, so leaving it out would flatter the mean
+        if metric not in result["metrics"]:  # skipping the result would bias the mean upwards
             raise UsageError(
                 f"The result of {fine_tuning_name(task, init, variant, pair)} has no finite '{metric}': look at its "
                 "log, then remove its result and its folder and run the study again."
@@ -53,7 +55,7 @@ def _of_pairs(task, init, variant, results):
     return dict(sorted(found.items()))
 
 
-def _row(part, names, found):
+def _row(part: Part, names: tuple[str, str], found: dict[tuple[str, str], dict[Pair, dict[str, Any]]]) -> Row:
     task = TASKS[part.task]
     init, variant = names
     values = {pair: result["metrics"][task.metric] for pair, result in found[names].items()}
@@ -65,13 +67,13 @@ def _row(part, names, found):
 
 
 def init_title(init: str) -> str:
-    """Return what the report calls an initialisation."""
+    """Return the title of an initialisation in the report."""
     return "random" if init == RANDOM else METHODS[init].title
 
 
 def averages(values: dict[Pair, float]) -> list[float]:
     """Return for each pre-training, in the order of their seeds, the mean over its fine-tunings."""
-    groups = {}
+    groups: dict[int, list[float]] = {}
     for (pretraining, _), value in sorted(values.items()):
         groups.setdefault(pretraining, []).append(value)
     return [mean(group) for group in groups.values()]
@@ -86,7 +88,7 @@ def standard_error(values: dict[Pair, float]) -> float:
 def estimate(values: dict[Pair, float], sign: str = "") -> str:
     """Return mean and standard error over the pre-trainings in words, as "24.8 ± 1.3".
 
-    It is "" for no values, and without an error for one pre-training. No mean is "-0.0".
+    The result is "" for no values, and has no error for a single pre-training. No mean is "-0.0".
     """
     groups = averages(values)
     if not groups:
@@ -102,7 +104,7 @@ def spread(values: dict[Pair, float]) -> str:
 
 def counts(values: dict[Pair, float]) -> str:
     """Return the numbers of pre-trainings and of fine-tunings of each, as "3 x 3", or "2 x 1-3" if they differ."""
-    sizes = {}
+    sizes: dict[int, int] = {}
     for pretraining, _ in values:
         sizes[pretraining] = sizes.get(pretraining, 0) + 1
     low, high = min(sizes.values()), max(sizes.values())
@@ -110,14 +112,14 @@ def counts(values: dict[Pair, float]) -> str:
 
 
 def cannot_judge(part_rows: list[Row]) -> list[tuple[str, float]]:
-    """Return (variant, gain) where the control gains less than LEAST_GAIN: no method can show its worth there."""
+    """Return (variant, gain) of variants that cannot judge: the control gains less than LEAST_GAIN."""
     control = [row for row in part_rows if row.init == init_title(CONTROL) and row.gains]
     gains = [(row.variant, mean(averages(row.gains))) for row in control]
     return [(variant, gain) for variant, gain in gains if gain < LEAST_GAIN]
 
 
 def pretrainings(results: dict) -> list[tuple[str, list[dict]]]:
-    """Return (title, results of all its seeds) of the methods with pre-trainings that are finished."""
+    """Return (title, results of all seeds) of the methods with finished pre-trainings."""
     found = []
     for key, method in METHODS.items():
         start = pretraining_name(key, "")
@@ -127,6 +129,6 @@ def pretrainings(results: dict) -> list[tuple[str, list[dict]]]:
 
 
 def parts_with_results(results: dict) -> list[tuple[str, Part, list[Row]]]:
-    """Return (key, part, rows) of the parts that have any."""
+    """Return (key, part, rows) of the parts that have rows."""
     found = [(key, part, rows(part, results)) for key, part in PARTS.items()]
     return [item for item in found if item[2]]

@@ -1,8 +1,9 @@
-"""The data of a study: photographs, labelled data sets of several domains, rendered driving video."""
+"""Locate and prepare the data of a study: photographs, labelled data sets of several domains, rendered videos."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...config_files import configs_folder
 from ...data.datasets.class_folders import folder_classes
@@ -16,33 +17,33 @@ from .methods import Part
 from .recipes import Scale
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-# Where commands run: the checkout, or, where the package is installed without one, the current folder.
+# Folder where commands run: the checkout, or the current folder if the package is installed without a checkout.
 ROOT = CHECKOUT if configs_folder().parent == CHECKOUT else Path.cwd()
-# Without clutter, among which a short training learns the background alone.
+# No clutter: with clutter, a short training learns only the background.
 PRETRAINING_VIDEOS = {"seed": 0, "flow_scale": 8, "labelled": 0, "clutter": False}
 LABELLED_VIDEOS = {
     "seed": 1,
     "labelled": 6,
     "clutter": False,
-}  # another seed: nothing that is tested on was seen in pre-training
+}  # another seed: pre-training has seen no test video
 
 
-def shown(path):
-    """A path relative to ROOT, as the commands have it: they hold for every machine with the same layout."""
+def shown(path: str | Path) -> str:
+    """Return a path relative to ROOT, so that commands hold for every machine with the same layout."""
     return os.path.relpath(path, ROOT)
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """Where the data are; None for what no part needs.
+    """Hold the folders of the data; None for data that no part needs.
 
     Attributes:
-        folder (Path): for what the study makes of them.
-        photographs (Path or None): one folder of photographs a class; all methods but the control ignore the classes.
-        objects (Path or None): in Pascal VOC layout, with the splits ``train5``, ``train20`` (images of each class),
+        folder: folder for derived data.
+        photographs: one folder of photographs for each class; only the control reads the classes.
+        objects: data set in Pascal VOC layout, with the splits ``train5``, ``train20`` (images of each class),
             ``train`` and ``test``.
-        scenes (Path or None): with ``images`` and ``labels`` (PNG files of class ids) in ``train`` and in ``val``.
-        cells (Path or None): in Pascal VOC layout, with the splits ``trainval`` or ``train``, and ``test``.
+        scenes: folder with ``images`` and ``labels`` (PNG files of class ids) in ``train`` and in ``val``.
+        cells: data set in Pascal VOC layout, with the splits ``trainval`` or ``train``, and ``test``.
     """
 
     folder: Path
@@ -53,22 +54,24 @@ class StudyData:
 
     @property
     def pretraining_videos(self) -> Path:
-        """Folder of the rendered videos to pre-train on."""
+        """Return the folder of the rendered videos to pre-train on."""
         return self.folder / "pretraining_videos"
 
     @property
     def labelled_videos(self) -> Path:
-        """Folder of the rendered videos, others than these, to fine-tune and to test on."""
+        """Return the folder of the other rendered videos, to fine-tune and to test on."""
         return self.folder / "labelled_videos"
 
     def prepare(self, parts: list[Part], fine_tuning_seeds: list[int], scale: Scale) -> None:
-        """Write what the parts need and is not there yet: lists of labelled images, videos.
+        """Write the missing data of the parts: lists of labelled images, and videos.
 
         Args:
-            fine_tuning_seeds: SEED of the fine-tunings, each of which labels images of its own.
+            parts: parts to prepare.
+            fine_tuning_seeds: SEED of each fine-tuning; each fine-tuning labels its own images.
+            scale: number, length and size of the videos.
 
         Raises:
-            UsageError: for data that cannot be used.
+            UsageError: if data cannot be used.
         """
         tasks = {part.task for part in parts}
         if "driving" in tasks:
@@ -85,60 +88,76 @@ class StudyData:
         if recipe == "video":
             flow = {"MODEL.PIXPRO.FLOW.FILES": shown(self.pretraining_videos / "flow")}
             return {"DATASETS.TRAIN": names(f"video:{shown(self.pretraining_videos / 'frames')}"), **flow}
+        photographs = self._folder_of("photographs")
         if recipe == "labels":
-            classes = {"MODEL.CLASSIFIER.NUM_CLASSES": len(folder_classes(str(self.photographs)))}
-            return {"DATASETS.TRAIN": names(f"classes:{shown(self.photographs)}"), **classes}
-        return {"DATASETS.TRAIN": names(f"images:{shown(self.photographs)}")}
+            classes = {"MODEL.CLASSIFIER.NUM_CLASSES": len(folder_classes(str(photographs)))}
+            return {"DATASETS.TRAIN": names(f"classes:{shown(photographs)}"), **classes}
+        return {"DATASETS.TRAIN": names(f"images:{shown(photographs)}")}
 
     def fine_tuning(self, task: str, variant: str, seed: int) -> dict:
         """Return the options that name the data of a variant of a task, for a fine-tuning with this SEED."""
         train, test, further = getattr(self, f"_{task}")(variant, seed)
         return {"DATASETS.TRAIN": names(train), "DATASETS.TEST": names(test), **further}
 
-    def _objects(self, variant, seed):
+    def _folder_of(self, name: str) -> Path:
+        """Return the folder of the data ``name``.
+
+        Raises:
+            UsageError: if the folder is not given.
+        """
+        folder = getattr(self, name)
+        if folder is None:
+            raise UsageError(f"The study needs {name}: name their folder by --{name}.")
+        return folder
+
+    def _objects(self, variant: str, seed: int) -> tuple[str, str, dict[str, Any]]:
+        objects = self._folder_of("objects")
         split = "train" if variant == "all" else f"train{variant}"
-        train, test = (f"voc:{shown(self.objects)}@{name}" for name in (split, "test"))
-        return train, test, {"MODEL.ROI_HEADS.NUM_CLASSES": len(class_names(str(self.objects)))}
+        train, test = (f"voc:{shown(objects)}@{name}" for name in (split, "test"))
+        return train, test, {"MODEL.ROI_HEADS.NUM_CLASSES": len(class_names(str(objects)))}
 
-    def _cells(self, variant, seed):
-        root = shown(self.cells if variant == "all" else self.folder / "cells")
+    def _cells(self, variant: str, seed: int) -> tuple[str, str, dict[str, Any]]:
+        cells = self._folder_of("cells")
+        root = shown(cells if variant == "all" else self.folder / "cells")
         split = self.train_split if variant == "all" else _subset(int(variant), seed)
-        classes = {"MODEL.ROI_HEADS.NUM_CLASSES": len(class_names(str(self.cells)))}
-        return f"voc:{root}@{split}", f"voc:{shown(self.cells)}@test", classes
+        classes = {"MODEL.ROI_HEADS.NUM_CLASSES": len(class_names(str(cells)))}
+        return f"voc:{root}@{split}", f"voc:{shown(cells)}@test", classes
 
-    def _scenes(self, variant, seed):
+    def _scenes(self, variant: str, seed: int) -> tuple[str, str, dict[str, Any]]:
+        scenes = self._folder_of("scenes")
         train, test = (
-            f"semseg:{shown(self.scenes / split / 'images')}@{shown(self.scenes / split / 'labels')}"
+            f"semseg:{shown(scenes / split / 'images')}@{shown(scenes / split / 'labels')}"
             for split in ("train", "val")
         )
-        names = read_class_names(str(self.scenes / "train" / "labels"))
+        names = read_class_names(str(scenes / "train" / "labels"))
         if names is None:
-            raise UsageError(f"{self.scenes / 'train' / 'labels'} has no classes.txt: name one class a line in it.")
+            raise UsageError(f"{scenes / 'train' / 'labels'} has no classes.txt: name one class a line in it.")
         return train, test, {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": len(names)}
 
-    def _driving(self, variant, seed):
+    def _driving(self, variant: str, seed: int) -> tuple[str, str, dict[str, Any]]:
         train, test = (f"cityscapes:{shown(self.labelled_videos)}@{split}" for split in ("train", "val"))
         return train, test, {"MODEL.BACKBONE.FROZEN": variant == "frozen"}
 
     @property
     def train_split(self) -> str:
-        """The split of the cells to train on: trainval if there is one, else train."""
+        """Return the split of the cells to train on: trainval if it exists, else train."""
         split = Path("ImageSets", "Main", "trainval.txt")
-        return "trainval" if (self.cells / split).is_file() else "train"
+        return "trainval" if (self._folder_of("cells") / split).is_file() else "train"
 
-    def _write_subset(self, count, seed):
+    def _write_subset(self, count: int, seed: int) -> None:
         """Write the list of ``count`` images to label, in a folder that shares the images and annotations."""
-        ids = image_ids(str(self.cells), self.train_split)
+        cells = self._folder_of("cells")
+        ids = image_ids(str(cells), self.train_split)
         if count > len(ids):
             raise UsageError(
-                f"{self.cells} has {len(ids)} images in its split '{self.train_split}', and the study takes "
+                f"{cells} has {len(ids)} images in its split '{self.train_split}', and the study takes "
                 f"{count} of them: leave out the parts that do, or use a larger data set."
             )
         root = self.folder / "cells"
         lists = root / "ImageSets" / "Main"
         lists.mkdir(parents=True, exist_ok=True)
         for name in ("Annotations", "JPEGImages"):
-            link, target = root / name, (self.cells / name).resolve()
+            link, target = root / name, (cells / name).resolve()
             if link.is_symlink() and link.resolve() != target:
                 raise UsageError(
                     f"{root} is of another data set, {link.resolve().parent}: remove it, or choose another output "
@@ -150,10 +169,10 @@ class StudyData:
         write_file(str(lists / f"{_subset(count, seed)}.txt"), lambda path: Path(path).write_text(text))
 
 
-def _subset(count, seed):
+def _subset(count: int, seed: int) -> str:
     return f"train_{count}_seed{seed}"
 
 
-def names(*names):
-    """Names of data sets as a config's value, in quotation marks that a shell needs no more of."""
+def names(*names: str) -> str:
+    """Return names of data sets as a config's value, quoted so that a shell needs no further quotation marks."""
     return "({})".format(" ".join(f'"{name}",' for name in names))

@@ -1,9 +1,9 @@
-"""The experiments of a study: which trainings answer its questions, each with its complete options.
+"""List the experiments of a study: the trainings that answer its questions, each with its complete options.
 
-Fine-tunings are nested in pre-trainings. The pair (p, f) is the fine-tuning number f that begins with the pre-training
-of seed p. Its own SEED is different for each pair and the same for every initialisation: it draws the new weights, the
-order of the data and, where a few images are labelled, these images. So pairs with different p are independent, also
-those of random weights, and initialisations are compared pair by pair.
+Fine-tunings are nested in pre-trainings. The pair (p, f) is fine-tuning number f from the pre-training with seed p. The
+SEED of a fine-tuning differs between pairs and is the same for every initialisation. SEED draws the new weights, the
+order of the data and, for few labelled images, these images. So pairs with different p are independent, also for random
+weights. Initialisations are compared pair by pair.
 """
 
 import re
@@ -14,22 +14,22 @@ from .data import StudyData
 from .methods import METHODS, PARTS, RANDOM, Part
 from .recipes import Recipe, Scale
 
-FINE_TUNINGS = 100  # more than there are of one pre-training: SEED of the pair (p, f) is 100 p + f
+FINE_TUNINGS = 100  # upper bound for one pre-training: SEED of the pair (p, f) is 100 p + f
 
 Pair = tuple[int, int]  # (seed of the pre-training, number of the fine-tuning)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training.
+    """Describe one training.
 
     Attributes:
-        name (str): of its folder and its result.
-        config (str): relative to the checkout.
-        options (dict): config key to value, without those that say where weights come from and where output goes.
-        weights (Experiment or None): the pre-training whose weights it begins with; None for none.
-        seconds (float): about what it takes.
-        handed_on (bool): whether others begin with its weights, which are then kept.
+        name: name of its folder and its result.
+        config: path relative to the checkout.
+        options: value by config key, without the keys for weights and output.
+        weights: pre-training whose weights the training starts from; None for none.
+        seconds: approximate duration.
+        handed_on: whether other trainings start from its weights; if so, the weights are kept.
     """
 
     name: str
@@ -48,7 +48,7 @@ def pretraining_name(method: str, seed: int | str) -> str:
 def fine_tuning_name(task: str, init: str, variant: str, pair: Pair | None = None) -> str:
     """Return the name of the experiment that fine-tunes an initialisation on a variant of a task.
 
-    Without a ``pair`` it is what the names of all pairs begin with.
+    Without a ``pair``, return the common beginning of the names of all pairs.
     """
     return f"{task}-{init}-{variant}-seed" + ("{}-{}".format(*pair) if pair else "")
 
@@ -63,7 +63,7 @@ def fine_tuning_seed(pair: Pair) -> int:
     """Return SEED of the fine-tuning of a pair.
 
     Raises:
-        UsageError: if another pair has it, too.
+        UsageError: if another pair has the same SEED.
     """
     pretraining, number = pair
     if number >= FINE_TUNINGS:
@@ -79,16 +79,16 @@ def compared(part: Part) -> list[tuple[str, str]]:
 def list_experiments(
     parts: list[str], pretraining_seeds: list[int], seeds: list[int], scale: Scale, data: StudyData
 ) -> list[Experiment]:
-    """Return the experiments in an order to run them in; what several parts need comes once.
+    """Return the experiments in the order to run; experiments that several parts need come once.
 
-    All that has to do with a seed of the pre-training comes before the next such seed, so that a study in part is
-    balanced. Fine-tunings come behind the pre-training that they begin with.
+    All experiments of one pre-training seed precede the next seed, so that an incomplete study is balanced.
+    Fine-tunings follow the pre-training that they start from.
 
     Args:
         parts: keys of PARTS.
-        pretraining_seeds: of the pre-training.
+        pretraining_seeds: seeds of the pre-training.
         seeds: numbers of the fine-tunings of each pre-training.
-        scale: recipes.
+        scale: recipes of the experiments.
         data: names of the data sets, as options.
     """
     chosen = [PARTS[name] for name in parts]
@@ -105,7 +105,7 @@ def list_experiments(
                 if other == init
             )
             found += [weights] if weights else []
-            found += [_fine_tuning(task, init, *run, weights, scale, data) for task, *run in runs]
+            found += [_fine_tuning(task, init, variant, pair, weights, scale, data) for task, variant, pair in runs]
     return found
 
 
@@ -127,7 +127,7 @@ def _fine_tuning(
 def build_experiment(
     name: str, recipe: Recipe, options: dict, seed: int, weights: Experiment | None, handed_on: bool
 ) -> Experiment:
-    """Return the experiment of a recipe with further options and a SEED; other arguments as of Experiment."""
+    """Return the experiment of a recipe with further options and a SEED; see Experiment for the other arguments."""
     options = {**recipe.options, "SOLVER.MAX_ITER": recipe.iterations, **options, "SEED": seed}
     seconds = recipe.overhead + options["SOLVER.MAX_ITER"] * recipe.seconds
     return Experiment(name, recipe.config, options, weights, seconds, handed_on)

@@ -1,4 +1,4 @@
-"""Running the experiments of a study, one or several at a time."""
+"""Run the experiments of a study, one or several at a time."""
 
 import os
 import time
@@ -9,28 +9,29 @@ from ...utils.errors import UsageError
 from .experiments import Experiment
 from .running import Training
 
-POLL_SECONDS = 0.2  # between looks at what runs
+POLL_SECONDS = 0.2  # between checks of running trainings
 
 
 def run_all(experiments: list[Experiment], output: Path, jobs: int, announce: Callable[[str], None]) -> dict[str, dict]:
-    """Run experiments in their order, each after the pre-training that it begins with.
+    """Run experiments in their order, each after the pre-training that it starts from.
 
-    Several at a time share the processor: each gets an equal part of its cores as threads.
+    Concurrent experiments share the processor: each gets an equal number of its cores as threads.
 
     Args:
-        experiments: that are not finished; a pre-training comes before what begins with it.
+        experiments: unfinished experiments; a pre-training precedes its fine-tunings.
         output: folder of the study.
-        jobs: how many run at a time.
-        announce: gets lines about progress.
+        jobs: number of concurrent experiments.
+        announce: called with lines about progress.
 
     Returns:
-        Name to result.
+        Result by name.
 
     Raises:
-        UsageError: if an experiment fails, runs already or is interrupted; the others then save and end.
+        UsageError: if an experiment fails, already runs or is interrupted; the other experiments then save and end.
     """
-    threads = None if jobs == 1 else max(1, os.cpu_count() // jobs)
-    waiting, running, results = list(experiments), [], {}
+    threads = None if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
+    waiting, results = list(experiments), {}
+    running: list[Training] = []
     try:
         while waiting or running:
             while len(running) < jobs and (experiment := _next(waiting, running)):
@@ -53,14 +54,14 @@ def run_all(experiments: list[Experiment], output: Path, jobs: int, announce: Ca
     return results
 
 
-def _next(waiting, running):
-    """The first experiment whose pre-training is finished; None if all wait for one that runs."""
+def _next(waiting: list[Experiment], running: list[Training]) -> Experiment | None:
+    """Return the first experiment whose pre-training is finished; None if all wait for a running pre-training."""
     unfinished = {experiment.name for experiment in (*waiting, *(training.experiment for training in running))}
     ready = (x for x in waiting if x.weights is None or x.weights.name not in unfinished)
     return next(ready, None)
 
 
-def _end(running):
+def _end(running: list[Training]) -> None:
     for training in running:
         training.ask_to_end()
     for training in running:
@@ -68,6 +69,6 @@ def _end(running):
 
 
 def time_left(experiments: list[Experiment], jobs: int) -> str:
-    """Return about how long experiments take if ``jobs`` of them run at a time, in words."""
+    """Return in words the approximate duration of experiments if ``jobs`` of them run at a time."""
     hours = sum(experiment.seconds for experiment in experiments) / 3600 / jobs
     return f"about {hours:.1f} hours" if hours >= 1 else f"about {60 * hours:.0f} min"

@@ -1,16 +1,17 @@
-"""What the study compares, as data: ways to pre-train, tasks to fine-tune on, and the questions that pair them."""
+"""Define what the study compares, as data: pre-training methods, downstream tasks, and the questions that pair them."""
 
 from dataclasses import dataclass
 
 RANDOM = "random"  # the initialisation without a pre-training
 CONTROL = "supervised"  # the positive control: labels of the photographs instead of a pretext task
-LEAST_GAIN = 3.0  # of the control over random weights, in points of the task's metric, for a task that can judge
+LEAST_GAIN = 3.0  # gain of the control over random weights, in points of the metric, that lets a task judge
 
-# Weights against features of few directions: none, as in the papers, and those that help short pre-training.
+# Weights of the terms against low-rank features: zero as in the papers, and values that help short pre-training.
 NO_TERM = {"MODEL.PIXPRO.VARIANCE_WEIGHT": 0.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT": 0.0}
 TERM = {"MODEL.PIXPRO.VARIANCE_WEIGHT": 2.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT": 0.08}
 CONTRAST = {"MODEL.PIXPRO.METHOD": "pixcontrast", "MODEL.PIXPRO.TEMPERATURE": 0.3, "MODEL.PIXPRO.PPM.ENABLED": False}
-# A rate that leaves float32 weights as they were drawn; the norms' statistics, which a frozen backbone keeps, adapt.
+# The learning rate leaves float32 weights unchanged. The statistics of the normalisation layers adapt, and a frozen
+# backbone keeps them.
 UNTRAINED = {
     "INPUT.PIXPRO.N_FRAMES": 1, "SOLVER.BASE_LR": 1e-12, "SOLVER.BASE_LR_END": 0.0, "SOLVER.MAX_ITER": 100,
 }  # fmt: skip
@@ -18,7 +19,7 @@ UNTRAINED = {
 
 @dataclass(frozen=True)
 class Method:
-    """A way to pre-train: what the report calls it, the recipe it takes, and the options that make the difference."""
+    """Describe a pre-training method: its title in the report, its recipe, and the options that distinguish it."""
 
     title: str
     recipe: str
@@ -39,7 +40,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Task:
-    """A task to fine-tune on: the result that counts, what the report calls it and the variants, and their kind."""
+    """Describe a downstream task: its metric, its unit in the report, the kind of its variants, and their titles."""
 
     metric: str
     unit: str
@@ -59,13 +60,13 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A question.
+    """Describe a question.
 
     Attributes:
-        title (str): of its section in the report.
-        task (str): key of TASKS.
-        variants (dict): variant of the task to the initialisations compared on it; gains are over the first of them.
-        note (str): what else these initialisations differ in, or how they were made.
+        title: title of its section in the report.
+        task: key of TASKS.
+        variants: initialisations to compare by the variant of the task; gains are over the first initialisation.
+        note: further differences between these initialisations, or their origin.
     """
 
     title: str

@@ -1,7 +1,10 @@
-"""The page about a study: tables and plots out of the results, around what a person wrote."""
+"""Write the page about a study: tables and plots of the results, inside text that a person wrote."""
 
+import functools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from tabulate import tabulate
 
@@ -24,11 +27,11 @@ Where the control gains less than {LEAST_GAIN:g} points, the task cannot judge.
 
 
 def write_page(path: str | Path, results: dict) -> list[str]:
-    """Write the page and its plots, ``NAME_PART.png`` beside it; text outside the two marks of results is kept.
+    """Write the page, and its plots ``NAME_PART.png`` beside it; keep the text outside the two marks of results.
 
     Args:
-        path: of the page.
-        results: name to result, see :mod:`.running`.
+        path: path of the page.
+        results: result by name, see :mod:`.running`.
 
     Returns:
         Paths of the files.
@@ -47,15 +50,15 @@ def write_page(path: str | Path, results: dict) -> list[str]:
         task = TASKS[part.task]
         picture = path.with_name(f"{path.stem}_{key}.png")
         image = plot_rows(part.title, f"{task.unit} in %", rows)
-        written.append(write_file(str(picture), lambda partial, image=image: image.save(partial, format="PNG")))
+        written.append(write_file(str(picture), functools.partial(image.save, format="PNG")))
         sections.append(_part_section(part, rows, task, picture.name))
     sections += [_pretraining_section(results), _command_section(results)]
     page = f"{before}{BEGIN}\n\n" + "\n".join(filter(None, sections)) + f"\n{END}{after}"
     return [write_file(str(path), lambda partial: Path(partial).write_text(page, encoding="utf-8")), *written]
 
 
-def _around(path):
-    """What stands before and after the results on the page; a header and a newline if there is no page."""
+def _around(path: Path) -> tuple[str, str]:
+    """Return the text before and after the results on the page; a header and a newline if there is no page."""
     if not path.exists():
         return HEADER, "\n"
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
@@ -66,7 +69,7 @@ def _around(path):
 
 
 def _overview(parts: list[tuple[str, Part, list[Row]]]) -> str:
-    """Return the section with a table of initialisations and tasks: means of random weights, gains of the others."""
+    """Return the section with a table of initialisations and tasks: means of random weights, gains of other weights."""
     columns = {
         f"{part.title}, {variant} ({TASKS[part.task].unit})": {row.init: row for row in rows if row.variant == variant}
         for _, part, rows in parts
@@ -79,7 +82,7 @@ def _overview(parts: list[tuple[str, Part, list[Row]]]) -> str:
     return f"## All tasks\n\nThe means of random weights, and the gains of the others.\n\n{table}\n"
 
 
-def _gain_or_mean(row):
+def _gain_or_mean(row: Row | None) -> str:
     if row is None:
         return ""
     return estimate(row.gains, "+") if row.gains else estimate(row.values)
@@ -94,7 +97,7 @@ def _part_section(part: Part, rows: list[Row], task: Task, picture: str) -> str:
     return f"## {part.title}\n\n{part.note}\n\n{verdicts}![{part.title}]({picture})\n\n{_table(rows, task)}\n"
 
 
-def _table(rows, task):
+def _table(rows: list[Row], task: Task) -> str:
     cells = [
         (
             row.variant, row.init, estimate(row.values), spread(row.values), estimate(row.gains, "+"),
@@ -105,7 +108,7 @@ def _table(rows, task):
     return _markdown(cells, (task.kind, "from", task.unit, "spread", "gain", "seeds", "s each"))
 
 
-def _pretraining_section(results):
+def _pretraining_section(results: dict[str, Any]) -> str:
     found = pretrainings(results)
     if not found:
         return ""
@@ -120,7 +123,7 @@ def _pretraining_section(results):
     return f"## Pre-trainings\n\n{_markdown(cells, ('method', 'last loss, by seed', 's'))}\n"
 
 
-def _command_section(results):
+def _command_section(results: dict[str, Any]) -> str:
     seconds = sum(result["seconds"] for result in results.values())
     machines = "; ".join(sorted({result["machine"] for result in results.values()}))
     names = [min((n for n in results if n.startswith(pretraining_name(key, ""))), default="") for key in METHODS]
@@ -141,5 +144,5 @@ weights, and whether the backbone is frozen; `results` in the folder of the stud
 """
 
 
-def _markdown(cells, headers):
+def _markdown(cells: Iterable[Sequence[Any]], headers: Sequence[str]) -> str:
     return tabulate(cells, headers, tablefmt="github", disable_numparse=True)

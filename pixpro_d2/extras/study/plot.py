@@ -1,32 +1,34 @@
-"""The plot of a part: a dot for each fine-tuning, those of a pre-training side by side, and a line at the mean."""
+"""Plot a part: a dot for each fine-tuning, fine-tunings of a pre-training side by side, and a line at the mean."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
+
+from PIL import Image
 
 from ...visualization.canvas import LINE, MARGIN, TEXT, Canvas, palette, text_width
 from ...visualization.legend import Legend
-from .comparison import averages, init_title
+from .comparison import Row, averages, init_title
 from .experiments import Pair
 from .methods import METHODS, RANDOM
 
-WIDTH, HEIGHT = 1000, 360  # of the picture, and of the axes in it, pixels
-AXIS = 50  # left of the axes, for the numbers
+WIDTH, HEIGHT = 1000, 360  # width of the picture and height of the axes, pixels
+AXIS = 50  # pixels left of the axes, for the numbers
 GRID = (70, 74, 82)
 TITLE_SIZE = 20
-STEPS = 4  # of the axis from the lowest to the highest value, at most
+STEPS = 4  # most steps of the axis between the lowest and the highest value
 
 
-def plot_rows(title, unit, rows):
+def plot_rows(title: str, unit: str, rows: Sequence[Row]) -> Image.Image:
     """Draw the results of a part.
 
     Args:
-        title (str): of the plot.
-        unit (str): what the values are.
-        rows (list[Row]): at least one; those of a variant stand side by side.
+        title: title of the plot.
+        unit: name of the values.
+        rows: at least one row; rows of a variant stand side by side.
 
     Returns:
-        PIL.Image.Image: 1000 pixels wide.
+        Picture of 1000 pixels width.
     """
     titles = [init_title(init) for init in (RANDOM, *METHODS)]
     colours = dict(zip(titles, palette(len(titles))))  # the same in all plots
@@ -46,11 +48,17 @@ def plot_rows(title, unit, rows):
     return canvas.finish()
 
 
-def _draw_columns(canvas, rows, colours, height_of, bottom):
-    """Dots and means of the rows, an equal column for each, wider gaps between variants; words below ``bottom``."""
+def _draw_columns(
+    canvas: Canvas,
+    rows: Sequence[Row],
+    colours: dict[str, tuple[int, int, int]],
+    height_of: Callable[[float], float],
+    bottom: int,
+) -> None:
+    """Draw dots and means of the rows in equal columns, with wider gaps between variants and words below ``bottom``."""
     variants = list(dict.fromkeys(row.variant for row in rows))
     step = (WIDTH - 2 * MARGIN - AXIS) / (len(rows) + len(variants) - 1)
-    x = MARGIN + AXIS
+    x: float = MARGIN + AXIS
     for variant in variants:
         columns = [row for row in rows if row.variant == variant]
         _centred(canvas, variant, x + step * len(columns) / 2, bottom + LINE)
@@ -67,8 +75,9 @@ def _draw_columns(canvas, rows, colours, height_of, bottom):
 
 
 def offsets(pairs: Iterable[Pair]) -> list[float]:
-    """Return where fine-tunings stand in their column, from -1 to 1; twice as far apart between pre-trainings."""
-    places, last = [], None
+    """Return the offsets of fine-tunings in their column, from -1 to 1, with double gaps between pre-trainings."""
+    places: list[int] = []
+    last = None
     for pretraining, _ in pairs:
         step = 2 if last not in (None, pretraining) else 1
         places.append((places[-1] if places else 0) + step)
@@ -76,12 +85,12 @@ def offsets(pairs: Iterable[Pair]) -> list[float]:
     return [2 * place / (places[-1] + 1) - 1 for place in places]
 
 
-def _centred(canvas, text, x, y):
+def _centred(canvas: Canvas, text: str, x: float, y: float) -> None:
     canvas.text(x - text_width(text) / 2, y, text, TEXT)
 
 
-def axis_ticks(values):
-    """Two or more round numbers, evenly spaced, that enclose the values."""
+def axis_ticks(values: Sequence[float]) -> list[float]:
+    """Return two or more round numbers, evenly spaced, that enclose the values."""
     low, high = min(values), max(values)
     power = 10 ** math.floor(math.log10(max((high - low) / STEPS, 0.01)))
     step = next(power * factor for factor in (1, 2, 5, 10) if high - low <= STEPS * power * factor)
@@ -89,7 +98,7 @@ def axis_ticks(values):
     return [round(number * step, 6) for number in range(first, last + 1)]
 
 
-def _heights(ticks, top):
-    """Function from a value to its y."""
+def _heights(ticks: Sequence[float], top: int) -> Callable[[float], float]:
+    """Return the function from a value to its y."""
     low, high = ticks[0], ticks[-1]
     return lambda value: top + HEIGHT * (high - value) / (high - low)

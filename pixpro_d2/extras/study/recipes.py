@@ -1,17 +1,17 @@
-"""How the study trains, as data: a recipe for each kind of training."""
+"""Define how the study trains, as data: a recipe for each kind of training."""
 
 from dataclasses import dataclass, replace
 
-PRETRAINING_CONFIG = "configs/pretrain/quickstart.yaml"  # of all methods that pre-train on photographs
+PRETRAINING_CONFIG = "configs/pretrain/quickstart.yaml"  # for all methods that pre-train on photographs
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training: config, options, number of iterations, and the time of it, measured once, for the estimate.
+    """Describe a training: its config, options and iterations, and its measured time, to estimate durations.
 
     Attributes:
-        seconds (float): of an iteration, on one thread of a processor.
-        overhead (float): seconds to start, and to evaluate.
+        seconds: seconds of an iteration, on one thread of a processor.
+        overhead: seconds to start, and to evaluate.
     """
 
     config: str
@@ -23,13 +23,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Scale:
-    """The recipes by name, and number, length and size of the rendered videos."""
+    """Hold the recipes by name, and number, length and size of the rendered videos."""
 
     recipes: dict
     videos: dict
 
     def on(self, device: str) -> "Scale":
-        """Return the same with trainings on a device (MODEL.DEVICE)."""
+        """Return a copy whose trainings run on a device (MODEL.DEVICE)."""
         recipes = {
             name: replace(recipe, options={"MODEL.DEVICE": device, **recipe.options})
             for name, recipe in self.recipes.items()
@@ -37,7 +37,7 @@ class Scale:
         return Scale(recipes, self.videos)
 
 
-# Options of all recipes, and of those that pre-train.
+# Options of all recipes, and of the pre-training recipes.
 BRIEF = {"DATALOADER.NUM_WORKERS": 1, "SOLVER.CHECKPOINT_KEEP_LAST": 1}
 PRETRAINED = {
     **BRIEF, "SOLVER.MAX_EPOCHS": 0, "SOLVER.WARMUP_EPOCHS": 0, "SOLVER.CHECKPOINT_KEEP_EVERY": 0,
@@ -63,7 +63,7 @@ STUDY = Scale(
             {
                 **BRIEF, "INPUT.MIN_SIZE_TRAIN": "(96,)", "INPUT.MIN_SIZE_TEST": 96,
                 "MODEL.ANCHOR_GENERATOR.SIZES": "[[12], [24], [48], [96]]",
-                # One object an image needs fewer proposals.
+                # An image with one object needs fewer proposals.
                 "MODEL.RPN.POST_NMS_TOPK_TRAIN": 100, "MODEL.RPN.POST_NMS_TOPK_TEST": 50,
                 "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 32, "SOLVER.STEPS": "(200, 270)",
                 "SOLVER.CHECKPOINT_PERIOD": 150,

@@ -1,4 +1,4 @@
-"""Running an experiment as a user would, and what it leaves: a JSON file."""
+"""Run an experiment as a user would, and write its result as a JSON file."""
 
 import fcntl
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,22 +21,21 @@ from ..report.runs import read_run
 from .data import ROOT, shown
 from .experiments import Experiment
 
-PROGRAM = "train_net.py"  # as commands are told and compared
-LAUNCHER = ("-m", "pixpro_d2.engine.main")  # the same program, as it runs where there is no checkout too
-RECORD = "study.json"  # in the folder of an experiment: what it is of, and the seconds of each attempt to run it
+PROGRAM = "train_net.py"  # program name in printed and compared commands
+LAUNCHER = ("-m", "pixpro_d2.engine.main")  # the same program; it also runs without a checkout
+RECORD = "study.json"  # in the folder of an experiment: its commands, and the seconds of each attempt
 
 
-def result_file(output, name):
-    """Path of the result of the experiment ``name``."""
+def result_file(output: str | Path, name: str) -> Path:
+    """Return the path of the result of the experiment ``name``."""
     return Path(output, "results", f"{name}.json")
 
 
-def is_finished(experiment, output):
-    """Whether the result of an experiment is there.
+def is_finished(experiment: Experiment, output: str | Path) -> bool:
+    """Return whether an experiment has a result.
 
     Raises:
-        UsageError: if it, or what there is of its run, is of other commands: a changed recipe, another pre-training to
-            begin with, or other data.
+        UsageError: if the result or the run belongs to other commands: another recipe, pre-training or data.
     """
     path, folder = result_file(output, experiment.name), run_folder(output, experiment.name)
     result, expected = read_json(path), commands(experiment, output)
@@ -48,20 +48,20 @@ def is_finished(experiment, output):
     return result is not None
 
 
-def commands(experiment, output):
-    """What a result is of, dict: the ``command`` and that of the ``pretraining`` it begins with, or None."""
+def commands(experiment: Experiment, output: str | Path) -> dict[str, str | None]:
+    """Return the ``command`` of an experiment, and the command of its ``pretraining`` or None."""
     return {
         "command": _shell(experiment, output),
-        "pretraining": experiment.weights and _shell(experiment.weights, output),
+        "pretraining": _shell(experiment.weights, output) if experiment.weights else None,
     }
 
 
-def _shell(experiment, output):
+def _shell(experiment: Experiment, output: str | Path) -> str:
     return shlex.join(["python", *arguments(experiment, output)])
 
 
-def arguments(experiment, output):
-    """The command line of an experiment, behind ``python``, as it is given in the checkout."""
+def arguments(experiment: Experiment, output: str | Path) -> list[str]:
+    """Return the command line of an experiment in the checkout, without ``python``."""
     options = {**experiment.options, "MODEL.WEIGHTS": "", "OUTPUT_DIR": shown(run_folder(output, experiment.name))}
     if experiment.weights:
         options["MODEL.WEIGHTS"] = shown(run_folder(output, experiment.weights.name) / "model_final.pth")
@@ -70,41 +70,41 @@ def arguments(experiment, output):
 
 
 class Training:
-    """An experiment that runs in a process of its own, its output at the end of ``runs/NAME.log``.
+    """Run an experiment in its own process, and append its output to ``runs/NAME.log``.
 
-    It starts, or resumes after an interruption, when it is built; :meth:`close` must follow.
+    The constructor starts the experiment, or resumes it after an interruption; :meth:`close` must follow.
 
     Attributes:
-        experiment (Experiment): what runs.
+        experiment: running experiment.
     """
 
     def __init__(self, experiment: Experiment, output: Path, threads: int | None = None):
         """
         Args:
-            experiment: what to run.
+            experiment: experiment to run.
             output: folder of the study.
-            threads: of a processor that the training computes with; None leaves this to PyTorch.
+            threads: threads of the training; None for PyTorch's default.
 
         Raises:
-            UsageError: if it runs already.
+            UsageError: if the experiment already runs.
         """
         self.experiment, self._output, self._threads = experiment, output, threads
         self._folder, self._of = run_folder(output, experiment.name), commands(experiment, output)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = _hold(self._folder)
         self._attempts = (read_json(self._folder / RECORD) or {"attempts": []})["attempts"]
-        self._resumed = bool(candidates(str(self._folder)))  # where train_net.py finds any, it asks for --resume
+        self._resumed = bool(candidates(str(self._folder)))  # train_net.py requires --resume if it finds a checkpoint
         self._record()
         self._begin = time.perf_counter()
         self._process = self._start()
 
-    def _start(self):
+    def _start(self) -> subprocess.Popen:
         words = arguments(self.experiment, self._output)
         words[3:3] = ["--resume"] if self._resumed else []
         threads = {} if self._threads is None else {"OMP_NUM_THREADS": str(self._threads)}
         with open(self._log, "a", encoding="utf-8") as file:
-            # In a session of its own, so that an interruption at the terminal reaches it as the signal to save and
-            # end. It holds the lock as long as it runs, also when its study is killed.
+            # The training has its own session: an interruption at the terminal reaches it as the signal to save and
+            # end. The training holds the lock while it runs, even if its study is killed.
             return subprocess.Popen(
                 [sys.executable, *LAUNCHER, *words[1:]],
                 cwd=ROOT,
@@ -116,36 +116,36 @@ class Training:
             )
 
     @property
-    def _log(self):
+    def _log(self) -> Path:
         return self._folder.with_suffix(".log")
 
-    def _record(self):
+    def _record(self) -> None:
         write_json(self._folder / RECORD, {**self._of, "attempts": self._attempts}, indent=2)
 
     def has_ended(self) -> bool:
-        """Return whether the process has ended, well or not."""
+        """Return whether the process has ended, with or without an error."""
         return self._process.poll() is not None
 
     def ask_to_end(self) -> None:
-        """Ask a process that runs to save and end."""
+        """Ask a running process to save and end."""
         if not self.has_ended():
             self._process.terminate()
 
     def close(self) -> None:
-        """Wait for the end of the process, and note the time that it took."""
+        """Wait for the end of the process, and record its duration."""
         self._process.wait()
         self._attempts = [*self._attempts, round(time.perf_counter() - self._begin, 1)]
         self._record()
         os.close(self._lock)
 
     def write_result(self) -> dict:
-        """Write and return the result of a training that has ended and is closed.
+        """Write and return the result of a training that is closed.
 
-        Checkpoints that no other experiment begins with are removed: hundreds of them would fill a disk.
+        Remove checkpoints that no other experiment starts from: hundreds of them would fill a disk.
 
         Returns:
-            ``name``, those of :func:`commands`, ``metrics`` (the last value of all that was recorded, where it is
-            finite), ``seconds`` (of all attempts; ``resumed`` says whether there were several) and ``machine``.
+            ``name``, the entries of :func:`commands`, ``metrics`` (the last value of each recorded quantity, if it is
+            finite), ``seconds`` (of all attempts), ``resumed`` (whether there were several attempts) and ``machine``.
 
         Raises:
             UsageError: if the training failed.
@@ -170,13 +170,13 @@ class Training:
         return result
 
 
-def _remove_checkpoints(folder):
-    for name in (*checkpoint_names(folder), LAST):
+def _remove_checkpoints(folder: Path) -> None:
+    for name in (*checkpoint_names(str(folder)), LAST):
         (folder / name).unlink(missing_ok=True)
 
 
-def _hold(folder):
-    """Descriptor of a file that one training at a time holds, also when its study was killed."""
+def _hold(folder: Path) -> int:
+    """Lock a file that only one training holds at a time, and return its descriptor."""
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,20 +188,20 @@ def _hold(folder):
     return descriptor
 
 
-def read_results(output):
-    """dict of name to result for all experiments that are finished."""
+def read_results(output: str | Path) -> dict[str, dict[str, Any]]:
+    """Return the results of all finished experiments by name."""
     found = (read_json(path) for path in sorted(Path(output, "results").glob("*.json")))
     return {result["name"]: result for result in found if result}
 
 
-def _machine(experiment, threads):
-    """What an experiment runs on, in words, and with which PyTorch."""
+def _machine(experiment: Experiment, threads: int | None) -> str:
+    """Return the device of an experiment in words, and the version of PyTorch."""
     on_gpu = torch.cuda.is_available() and experiment.options.get("MODEL.DEVICE") != "cpu"
     cores = f"{os.cpu_count()} cores" if threads is None else f"{threads} of {os.cpu_count()} cores"
     device = torch.cuda.get_device_name() if on_gpu else f"{cores} of {processor()}"
     return f"{device}, PyTorch {torch.__version__}"
 
 
-def run_folder(output, name):
-    """Path of the folder of the experiment ``name``, its OUTPUT_DIR."""
+def run_folder(output: str | Path, name: str) -> Path:
+    """Return the folder of the experiment ``name``, its OUTPUT_DIR."""
     return Path(output, "runs", name)

@@ -1,1 +1,1 @@
-"""Preparation of driving video: frames, flow files, and their quality."""
+"""Prepare driving video: frames, flow files, and their quality."""

@@ -1,47 +1,50 @@
-"""The frames of one video file, some of them a second, as a folder of numbered JPEGs."""
+"""Extract frames of a video file at a given rate, as a folder of numbered JPEGs."""
 
 import logging
 import math
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-RECORD = "video.json"  # beside the frames: what extract_frames returned
+RECORD = "video.json"  # file beside the frames with the record of extract_frames
 FIELDS = {"frames", "size", "fps", "source", "source_bytes", "asked"}
-MAX_FRAMES = 99_999  # that five digits number, so that the order of the names is that of time
-WHOLE = 0.9  # share of its length that a video must decode to
-COUNTED = (".mp4", ".mov", ".avi")  # formats that tell the number of their frames; that of others is estimated
+MAX_FRAMES = 99_999  # limit of five digits, so that names sort by time
+WHOLE = 0.9  # least decodable share of a video's length
+COUNTED = (".mp4", ".mov", ".avi")  # formats that store the number of frames; other formats estimate it
 
 
 class VideoError(Exception):
-    """The reason why a video does not give usable frames."""
+    """State the reason why a video gives no usable frames."""
 
 
-def read_frames(path, fps):
-    """Decode those frames of a video that lie nearest to the ticks of a clock.
+def read_frames(path: str, fps: float) -> Iterator[tuple[float, np.ndarray]]:
+    """Decode the frames of a video that are nearest to the ticks of a clock.
 
-    A frame comes once at most: where the video has fewer than ``fps`` frames a second, all of them come. Time is that
-    of the video's time stamps; where they stand still, a frame comes one frame of the video's rate after the last one.
+    Each frame comes at most once. A video with less than ``fps`` frames a second gives all its frames. Time is read
+    from the video's time stamps. If time stamps stand still, the interval of the video's frame rate is added.
 
     Args:
-        path (str): of the video.
-        fps (float): ticks a second, from the first frame on.
+        path: path of the video.
+        fps: ticks a second, from the first frame on.
 
     Yields:
-        tuple: time in seconds, and uint8 array (H, W, 3), BGR, upright by the video's rotation.
+        Time in seconds, and uint8 array (H, W, 3), BGR, upright by the video's rotation.
 
     Raises:
-        VideoError: for a file that cannot be decoded, or that certainly breaks off; where only its duration says so,
-            which may be that of the sound, a warning is logged.
+        VideoError: if the file cannot be decoded, or certainly ends early. If only the duration indicates an early end,
+            a warning is logged, because the duration may belong to the sound.
     """
-    # One thread a video: the cores have videos of their own.
+    # Each video uses one thread, because other cores process other videos.
     capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():
         raise VideoError("not a video that can be decoded")
@@ -56,7 +59,7 @@ def read_frames(path, fps):
             stamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             time = stamp if time is None or stamp > time else time + interval
             start = time if start is None else start
-            tick = math.floor((time - start + interval / 2) * fps + 1e-6)  # half a frame ahead: the nearest one
+            tick = math.floor((time - start + interval / 2) * fps + 1e-6)  # half a frame ahead: the nearest frame
             if tick > last_tick:
                 last_tick = tick
                 decoded, image = capture.retrieve()
@@ -67,7 +70,7 @@ def read_frames(path, fps):
             raise VideoError("no frame can be decoded")
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         length, whole = time - start + interval, count * interval
-        # Frames may be left out, and their rate may vary: only a file that lacks both frames and time is cut off.
+        # Frames may be missing, and their rate may vary: only a file that lacks both frames and time is cut off.
         if length < WHOLE * whole and grabbed < WHOLE * count:
             problem = f"breaks off after {length:.1f} of {whole:.1f} s"
             if path.lower().endswith(COUNTED):
@@ -77,8 +80,8 @@ def read_frames(path, fps):
         capture.release()
 
 
-def shrink(image, short_side):
-    """Scale an image (H, W, 3) down so that its shorter side has ``short_side`` pixels; never up, nor for None."""
+def shrink(image: np.ndarray, short_side: int | None) -> np.ndarray:
+    """Scale an image (H, W, 3) down to a shorter side of ``short_side`` pixels; never scale up, nor for None."""
     height, width = image.shape[:2]
     scale = short_side / min(height, width) if short_side else 1.0
     if scale >= 1:
@@ -86,21 +89,23 @@ def shrink(image, short_side):
     return cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
 
 
-def write_frames(frames, folder, short_side=None, quality=95):
+def write_frames(
+    frames: Iterable[tuple[float, np.ndarray]], folder: str, short_side: int | None = None, quality: int = 95
+) -> dict[str, Any]:
     """Write frames as ``folder``/00001.jpg, 00002.jpg, ...
 
     Args:
-        frames (Iterable[tuple]): of :func:`read_frames`.
-        folder (str): that exists.
-        short_side (int or None): see :func:`shrink`.
-        quality (int): of the JPEGs, 1 to 100.
+        frames: result of :func:`read_frames`.
+        folder: existing folder.
+        short_side: see :func:`shrink`.
+        quality: JPEG quality, 1 to 100.
 
     Returns:
-        dict: ``frames``, their number; ``size`` [height, width] in pixels; ``fps``, frames a second on average.
+        ``frames``: number of frames; ``size``: [height, width] in pixels; ``fps``: average frames a second.
 
     Raises:
-        VideoError: for frames of several sizes, fewer than 2 of them, or more than MAX_FRAMES.
-        OSError: where a file cannot be written.
+        VideoError: if frames differ in size, or are fewer than 2 or more than MAX_FRAMES.
+        OSError: if a file cannot be written.
     """
     times, sizes = [], set()
     for time, image in frames:
@@ -111,7 +116,7 @@ def write_frames(frames, folder, short_side=None, quality=95):
             raise VideoError(f"the frame at {time:.2f} s has another size than those before")
         if len(times) > MAX_FRAMES:
             raise VideoError(f"more than {MAX_FRAMES} frames: cut the video, or take fewer frames a second")
-        # Not cv2.imwrite, which says nothing about a full disk.
+        # cv2.imwrite would not report a full disk.
         encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         Path(folder, f"{len(times):05d}.jpg").write_bytes(encoded.tobytes())
     if len(times) < 2:
@@ -123,32 +128,36 @@ def write_frames(frames, folder, short_side=None, quality=95):
     }
 
 
-def partial_folder(folder):
-    """Where :func:`extract_frames` writes until ``folder`` is complete."""
+def partial_folder(folder: str | Path) -> str:
+    """Return the folder that :func:`extract_frames` writes to until ``folder`` is complete."""
     return os.path.join(os.path.dirname(folder), f".{os.path.basename(folder)}.tmp")
 
 
-def read_record(folder):
-    """What :func:`extract_frames` returned for ``folder``; None where it made none, or its record is damaged."""
+def read_record(folder: str | Path) -> dict[str, Any] | None:
+    """Return the record of :func:`extract_frames` in ``folder``; None if the record is missing or damaged."""
     record = read_json(Path(folder, RECORD))
     return record if isinstance(record, dict) and record.keys() >= FIELDS else None
 
 
-def extract_frames(source, folder, fps, short_side=None, quality=95):
+def extract_frames(
+    source: str, folder: str, fps: float, short_side: int | None = None, quality: int = 95
+) -> dict[str, Any]:
     """Turn a video into a folder of frames, complete or not at all.
 
     Args:
-        source (str): the video.
-        folder (str): for its frames; there may be none, an empty one, or one with a damaged RECORD, to be replaced.
-        fps, short_side, quality: as in :func:`read_frames` and :func:`write_frames`.
+        source: path of the video.
+        folder: folder for the frames; it may be missing or empty, or have a damaged RECORD, and is then replaced.
+        fps: see :func:`read_frames`.
+        short_side: see :func:`shrink`.
+        quality: see :func:`write_frames`.
 
     Returns:
-        dict: of :func:`write_frames`, with the path of the ``source``, its size ``source_bytes`` and what was ``asked``
-        for: fps, short_side and quality. The file RECORD in the folder holds it, too.
+        Result of :func:`write_frames`, with the path of the ``source``, its size ``source_bytes``, and the arguments
+        ``asked``: fps, short_side and quality. The file RECORD in the folder holds the same record.
 
     Raises:
-        VideoError: for a video that cannot be read or does not give usable frames, named.
-        UsageError: where frames cannot be written, for example on a full disk.
+        VideoError: if the video cannot be read or gives no usable frames; the message names the video.
+        UsageError: if frames cannot be written, for example on a full disk.
     """
     partial = partial_folder(folder)
     try:
@@ -157,7 +166,7 @@ def extract_frames(source, folder, fps, short_side=None, quality=95):
     except OSError as error:
         raise VideoError(f"{source}: cannot be read ({error.strerror})") from error
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(partial, ignore_errors=True)  # left behind by a killed process
         os.makedirs(partial)
         record = {
             **write_frames(read_frames(source, fps), partial, short_side, quality),

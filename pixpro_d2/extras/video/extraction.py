@@ -1,10 +1,11 @@
-"""Estimating the optical flow of folders of frames, and writing it."""
+"""Estimate the optical flow of folders of frames, and write it to files."""
 
 import errno
 import logging
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,44 +13,54 @@ from tqdm import tqdm
 
 from ...data.datasets.video import load_videos
 from ...data.io.reader import UnreadableImage, read_image
+from ...flow.dis import DIS
+from ...flow.raft import RAFT
 from ...flow_files import reference as reference_files
-from ...flow_files.native import restore, stream_flow, write_manifest
+from ...flow_files.native import FlowInfo, restore, stream_flow, write_manifest
 from ...utils.errors import UsageError
 from .planning import UnusableVideo, check_kind, frames_of, is_written, plan
+
+FlowEstimator = DIS | RAFT
+Reasons = dict[str, str | None]  # reason of each skipped video, None for videos with flow
 
 logger = logging.getLogger(__name__)
 
 
 class Report(NamedTuple):
-    """What became of the videos.
+    """Count the videos by outcome.
 
     Attributes:
-        written (int), kept (int): videos whose flow was made now, and before.
-        skipped (dict[str, str]): names of the others, and why they have none.
+        written: videos whose flow was written now.
+        kept: videos whose flow was written before.
+        skipped: reason by the name of each skipped video.
     """
 
     written: int
     kept: int
-    skipped: dict
+    skipped: dict[str, str]
 
 
-def extract(video_dir, out, estimator, batch=4, part=(1, 1), overwrite=False):
-    """Write the forward and backward flow of all videos of a folder, except those that are written already.
+def extract(
+    video_dir: str,
+    out: str,
+    estimator: FlowEstimator,
+    batch: int = 4,
+    part: tuple[int, int] = (1, 1),
+    overwrite: bool = False,
+) -> Report:
+    """Write the forward and backward flow of all videos of a folder, except finished videos.
 
     Args:
-        video_dir (str): folder of folders of frames, which follow each other as their names do.
-        out (str): folder of the flow, see :mod:`.native_files`.
-        estimator (Callable): see :mod:`.estimators`.
-        batch (int): pairs of frames in one call of the estimator.
-        part (tuple[int, int]): (i, n) for the i-th, from 1, of n parts of the videos, which n processes can do at once.
-        overwrite (bool): replace flow of another estimator or scale.
-
-    Returns:
-        Report:
+        video_dir: folder of folders of frames; frames are in the order of their names.
+        out: folder of the flow, see :mod:`pixpro_d2.flow_files.native`.
+        estimator: see :mod:`pixpro_d2.flow.estimators`.
+        batch: pairs of frames in one call of the estimator.
+        part: (i, n) for the i-th, from 1, of n parts of the videos; n processes can share the work.
+        overwrite: replace flow of another estimator or scale.
 
     Raises:
-        UsageError: for a folder without videos; flow of another estimator or scale in ``out``; a disk that is or will
-            be full, or cannot be written. What was written stays, and is kept by the next call.
+        UsageError: if the folder has no videos, ``out`` has flow of another estimator or scale, or the disk is full or
+            cannot be written. Finished videos stay, and the next call keeps them.
     """
     try:
         videos = load_videos(f"video:{video_dir}", video_dir)[part[0] - 1 :: part[1]]
@@ -76,14 +87,17 @@ def extract(video_dir, out, estimator, batch=4, part=(1, 1), overwrite=False):
     return Report(len(videos) - kept - len(skipped), kept, skipped)
 
 
-def _survey(videos, out, estimator, overwrite):
-    """Look at the videos before anything is made.
+def _survey(
+    videos: Sequence[dict[str, Any]], out: str, estimator: FlowEstimator, overwrite: bool
+) -> tuple[list[tuple[str, FlowInfo]], Reasons]:
+    """Check the videos before any flow is made.
 
     Returns:
-        tuple[list, dict]: what there is to do, (folder of frames, FlowInfo) each; and for the names of the other videos
-        why they can have no flow, None for those that have it already.
+        (folder of frames, FlowInfo) of each video to process; and the reasons of all other videos, None for videos that
+        already have flow.
     """
-    todo, reasons = [], {}
+    todo: list[tuple[str, FlowInfo]] = []
+    reasons: Reasons = {}
     for video in tqdm(videos, desc="look", unit="video"):
         name = video["video"]
         try:
@@ -101,8 +115,10 @@ def _survey(videos, out, estimator, overwrite):
     return todo, reasons
 
 
-def _write(todo, out, estimator, batch, reasons):
-    """Make the flow of the videos ``todo``, and complete ``reasons``, both of :func:`_survey`."""
+def _write(
+    todo: Sequence[tuple[str, FlowInfo]], out: str, estimator: FlowEstimator, batch: int, reasons: Reasons
+) -> None:
+    """Write the flow of the videos ``todo``, and complete ``reasons``; see :func:`_survey`."""
     with tqdm(total=sum(info.frames - 1 for _, info in todo), desc="flow", unit="step") as progress:
         for folder, info in todo:
             end = progress.n + info.frames - 1
@@ -114,11 +130,13 @@ def _write(todo, out, estimator, batch, reasons):
                 progress.update(end - progress.n)
 
 
-def estimate(folder, info, estimator, batch, progress):
-    """Yield the steps that :func:`.native_files.stream_flow` takes, at most ``batch`` at a time.
+def estimate(
+    folder: str, info: FlowInfo, estimator: FlowEstimator, batch: int, progress: tqdm
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield the steps for :func:`pixpro_d2.flow_files.native.stream_flow`, at most ``batch`` at a time.
 
     Raises:
-        UnusableVideo: for a frame that does not decode or is not of the size of the first, or a folder that changed.
+        UnusableVideo: if a frame does not decode or differs in size from the first frame, or the folder has changed.
     """
     paths = frames_of(folder)
     if len(paths) != info.frames:
@@ -132,8 +150,8 @@ def estimate(folder, info, estimator, batch, progress):
         progress.update(len(second))
 
 
-def _read(path, size):
-    """Frame (3, H, W) uint8 in RGB of the size (H, W)."""
+def _read(path: str, size: tuple[int, int]) -> torch.Tensor:
+    """Read a frame (3, H, W) uint8 in RGB of the size (H, W)."""
     try:
         image = read_image(path)
     except UnreadableImage as error:
@@ -146,16 +164,16 @@ def _read(path, size):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def _skip(video, error, reasons):
+def _skip(video: str, error: UnusableVideo, reasons: Reasons) -> None:
     logger.warning(f"Skipped a video: {error}")
     reasons[video] = str(error)
 
 
-def _skipped(reasons):
+def _skipped(reasons: Reasons) -> dict[str, str]:
     return {video: reason for video, reason in reasons.items() if reason}
 
 
-def _check_space(out, infos, kept):
+def _check_space(out: str, infos: Sequence[FlowInfo], kept: int) -> None:
     needed, free = sum(info.num_bytes for info in infos), shutil.disk_usage(out).free
     logger.info(
         f"{len(infos)} videos to do, {kept} are done; needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free."

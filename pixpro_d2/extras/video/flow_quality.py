@@ -1,6 +1,8 @@
-"""How many of the matching pixels that flow claims are true, on rendered video, where the truth is known."""
+"""Count the true matches among the pixels that flow matches, on rendered video with known truth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,32 +10,38 @@ from torch import Tensor
 
 from ...data.pretrain.views import sample_view
 from ...modeling.pretrain.correspondence import bin_centers, bin_diagonals, pairs_within
+from ...modeling.pretrain.flow_correspondence import FlowCorrespondence
+from ..scenes.video_scene import MovingScene
 
-CHUNK = 8  # pairs of views at a time: each holds the flow of all its steps
-TIE = 1e-4  # of the threshold: pairs so close to it are left out, rounding decides on them
+CHUNK = 8  # pairs of views at a time; each pair holds the flow of all its steps
+TIE = 1e-4  # relative distance to the threshold below which pairs are skipped, because rounding would decide
+
+Flow = tuple[np.ndarray, np.ndarray]  # forward and backward
 
 
 @dataclass(frozen=True)
 class ViewPairs:
-    """N pairs of views of the ends of runs of frames, as the mapper of videos draws them.
+    """Hold N pairs of views at the ends of runs of frames, as the mapper of videos draws them.
 
-    * starts: N numbers of the frames that the first views show; steps: from there to the second views';
+    * starts: N numbers of the frames of the first views;
+    * steps: number of frames from the first views to the second views;
     * boxes: (N, 2, 4) float32, signed, in pixels of the frames.
     """
 
-    starts: list
+    starts: list[int]
     steps: int
     boxes: Tensor
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Of the pixels of N queries and keys, on L bins each.
+    """Hold the truth about the pixels of N queries and keys, on L bins each.
 
-    * pairs: (N, L, L) bool, those that show the same point; undecided: those that are too close to the threshold;
-    * visible: (N, L) bool, queries whose point still shows in the key's frame;
-    * clear: (N, L) bool, those that show all the way and stay a pixel away from what moves otherwise. Only for them
-      is flow between pixels defined: on an outline, interpolation mixes two motions.
+    * pairs: (N, L, L) bool, pairs that show the same point;
+    * undecided: (N, L, L) bool, pairs too close to the threshold;
+    * visible: (N, L) bool, queries whose point is still visible in the key's frame;
+    * clear: (N, L) bool, queries that are visible all the way and stay a pixel away from other motion. Only these
+      queries have well-defined flow between pixels: on an outline, interpolation mixes two motions.
     """
 
     pairs: Tensor
@@ -44,21 +52,23 @@ class Truth:
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of pairs of pixels; adding them adds all."""
+    """Hold numbers of pairs of pixels; adding two Counts adds all numbers."""
 
-    claimed: int = 0  # that the correspondence has
-    true: int = 0  # that it should have
-    right: int = 0  # in both
-    hidden: int = 0  # claimed, but the point is hidden or out of the frame where it ends
-    clear: int = 0  # claimed, of a clear point
+    claimed: int = 0  # pairs of the correspondence
+    true: int = 0  # pairs of the truth
+    right: int = 0  # pairs of both
+    hidden: int = 0  # claimed pairs whose point is hidden or out of the frame at the end
+    clear: int = 0  # claimed pairs of a clear point
     right_clear: int = 0
 
-    def __add__(self, other):
+    def __add__(self, other: "Counts") -> "Counts":
         return Counts(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
-def draw_views(rng, count, num_frames, n_frames, size, min_scale):
-    """Draw ``count`` ViewPairs of ``n_frames`` out of ``num_frames`` frames of ``size`` (H, W)."""
+def draw_views(
+    rng: np.random.Generator, count: int, num_frames: int, n_frames: int, size: tuple[int, int], min_scale: float
+) -> ViewPairs:
+    """Draw ``count`` pairs of views, ``n_frames`` apart, from ``num_frames`` frames of ``size`` (H, W)."""
     height, width = size
     starts, boxes = [], []
     for _ in range(count):
@@ -67,20 +77,20 @@ def draw_views(rng, count, num_frames, n_frames, size, min_scale):
     return ViewPairs(starts, n_frames - 1, torch.from_numpy(np.array(boxes)))
 
 
-def find_truth(scene, views, grid, pos_ratio):
-    """What shows the same point, by the motion of the scene itself.
+def find_truth(scene: MovingScene, views: ViewPairs, grid: tuple[int, int], pos_ratio: float) -> tuple[Truth, Truth]:
+    """Find the pairs of pixels that show the same point, by the motion of the scene itself.
 
-    A pair of pixels does if the query's centre, moved as the scene moves it, is visible in the key's frame and less
-    than ``pos_ratio`` of the larger bin's diagonal away from the key's centre.
+    The query's centre moves as the scene moves. A pair is true if the moved centre is visible in the key's frame, and
+    its distance to the key's centre is less than ``pos_ratio`` of the larger bin's diagonal.
 
     Args:
-        scene (MovingScene):
-        views (ViewPairs): N pairs.
-        grid (tuple[int, int]): (H, W) of the feature maps, L = H * W.
-        pos_ratio (float):
+        scene: moving scene.
+        views: N pairs.
+        grid: (H, W) of the feature maps, L = H * W.
+        pos_ratio: threshold of the distance.
 
     Returns:
-        tuple[Truth, Truth]: from the first views to the second, and back.
+        Truth from the first views to the second, and back.
     """
     boxes = views.boxes.double().unbind(1)
     centers = [bin_centers(box, grid).double() for box in boxes]
@@ -95,8 +105,8 @@ def find_truth(scene, views, grid, pos_ratio):
     return tuple(truths)
 
 
-def _track(scene, points, frames):
-    """Where ``points`` (L, 2) of the first of ``frames`` are in the last, and whether visible, and clear."""
+def _track(scene: MovingScene, points: np.ndarray, frames: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Follow ``points`` (L, 2) through ``frames``; return the last places, and whether visible, and clear."""
     moved, visible, clear = scene.track(points, frames[0], frames[-1])
     size = scene.scene.width, scene.scene.height
     for frame in frames:
@@ -107,18 +117,26 @@ def _track(scene, points, frames):
     return moved, visible, clear
 
 
-def count_pairs(correspondence, truths, views, grid, flow, size):
+def count_pairs(
+    correspondence: FlowCorrespondence,
+    truths: tuple[Truth, Truth],
+    views: ViewPairs,
+    grid: tuple[int, int],
+    flow: Flow,
+    size: tuple[int, int],
+) -> tuple[Counts, float]:
     """Count the pairs that a correspondence claims from a flow.
 
     Args:
-        correspondence (FlowCorrespondence): in pixels.
-        truths (tuple[Truth, Truth]): of :func:`find_truth`.
-        views (ViewPairs), grid (tuple[int, int]): what they are of.
-        flow (tuple[ndarray, ndarray]): forward and backward, (n - 1, 2, h, w) in the order of time.
-        size (tuple[int, int]): (H, W) of the frames.
+        correspondence: correspondence in pixels.
+        truths: result of :func:`find_truth`.
+        views: views of ``truths``.
+        grid: grid of ``truths``.
+        flow: forward and backward flow, (n - 1, 2, h, w) in the order of time.
+        size: (H, W) of the frames.
 
     Returns:
-        tuple[Counts, float]: of both directions, and the share of points that the correspondence trusts.
+        Counts of both directions, and the share of points that the correspondence trusts.
     """
     counts, valid = Counts(), 0.0
     for first in range(0, len(views.starts), CHUNK):
@@ -135,8 +153,8 @@ def count_pairs(correspondence, truths, views, grid, flow, size):
     return counts, valid / len(views.starts)
 
 
-def _batch(views, part, flow, size):
-    """The views ``part`` with their flow, as the loader gives them to the model."""
+def _batch(views: ViewPairs, part: slice, flow: Flow, size: tuple[int, int]) -> dict[str, Any]:
+    """Return the views ``part`` with their flow, as the loader gives them to the model."""
     runs = [slice(start, start + views.steps) for start in views.starts[part]]
     there, back = (
         torch.from_numpy(np.stack([steps[run][::order] for run in runs])) for steps, order in zip(flow, (1, -1))

@@ -1,4 +1,4 @@
-"""Pictures of what pre-training sees and learns, and of what a downstream model predicts; nothing is trained.
+"""Draw what pre-training sees and learns, and what a downstream model predicts; nothing is trained.
 
 python -m pixpro_d2.tools.visualize pairs --config-file configs/pretrain/pixpro_fpn.yaml --input my_photos
 python -m pixpro_d2.tools.visualize flow --config-file configs/pretrain/pixpro_video_quickstart.yaml --input my_videos

@@ -1,4 +1,4 @@
-"""Makes ``python -m pixpro_d2.tools.visualize`` the command line."""
+"""Run the command line on ``python -m pixpro_d2.tools.visualize``."""
 
 from .command_line import main
 

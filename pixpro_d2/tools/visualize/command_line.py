@@ -1,7 +1,8 @@
-"""The command line: a sub-command is a function of the parsed arguments, listed in :func:`main`."""
+"""Define the command line: each sub-command is a function of the parsed arguments, listed in :func:`main`."""
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ...command_line import OptionsAnywhere
@@ -14,8 +15,8 @@ from .model_pictures import attention, features, matches
 from .predictions import predictions
 
 
-def main(argv=None):
-    """Run the command line ``argv``, by default that of the process."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
     parser = OptionsAnywhere(
         prog="python -m pixpro_d2.tools.visualize",
         description="Pictures of what pre-training sees and learns, and of what a downstream model predicts.",
@@ -38,12 +39,16 @@ def main(argv=None):
         parsers[name].add_argument(
             "--weights", default="", metavar="FILE", help="checkpoint; by default MODEL.WEIGHTS, random if it is empty"
         )
-        parsers[name].add_argument("--level", help="the only one of MODEL.PIXPRO.IN_FEATURES to show; by default all")
+        parsers[name].add_argument("--level", help="the only level of MODEL.PIXPRO.IN_FEATURES to show; by default all")
     parsers["predictions"].add_argument(
-        "--weights", action="append", required=True, metavar="FILE", help="checkpoint, called by its folder's name; "
-        "several times to compare")  # fmt: skip
+        "--weights", action="append", required=True, metavar="FILE", help="checkpoint, named after its folder; "
+        "repeat the option to compare")  # fmt: skip
     parsers["predictions"].add_argument(
-        "--min-score", type=float, default=0.5, metavar="S", help="of the detections that are shown, by default 0.5"
+        "--min-score",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="lowest score of shown detections, by default 0.5",
     )
     args = parser.parse_args(argv)
     try:
@@ -52,8 +57,13 @@ def main(argv=None):
         sys.exit(f"error: {error}")
 
 
-def _add_command(commands, run, config, images):
-    """Add the sub-command ``run``, named and described by the function, with the arguments that all have."""
+def _add_command(
+    commands: "argparse._SubParsersAction[OptionsAnywhere]",
+    run: Callable[[argparse.Namespace], None],
+    config: str,
+    images: str,
+) -> None:
+    """Add the sub-command ``run``, named and described by the function, with the arguments of all sub-commands."""
     parser = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
     parser.set_defaults(run=run)
     parser.add_argument("--config-file", required=True, metavar="FILE", help=config)
@@ -61,11 +71,11 @@ def _add_command(commands, run, config, images):
     output = Path("output", run.__name__)
     parser.add_argument("--output", type=Path, default=output, metavar="DIR", help=f"by default {output}")
     parser.add_argument("--count", type=_positive, default=4, metavar="N", help="images to show, by default 4")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of all randomness, by default 0")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all randomness, by default 0")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options, after the rest")
 
 
-def _positive(text):
+def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")

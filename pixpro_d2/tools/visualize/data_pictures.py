@@ -1,6 +1,10 @@
-"""The sub-commands that need no model: a look at the data, and at what training sees of them."""
+"""Define the sub-commands that need no model: they show the data as training sees them."""
+
+import argparse
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ...utils.errors import UsageError
 from ...visualization.motion import picture_flow
@@ -9,13 +13,13 @@ from ...visualization.views import ViewSource
 from .inputs import first_readable, images_of, load_pretraining_config, name_of, write_picture
 
 
-def pairs(args):
-    """Two views of an image, or of two frames of a video, and their positive pairs; needs no model."""
+def pairs(args: argparse.Namespace) -> None:
+    """Show two views of an image, or of two frames of a video, and their positive pairs; needs no model."""
     cfg = load_pretraining_config(args)
     level = args.level or cfg.MODEL.PIXPRO.IN_FEATURES[0]
     source = ViewSource(cfg)
 
-    def draw(number, image):
+    def draw(number: int, image: dict[str, Any]) -> Image.Image:
         sample = source.mapper(image, np.random.default_rng((args.seed, number)))
         return picture_pairs(source, image, sample, level)
 
@@ -23,8 +27,8 @@ def pairs(args):
         write_picture(args, picture, name_of(number, image))
 
 
-def flow(args):
-    """The optical flow between the ends of runs of video frames, and what training keeps of it; needs no model."""
+def flow(args: argparse.Namespace) -> None:
+    """Show the optical flow between the ends of runs of video frames, and the part that training uses."""
     cfg = load_pretraining_config(args)
     if cfg.INPUT.PIXPRO.N_FRAMES < 2:
         raise UsageError(
@@ -33,7 +37,7 @@ def flow(args):
         )
     source = ViewSource(cfg)
 
-    def draw(number, video):
+    def draw(number: int, video: dict[str, Any]) -> Image.Image:
         return picture_flow(source, video, source.mapper(video, np.random.default_rng((args.seed, number))))
 
     for number, video, picture in first_readable(args, images_of(args, cfg), draw):

@@ -1,11 +1,16 @@
-"""What the arguments of the command line stand for: config, images, files to write."""
+"""Turn the arguments of the command line into a config, images, and files to write."""
 
+import argparse
 import math
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
+from detectron2.config import CfgNode
+from PIL import Image
 
 from ...config import is_pretraining
 from ...data.datasets.catalog import is_name
@@ -15,12 +20,14 @@ from ...data.pretrain.samples import dataset_name, load_samples
 from ...engine.configure import command_config, resolve_sync_bn
 from ...utils.errors import UsageError
 
+Made = TypeVar("Made")
 
-def load_pictures_config(args):
-    """The config of the arguments, on whatever device there is.
+
+def load_pictures_config(args: argparse.Namespace) -> CfgNode:
+    """Load the config of the arguments, on the CPU if there is no GPU.
 
     Raises:
-        UsageError: for a mistake in it.
+        UsageError: if the config has a mistake.
     """
     cfg = command_config(args)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
@@ -30,8 +37,8 @@ def load_pictures_config(args):
     return cfg
 
 
-def load_pretraining_config(args):
-    """As :func:`load_pictures_config`; it must be one of a pre-training with a pixel loss."""
+def load_pretraining_config(args: argparse.Namespace) -> CfgNode:
+    """Load the config as :func:`load_pictures_config`; check that it is a pre-training with a pixel loss."""
     cfg = load_pictures_config(args)
     if not is_pretraining(cfg) or not cfg.MODEL.PIXPRO.IN_FEATURES:
         raise UsageError(
@@ -41,8 +48,8 @@ def load_pretraining_config(args):
     return cfg
 
 
-def images_of(args, cfg):
-    """Dataset dicts of the images to show, or of the videos, which are repeated until there are ``args.count``."""
+def images_of(args: argparse.Namespace, cfg: CfgNode) -> list[dict[str, Any]]:
+    """Return the dataset dicts of the images or videos to show; repeat videos until there are ``args.count``."""
     is_path = args.input is not None and not is_name(args.input)
     if is_path and not os.path.exists(args.input):
         raise UsageError(f"There is no image or folder {os.path.abspath(args.input)}.")
@@ -56,13 +63,18 @@ def images_of(args, cfg):
     return samples * math.ceil(args.count / len(samples)) if cfg.INPUT.PIXPRO.N_FRAMES else samples
 
 
-def first_readable(args, images, make):
-    """(number, image, ``make(number, image)``) of the first ``args.count`` images that can be read, one by one.
+def first_readable(
+    args: argparse.Namespace,
+    images: Iterable[dict[str, Any]],
+    make: Callable[[int, dict[str, Any]], Made],
+) -> Iterator[tuple[int, dict[str, Any], Made]]:
+    """Yield (number, image, ``make(number, image)``) of the first ``args.count`` readable images.
 
     Raises:
-        UsageError: if none can.
+        UsageError: if no image is readable.
     """
-    found, unreadable = 0, None
+    found = 0
+    unreadable = None
     for number, image in enumerate(images):
         if found == args.count:
             return
@@ -78,7 +90,7 @@ def first_readable(args, images, make):
         raise UsageError(f"No image could be read, the last one is {unreadable}.")
 
 
-def write_picture(args, picture, name=None):
+def write_picture(args: argparse.Namespace, picture: Image.Image, name: str | None = None) -> None:
     """Save a picture as ``COMMAND_NAME.png``, or without a name ``COMMAND.png``, and print its path."""
     args.output.mkdir(parents=True, exist_ok=True)
     path = args.output / f"{'_'.join(filter(None, (args.command, name)))}.png"
@@ -86,6 +98,6 @@ def write_picture(args, picture, name=None):
     print(path)
 
 
-def name_of(number, image):
-    """How the picture of an image is called."""
+def name_of(number: int, image: dict[str, Any]) -> str:
+    """Return the name of the picture of an image."""
     return f"{number:03d}_{Path(image['file_name']).stem}"

@@ -1,14 +1,22 @@
-"""The sub-commands that show what a pre-training model makes of fixed views."""
+"""Define the sub-commands that show how a pre-training model represents fixed views."""
 
-from ...engine.pretrained import load_pretrained
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from ...engine.pretrained import Pretrained, load_pretrained
+from ...modeling.pretrain.two_branch import LevelComparison
 from ...utils.errors import UsageError
 from ...visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
-from ...visualization.views import ViewSource, compare_views
+from ...visualization.views import Subject, ViewSource, compare_views
 from .inputs import first_readable, images_of, load_pretraining_config, name_of, write_picture
 
 
-def attention(args):
-    """What the pixel propagation module gathers for a few pixels of a view."""
+def attention(args: argparse.Namespace) -> None:
+    """Show the attention of the pixel propagation module for a few pixels of a view."""
     cfg = load_pretraining_config(args)
     if not cfg.MODEL.PIXPRO.PPM.ENABLED:
         raise UsageError(
@@ -24,8 +32,8 @@ def attention(args):
         write_picture(args, picture, name_of(number, image))
 
 
-def features(args):
-    """Dense features of all images as colours, by their three main components."""
+def features(args: argparse.Namespace) -> None:
+    """Show the dense features of all images as colours, by their three principal components."""
     cfg = load_pretraining_config(args)
     loaded, source = _load(args, cfg)
     plain = [subject.plain for _, _, subject in _subjects(args, cfg, source)]
@@ -33,8 +41,8 @@ def features(args):
     write_picture(args, picture_features(_compare(args, loaded.model, plain), views, loaded.note)[0])
 
 
-def matches(args):
-    """Which pixels of two views the features take for the same, against those that are."""
+def matches(args: argparse.Namespace) -> None:
+    """Show which pixels of two views the features match, against the true matches."""
     cfg = load_pretraining_config(args)
     loaded, source = _load(args, cfg)
     for number, image, subject in _subjects(args, cfg, source):
@@ -44,8 +52,8 @@ def matches(args):
         write_picture(args, picture, name_of(number, image))
 
 
-def _load(args, cfg):
-    """Pretrained, and source of views."""
+def _load(args: argparse.Namespace, cfg: CfgNode) -> tuple[Pretrained, ViewSource]:
+    """Return the pre-trained model, and the source of views."""
     levels = cfg.MODEL.PIXPRO.IN_FEATURES
     if args.level is not None and args.level not in levels:
         raise UsageError(f"There is no level '{args.level}' in MODEL.PIXPRO.IN_FEATURES: choose from {_list(levels)}.")
@@ -53,13 +61,17 @@ def _load(args, cfg):
     return loaded, ViewSource(cfg, correspondence=loaded.model.correspondence)
 
 
-def _subjects(args, cfg, source):
-    """(number, image, Subject) of the images to show; a number gives the same views with any weights."""
+def _subjects(
+    args: argparse.Namespace, cfg: CfgNode, source: ViewSource
+) -> Iterator[tuple[int, dict[str, Any], Subject]]:
+    """Yield (number, image, Subject) of the images to show; a number gives the same views with any weights."""
     return first_readable(args, images_of(args, cfg), lambda number, image: source.subject(image, (args.seed, number)))
 
 
-def _compare(args, model, samples):
-    """The comparisons of the wanted levels that have pixels to show."""
+def _compare(
+    args: argparse.Namespace, model: nn.Module, samples: Sequence[dict[str, Any]]
+) -> dict[str, LevelComparison]:
+    """Return the comparisons of the wanted levels that have pixels to show."""
     comparisons = compare_views(model, samples)
     wanted = {level: x for level, x in comparisons.items() if args.level in (None, level)}
     if not with_pixels(wanted):
@@ -71,5 +83,5 @@ def _compare(args, model, samples):
     return wanted
 
 
-def _list(levels):
+def _list(levels: Iterable[str]) -> str:
     return ", ".join(levels)

@@ -1,6 +1,13 @@
-"""The sub-command that shows what downstream models predict."""
+"""Define the sub-command that shows the predictions of downstream models."""
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from PIL import Image
+from torch import nn
 
 from ...engine.trainer import Trainer
 from ...utils.errors import UsageError
@@ -8,8 +15,8 @@ from ...visualization.predictions import TASKS, LabelledImages, picture_predicti
 from .inputs import first_readable, load_pictures_config, name_of, write_picture
 
 
-def predictions(args):
-    """Detections or segmentation of one or several models beside the ground truth."""
+def predictions(args: argparse.Namespace) -> None:
+    """Show detections or segmentations of one or several models beside the ground truth."""
     cfg = load_pictures_config(args)
     if cfg.MODEL.META_ARCHITECTURE not in TASKS:
         raise UsageError(
@@ -22,22 +29,22 @@ def predictions(args):
     data = LabelledImages(cfg, name, Trainer.build_test_loader)
     models = {title: _load(cfg, path) for title, path in titles(args.weights).items()}
 
-    def picture(number, record):
+    def picture(number: int, record: dict[str, Any]) -> Image.Image:
         return picture_predictions(data.read(number), models, args.min_score)
 
     for number, record, drawn in first_readable(args, data.records, picture):
         write_picture(args, drawn, name_of(number, record))
 
 
-def _load(cfg, path):
-    """The model with the weights of a file."""
+def _load(cfg: CfgNode, path: str) -> nn.Module:
+    """Return the model with the weights of a file."""
     model = Trainer.build_model(cfg)
     Trainer.build_checkpointer(cfg, model, complete=True).resume_or_load(path, resume=False)
     return model
 
 
-def titles(paths):
-    """Paths by the name of their folder, and of their file where that is not enough; dict[str, str]."""
+def titles(paths: Sequence[str]) -> dict[str, str]:
+    """Return the paths by the names of their folders; add the name of the file if a folder's name is ambiguous."""
     folders = [Path(path).absolute().parent.name for path in paths]
     return {
         folder if folders.count(folder) == 1 else f"{folder}/{Path(path).stem}": path

@@ -1,10 +1,9 @@
-"""Writers of rendered scenes in the layouts of public data sets.
+"""Write rendered scenes in the layouts of public data sets.
 
-A writer is a generator function ``writer(root, split, samples)``: it takes the samples of one split one by
-one, writes what its layout keeps of each below ``root``, hands each on, and after the last one writes what
-describes the whole split. Writers chain, ``write_coco(root, split, write_voc(root, split, samples))``, so
-that one pass, holding one image at a time, writes several layouts. A further layout is one more such function
-in ``WRITERS``.
+A writer is a generator function ``writer(root, split, samples)``. It takes the samples of one split one by one, writes
+the files of each sample below ``root``, and yields the sample. After the last sample, it writes the files of the whole
+split. Writers chain: ``write_coco(root, split, write_voc(root, split, samples))`` writes two layouts in one pass, with
+one image in memory. A new layout is a new function in ``WRITERS``.
 """
 
 from .cityscapes import write_cityscapes
@@ -13,7 +12,7 @@ from .coco import write_coco
 from .sample import Sample
 from .voc import write_voc
 
-WRITERS = {  # By name of the layout.
+WRITERS = {  # layout -> writer
     "voc": write_voc,
     "coco": write_coco,
     "cityscapes": write_cityscapes,

@@ -1,27 +1,31 @@
-"""Cityscapes files of rendered scenes."""
+"""Write Cityscapes files of rendered scenes."""
 
 import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ....utils.cityscapes_alias import check_cityscapesscripts
-from .sample import silhouette
+from .sample import Sample, silhouette
 
-# Cityscapes' names for CLASSES, all among its classes of things, and for the background.
+# Cityscapes' names for CLASSES (all are classes of things) and for the background.
 LABELS = ("car", "truck", "person", "motorcycle", "bicycle")
 BACKGROUND = "road"
 CITY = "scenes"
 
 
-def write_cityscapes(root, split, samples):
+def write_cityscapes(root: Path, split: str, samples: Iterable[Sample]) -> Iterator[Sample]:
     """Write Cityscapes' ``leftImg8bit`` and ``gtFine``, with label files made by its own converters.
 
-    The split ``test`` is written as ``val``: that of Cityscapes has no public labels. As its annotators do, the
-    polygons count a hole in an object as a part of it. Arguments and yields are those of :func:`write_coco`.
+    The split ``test`` is written as ``val``, because Cityscapes' ``test`` has no public labels. The polygons count a
+    hole in an object as a part of the object, as Cityscapes' annotators do. See :func:`write_coco` for arguments and
+    yields.
     """
     check_cityscapesscripts()
-    from cityscapesscripts.helpers.annotation import Annotation  # an extra
+    from cityscapesscripts.helpers.annotation import Annotation  # optional dependency
     from cityscapesscripts.preparation.json2instanceImg import createInstanceImage
     from cityscapesscripts.preparation.json2labelImg import json2labelImg
 
@@ -30,7 +34,7 @@ def write_cityscapes(root, split, samples):
     images.mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)
     for sample in samples:
-        stem = f"{CITY}_{sample.stem}_000019"  # the frame of each sequence that Cityscapes annotates
+        stem = f"{CITY}_{sample.stem}_000019"  # Cityscapes annotates this frame of each sequence
         Image.fromarray(sample.image).save(images / f"{stem}_leftImg8bit.png")
         polygons = labels / f"{stem}_gtFine_polygons.json"
         polygons.write_text(json.dumps(_annotation(sample)))
@@ -44,8 +48,8 @@ def write_cityscapes(root, split, samples):
         yield sample
 
 
-def _annotation(sample):
-    """Content of a polygon file: later objects lie in front of earlier ones."""
+def _annotation(sample: Sample) -> dict[str, Any]:
+    """Return the content of a polygon file; later objects lie in front of earlier objects."""
     height, width = sample.image.shape[:2]
     frame = [[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]]
     objects = [{"label": BACKGROUND, "polygon": frame}]
@@ -55,16 +59,16 @@ def _annotation(sample):
     return {"imgHeight": height, "imgWidth": width, "objects": objects}
 
 
-def trace_outline(mask, centre):
-    """Outline of an object that is seen whole from its centre, holes left aside.
+def trace_outline(mask: np.ndarray, centre: tuple[float, float]) -> np.ndarray:
+    """Trace the outline of an object that is fully visible from its centre, and ignore holes.
 
     Args:
-        mask (numpy.ndarray): bool (height, width), not empty.
-        centre (tuple): the point (x, y) in the image; the pixel [row, column] is centred at (column + 0.5, row + 0.5).
+        mask: bool (height, width), not empty.
+        centre: point (x, y) in the image; the pixel [row, column] is centred at (column + 0.5, row + 0.5).
 
     Returns:
-        numpy.ndarray: int (points, 2), the (column, row) of the pixels where rays from the centre leave the mask, or
-        the image if they do so before they reach the mask.
+        int (points, 2): (column, row) of the pixels where rays from the centre leave the mask. A ray that leaves the
+        image before it reaches the mask gives the pixel where it leaves the image.
     """
     rows, columns = np.nonzero(mask)
     reach = np.hypot(columns + 0.5 - centre[0], rows + 0.5 - centre[1]).max() + 1

@@ -1,20 +1,23 @@
-"""Rendered objects one by one, for classification."""
+"""Write rendered objects one by one, for classification."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..scene import CLASSES
-from .sample import silhouette
+from .sample import Sample, silhouette
 
-LEAST_VISIBLE = 0.75  # share of its own area that an object must show to have a picture
+LEAST_VISIBLE = 0.75  # least visible share of the area of a written object
 
 
-def write_classes(root, split, samples):
+def write_classes(root: Path, split: str, samples: Iterable[Sample]) -> Iterator[Sample]:
     """Write ``<split>/<class>/<image>_<object>.jpg``: one upright crop around each object.
 
-    An object that reaches out of the image, or that others hide more than a quarter of, is left out. Every class has
-    a folder, even an empty one, so that all splits number the classes alike. Arguments and yields are those of
-    :func:`write_coco`.
+    Skip objects that reach out of the image, and objects that are hidden by more than a quarter. Every class has a
+    folder, even an empty folder, so that all splits number the classes alike. See :func:`write_coco` for arguments and
+    yields.
     """
     folders = [root / split / name for name in CLASSES]
     for folder in folders:

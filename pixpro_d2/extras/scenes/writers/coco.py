@@ -1,30 +1,34 @@
-"""COCO instance files of rendered scenes."""
+"""Write COCO instance files of rendered scenes."""
 
 import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as rle
 
 from ..scene import CLASSES, mask_to_box
-from .sample import write_jpeg
+from .sample import Sample, write_jpeg
 
 
-def write_coco(root, split, samples):
+def write_coco(root: Path, split: str, samples: Iterable[Sample]) -> Iterator[Sample]:
     """Write COCO instance files: ``JPEGImages``, shared with VOC, and ``annotations/<split>.json``.
 
-    The id of an image is its number, the id of a category its index in ``CLASSES`` plus one. Segmentations
-    are run-length encoded.
+    The id of an image is its number. The id of a category is its index in ``CLASSES`` plus one. Segmentations are
+    run-length encoded.
 
     Args:
-        root (pathlib.Path): existing folder of the data set.
-        split (str): name of the split.
-        samples: iterable of :class:`Sample`.
+        root: existing folder of the data set.
+        split: name of the split.
+        samples: samples to write.
 
     Yields:
-        Sample: each of ``samples``, once its files are written.
+        Each of ``samples``, after its files are written.
     """
     (root / "annotations").mkdir(exist_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for sample in samples:
         write_jpeg(root, sample)
         size = dict(zip(("height", "width"), sample.image.shape, strict=False))
@@ -33,7 +37,7 @@ def write_coco(root, split, samples):
             x0, y0, x1, y1 = mask_to_box(mask)
             runs = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
             annotation = {
-                "id": len(annotations) + 1,  # COCO's evaluation takes 0 for "no match".
+                "id": len(annotations) + 1,  # COCO's evaluation reads 0 as "no match"
                 "image_id": sample.number,
                 "category_id": obj.category + 1,
                 "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],

@@ -1,40 +1,42 @@
-"""Files of a rendered video: frames, exact flow, and labels of some frames."""
+"""Write the files of a rendered video: frames, exact flow, and labels of some frames."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ..video_scene import Clip
 from .cityscapes import write_cityscapes
 from .sample import Sample
 
 ARRAYS = ("forward", "backward", "visible_forward", "visible_backward")
 
 
-def write_frames(folder, clip):
-    """Write the frames of a :class:`Clip` to a new folder, as ``00001.jpg`` and so on."""
+def write_frames(folder: Path, clip: Clip) -> None:
+    """Write the frames of a video to a new folder, as ``00001.jpg`` and so on."""
     folder.mkdir(parents=True)
     for number, frame in enumerate(clip.frames, start=1):
         Image.fromarray(frame).save(folder / f"{number:05d}.jpg", quality=95)
 
 
-def write_arrays(folder, clip):
-    """Write the ``ARRAYS`` of a :class:`Clip` to a new folder, as ``<name>.npy``."""
+def write_arrays(folder: Path, clip: Clip) -> None:
+    """Write the ``ARRAYS`` of a video to a new folder, as ``<name>.npy``."""
     folder.mkdir(parents=True)
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", getattr(clip, name))
 
 
-def grid_flow(clip, scale):
-    """Forward and backward flow of a :class:`Clip` at a fraction of its resolution, exact at the grid points.
+def grid_flow(clip: Clip, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the flow of a video at a fraction of its resolution, exact at the grid points.
 
     Args:
-        clip (Clip): of n frames (H, W).
-        scale (int): divides H and W.
+        clip: video of n frames (H, W).
+        scale: divisor of H and W.
 
     Returns:
-        tuple[numpy.ndarray, numpy.ndarray]: float32 (n - 1, 2, H / scale, W / scale), in pixels of that grid: from
-        frame i to i + 1, and from frame i + 1 to i.
+        Flow from frame i to i + 1, and from frame i + 1 to i, each float32 (n - 1, 2, H / scale, W / scale), in pixels
+        of the grid.
     """
     shape = tuple(side // scale for side in clip.layers.shape[1:])
     pairs = range(len(clip.forward))
@@ -43,18 +45,18 @@ def grid_flow(clip, scale):
     return forward, backward
 
 
-def write_labels(root, split, clip, video, count):
-    """Write some frames of a :class:`Clip` with their labels, in Cityscapes' layout.
+def write_labels(root: Path, split: str, clip: Clip, video: int, count: int) -> None:
+    """Write some frames of a video with their labels, in Cityscapes' layout.
 
-    Cityscapes' writer outlines an object from its centre. So the frames are spread over those in which every object
-    that shows has its centre in the frame; a video may have fewer than ``count`` of them, or none.
+    Cityscapes' writer outlines an object from its centre. So the written frames are spread over the frames that contain
+    the centres of all visible objects. A video may have fewer than ``count`` such frames, or none.
 
     Args:
-        root (pathlib.Path): existing folder of the data set.
-        split (str): name of the split.
-        clip (Clip): the video.
-        video (int): its number, from 0; the frames of all videos are numbered on end.
-        count (int): frames to write.
+        root: existing folder of the data set.
+        split: name of the split.
+        clip: the video.
+        video: number of the video, from 0; frame numbers continue over all videos.
+        count: number of frames to write.
     """
     samples = [_sample(clip, frame, video * len(clip.frames) + frame) for frame in range(len(clip.frames))]
     height, width = clip.layers.shape[1:]
@@ -69,8 +71,8 @@ def write_labels(root, split, clip, video, count):
         pass
 
 
-def _sample(clip, frame, number):
-    """A frame as the writers take it, with the objects that show."""
+def _sample(clip: Clip, frame: int, number: int) -> Sample:
+    """Return a frame as a sample for the writers, with its visible objects."""
     shown = [layer for layer in np.unique(clip.layers[frame]).tolist() if layer > 0]
     scene = clip.scene.seen(frame)
     masks = clip.layers[frame] == np.array(shown, dtype=int)[:, None, None]

@@ -1,25 +1,27 @@
-"""Pascal VOC files of rendered scenes, for detection and for semantic segmentation."""
+"""Write Pascal VOC files of rendered scenes, for detection and for semantic segmentation."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..scene import CLASSES, mask_to_box
-from .sample import write_jpeg
+from .sample import Sample, write_jpeg
 
 
-def write_voc(root, split, samples):
+def write_voc(root: Path, split: str, samples: Iterable[Sample]) -> Iterator[Sample]:
     """Write Pascal VOC files.
 
-    Detection: ``JPEGImages``, ``Annotations`` and ``ImageSets/Main/<split>.txt``. Boxes are in VOC's convention,
-    the 1-based numbers of their first and last column and row. ``truncated`` marks the objects that touch the
-    border of the image.
+    Detection: ``JPEGImages``, ``Annotations`` and ``ImageSets/Main/<split>.txt``. Boxes are in VOC's convention: the
+    1-based numbers of the first and last column and row. ``truncated`` marks objects that touch the border of the
+    image.
 
-    Segmentation: ``SegmentationClass``, palette PNGs with 0 for the background, a category plus one for its objects
-    and 255 on their outlines, ``ImageSets/Segmentation/<split>.txt`` and ``classes.txt``.
+    Segmentation: ``SegmentationClass``, ``ImageSets/Segmentation/<split>.txt`` and ``classes.txt``. The palette PNGs
+    have 0 for the background, a category plus one for its objects, and 255 on the outlines of objects.
 
-    Arguments and yields are those of :func:`write_coco`.
+    See :func:`write_coco` for arguments and yields.
     """
     annotations, labels = root / "Annotations", root / "SegmentationClass"
     annotations.mkdir(exist_ok=True)
@@ -41,7 +43,7 @@ def write_voc(root, split, samples):
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in ("background", *CLASSES)))
 
 
-def _annotation(sample):
+def _annotation(sample: Sample) -> ET.Element:
     height, width = sample.image.shape[:2]
     root = ET.Element("annotation")
     _add_fields(root, folder="JPEGImages", filename=f"{sample.stem}.jpg")
@@ -56,13 +58,13 @@ def _annotation(sample):
     return root
 
 
-def _add_fields(element, **fields):
+def _add_fields(element: ET.Element, **fields: str | int) -> None:
     for name, value in fields.items():
         ET.SubElement(element, name).text = str(value)
 
 
-def _class_ids(sample):
-    """uint8 (height, width); the pixels on either side of an outline, 255, may be claimed by either side."""
+def _class_ids(sample: Sample) -> np.ndarray:
+    """Return the class ids, uint8 (height, width), with 255 on both sides of an outline, where ids are ambiguous."""
     ids = np.zeros(sample.masks.shape[1:], dtype=np.uint8)
     front = np.zeros_like(ids)
     for number, (obj, mask) in enumerate(zip(sample.scene.objects, sample.masks, strict=True), start=1):
@@ -75,7 +77,7 @@ def _class_ids(sample):
     return ids
 
 
-def _palette():
-    """VOC's colours of the ids 0 to 255, flat: bit 3j + c of an id is bit 7 - j of colour c."""
+def _palette() -> list[int]:
+    """Return VOC's colours of the ids 0 to 255, flat: bit 3j + c of an id is bit 7 - j of colour c."""
     bits = np.arange(256)[:, None, None] >> (3 * np.arange(8)[:, None] + np.arange(3)) & 1
     return (bits << (7 - np.arange(8)[:, None])).sum(axis=1).astype(np.uint8).ravel().tolist()
