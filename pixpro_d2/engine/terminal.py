@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -19,7 +21,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 LOGGERS = ("fvcore", "detectron2", "pixpro_d2")  # set up to print to stdout and to write log.txt
 DETAILS = "pixpro_d2.details"  # logger of texts that are too long for a terminal
 LOG_ONLY = (DETAILS, "detectron2.engine.defaults")  # the second prints the whole model
-# Of libraries; nothing that a user could change.
+LINE_FORMAT = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+SPEED_ITERATIONS = 20  # the speed is a mean over so many iterations
+# Messages of libraries that a user cannot act on.
 SILENT_WARNINGS = ("torch.meshgrid: in an upcoming release", "This DataLoader will create")
 SILENT_LOGGERS = ("torch.utils.cpp_extension",)
 
@@ -58,10 +62,6 @@ def log_details(cfg: CfgNode, command: str) -> None:
 def is_for_terminal(record: logging.LogRecord) -> bool:
     """Return whether a message is printed, not written to log.txt alone."""
     return record.name not in LOG_ONLY
-
-
-LINE_FORMAT = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-SPEED_ITERATIONS = 20  # the speed is a mean over so many iterations
 
 
 class _Line(tqdm):
