@@ -110,7 +110,9 @@ def load_backbone(path: str | Path) -> nn.Module:
     backbone = backbone_of(source, "online", path)
     backbone.pyramid = {}
     weights = to_torchvision(source, backbone, path)
-    network = getattr(torchvision.models, architecture(backbone.trunk))()
+    name = architecture(backbone.trunk)
+    assert name is not None  # to_torchvision refuses other networks
+    network = getattr(torchvision.models, name)()
     network.fc = nn.Identity()
     missing, unknown = network.load_state_dict(weights, strict=False)
     lacking = [name for name in missing if not name.endswith("num_batches_tracked")]  # a count of norms that learn

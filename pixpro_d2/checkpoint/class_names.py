@@ -29,5 +29,5 @@ def check_class_names(stored: object, ours: Sequence[str] | None, path: str) -> 
             )
 
 
-def _quoted(name):
+def _quoted(name: str | None) -> str:
     return "missing" if name is None else f"'{name}'"

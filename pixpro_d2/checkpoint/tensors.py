@@ -42,7 +42,7 @@ def check_tensors(tensors: Mapping[str, Tensor], path: str) -> None:
         raise UsageError(f"{path} has nothing but zeros in its {len(matrices)} weights: take other weights.")
 
 
-def _kind(name, tensor):
+def _kind(name: str, tensor: Tensor) -> str:
     """Return what a tensor is instead of dense numbers; "" for dense numbers."""
     if tensor.is_meta:
         return "without values, on the meta device"

@@ -38,7 +38,7 @@ def this_machine(device: str = "", processes: int = 0) -> Machine:
         processes: number of processes; 0 for one on each GPU.
     """
     device = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = torch.cuda.device_count() if device == "cuda" else 0
     sizes = [torch.cuda.get_device_properties(i).total_memory / GIB for i in range(gpus)]
     return Machine(device, processes or max(gpus, 1), min(sizes, default=0.0), cores)

@@ -64,7 +64,7 @@ class Trainer(DefaultTrainer):
         tested = check_test_data(cfg)  # before hours of training
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
-        data_loader = self.build_train_loader(cfg)
+        data_loader: Any = self.build_train_loader(cfg)
         check_train_data(cfg, data_loader)
         warn_of_shared_images(data_loader.loader.dataset.images, tested)
         model: Any = self.build_model(cfg)
@@ -168,7 +168,7 @@ class Trainer(DefaultTrainer):
         return self._last_eval_results
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
+    def test(cls, cfg: CfgNode, model: Any, evaluators: Any = None) -> dict[str, Any]:
         """Evaluate as detectron2 does; evaluate a pre-training without labels, in all processes."""
         return evaluate_pretext(cfg, model) if is_pretraining(cfg) else super().test(cfg, model, evaluators)
 
@@ -281,7 +281,8 @@ def check_train_data(cfg: CfgNode, data_loader: ViewLoader | StreamLoader) -> No
     # Classification takes the class from the folder, and may have millions of images.
     if isinstance(data_loader, StreamLoader) and cfg.MODEL.META_ARCHITECTURE != "LinearClassifier":
         masks = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else ""
-        check_to_train(cfg.DATASETS.TRAIN, data_loader.loader.dataset.images, masks)
+        dataset: Any = data_loader.loader.dataset
+        check_to_train(cfg.DATASETS.TRAIN, dataset.images, masks)
 
 
 def _without_workers(cfg: CfgNode) -> CfgNode:

@@ -45,7 +45,7 @@ def _label_errors(label: Path, images: dict[str, Path]) -> list[str]:
     if stem not in images:
         return [f"{label} has no image, but all labels are evaluated: remove the label"]
     try:
-        ids = read_label(label)
+        ids = read_label(str(label))
         with Image.open(label.with_name(f"{stem}{INSTANCES}")) as instances:
             sizes = {ids.shape[::-1], instances.size}
         with Image.open(images[stem]) as image:

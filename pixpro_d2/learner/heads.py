@@ -7,7 +7,7 @@ from ..modeling.backbone import last_feature_channels
 from ..modeling.pretrain.instance import InstanceBranch
 from ..modeling.pretrain.methods import PixContrastMethod, PixelMethod, PixProMethod
 from ..modeling.pretrain.ppm import PixelPropagation
-from ..modeling.pretrain.projector import LevelHeads, Projector
+from ..modeling.pretrain.projector import LevelHeads, NormName, Projector
 from ..utils.errors import UsageError, check_choice
 from .norm import head_norm
 
@@ -25,7 +25,7 @@ def build_method(method: str | PixelMethod, mean_over: str, temperature: float) 
 
 
 def build_projector(
-    channels: dict[str, int], hidden_dim: int, out_dim: int, norm: str, share_heads: bool | None
+    channels: dict[str, int], hidden_dim: int, out_dim: int, norm: NormName, share_heads: bool | None
 ) -> LevelHeads:
     """Build a projector for each level of ``channels``, or one projector for all levels with ``share_heads``.
 
@@ -43,7 +43,7 @@ def build_ppm(
     out_dim: int,
     num_layers: int,
     gamma: float,
-    norm: str,
+    norm: NormName,
     shared: bool,
     normalize_values: bool = True,
 ) -> LevelHeads:
@@ -59,7 +59,7 @@ def build_ppm(
 
 
 def build_instance_branch(
-    backbone: "Backbone", hidden_dim: int, out_dim: int, loss: str, temperature: float, norm: str
+    backbone: "Backbone", hidden_dim: int, out_dim: int, loss: str, temperature: float, norm: NormName
 ) -> InstanceBranch:
     """Build an instance branch on the last feature of ``backbone``, a detectron2 backbone or LayerFeatures."""
     check_choice("instance_loss", loss, ("byol", "infonce"))

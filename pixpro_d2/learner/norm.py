@@ -27,6 +27,6 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def head_norm(norm: str) -> NormName:
+def head_norm(norm: NormName) -> NormName:
     """Return the function of the channels that builds the norm ``norm``; the name itself if detectron2 builds it."""
-    return _NORMS.get(norm, norm)
+    return _NORMS.get(norm, norm) if isinstance(norm, str) else norm

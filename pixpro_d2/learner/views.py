@@ -99,10 +99,11 @@ class TwoViews(nn.Module):
         """
         self._check(images)
         rng = numpy_rng(generator)
-        image_sizes = torch.tensor([images.shape[-2:]])
+        height, width = images.shape[-2:]
+        image_sizes = torch.tensor([(height, width)])
         views, boxes = [], []
         for augment in (self.augment1, self.augment2):
-            box = sample_boxes(rng, len(images), images.shape[-2:], **self.crop)
+            box = sample_boxes(rng, len(images), (height, width), **self.crop)
             view = render_views(images, box.to(images.device, non_blocking=True), self.size)
             view = augment(view, rng) if isinstance(augment, DevicePhotometric) else augment(view)
             views.append(self.normalize(view))

@@ -4,7 +4,7 @@ The functions take the result of :func:`pixpro_d2.visualization.views.compare_vi
 skipped, because they show nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from .matches import draw_matches, match_level
 
 
 def picture_attention(
-    comparisons: dict[str, LevelComparison], i: int, ppm: LevelHeads, view: Image.Image, note: str
+    comparisons: Mapping[str, LevelComparison], i: int, ppm: LevelHeads, view: Image.Image, note: str
 ) -> Image.Image:
     """Draw the attention of the pixel propagation module in the first view of image ``i``.
 
@@ -47,7 +47,7 @@ def picture_attention(
 
 
 def picture_matches(
-    comparisons: dict[str, LevelComparison], i: int, views: Sequence[Image.Image], boxes: np.ndarray, note: str
+    comparisons: Mapping[str, LevelComparison], i: int, views: Sequence[Image.Image], boxes: np.ndarray, note: str
 ) -> Image.Image:
     """Draw the matches between both views of image ``i`` by the backbone's features.
 
@@ -67,7 +67,7 @@ def picture_matches(
 
 
 def picture_features(
-    comparisons: dict[str, LevelComparison],
+    comparisons: Mapping[str, LevelComparison],
     images: Sequence[Image.Image],
     note: str,
     references: dict[str, Tensor] | None = None,
@@ -109,7 +109,7 @@ def picture_features(
     return draw_features(images, levels, notes), references
 
 
-def with_pixels(comparisons: dict[str, LevelComparison]) -> dict[str, LevelComparison]:
+def with_pixels(comparisons: Mapping[str, LevelComparison]) -> dict[str, LevelComparison]:
     """Return the levels, by name, whose first view has more than one pixel."""
     return {level: x for level, x in comparisons.items() if x.views[0].queries[0, 0].numel() > 1}
 
