@@ -66,7 +66,13 @@ def requeue_when_stopped() -> Iterator[None]:
     Use the context while there is nothing to save yet. Further signals do not change the exit code while the process
     ends; a scheduler may send several.
     """
-    former: dict = {number: signal.signal(number, _requeue) for number in STOP_SIGNALS}
+    process = os.getpid()
+
+    def requeue(number: int, frame: FrameType | None) -> None:
+        _end_forked_child(process, number)
+        raise SystemExit(REQUEUE)
+
+    former: dict = {number: signal.signal(number, requeue) for number in STOP_SIGNALS}
     try:
         yield
     except SystemExit as end:
@@ -78,8 +84,13 @@ def requeue_when_stopped() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _requeue(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(REQUEUE)
+def _end_forked_child(process: int, number: int) -> None:
+    """End this process if it is a forked child of ``process``.
+
+    A child, such as a worker of a multiprocessing.Pool, must end when its waiting parent terminates it.
+    """
+    if os.getpid() != process:
+        os._exit(128 + number)
 
 
 class StopSignals:
@@ -102,7 +113,5 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        # A forked child, such as a worker of a multiprocessing.Pool, must end when its waiting parent terminates it.
-        if os.getpid() != self._process:
-            os._exit(128 + number)
+        _end_forked_child(self._process, number)
         self.received = self.received or signal.Signals(number).name
