@@ -98,7 +98,7 @@ def measure(size: Size, workers: int, device: str | None, photographs: str) -> d
     def config(file: str, options: Sequence[Any]) -> CfgNode:
         return measured_config(str(CONFIGS / file), options, device, size.batch, photographs)
 
-    rows = {}
+    rows: dict[str, Any] = {}
     for row in ROWS:
         print(f"measuring {row.what} ...", flush=True)
         cfg = config(row.config, row.config_options(size, workers))
@@ -156,7 +156,7 @@ def _waits(places: Sequence[str] | None) -> str:
     return f"{len(places)}: {', '.join(places)}" if places else "0"
 
 
-def memory_table(needs: dict[str, dict[str, float]]) -> str:
+def memory_table(needs: dict[str, dict[str, int]]) -> str:
     """Return the largest batches by model and GPU size, in Markdown."""
     lines = [
         [file, f"{need['per image'] / 2**20:.1f}", *(largest_batch(need, gib * GIB) for gib in GPU_SIZES)]

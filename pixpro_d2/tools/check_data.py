@@ -85,7 +85,7 @@ def describe_videos(name: str, report: VideoReport) -> list[str]:
     lines = [
         f"{name}: {len(frames)} videos of {sum(frames.values())} frames, {report.opened} of them opened",
         f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
-        f"leaves out {shortest}",
+        f"skips {shortest}",
         *_sides(report.sizes),
         *report.values.describe(report.pixel_range),
     ]

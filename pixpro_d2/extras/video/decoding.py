@@ -66,7 +66,7 @@ def read_frames(path: str, fps: float) -> Iterator[tuple[float, np.ndarray]]:
                 if not decoded:
                     raise VideoError(f"the frame at {time:.2f} s cannot be decoded")
                 yield time, image
-        if start is None:
+        if start is None or time is None:
             raise VideoError("no frame can be decoded")
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         length, whole = time - start + interval, count * interval

@@ -102,7 +102,7 @@ def find_truth(scene: MovingScene, views: ViewPairs, grid: tuple[int, int], pos_
         moved, visible, clear = (torch.from_numpy(np.stack(part)) for part in zip(*tracks))
         near, far = (pairs_within(moved, keys, unit, pos_ratio * factor) for factor in (1 - TIE, 1 + TIE))
         truths.append(Truth(near & visible[:, :, None], far & ~near, visible, clear))
-    return tuple(truths)
+    return truths[0], truths[1]
 
 
 def _track(scene: MovingScene, points: np.ndarray, frames: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ def test_everything_is_inside(tmp_path):
     page = page_of(first, second)
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
     for part in (
-        "2 runs", "Worth a look", "3 steps were left out", "ResNet-50 FPN", "200 of 200 iterations, finished",
+        "2 runs", "Worth a look", "3 steps were skipped", "ResNet-50 FPN", "200 of 200 iterations, finished",
         "bbox/AP", "19.0", "Skipped an unreadable image (1 so far): a.jpg", "2.7.0",
         "python train_net.py --config-file configs/a.yaml --num-gpus 2",
     ):  # fmt: skip
