@@ -23,7 +23,7 @@ class Bound:
 
 
 # Part of PyTorch's name of a GPU (the first match counts) -> dense TFLOP/s in half precision, TF32 and float32; TB/s.
-GPUS = {
+GPU_BOUNDS = {
     "H200 NVL": (836, 418, 60, 4.8),
     "H200": (989, 494, 67, 4.8),
     "H100 PCIe": (756, 378, 51, 2.0),
@@ -46,7 +46,7 @@ def bound_of(device: torch.device, precision: str) -> Bound:
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        for part, (*tflops, terabytes) in GPUS.items():
+        for part, (*tflops, terabytes) in GPU_BOUNDS.items():
             if re.search(rf"\b{re.escape(part)}\b", name):  # H200, but not GH200
                 flops = tflops[PRECISIONS.index(precision)]
                 return Bound(flops * 1e12, terabytes * 1e12, f"NVIDIA's data sheet of the {part}, dense")

@@ -23,7 +23,7 @@ from ...data.pretrain.photometric import apply, to_planes
 from ...data.pretrain.views import sample_view
 from .plain_pipeline import PlainTwoViews
 
-BATCH = 32
+BATCH_SIZE = 32
 REPETITIONS = 5
 
 
@@ -84,9 +84,9 @@ def _run_stages(stages: "Stages", mapper: TwoViewMapper, images: Sequence[dict[s
         boxes = np.stack([view.box for view in views])
         sample = {"views": np.stack(crops), "boxes": boxes, "image_size": image.size[::-1], **dataset_dict}
         samples.append(sample)
-    for start in range(0, len(samples), BATCH):
+    for start in range(0, len(samples), BATCH_SIZE):
         with stages("collate"):
-            collate_views(samples[start : start + BATCH])
+            collate_views(samples[start : start + BATCH_SIZE])
 
 
 def compare_pipelines(

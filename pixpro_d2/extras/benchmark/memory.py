@@ -25,10 +25,10 @@ from .timing import replaced
 
 GIB = 2**30
 GPU_SIZES = (24, 40, 80, 141)  # GiB
-RESERVED = 2 * GIB  # CUDA's context, and internal memory of operators
+RESERVED_BYTES = 2 * GIB  # CUDA's context, and internal memory of operators
 FRAGMENTATION = 1.1  # ratio of allocated memory to used memory
-CHUNKED = (correspondence, losses, ppm)  # modules that process a batch in parts
-LARGE_PART = 1024  # images; parts of this size are assumed to hold any batch
+CHUNKED_MODULES = (correspondence, losses, ppm)  # modules that process a batch in parts
+LARGE_PART_IMAGES = 1024  # images; parts of this size are assumed to hold any batch
 
 
 def memory_need(cfg: CfgNode, batches: tuple[int, int] = (2, 4)) -> dict[str, int]:
@@ -81,22 +81,22 @@ def memory_need(cfg: CfgNode, batches: tuple[int, int] = (2, 4)) -> dict[str, in
 def largest_batch(need: dict[str, int], size: int) -> int:
     """Return the number of images in the largest batch that a GPU of ``size`` bytes should hold.
 
-    The result is (size - RESERVED - all entries of :func:`memory_need` without "per image") / (FRAGMENTATION * per
-    image), or 0 if not even one image fits.
+    The result is (size - RESERVED_BYTES - all entries of :func:`memory_need` without "per image") / (FRAGMENTATION *
+    per image), or 0 if not even one image fits.
     """
     states = sum(value for name, value in need.items() if "per image" not in name)
-    return max(0, math.floor((size - RESERVED - states) / (FRAGMENTATION * need["per image"])))
+    return max(0, math.floor((size - RESERVED_BYTES - states) / (FRAGMENTATION * need["per image"])))
 
 
 def _timeline_and_kept(model: PixPro, batch: dict[str, Any], dtype: torch.dtype | None) -> tuple[list[int], int]:
     memory = LiveMemory()
 
     def chunks(count: int, pairs: int) -> Iterable[slice]:
-        (part, *more) = image_chunks(LARGE_PART, pairs)
+        (part, *more) = image_chunks(LARGE_PART_IMAGES, pairs)
         return memory.parts(count, part.stop) if more else [slice(count)]
 
     with ExitStack() as stack:
-        for module in CHUNKED:
+        for module in CHUNKED_MODULES:
             stack.enter_context(replaced(module, "image_chunks", chunks))
         stack.enter_context(EventStorage())
         stack.enter_context(memory)
