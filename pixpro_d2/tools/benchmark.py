@@ -64,10 +64,10 @@ def run_optimizer(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
         return _compare(cfg, args, updates_only=True)
     updates = UpdateStep(TrainingStep(cfg, "cached"))
     time_steps(updates, args.warmup)
-    result = {"seconds": time_steps(updates, args.repeats), "parts": time_parts(updates, max(1, args.repeats // 4))}
+    seconds, parts = time_steps(updates, args.repeats), time_parts(updates, max(1, args.repeats // 4))
     print("Milliseconds of an update")
-    _print_times({"ours": result["seconds"]}, {"ours": result["parts"]})
-    return result
+    _print_times({"ours": seconds}, {"ours": parts})
+    return {"seconds": seconds, "parts": parts}
 
 
 def run_data(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def run_memory(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
     batches = {size: largest_batch(need, size * GIB) for size in GPU_SIZES}
     print()
     print(tabulate(batches.items(), headers=["GiB of a GPU", "largest batch"]))
-    result = {"bytes": need, "largest_batch": batches}
+    result: dict[str, Any] = {"bytes": need, "largest_batch": batches}
     if cfg.MODEL.DEVICE.startswith("cuda"):
         result["measured"] = measure_training(cfg, "cached", repeats=3, warmup=3)["peak_bytes"]
         print(f"\nmeasured with {cfg.SOLVER.IMS_PER_BATCH} images: {result['measured'] / GIB:.2f} GiB")

@@ -29,7 +29,7 @@ from .render import render_dataset
 
 CONFIGS = configs_folder() / "pretrain"
 C5, FPN = "pixpro_c5_100ep.yaml", "pixpro_fpn.yaml"
-COMPILED = ("MODEL.PIXPRO.COMPILE", True)
+COMPILE_OPTIONS = ("MODEL.PIXPRO.COMPILE", True)
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Row:
 
 ROWS = (
     Row("R50-C5, synthetic data", C5, goal=2100),
-    Row("R50-C5, synthetic data, compiled", C5, COMPILED, goal=3000),
+    Row("R50-C5, synthetic data, compiled", C5, COMPILE_OPTIONS, goal=3000),
     Row("R50-C5, JPEG files, augmented on the device", C5, ("INPUT.AUG_DEVICE", "model"), "loader", goal=0.9),
     Row("R50-FPN P3-P6, synthetic data", FPN, goal=0.6),
-    Row("R50-FPN P3-P6, synthetic data, compiled", FPN, COMPILED),
+    Row("R50-FPN P3-P6, synthetic data, compiled", FPN, COMPILE_OPTIONS),
 )
 
 
@@ -98,7 +98,7 @@ def measure(size: Size, workers: int, device: str | None, photographs: str) -> d
     def config(file: str, options: Sequence[Any]) -> CfgNode:
         return measured_config(str(CONFIGS / file), options, device, size.batch, photographs)
 
-    rows = {}
+    rows: dict[str, Any] = {}
     for row in ROWS:
         print(f"measuring {row.what} ...", flush=True)
         cfg = config(row.config, row.config_options(size, workers))
@@ -156,7 +156,7 @@ def _waits(places: Sequence[str] | None) -> str:
     return f"{len(places)}: {', '.join(places)}" if places else "0"
 
 
-def memory_table(needs: dict[str, dict[str, float]]) -> str:
+def memory_table(needs: dict[str, dict[str, int]]) -> str:
     """Return the largest batches by model and GPU size, in Markdown."""
     lines = [
         [file, f"{need['per image'] / 2**20:.1f}", *(largest_batch(need, gib * GIB) for gib in GPU_SIZES)]

@@ -47,8 +47,8 @@ from ..visualization.detections import draw_detections
 from ..visualization.segmentation import blend, draw_segmentation
 
 SAMPLE = 200  # images or videos that are decoded without --all
-SHOWN = 10  # printed problems
-EXTREMES = 10  # printed classes from either end of a long list
+MAX_PROBLEMS = 10  # printed problems
+EXTREME_CLASSES = 10  # printed classes from either end of a long list
 UNLABELLED = "  no labels: for pre-training only"
 
 
@@ -62,10 +62,10 @@ def describe(name: str, report: Report) -> list[str]:
     lines.append(f"  {report.task}, {len(report.classes)} classes: set {key} to {len(report.classes)}")
     total = max(1, report.counts.total())
     rows = [(i, x, report.counts[i], f"{100 * report.counts[i] / total:.1f} %") for i, x in enumerate(report.classes)]
-    if len(rows) > 2 * EXTREMES + 80:  # print all of COCO's 80 classes
+    if len(rows) > 2 * EXTREME_CLASSES + 80:  # print all of COCO's 80 classes
         rows.sort(key=lambda row: -row[2])
-        lines.append(f"  the {EXTREMES} most frequent classes and the {EXTREMES} rarest:")
-        rows = rows[:EXTREMES] + rows[-EXTREMES:]
+        lines.append(f"  the {EXTREME_CLASSES} most frequent classes and the {EXTREME_CLASSES} rarest:")
+        rows = rows[:EXTREME_CLASSES] + rows[-EXTREME_CLASSES:]
     lines += tabulate(rows, headers=("class", "name", unit, "share")).splitlines()
     return lines + ([_masks(report)] if report.task == "detection" else [])
 
@@ -85,7 +85,7 @@ def describe_videos(name: str, report: VideoReport) -> list[str]:
     lines = [
         f"{name}: {len(frames)} videos of {sum(frames.values())} frames, {report.opened} of them opened",
         f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
-        f"leaves out {shortest}",
+        f"skips {shortest}",
         *_sides(report.sizes),
         *report.values.describe(report.pixel_range),
     ]
@@ -198,10 +198,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             unsound = report.unsound
             lines = describe(args.name, report)
         print("\n".join(lines))
-        for problem in report.problems[:SHOWN]:
+        for problem in report.problems[:MAX_PROBLEMS]:
             print(f"problem: {problem}")
-        if len(report.problems) > SHOWN:
-            print(f"... and {len(report.problems) - SHOWN} more problems")
+        if len(report.problems) > MAX_PROBLEMS:
+            print(f"... and {len(report.problems) - MAX_PROBLEMS} more problems")
         if args.pictures:
             for path in save_pictures(dicts, metadata, args.pictures, unsound, pixel_range=pixel_range):
                 print(f"wrote {path}")

@@ -36,7 +36,7 @@ from ..utils.signals import requeue_when_stopped
 from .render import render_dataset
 from .report import write_report
 
-NEXT = "pixpro-d2 pretrain my_photos"
+NEXT_COMMAND = "pixpro-d2 pretrain my_photos"
 
 
 def run(output: Path, size: Size, device: str) -> None:
@@ -82,7 +82,9 @@ def run(output: Path, size: Size, device: str) -> None:
         f"pre-trained for {size.pretraining} iterations on {size.unlabelled} scenes without labels; tested on "
         f"{size.test}. Mean ± standard error over {len(size.seeds)} seeds."
     )
-    print(f"{verdict(values)} {(time.time() - start) / 60:.1f} minutes in all.\n\nNext, your own images:\n{NEXT}")
+    print(
+        f"{verdict(values)} {(time.time() - start) / 60:.1f} minutes in all.\n\nNext, your own images:\n{NEXT_COMMAND}"
+    )
 
 
 def _render(output: Path, size: Size) -> None:

@@ -91,9 +91,10 @@ def measure(
         clip = render_clip(rng, frames, *size)
         drawn = draw_views(rng, views, frames, n_frames, size, MIN_SCALE)
         truths = find_truth(clip.scene, drawn, (grid, grid), POS_RATIO)
+        forward, backward = grid_flow(clip, scale)
         flows = {
             "exact, 1/1": (clip.forward, clip.backward),
-            f"exact, 1/{scale}": tuple(flow.astype(np.float16) for flow in grid_flow(clip, scale)),
+            f"exact, 1/{scale}": (forward.astype(np.float16), backward.astype(np.float16)),
             f"{estimator.name}, 1/{scale}": estimate(estimator, clip.frames),
         }
         for name, flow in flows.items():

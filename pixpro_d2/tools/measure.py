@@ -2,10 +2,15 @@
 
 python -m pixpro_d2.tools.measure --config-file configs/pretrain/pixpro_fpn.yaml --weights model.pth --input my_photos
 
-The command crops two augmented views from each image, as pre-training does. It measures three things: whether the most
-similar pixel of the other view is a true match, in how many directions the features spread, and how well features
-predict the height of a pixel. With --labels, a linear probe predicts labels. The command always uses the first --count
-images and the same views, so that two checkpoints are comparable. Normalisation layers are adapted to the images.
+The command crops two augmented views from each image, as pre-training does, and reports:
+
+* whether the most similar pixel of the other view is a true match;
+* in how many directions the features spread;
+* how well features predict the height of a pixel;
+* with --labels, how well a linear probe predicts labels.
+
+The command always uses the first --count images and the same views, so that two checkpoints are comparable. The
+statistics of normalisation layers are adapted to the images.
 """
 
 import argparse

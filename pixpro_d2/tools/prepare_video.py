@@ -138,8 +138,8 @@ def prepare(
                     records.append(_result(job, pending[name]))
                 except VideoError as error:
                     failures.append(str(error))
-                    tqdm.write(f"left out {error}", file=sys.stderr)
-                    shutil.rmtree(partial_folder(target / name), ignore_errors=True)  # of a dead process
+                    tqdm.write(f"skipped {error}", file=sys.stderr)
+                    shutil.rmtree(partial_folder(target / name), ignore_errors=True)  # left by a dead process
                     continue
                 if records[-1]["fps"] < 0.9 * asked["fps"]:
                     rate = f"{records[-1]['fps']:g} frames a second rather than {asked['fps']:g}"
@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     frames, before = sum(record["frames"] for record in records), len(videos) - len(records) - len(failures)
     print(f"{args.target}: {frames} frames of {len(records)} videos; {before} videos were there before")
     if failures:
-        print(f"{len(failures)} of {len(videos)} videos left out:", *failures, sep="\n  ")
+        print(f"{len(failures)} of {len(videos)} videos skipped:", *failures, sep="\n  ")
     sys.exit(1 if failures else 0)
 
 

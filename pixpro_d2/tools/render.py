@@ -23,7 +23,7 @@ RECORD = "render.json"  # file with the options of a finished render
 FORMAT = 2  # increase with every change of a layout, so that older renders are not reused
 
 # layout -> names of the data sets of a split, for DATASETS.TRAIN and TEST
-NAMES = {
+NAME_FORMATS = {
     "voc": ("voc:{out}@{split}", "voc_seg:{out}@{split}"),
     "coco": ("coco:{out}/annotations/{split}.json@{out}/JPEGImages",),
     "cityscapes": ("cityscapes:{out}@{split}", "cityscapes_instance:{out}@{split}"),
@@ -142,7 +142,7 @@ def dataset_names(out: str | Path, split: str, layouts: Sequence[str]) -> list[s
     for layout in layouts:
         # The second split of Cityscapes with public labels is val.
         name = "val" if layout == "cityscapes" and split == "test" else split
-        names += [form.format(out=Path(out), split=name) for form in NAMES[layout]]
+        names += [form.format(out=Path(out), split=name) for form in NAME_FORMATS[layout]]
     return names
 
 

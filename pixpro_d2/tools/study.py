@@ -26,7 +26,7 @@ from ..utils.signals import requeue_when_stopped
 
 PAGE = ROOT / "docs" / "study.md"
 # option -> (prefix of its value, tasks that need it)
-DATA = {
+DATA_OPTIONS = {
     "photographs": ("classes:", ("objects", "scenes", "cells")),
     "objects": ("voc:", ("objects",)),
     "scenes": ("", ("scenes",)),
@@ -120,7 +120,7 @@ def _study_data(args: argparse.Namespace) -> StudyData:
         if value < lowest:
             raise UsageError(f"--{option} has {value}: it takes {lowest} or more.")
     tasks = {PARTS[part].task for part in args.parts}
-    needed = {option: start for option, (start, users) in DATA.items() if tasks.intersection(users)}
+    needed = {option: start for option, (start, users) in DATA_OPTIONS.items() if tasks.intersection(users)}
     return StudyData(args.output / "data", **{name: _folder(args, name, start) for name, start in needed.items()})
 
 

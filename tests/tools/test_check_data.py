@@ -129,7 +129,7 @@ def test_videos(videos, tmp_path, capsys):
     code, printed = _check(capsys, name, "--pictures", tmp_path)
     assert code == 0 and printed.splitlines()[:5] == [
         f"{name}: 3 videos of 12 frames, 6 of them opened",
-        "  length: 4 / 4 / 4 frames (min/median/max); INPUT.PIXPRO.N_FRAMES above 4 leaves out 000000",
+        "  length: 4 / 4 / 4 frames (min/median/max); INPUT.PIXPRO.N_FRAMES above 4 skips 000000",
         "  width: 64 / 64 / 64 pixels (min/median/max)",
         "  height: 48 / 48 / 48 pixels (min/median/max)",
         "  no labels: for pre-training only",

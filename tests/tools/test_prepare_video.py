@@ -82,13 +82,13 @@ def test_bad_videos_are_left_out(tmp_path, source, capsys):
     assert list(json.loads((target / "manifest.json").read_text())["videos"]) == ["b", "day_a"]
     out, err = capsys.readouterr()
     lines = out.splitlines()
-    assert lines[-4] == "3 of 5 videos left out:"
+    assert lines[-4] == "3 of 5 videos skipped:"
     assert sorted(lines[-3:]) == [
         f"  {source}/broken.mp4: not a video that can be decoded",
         f"  {source}/short.mov: gives fewer than 2 frames",
         f"  {source}/text.mkv: not a video that can be decoded",
     ]
-    assert f"left out {source}/short.mov: gives fewer" in err
+    assert f"skipped {source}/short.mov: gives fewer" in err
 
 
 def test_a_low_frame_rate_is_said(tmp_path, source, capsys):

@@ -1,1 +1,1 @@
-"""How fast the parts of pre-training are; ``python -m pixpro_d2.tools.benchmark`` prints it."""
+"""Measure the speed of the parts of pre-training; ``python -m pixpro_d2.tools.benchmark`` prints the results."""

@@ -1,8 +1,9 @@
-"""What a device could do at best: arithmetic and memory traffic per second."""
+"""Look up or measure the bounds of a device: arithmetic and memory traffic per second."""
 
 import functools
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,16 +15,15 @@ REPETITIONS = 5
 
 @dataclass(frozen=True)
 class Bound:
-    """Bounds of a device: ``flops`` per second in one precision, ``bandwidth`` in bytes per second, and whence."""
+    """Hold the bounds of a device: ``flops`` per second in one precision, ``bandwidth`` in bytes per second, source."""
 
     flops: float
     bandwidth: float
     source: str
 
 
-# Name that PyTorch gives a GPU (the first whose words are in it counts) -> TFLOP/s, dense, in half precision, TF32 and
-# float32, and TB/s.
-GPUS = {
+# Part of PyTorch's name of a GPU (the first match counts) -> dense TFLOP/s in half precision, TF32 and float32; TB/s.
+GPU_BOUNDS = {
     "H200 NVL": (836, 418, 60, 4.8),
     "H200": (989, 494, 67, 4.8),
     "H100 PCIe": (756, 378, 51, 2.0),
@@ -37,30 +37,30 @@ PRECISIONS = ("half", "tf32", "float32")
 
 
 @functools.cache
-def bound_of(device, precision):
-    """Bounds of a device: by NVIDIA's data sheet where it is in the table, otherwise measured, once.
+def bound_of(device: torch.device, precision: str) -> Bound:
+    """Return the bounds of a device: from NVIDIA's data sheet if the GPU is in the table, otherwise measured once.
 
     Args:
-        device (torch.device):
-        precision (str): of the products: ``half``, ``tf32`` or ``float32``.
+        device: device.
+        precision: precision of the products: ``half``, ``tf32`` or ``float32``.
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
-        for part, (*tflops, terabytes) in GPUS.items():
+        for part, (*tflops, terabytes) in GPU_BOUNDS.items():
             if re.search(rf"\b{re.escape(part)}\b", name):  # H200, but not GH200
                 flops = tflops[PRECISIONS.index(precision)]
                 return Bound(flops * 1e12, terabytes * 1e12, f"NVIDIA's data sheet of the {part}, dense")
     return measured_bound(device, torch.bfloat16 if precision == "half" else torch.float32)
 
 
-def measured_bound(device, dtype, side=None, copied=2**28):
-    """Bounds by the fastest of some products of two square matrices, and of some copies.
+def measured_bound(device: torch.device, dtype: torch.dtype, side: int | None = None, copied: int = 2**28) -> Bound:
+    """Measure bounds by the fastest of several products of two square matrices, and of several copies.
 
     Args:
-        device (torch.device):
-        dtype (torch.dtype): of the matrices.
-        side (int): of a matrix; by default one that keeps the device busy.
-        copied (int): bytes to copy; far more than caches hold.
+        device: device.
+        dtype: type of the matrices.
+        side: side of a matrix; by default a side that keeps the device busy.
+        copied: bytes to copy; far more than caches hold.
     """
     side = side or (8192 if device.type == "cuda" else 1024)
     a, b = torch.randn(2, side, side, device=device).to(dtype)
@@ -74,7 +74,7 @@ def measured_bound(device, dtype, side=None, copied=2**28):
     )
 
 
-def _fastest(function, device):
+def _fastest(function: Callable[[], object], device: torch.device) -> float:
     times = []
     for _ in range(REPETITIONS + 1):
         synchronize(device)

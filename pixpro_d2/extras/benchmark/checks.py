@@ -1,33 +1,31 @@
-"""What would slow a step down without a trace in its result."""
+"""Check a step for hidden costs that do not show in its result."""
 
 import warnings
 
 import torch
 
 from ...solver.lars import in_format_of
+from .step import TrainingStep
 
 
-def copied_gradients(training):
-    """Parameters whose gradients :class:`pixpro_d2.solver.lars.LARS` copies, since they lie otherwise in memory.
+def copied_gradients(training: TrainingStep) -> int:
+    """Count the gradients that :class:`pixpro_d2.solver.lars.LARS` copies, because their memory format differs.
 
     Args:
-        training (TrainingStep): after a step.
-
-    Returns:
-        int: of as many gradients.
+        training: training after a step.
     """
     gradients = [(p, p.grad) for p in training.model.parameters() if p.grad is not None]
     return sum(in_format_of(p, grad).data_ptr() != grad.data_ptr() for p, grad in gradients)
 
 
-def waits(training):
-    """Places in one more step where the CPU waits for the GPU, as PyTorch's synchronisation debug mode reports them.
+def waits(training: TrainingStep) -> list[str] | None:
+    """Run one more step and list the places where the CPU waits for the GPU, by PyTorch's synchronisation debug mode.
 
     Args:
-        training (TrainingStep): an iteration that reads its losses waits for that once.
+        training: training; an iteration that reads its losses waits once.
 
     Returns:
-        list[str] or None: ``file:line`` of the Python code of each wait; None on the CPU.
+        ``file:line`` of the Python code of each wait; None on the CPU.
     """
     if training.device.type != "cuda":
         return None

@@ -1,16 +1,19 @@
-"""How fast the input pipeline is: CPU time of its stages, against a plain pipeline, and of the loader as a whole.
+"""Measure the input pipeline: CPU time of its stages, comparison with a plain pipeline, and the loader as a whole.
 
-CPU time of one thread is measured, so that images per second are those of a core, however busy the machine is.
+CPU time of one thread is measured, so images per second refer to one core, however busy the machine is.
 """
 
 import contextlib
 import statistics
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 
 from ...data.io.reader import EncodedImage
 from ...data.pretrain.collate import collate_views
@@ -20,29 +23,31 @@ from ...data.pretrain.photometric import apply, to_planes
 from ...data.pretrain.views import sample_view
 from .plain_pipeline import PlainTwoViews
 
-BATCH = 32
+BATCH_SIZE = 32
 REPETITIONS = 5
 
 
-def stage_times(cfg, images, count, repetitions=REPETITIONS):
-    """CPU time of the stages that an image and its two views go through.
+def stage_times(
+    cfg: CfgNode, images: Sequence[dict[str, Any]], count: int, repetitions: int = REPETITIONS
+) -> dict[str, float]:
+    """Measure the CPU time of the stages of an image and its two views.
 
     Args:
-        cfg (CfgNode): of a pre-training.
-        images (list[dict]): dataset dicts.
-        count (int): the first so many are measured.
-        repetitions (int): the median of so many is taken, after one more for warming up.
+        cfg: config of a pre-training.
+        images: dataset dicts.
+        count: number of images to measure, from the first.
+        repetitions: number of repetitions for the median, after one repetition to warm up.
 
     Returns:
-        dict[str, float]: milliseconds per image.
+        Milliseconds per image.
 
-        * read: the file, and the image's size; other files than JPEG are decoded here;
+        * read: the file, and the image's size; formats other than JPEG are decoded here;
         * decode: at the size that the views need;
         * crop and resize: both views;
         * photometric: both views;
         * collate: into batches;
-        * sample, cpu and sample, model: all but collate, as the loader's workers do it with INPUT.AUG_DEVICE
-          ``cpu`` and ``model``. The stages are those of ``cpu``.
+        * sample, cpu and sample, model: all stages but collate, as the loader's workers run them with INPUT.AUG_DEVICE
+          ``cpu`` and ``model``. The stages are the stages of ``cpu``.
     """
     images = images[:count]
     mappers = {device: TwoViewMapper(cfg, aug_device=device) for device in ("cpu", "model")}
@@ -60,14 +65,15 @@ def stage_times(cfg, images, count, repetitions=REPETITIONS):
     return {name: statistics.median(1000 * run[name] / len(images) for run in runs[1:]) for name in runs[0]}
 
 
-def _run_stages(stages, mapper, images, seed):
-    """What the mapper does, and collate_views, one stage after the other."""
+def _run_stages(stages: "Stages", mapper: TwoViewMapper, images: Sequence[dict[str, Any]], seed: int) -> None:
+    """Run the mapper and collate_views, one stage after the other."""
     rng = np.random.default_rng(seed)
     samples = []
     for dataset_dict in images:
         with stages("read"):
             image = EncodedImage(dataset_dict["file_name"], mapper.pixel_range)
-        views = [sample_view(rng, *image.size, mapper.min_scale) for _ in mapper.policies]
+        width, height = image.size
+        views = [sample_view(rng, width, height, mapper.min_scale) for _ in mapper.policies]
         recipes = [policy.sample(rng) for policy in mapper.policies]
         with stages("decode"):
             pixels, shrink = image.decode(mapper.max_shrink(views))
@@ -78,23 +84,23 @@ def _run_stages(stages, mapper, images, seed):
         boxes = np.stack([view.box for view in views])
         sample = {"views": np.stack(crops), "boxes": boxes, "image_size": image.size[::-1], **dataset_dict}
         samples.append(sample)
-    for start in range(0, len(samples), BATCH):
+    for start in range(0, len(samples), BATCH_SIZE):
         with stages("collate"):
-            collate_views(samples[start : start + BATCH])
+            collate_views(samples[start : start + BATCH_SIZE])
 
 
-def compare_pipelines(cfg, images, count, repetitions=REPETITIONS):
-    """Images per second of a core, with the views made by a plain pipeline and by ours.
+def compare_pipelines(
+    cfg: CfgNode, images: Sequence[dict[str, Any]], count: int, repetitions: int = REPETITIONS
+) -> dict[str, dict[str, float]]:
+    """Measure the images per second of a core, with a plain pipeline and with ours.
 
-    The pipelines take turns, each repetition with the same images; a ratio is of the same repetition.
-
-    Args:
-        cfg, images, count, repetitions: of :func:`stage_times`.
+    The pipelines take turns. Each repetition uses the same images; a ratio compares times of the same repetition. See
+    :func:`stage_times` for the arguments.
 
     Returns:
-        dict[str, dict[str, float]]: median, lowest and highest over the repetitions. Images per second are ``plain``,
-        and ``cpu`` and ``model``, what INPUT.AUG_DEVICE leaves to the workers; ratios are ``cpu / plain`` and
-        ``model / plain``.
+        Median, lowest and highest over the repetitions. ``plain`` is in images per second. So are ``cpu`` and
+        ``model``, the work of the loader's workers with this INPUT.AUG_DEVICE. Ratios are ``cpu / plain`` and ``model /
+        plain``.
     """
     images = images[:count]
     ours = {device: TwoViewMapper(cfg, aug_device=device) for device in ("cpu", "model")}
@@ -112,18 +118,18 @@ def compare_pipelines(cfg, images, count, repetitions=REPETITIONS):
     return {name: _spread([run[name] for run in runs[1:]]) for name in runs[0]}
 
 
-def loader_rate(cfg, seconds):
-    """Images per second that the pre-training loader gives, by the clock, once its workers have started.
+def loader_rate(cfg: CfgNode, seconds: float) -> dict[str, float]:
+    """Measure the images per second of the pre-training loader, in wall time, after its workers have started.
 
     Args:
-        cfg (CfgNode): of a pre-training; DATALOADER.NUM_WORKERS is the number of workers.
-        seconds (float): how long to measure, at the least.
+        cfg: config of a pre-training; DATALOADER.NUM_WORKERS is the number of workers.
+        seconds: shortest time to measure.
 
     Returns:
-        dict[str, float]: images_per_second, images, seconds, workers.
+        images_per_second, images, seconds, workers.
     """
     batches = iter(build_view_loader(cfg))
-    # The workers have this many batches ready or begun when the clock starts, as they have when it stops.
+    # Workers have this many batches ready or in progress, both when the clock starts and when it stops.
     for _ in range(max(1, 2 * cfg.DATALOADER.NUM_WORKERS)):
         next(batches)
     images, start, passed = 0, time.perf_counter(), 0.0
@@ -140,21 +146,21 @@ def loader_rate(cfg, seconds):
 
 
 class Stages:
-    """CPU seconds by name of a stage: ``with stages("decode"): ...`` adds to them."""
+    """Sum CPU seconds by the name of a stage: ``with stages("decode"): ...`` adds to the sum."""
 
-    def __init__(self):
-        self.seconds = defaultdict(float)
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
 
     @contextlib.contextmanager
-    def __call__(self, name):
+    def __call__(self, name: str) -> Iterator[None]:
         start = time.process_time()
         yield
         self.seconds[name] += time.process_time() - start
 
 
 @contextlib.contextmanager
-def one_thread():
-    """Have torch and OpenCV compute in one thread."""
+def one_thread() -> Iterator[None]:
+    """Restrict torch and OpenCV to one thread."""
     threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -165,5 +171,5 @@ def one_thread():
         cv2.setNumThreads(threads[1])
 
 
-def _spread(values):
+def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}

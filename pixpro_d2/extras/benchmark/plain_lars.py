@@ -1,28 +1,38 @@
-"""LARS as everybody writes it: the yardstick of the optimiser."""
+"""Implement LARS in the usual plain way, as the yardstick of the optimiser."""
+
+from typing import Any
 
 import torch
 
 
 class PerTensorLARS:
-    """LARS in a loop over the tensors, around PyTorch's SGD in another."""
+    """Run LARS in a loop over the tensors, around PyTorch's SGD in another loop."""
 
-    def __init__(self, groups, lr, momentum, weight_decay, trust_coefficient=0.001, eps=1e-8):
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        trust_coefficient: float = 0.001,
+        eps: float = 1e-8,
+    ) -> None:
         """
         Args:
-            groups (list[dict]): of :func:`pixpro_d2.solver.build.lars_groups`.
-            lr, momentum, weight_decay, trust_coefficient, eps (float): as of :class:`pixpro_d2.solver.lars.LARS`.
+            groups: result of :func:`pixpro_d2.solver.build.lars_groups`.
+            lr: see :class:`pixpro_d2.solver.lars.LARS`, also for the other arguments.
         """
         self.sgd = torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, foreach=False)
         self.trust_coefficient = trust_coefficient
         self.eps = eps
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Remove the gradients."""
         self.sgd.zero_grad()
 
     @torch.no_grad()
-    def step(self):
-        """One update."""
+    def step(self) -> None:
+        """Update the parameters once."""
         decays = [group["weight_decay"] for group in self.sgd.param_groups]
         for group, decay in zip(self.sgd.param_groups, decays):
             for p in group["params"]:

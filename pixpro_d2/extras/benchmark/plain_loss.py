@@ -1,11 +1,15 @@
-"""PixPro's loss and pixel propagation with a dense mask and whole matrices of pixels by pixels: their yardstick."""
+"""Implement PixPro's loss and pixel propagation with a dense mask and full matrices of pixels, as their yardstick."""
 
 import torch
 import torch.nn.functional as F
 
+from ...modeling.pretrain.ppm import PixelPropagation
 
-def regression_loss(q, k, boxes_q, boxes_k, pos_ratio):
-    """Loss of one direction, 0-d; q, k (N, C, H, W) unit, boxes (N, 4) signed."""
+
+def regression_loss(
+    q: torch.Tensor, k: torch.Tensor, boxes_q: torch.Tensor, boxes_k: torch.Tensor, pos_ratio: float
+) -> torch.Tensor:
+    """Return the loss of one direction, 0-d; q, k (N, C, H, W) unit, boxes (N, 4) signed."""
     n, _, height, width = q.shape
     x = torch.arange(0.0, width, device=q.device).view(1, 1, -1).repeat(n, height, 1)
     y = torch.arange(0.0, height, device=q.device).view(1, -1, 1).repeat(n, 1, width)
@@ -23,8 +27,8 @@ def regression_loss(q, k, boxes_q, boxes_k, pos_ratio):
     return -2 * loss.mean()
 
 
-def propagate(x, ppm):
-    """Pixel propagation of (N, C, H, W) with a `ppm.PixelPropagation`'s transform."""
+def propagate(x: torch.Tensor, ppm: PixelPropagation) -> torch.Tensor:
+    """Propagate pixels (N, C, H, W) with a `ppm.PixelPropagation`'s transform."""
     values = F.normalize(ppm.value_transform(x), dim=1).flatten(2)
     unit = F.normalize(x, dim=1).flatten(2)
     attention = torch.bmm(unit.transpose(1, 2), unit).clamp(min=0)

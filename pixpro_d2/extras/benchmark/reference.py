@@ -1,17 +1,22 @@
-"""The yardstick: an iteration of PixPro written straightforwardly, operation by operation as in the official code.
+"""Implement an iteration of PixPro plainly, operation by operation as in the official code, as the yardstick.
 
-float32, memory formats as they come, a dense mask and a similarity of all pixels with all pixels for each direction
-and level, and loops over the tensors of the model. Networks, input and start are those of the measured step, and so
-must the losses be.
+The reference computes in float32 with default memory formats. It uses a dense mask and all similarities of pixels for
+each direction and level, and loops over the tensors of the model. Networks, input and initial weights are the same as
+in the measured step, and so the losses must be the same.
 """
 
 import math
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode
+from torch import nn
 
 from ...modeling.pretrain.correspondence import BoxCorrespondence
 from ...modeling.pretrain.methods import PixProMethod
+from ...modeling.pretrain.pixpro import PixPro
+from ...modeling.pretrain.ppm import PixelPropagation
 from ...solver.build import lars_groups
 from ...utils.errors import UsageError
 from .plain_lars import PerTensorLARS
@@ -21,16 +26,16 @@ from .step import build_start
 
 
 class ReferenceStep:
-    """Iterations to compare with those of :class:`pixpro_d2.extras.benchmark.step.TrainingStep`; see :mod:`.timing`."""
+    """Run iterations to compare with :class:`pixpro_d2.extras.benchmark.step.TrainingStep`; see :mod:`.timing`."""
 
-    def __init__(self, cfg, source="synthetic"):
+    def __init__(self, cfg: CfgNode, source: str = "synthetic") -> None:
         """
         Args:
-            cfg (CfgNode): of :func:`pixpro_d2.extras.benchmark.step.measured_config`.
-            source (str): of :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
+            cfg: result of :func:`pixpro_d2.extras.benchmark.step.measured_config`.
+            source: see :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
 
         Raises:
-            UsageError: for a config of more, or of something else, than PixPro's pixel loss.
+            UsageError: if the config has more than PixPro's pixel loss, or another loss.
         """
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
@@ -43,13 +48,13 @@ class ReferenceStep:
         self.max_iter = solver.MAX_ITER
         self.iteration = 0
         self._batches = iter(build_batches(cfg, source))
-        self._values = []
+        self._values: list[float] = []
 
-    def prepare(self):
-        """Nothing: all of an iteration is measured."""
+    def prepare(self) -> None:
+        """Do nothing: the whole iteration is measured."""
 
-    def step(self):
-        """One iteration."""
+    def step(self) -> None:
+        """Run one iteration."""
         views, boxes = self.read_input(self.next_batch())
         online = [self.online(view) for view in views]
         self.move_target(1 - (1 - self.model.momentum) * (math.cos(math.pi * self.iteration / self.max_iter) + 1) / 2)
@@ -57,22 +62,22 @@ class ReferenceStep:
             target = [self.target(view) for view in views]
         losses = self.compare(online, target, boxes)
         self.optimizer.zero_grad()
-        sum(losses).backward()
+        sum(losses[1:], losses[0]).backward()
         self.optimizer.step()
         self._values = [loss.item() for loss in losses]
         self.iteration += 1
 
-    def next_batch(self):
-        """A batch of the source."""
+    def next_batch(self) -> dict[str, Any]:
+        """Return a batch of the source."""
         return next(self._batches)
 
-    def values(self):
-        """The losses of the last iteration, list[float] by level."""
+    def values(self) -> list[float]:
+        """Return the losses of the last iteration by level."""
         return self._values
 
     @property
-    def parts(self):
-        """Of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
+    def parts(self) -> dict[str, tuple[Any, str]]:
+        """Return the parts of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
         return {
             "data": (self, "next_batch"),
             "input": (self, "read_input"),
@@ -85,8 +90,8 @@ class ReferenceStep:
             "EMA": (self, "move_target"),
         }
 
-    def read_input(self, batch):
-        """Both views (N, C, S, S), normalised, and their boxes (N, 4)."""
+    def read_input(self, batch: dict[str, Any]) -> tuple[list[torch.Tensor], Any]:
+        """Return both views (N, C, S, S), normalised, and their boxes (N, 4)."""
         if "recipes" in batch:
             raise UsageError("The reference step has no colour augmentation: set INPUT.AUG_DEVICE cpu.")
         model = self.model
@@ -95,23 +100,27 @@ class ReferenceStep:
         ]
         return views, model.correspondence.prepare(batch, self.device)
 
-    def online(self, images):
-        """dict of level to projections (N, C, H, W)."""
+    def online(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the projections (N, C, H, W) by level."""
         model = self.model
         return self._project(images, model.backbone, model.head, model.projector)
 
-    def target(self, images):
-        """dict of level to projections (N, C, H, W)."""
+    def target(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the projections (N, C, H, W) of the target by level."""
         model = self.model
         return self._project(images, model.target_backbone, model.target_head, model.target_projector)
 
-    def _project(self, images, backbone, head, projector):
+    def _project(
+        self, images: torch.Tensor, backbone: nn.Module, head: nn.Module | None, projector: nn.Module
+    ) -> dict[str, torch.Tensor]:
         features = backbone(images)
         features = {level: features[level] for level in self.model.in_features}
         return projector(features if head is None else head(features))
 
-    def compare(self, online, target, boxes):
-        """Losses of all levels, list[Tensor]."""
+    def compare(
+        self, online: list[dict[str, torch.Tensor]], target: list[dict[str, torch.Tensor]], boxes: Any
+    ) -> list[torch.Tensor]:
+        """Return the losses of all levels."""
         box0, box1 = boxes
         levels = self.model.in_features
         ratio = self.model.correspondence.pos_ratio
@@ -123,20 +132,20 @@ class ReferenceStep:
             losses.append(loss / len(levels))
         return losses
 
-    def propagate(self, level, projections):
-        """Projections (N, C, H, W) after the pixel propagation of their level, if there is one."""
+    def propagate(self, level: str, projections: torch.Tensor) -> torch.Tensor:
+        """Return projections (N, C, H, W) after the pixel propagation of their level, if it exists."""
         ppm = self.model.ppm
-        return projections if ppm is None else propagate(projections, ppm[level])
+        return projections if ppm is None else propagate(projections, cast(PixelPropagation, ppm[level]))
 
     @torch.no_grad()
-    def move_target(self, momentum):
-        """Move every tensor of the target by itself."""
+    def move_target(self, momentum: float) -> None:
+        """Move every tensor of the target separately."""
         for online, target in self.model.momentum_pairs():
             for q, k in zip(online.parameters(), target.parameters()):
                 k.data = k.data * momentum + q.data * (1.0 - momentum)
 
 
-def check_comparable(cfg, model):
+def check_comparable(cfg: CfgNode, model: PixPro) -> None:
     """Raise a UsageError for a config that the reference step does not implement."""
     same = (
         isinstance(model.method, PixProMethod)

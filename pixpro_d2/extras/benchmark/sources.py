@@ -1,7 +1,11 @@
-"""Where the batches of a measured step come from."""
+"""Provide the batches of a measured step."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from torch.utils._pytree import tree_map_only
 
 from ...data.pretrain.collate import collate_views
@@ -10,17 +14,17 @@ from ...data.pretrain.mapper import TwoViewMapper
 from ...data.pretrain.views import sample_view
 from ...utils.errors import UsageError
 
-IMAGE_SIZE = (375, 500)  # (height, width), the most frequent of ImageNet
+IMAGE_SIZE = (375, 500)  # (height, width), the most frequent size in ImageNet
 SOURCES = ("synthetic", "cached", "loader")
 
 
-def build_batches(cfg, source):
-    """Endless batches for a model, as of :func:`pixpro_d2.data.pretrain.collate.collate_views`.
+def build_batches(cfg: CfgNode, source: str) -> Iterable[dict[str, Any]]:
+    """Return endless batches as :func:`pixpro_d2.data.pretrain.collate.collate_views` makes them.
 
     Args:
-        cfg (CfgNode): of a pre-training.
-        source (str): ``synthetic`` gives one batch of noise from the host's memory, copied to the device in every step;
-            ``cached`` the same from the memory of the device; ``loader`` reads DATASETS.TRAIN.
+        cfg: config of a pre-training.
+        source: ``synthetic`` repeats one batch of noise from the host's memory, which every step copies to the device.
+            ``cached`` repeats the batch from the memory of the device. ``loader`` reads DATASETS.TRAIN.
     """
     if source == "loader":
         return build_view_loader(cfg)
@@ -33,21 +37,21 @@ def build_batches(cfg, source):
 
 
 class Repeated:
-    """The same batch without end."""
+    """Repeat the same batch without end."""
 
-    def __init__(self, batch):
+    def __init__(self, batch: dict[str, Any]) -> None:
         self.batch = batch
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         while True:
             yield self.batch
 
 
-def synthetic_batch(cfg, count):
-    """A batch of ``count`` images whose views are noise, with boxes and recipes as the mapper draws them.
+def synthetic_batch(cfg: CfgNode, count: int) -> dict[str, Any]:
+    """Return a batch of ``count`` images whose views are noise, with boxes and recipes as the mapper draws them.
 
     Raises:
-        UsageError: for pre-training on videos, whose optical flow is not made up.
+        UsageError: for pre-training on videos, because there is no synthetic optical flow.
     """
     if cfg.INPUT.PIXPRO.N_FRAMES > 1:
         raise UsageError(

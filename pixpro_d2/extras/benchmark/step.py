@@ -1,6 +1,10 @@
-"""The step of pre-training that is measured: the trainer's own, without the trainer around it."""
+"""Build the measured step of pre-training: the trainer's own step, without the trainer around it."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
@@ -12,6 +16,7 @@ from ...engine.checks import check_batch, check_image_format
 from ...engine.configure import load_config, resolve_device, resolve_schedule, resolve_sync_bn
 from ...engine.hooks import EMAHook
 from ...engine.loop import TrainLoop
+from ...modeling.pretrain.pixpro import PixPro
 from ...modeling.pretrain.ppm import PixelPropagation
 from ...solver.build import build_optimizer
 from ...utils.errors import UsageError
@@ -20,18 +25,24 @@ from .sources import build_batches
 SMALL_BATCH, LARGE_BATCH = 8, 128  # on the CPU, on a GPU
 
 
-def measured_config(config_file, opts=(), device=None, batch=None, folder=None):
-    """Config of a pre-training as the first iteration of a run on this machine has it.
+def measured_config(
+    config_file: str,
+    opts: Sequence[Any] = (),
+    device: str | None = None,
+    batch: int | None = None,
+    folder: str | None = None,
+) -> CfgNode:
+    """Return the config of a pre-training as in the first iteration of a run on this machine.
 
     Args:
-        config_file (str): a YAML file.
-        opts (Sequence[str]): KEY VALUE ... on top of it.
-        device (str): by default ``cuda`` if there is a GPU.
-        batch (int): images; by default 128 on a GPU, 8 on the CPU.
-        folder (str): images to load instead of DATASETS.TRAIN.
+        config_file: YAML file.
+        opts: KEY VALUE ... on top of the file.
+        device: device; by default ``cuda`` if there is a GPU.
+        batch: number of images; by default 128 on a GPU, 8 on the CPU.
+        folder: images to load instead of DATASETS.TRAIN.
 
     Raises:
-        UsageError: for a mistake in the config, or one that is not of a pre-training.
+        UsageError: if the config has a mistake or is not a pre-training.
     """
     cfg = load_config(config_file, list(opts))
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
@@ -46,35 +57,35 @@ def measured_config(config_file, opts=(), device=None, batch=None, folder=None):
     resolve_sync_bn(cfg)
     check_image_format(cfg)
     check_batch(cfg)
-    cfg.SOLVER.MAX_EPOCHS = cfg.SOLVER.WARMUP_EPOCHS = 0  # needs the number of images, which no step does
+    cfg.SOLVER.MAX_EPOCHS = cfg.SOLVER.WARMUP_EPOCHS = 0  # epochs need the number of images; steps do not
     resolve_schedule(cfg)
     cfg.SOLVER.BASE_LR *= cfg.SOLVER.WARMUP_FACTOR
     return cfg
 
 
-def build_start(cfg):
-    """The model that every measured step starts from: the same weights for the same SEED."""
+def build_start(cfg: CfgNode) -> PixPro:
+    """Build the model that every measured step starts from: the same weights for the same SEED."""
     torch.manual_seed(cfg.SEED)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     return build_model(cfg).train()
 
 
-def uncompiled(cfg):
-    """The config without compilation."""
+def uncompiled(cfg: CfgNode) -> CfgNode:
+    """Return the config without compilation."""
     cfg = cfg.clone()
     cfg.MODEL.PIXPRO.COMPILE = False
     return cfg
 
 
 class TrainingStep:
-    """Iterations of :class:`pixpro_d2.engine.loop.TrainLoop` with the momentum update; see :mod:`.timing`."""
+    """Run iterations of :class:`pixpro_d2.engine.loop.TrainLoop` with the momentum update; see :mod:`.timing`."""
 
-    def __init__(self, cfg, source="synthetic", read_period=None):
+    def __init__(self, cfg: CfgNode, source: str = "synthetic", read_period: int | None = None) -> None:
         """
         Args:
-            cfg (CfgNode): of :func:`measured_config`.
-            source (str): of :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
-            read_period (int): iterations between two readings of the losses; SOLVER.METRICS_PERIOD by default.
+            cfg: result of :func:`measured_config`.
+            source: see :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
+            read_period: iterations between two readings of the losses; by default SOLVER.METRICS_PERIOD.
         """
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
@@ -85,7 +96,7 @@ class TrainingStep:
         self._batches = iter(build_batches(cfg, source))
         self._loop = TrainLoop(
             self.model,
-            iter(lambda: self.next_batch(), None),  # looked up anew each time, for the clock of the parts
+            iter(lambda: self.next_batch(), None),  # look up the method in each call, for the clock of the parts
             self.optimizer,
             amp_dtype(cfg),
             cfg.SOLVER.ACCUMULATION_STEPS,
@@ -95,29 +106,29 @@ class TrainingStep:
         self._loop.storage = EventStorage()
         self._loop.register_hooks([EMAHook(self.model)])
 
-    def prepare(self):
-        """Nothing: all of an iteration is measured."""
+    def prepare(self) -> None:
+        """Do nothing: the whole iteration is measured."""
 
-    def step(self):
-        """One iteration."""
+    def step(self) -> None:
+        """Run one iteration."""
         with self._loop.storage:
             self._loop.before_step()
             self._loop.run_step()
             self._loop.after_step()
         self._loop.iter += 1
 
-    def next_batch(self):
-        """A batch of the source."""
+    def next_batch(self) -> dict[str, Any]:
+        """Return a batch of the source."""
         return next(self._batches)
 
-    def values(self):
-        """The losses that were last read, list[float]."""
+    def values(self) -> list[float]:
+        """Return the losses of the last reading."""
         scalars = self._loop.storage.latest()
         return [value for name, (value, _) in scalars.items() if name.startswith("loss_")]
 
     @property
-    def parts(self):
-        """Of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
+    def parts(self) -> dict[str, tuple[Any, str]]:
+        """Return the parts of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
         return {
             "data": (self, "next_batch"),
             "input": (self.model, "prepare"),

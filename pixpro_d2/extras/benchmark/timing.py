@@ -1,25 +1,41 @@
-"""Measuring how long steps and their parts take, by the clock of the CPU or of the GPU.
+"""Measure the duration of steps and of their parts, by the clock of the CPU or of the GPU.
 
-What is measured is any object with
-
-* ``device`` (torch.device);
-* ``step()``, one iteration;
-* ``prepare()``, what a step needs but is not measured;
-* ``parts``, dict of a part's name to the (owner, method name) whose calls it consists of.
+:class:`Steps` describes the measured objects.
 """
 
 import time
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 
-def time_steps(steps, count):
-    """Seconds of each of ``count`` iterations, list[float].
+class Steps(Protocol):
+    """Describe an object whose iterations are measured."""
 
-    On a GPU the CPU runs ahead, as in training: it is waited for only after the last iteration.
+    device: torch.device
+
+    def step(self) -> None:
+        """Run one iteration."""
+
+    def prepare(self) -> None:
+        """Prepare a step; the preparation is not measured."""
+
+    def values(self) -> list[float]:
+        """Return the results of the last step."""
+
+    @property
+    def parts(self) -> dict[str, tuple[Any, str]]:
+        """Return (owner, method name) by the name of a part; calls of the method are the part."""
+
+
+def time_steps(steps: Steps, count: int) -> list[float]:
+    """Measure the seconds of each of ``count`` iterations.
+
+    On a GPU the CPU runs ahead, as in training, and waits only after the last iteration.
     """
     marks = []
     for _ in range(count):
@@ -31,11 +47,11 @@ def time_steps(steps, count):
     return [_seconds(before, after) for before, after in marks]
 
 
-def time_parts(steps, count):
-    """Median seconds of each part of an iteration over ``count`` of them, dict[str, float].
+def time_parts(steps: Steps, count: int) -> dict[str, float]:
+    """Measure the median seconds of each part of an iteration over ``count`` iterations.
 
-    A part called by another counts for itself only; what is in no part is "rest". On a GPU every part is waited for,
-    so that they are longer together than an iteration is.
+    The time of a part excludes the parts that it calls. Time outside of all parts is "rest". On a GPU the CPU waits for
+    every part, so the sum of the parts exceeds the time of an iteration.
     """
     runs = []
     for _ in range(count):
@@ -50,30 +66,30 @@ def time_parts(steps, count):
     return {part: float(np.median([run[part] for run in runs])) for part in parts}
 
 
-def synchronize(device):
-    """Wait for the device; nothing to do for the CPU."""
+def synchronize(device: torch.device) -> None:
+    """Wait for the device; do nothing for the CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def spread(values):
-    """Smallest, quartiles and largest of some numbers, dict[str, float]."""
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the smallest and largest number, and the quartiles."""
     names = ("min", "lower_quartile", "median", "upper_quartile", "max")
     return dict(zip(names, np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()))
 
 
 class PartClock:
-    """Seconds by part, each without those of the parts that it calls."""
+    """Sum seconds by part, without the seconds of the parts that a part calls."""
 
-    def __init__(self, device):
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.seconds = defaultdict(float)
-        self._inner = [0.0]  # of the calls in progress, outermost first: seconds of the parts called by each
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inner = [0.0]  # seconds of the called parts, for each call in progress, outermost first
 
-    def timed(self, part, function):
-        """``function``, whose time is added to ``part``."""
+    def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``function``, and add its time to ``part``."""
 
-        def wrapper(*args, **kwargs):
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
             synchronize(self.device)
             start = time.perf_counter()
             self._inner.append(0.0)
@@ -89,9 +105,9 @@ class PartClock:
 
 
 @contextmanager
-def replaced(owner, name, value):
-    """Set an attribute of an object or a class for a while."""
-    own = name in vars(owner)  # rather than of the object's class
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of an object or a class temporarily."""
+    own = name in vars(owner)  # not an attribute of the object's class
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -103,7 +119,7 @@ def replaced(owner, name, value):
             delattr(owner, name)
 
 
-def _mark(device):
+def _mark(device: torch.device) -> float | torch.cuda.Event:
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)
@@ -111,5 +127,5 @@ def _mark(device):
     return event
 
 
-def _seconds(before, after):
+def _seconds(before: Any, after: Any) -> float:
     return after - before if isinstance(after, float) else before.elapsed_time(after) / 1000

@@ -1,9 +1,11 @@
-"""Everything about one way of training: its rate, its parts, its memory, and how near the device's bounds it is."""
+"""Measure one way of training: its speed, its parts, its memory, and its distance to the device's bounds."""
 
 import gc
+from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 
 from ...engine.acceleration import amp_dtype
 from ...utils.memory import peak_memory
@@ -14,25 +16,27 @@ from .timing import spread, time_parts, time_steps
 from .traffic import count_work
 
 
-def measure_training(cfg, source, repeats, warmup):
+def measure_training(cfg: CfgNode, source: str, repeats: int, warmup: int) -> dict[str, Any]:
     """Measure iterations of pre-training.
 
     Args:
-        cfg (CfgNode): of :func:`pixpro_d2.extras.benchmark.step.measured_config`.
-        source (str): of :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
-        repeats, warmup (int): iterations that are measured, and that precede them.
+        cfg: result of :func:`pixpro_d2.extras.benchmark.step.measured_config`.
+        source: see :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
+        repeats: number of measured iterations.
+        warmup: number of iterations before the measured iterations.
 
     Returns:
-        dict:
+        Results by name:
 
-        * images: of a batch; seconds: list[float] of iterations;
-        * images_per_second: their spread; images_per_second_overall: all images by all seconds, which is what a
-          loader's batches, come in bursts, are to be judged by;
-        * parts: seconds by part, from a quarter as many iterations; see :func:`.time_parts`;
+        * images: images of a batch; seconds: list[float], seconds of each iteration;
+        * images_per_second: spread over the iterations;
+        * images_per_second_overall: all images by all seconds; use it for a loader, whose batches come in bursts;
+        * parts: seconds by part, from a quarter of the iterations; see :func:`.time_parts`;
         * peak_bytes: see :func:`.peak_memory`;
         * copied_gradients, waits: see :mod:`.checks`;
-        * flop, bytes: of an iteration without compilation; see :func:`.count_work`;
-        * flops, bandwidth: these by the median second; flops_bound, bandwidth_bound, bound_source: of the device.
+        * flop, bytes: work of an iteration without compilation; see :func:`.count_work`;
+        * flops, bandwidth: work divided by the median second;
+        * flops_bound, bandwidth_bound, bound_source: bounds of the device.
     """
     _forget()
     training = TrainingStep(cfg, source)
@@ -66,8 +70,8 @@ def measure_training(cfg, source, repeats, warmup):
     }
 
 
-def profile_training(cfg, steps, rows):
-    """Table of the ``rows`` operators that take most time of ``steps`` iterations, by torch's profiler, as text."""
+def profile_training(cfg: CfgNode, steps: int, rows: int) -> str:
+    """Return a text table of the ``rows`` slowest operators of ``steps`` iterations, by torch's profiler."""
     training = TrainingStep(cfg, "cached")
     time_steps(training, steps)
     on_gpu = training.device.type == "cuda"
@@ -77,15 +81,15 @@ def profile_training(cfg, steps, rows):
     return profile.key_averages().table(sort_by=order, row_limit=rows, max_name_column_width=80)
 
 
-def precision(cfg):
-    """Of products and convolutions: ``half``, ``tf32`` or ``float32``."""
+def precision(cfg: CfgNode) -> str:
+    """Return the precision of products and convolutions: ``half``, ``tf32`` or ``float32``."""
     if amp_dtype(cfg) is not None:
         return "half"
     return "tf32" if cfg.SOLVER.AMP.TF32 and cfg.MODEL.DEVICE.startswith("cuda") else "float32"
 
 
-def _forget():
-    """Free what earlier measurements held, compiled code included, so that the peak is the next one's."""
+def _forget() -> None:
+    """Free the memory of earlier measurements, compiled code included, so that the next peak is measured alone."""
     torch.compiler.reset()
     gc.collect()
     if torch.cuda.is_available():

@@ -1,47 +1,58 @@
-"""Two ways of doing the same, in processes of their own, taking turns."""
+"""Measure two implementations in turns, each in its own process."""
 
 import functools
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 
 from .reference import ReferenceStep
 from .step import TrainingStep
-from .timing import spread, time_parts, time_steps
+from .timing import Steps, spread, time_parts, time_steps
 from .updates import UpdateStep
 
 
-def build_side(cfg, name, updates_only, source):
-    """What is measured of a side.
+def build_side(cfg: CfgNode, name: str, updates_only: bool, source: str) -> Steps:
+    """Build the measured steps of a side.
 
     Args:
-        cfg (CfgNode): of :func:`pixpro_d2.extras.benchmark.step.measured_config`.
-        name (str): ``ours`` or ``reference``.
-        updates_only (bool): leave out all before the optimiser.
-        source (str): of :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
+        cfg: result of :func:`pixpro_d2.extras.benchmark.step.measured_config`.
+        name: ``ours`` or ``reference``.
+        updates_only: measure only the optimiser and the momentum update.
+        source: see :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
     """
     side = TrainingStep(cfg, source, read_period=1) if name == "ours" else ReferenceStep(cfg, source)
     return UpdateStep(side) if updates_only else side
 
 
-def compare(cfg, repeats, warmup, updates_only=False, source="synthetic"):
+def compare(
+    cfg: CfgNode, repeats: int, warmup: int, updates_only: bool = False, source: str = "synthetic"
+) -> dict[str, Any]:
     """Measure our step and the reference step alternately.
 
-    Each is in a process of its own, so that neither has the other's allocator, memory formats, threads or caches; one
-    steps while the other waits. Drifts of the machine's speed meet both.
+    Each side has its own process, so the sides share no allocator, memory formats, threads or caches. One side steps
+    while the other side waits. Drifts of the machine's speed affect both sides.
 
     Args:
-        cfg, updates_only, source: of :func:`build_side`.
-        repeats, warmup (int): steps of each side that are measured, and that precede them.
+        cfg: see :func:`build_side`, also for ``updates_only`` and ``source``.
+        repeats: measured steps of each side.
+        warmup: steps of each side before the measured steps.
 
     Returns:
-        dict: seconds, a dict of side to list[float]; ratio, the spread of reference / ours over the repeats;
-        difference, the largest between the values (losses, or norms of the weights) of both in the same step,
-        warming up included, NaN if one of them is; parts, a dict of side to seconds by part.
+        Results by name:
+
+        * seconds: list[float] by side;
+        * ratio: spread of reference / ours over the repeats;
+        * difference: largest difference between the values (losses, or norms of the weights) of both sides in the same
+          step, warm-up included; NaN if a value is NaN;
+        * parts: seconds by part, by side.
     """
     sides = ("ours", "reference")
-    seconds = {name: [] for name in sides}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
     difference = 0.0
     with ExitStack() as stack:
         calls = {name: stack.enter_context(in_process(build_side, cfg, name, updates_only, source)) for name in sides}
@@ -52,24 +63,24 @@ def compare(cfg, repeats, warmup, updates_only=False, source="synthetic"):
                 if repeat >= warmup:
                     seconds[name].append(taken)
             differences = np.abs(np.subtract(values["ours"], values["reference"]))
-            difference = float(np.max([difference, *differences]))  # NaN if any is
+            difference = float(np.max([difference, *differences]))  # NaN if any difference is NaN
         parts = {name: call(time_parts, max(1, repeats // 4)) for name, call in calls.items()}
     ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["reference"])]
     return {"seconds": seconds, "ratio": spread(ratios), "difference": difference, "parts": parts}
 
 
-def _timed_step(steps):
-    """Seconds of an iteration, and its values."""
+def _timed_step(steps: Steps) -> tuple[float, list[float]]:
+    """Return the seconds of an iteration, and its values."""
     return time_steps(steps, 1)[0], steps.values()
 
 
 @contextmanager
-def in_process(build, *args):
+def in_process(build: Callable[..., Any], *args: Any) -> Iterator[Callable[..., Any]]:
     """Build an object in a new process.
 
     Yields:
-        Callable: ``call(function, *args)`` runs ``function(object, *args)`` in the process and returns its result, or
-        raises its exception. Functions must be those of a module.
+        ``call(function, *args)`` runs ``function(object, *args)`` in the process, and returns its result or raises its
+        exception. Functions must be importable.
     """
     context = torch.multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -83,18 +94,18 @@ def in_process(build, *args):
         process.join()
 
 
-def _call(connection, function, *args):
+def _call(connection: Connection, function: Callable[..., Any], *args: Any) -> Any:
     try:
         connection.send((function, args))
         result = connection.recv()
-    except (EOFError, ConnectionError):  # it died while it computed, or before
+    except (EOFError, ConnectionError):  # the process died during the computation or before
         raise RuntimeError("The measured process died; was there enough memory for both sides?") from None
     if isinstance(result, Exception):
         raise result
     return result
 
 
-def _serve(connection, build, args):
+def _serve(connection: Connection, build: Callable[..., Any], args: tuple) -> None:
     built = None
     while True:
         function, arguments = connection.recv()

@@ -1,18 +1,23 @@
-"""The end of an iteration alone: optimiser and momentum update."""
+"""Measure only the end of an iteration: optimiser and momentum update."""
+
+from typing import Any
 
 import torch
+
+from .reference import ReferenceStep
+from .step import TrainingStep
 
 MOMENTUM = 0.99
 
 
 class UpdateStep:
-    """Updates of a model by random gradients, the same for the same seed; see :mod:`.timing`."""
+    """Update a model by random gradients, the same gradients for the same seed; see :mod:`.timing`."""
 
-    def __init__(self, training, seed=0):
+    def __init__(self, training: TrainingStep | ReferenceStep, seed: int = 0) -> None:
         """
         Args:
-            training (TrainingStep or ReferenceStep): whose model is updated in its way.
-            seed (int): of the gradients.
+            training: training whose model is updated by its own optimiser.
+            seed: seed of the gradients.
         """
         self.training = training
         self.device = training.device
@@ -21,22 +26,22 @@ class UpdateStep:
         noise = (torch.randn(p.shape, generator=generator) for p in self._parameters)
         self._gradients = [torch.empty_like(p).copy_(x) for p, x in zip(self._parameters, noise)]
 
-    def prepare(self):
-        """Fresh gradients, which optimisers may change in place."""
+    def prepare(self) -> None:
+        """Set fresh gradients, because optimisers may change gradients in place."""
         for p, gradient in zip(self._parameters, self._gradients):
             p.grad = gradient.clone()
 
-    def step(self):
-        """One update of the model, and one of its target."""
+    def step(self) -> None:
+        """Update the model and its target once."""
         self.training.optimizer.step()
         owner, name = self.training.parts["EMA"]
         getattr(owner, name)(MOMENTUM)
 
-    def values(self):
-        """Norm of each tensor of the model, list[float]."""
+    def values(self) -> list[float]:
+        """Return the norm of each tensor of the model."""
         return torch.stack(torch._foreach_norm([p.detach() for p in self.training.model.parameters()])).tolist()
 
     @property
-    def parts(self):
-        """Of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
+    def parts(self) -> dict[str, tuple[Any, str]]:
+        """Return the parts of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
         return {name: self.training.parts[name] for name in ("optimiser", "EMA")}

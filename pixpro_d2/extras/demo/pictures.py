@@ -20,7 +20,7 @@ from ...visualization.sheet import contact_sheet
 from ...visualization.views import ViewSource, compare_views
 from ..study.experiments import Experiment
 
-SHOWN = 4  # scenes in each picture
+MAX_SCENES = 4  # scenes in each picture
 
 
 def save(picture: Image.Image, path: Path) -> Path:
@@ -43,7 +43,7 @@ def draw_features(pretraining: Experiment, weights: Path) -> Image.Image:
     for path in ("", str(weights)):
         loaded = load_pretrained(cfg, path, seed=0)
         source = ViewSource(cfg, correspondence=loaded.model.correspondence)
-        plain = [source.subject(image, (0, i)).plain for i, image in enumerate(_images(cfg)[:SHOWN])]
+        plain = [source.subject(image, (0, i)).plain for i, image in enumerate(_images(cfg)[:MAX_SCENES])]
         views = [source.images(sample)[0] for sample in plain]
         rows.append(picture_features(compare_views(loaded.model, plain), views, loaded.note)[0])
     return contact_sheet(rows)
@@ -62,7 +62,9 @@ def draw_segmentations(fine_tunings: dict[str, tuple[Experiment, Path]], name: s
         models[title] = Trainer.build_model(cfg)
         Trainer.build_checkpointer(cfg, models[title]).resume_or_load(str(path), resume=False)
     data = LabelledImages(cfg, name, Trainer.build_test_loader)
-    return contact_sheet([picture_predictions(data.read(i), models, 0.5) for i in range(min(SHOWN, len(data.records)))])
+    return contact_sheet(
+        [picture_predictions(data.read(i), models, 0.5) for i in range(min(MAX_SCENES, len(data.records)))]
+    )
 
 
 def _config(experiment: Experiment) -> CfgNode:

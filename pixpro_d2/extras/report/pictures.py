@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from PIL import Image
 
-BUDGET = 24_000_000  # bytes of pictures in a page; base64 adds a third
-WIDTH = 1000  # width of a smaller copy, pixels
+MAX_BYTES = 24_000_000  # bytes of pictures in a page; base64 adds a third
+COPY_WIDTH = 1000  # width of a smaller copy, pixels
 
 Item = TypeVar("Item")
 Embedded = tuple["Picture", str, tuple[int, int]]  # picture, address, (width, height)
@@ -36,12 +36,12 @@ def find_pictures(folder: Path) -> list[Picture]:
     return sorted(pictures, key=lambda picture: (picture.name, picture.iteration))
 
 
-def embed(pictures: Sequence[Picture], budget: int = BUDGET) -> tuple[list[Embedded], str]:
+def embed(pictures: Sequence[Picture], budget: int = MAX_BYTES) -> tuple[list[Embedded], str]:
     """Encode pictures as data addresses.
 
-    If the pictures exceed the budget, they become JPEG copies of at most WIDTH pixels. If the copies would still exceed
-    the budget, evenly spaced iterations are kept. The estimate takes each copy to be as large as the largest copy of
-    its name. Files that are no pictures are skipped.
+    If the pictures exceed the budget, they become JPEG copies of at most COPY_WIDTH pixels. If the copies would still
+    exceed the budget, evenly spaced iterations are kept. The estimate takes each copy to be as large as the largest
+    copy of its name. Files that are no pictures are skipped.
 
     Args:
         pictures: pictures to embed.
@@ -52,7 +52,7 @@ def embed(pictures: Sequence[Picture], budget: int = BUDGET) -> tuple[list[Embed
     """
     if sum(map(_file_size, pictures)) <= budget:
         return list(_addresses(pictures, _as_they_are)), ""
-    note = f"Pictures are JPEG copies, at most {WIDTH} pixels wide, to keep this page small"
+    note = f"Pictures are JPEG copies, at most {COPY_WIDTH} pixels wide, to keep this page small"
     groups = by_name(pictures).values()
     size = sum(len(group) * _copy_size(group) for group in groups)
     chosen = pictures
@@ -108,7 +108,7 @@ def _as_they_are(path: Path, image: Image.Image) -> tuple[str, bytes]:
 
 def _small_copy(path: Path, image: Image.Image) -> tuple[str, bytes]:
     small = image.convert("RGB")
-    small.thumbnail((WIDTH, 100 * WIDTH), Image.Resampling.LANCZOS)
+    small.thumbnail((COPY_WIDTH, 100 * COPY_WIDTH), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85, subsampling=0)  # thin coloured lines need full colour resolution
     return "jpeg", buffer.getvalue()

@@ -108,7 +108,7 @@ def read_run(folder: Path, name: str) -> Run:
     if (folder / "metrics.json").is_file():
         curves, damaged = read_curves(folder / "metrics.json")
         if damaged:
-            remarks.append(f"{damaged} damaged lines of metrics.json were left out.")
+            remarks.append(f"{damaged} damaged lines of metrics.json were skipped.")
         if not curves:
             remarks.append("metrics.json has no values yet.")
     else:

@@ -93,7 +93,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
         speed = run.key("SOLVER.IMS_PER_BATCH", 0) / median(value for _, value in times)
         found += [("images/s", f"{speed:.3g}")] if speed else []
     if run.curves.get("skipped_steps"):
-        found.append(("steps left out", f"{run.curves['skipped_steps'][-1][1]:.0f}"))
+        found.append(("skipped steps", f"{run.curves['skipped_steps'][-1][1]:.0f}"))
     if run.curves.get("max_mem"):
         found.append(("GPU memory", f"{run.curves['max_mem'][-1][1] / 1024:.1f} GiB"))
     return found

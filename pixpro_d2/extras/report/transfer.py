@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-READABLE = 0.1  # lowest R2 at which the position of a pixel counts as readable
+READABLE_R2 = 0.1  # lowest R2 at which the position of a pixel counts as readable
 
 
 def table(found: Mapping[str, float], random: Mapping[str, float] | None = None) -> str:
@@ -34,7 +34,7 @@ def verdict(found: Mapping[str, float], random: Mapping[str, float]) -> str:
         if levels:
             better = [level for level in levels if found[f"{name}/{level}"] > random[f"{name}/{level}"]]
             parts.append(f"{words} is above random weights on {_listed(better, levels)}")
-    readable = [level for level in _levels(found, "height_r2") if found[f"height_r2/{level}"] >= READABLE]
+    readable = [level for level in _levels(found, "height_r2") if found[f"height_r2/{level}"] >= READABLE_R2]
     parts.append(f"the position is readable on {_listed(readable, _levels(found, 'height_r2'))}")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."

@@ -92,7 +92,8 @@ def _write_video(out: Path, number: int, options: dict[str, Any]) -> None:
     """Write one video beside its final place, and move the complete video there."""
     video = _name(number)
     rng = np.random.default_rng((options["seed"], number))
-    clip = render_clip(rng, options["frames"], *options["size"], options["clutter"])
+    height, width = options["size"]
+    clip = render_clip(rng, options["frames"], height, width, options["clutter"])
     partial = out / f".{video}.partial"
     shutil.rmtree(partial, ignore_errors=True)  # left behind by a killed run
     partial.mkdir()

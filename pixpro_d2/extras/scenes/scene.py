@@ -15,6 +15,7 @@ bounds. So each keeps its pattern wherever the object or the camera moves.
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -100,8 +101,10 @@ def describe_scene(
     x, y = (a - margin for a in _pixel_centres(height + 2 * margin, width + 2 * margin))
 
     background_seed = int(rng.integers(2**31))
-    wanted = rng.integers(2, KINDS[kind].most + 1)
-    objects, visible, areas = [], [], []
+    wanted = int(rng.integers(2, KINDS[kind].most + 1))
+    objects: list[SceneObject] = []
+    visible: list[np.ndarray] = []
+    areas: list[int] = []
     while len(objects) < wanted:
         candidate = _random_object(rng, side, height, width, kind)
         mask = _coverage(candidate, *to_object_frame(candidate, x, y), 1) >= 0.5
@@ -185,7 +188,8 @@ def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.
 def _random_object(rng: np.random.Generator, side: int, height: int, width: int, kind: str) -> SceneObject:
     size = side * rng.uniform(*KINDS[kind].sizes)
     category = int(rng.integers(len(CLASSES)))
-    patterns, hue = _PATTERNS, None
+    patterns: tuple[str, ...] = _PATTERNS
+    hue: float | None = None
     if kind == "things":
         patterns, hue = (_PATTERNS_OF_THINGS[category],), category / len(CLASSES)
     return SceneObject(
@@ -201,8 +205,8 @@ def _random_object(rng: np.random.Generator, side: int, height: int, width: int,
 def _random_texture(
     rng: np.random.Generator, period: float, patterns: Sequence[str], hue: float | None = None
 ) -> Texture:
-    """Draw a texture of one of some patterns in any two colours; with a ``hue`` (turns), in a like colour and a grey."""
-    pattern = patterns[rng.integers(len(patterns))]
+    """Draw a texture of one of the patterns in two colours; with a ``hue`` (turns), in a like colour and a grey."""
+    pattern = patterns[int(rng.integers(len(patterns)))]
     first = second = _random_colour(rng) if hue is None else _colour_near(rng, hue)
     while np.abs(first - second).sum() < 0.5:  # similar colours would hide the pattern
         second = _random_colour(rng) if hue is None else np.full(3, rng.uniform(0.05, 0.95))
@@ -259,7 +263,7 @@ def _split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _noise(seed: int, x: np.ndarray, y: np.ndarray, octaves: int) -> np.ndarray:
     """Return value noise in [0, 1] with cells of size 1; each further octave has half the size and strength."""
     table = np.random.default_rng(seed).random(_LATTICE * _LATTICE, dtype=np.float32)
-    total = 0
+    total: Any = 0
     for octave in range(octaves):
         # Rotate and shift the grids of the octaves, so that they do not align.
         s, t = _rotate(x * 2**octave, y * 2**octave, 0.7 * octave)
@@ -306,7 +310,7 @@ def _background(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, pixel: f
     # Ragged patches have textures as fine as the objects, so that texture does not reveal the objects.
     for _ in range(2):
         scale = rng.uniform(1.5, 3)
-        distance = _noise(rng.integers(2**31), x * scale, y * scale, 4) - rng.uniform(0.35, 0.5)
+        distance = _noise(int(rng.integers(2**31)), x * scale, y * scale, 4) - rng.uniform(0.35, 0.5)
         patch = _paint(_random_texture(rng, rng.uniform(0.04, 0.09), _PATTERNS), x, y, pixel)
         image += _soft_step(distance, rng.uniform(0.01, 0.1))[..., None] * (patch - image)
     # Draw long thin lines, then elongated blobs, then specks.
@@ -351,6 +355,6 @@ def _draw_strokes(
 def _light(rng: np.random.Generator, light_x: float, light_y: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return the factor ``(..., 3)`` of an uneven, tinted light that is brighter on the side of the light."""
     ramp = rng.uniform(0, 0.8) * ((x - 0.5) * light_x + (y - 0.5) * light_y)
-    clouds = rng.uniform(0, 1) * (_noise(rng.integers(2**31), 2 * x, 2 * y, 2) - 0.5)
+    clouds = rng.uniform(0, 1) * (_noise(int(rng.integers(2**31)), 2 * x, 2 * y, 2) - 0.5)
     tint = rng.uniform(0.85, 1.1, 3).astype(np.float32)
     return np.clip(rng.uniform(0.75, 1.25) + ramp + clouds, 0.2, 1.8)[..., None] * tint

@@ -139,7 +139,7 @@ class Clip:
 
     @property
     def labels(self) -> np.ndarray:
-        """Return the classes of the pixels, uint8 (n, H, W): 0 is background, others are indices into CLASSES plus one."""
+        """Return the classes of the pixels, uint8 (n, H, W): 0 for background, else index into CLASSES plus one."""
         classes = [0, *(obj.category + 1 for obj in self.scene.scene.objects)]
         return np.array(classes, dtype=np.uint8)[self.layers]
 

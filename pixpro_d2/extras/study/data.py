@@ -20,8 +20,8 @@ CHECKOUT = Path(__file__).resolve().parents[3]
 # Folder where commands run: the checkout, or the current folder if the package is installed without a checkout.
 ROOT = CHECKOUT if configs_folder().parent == CHECKOUT else Path.cwd()
 # No clutter: with clutter, a short training learns only the background.
-PRETRAINING_VIDEOS = {"seed": 0, "flow_scale": 8, "labelled": 0, "clutter": False}
-LABELLED_VIDEOS = {
+PRETRAINING_VIDEOS: dict[str, Any] = {"seed": 0, "flow_scale": 8, "labelled": 0, "clutter": False}
+LABELLED_VIDEOS: dict[str, Any] = {
     "seed": 1,
     "labelled": 6,
     "clutter": False,

@@ -13,10 +13,10 @@ from .experiments import Pair
 from .methods import METHODS, RANDOM
 
 WIDTH, HEIGHT = 1000, 360  # width of the picture and height of the axes, pixels
-AXIS = 50  # pixels left of the axes, for the numbers
-GRID = (70, 74, 82)
+AXIS_WIDTH = 50  # pixels left of the axes, for the numbers
+GRID_COLOUR = (70, 74, 82)
 TITLE_SIZE = 20
-STEPS = 4  # most steps of the axis between the lowest and the highest value
+MAX_STEPS = 4  # most steps of the axis between the lowest and the highest value
 
 
 def plot_rows(title: str, unit: str, rows: Sequence[Row]) -> Image.Image:
@@ -41,9 +41,9 @@ def plot_rows(title: str, unit: str, rows: Sequence[Row]) -> Image.Image:
     ticks = axis_ticks([value for row in rows for value in row.values.values()])
     height_of = _heights(ticks, top)
     for tick in ticks:
-        canvas.line((MARGIN + AXIS, height_of(tick)), (WIDTH - MARGIN, height_of(tick)), GRID)
+        canvas.line((MARGIN + AXIS_WIDTH, height_of(tick)), (WIDTH - MARGIN, height_of(tick)), GRID_COLOUR)
         label = f"{tick:g}"
-        canvas.text(MARGIN + AXIS - 10 - text_width(label), height_of(tick) - 9, label)
+        canvas.text(MARGIN + AXIS_WIDTH - 10 - text_width(label), height_of(tick) - 9, label)
     _draw_columns(canvas, rows, colours, height_of, top + HEIGHT + 8)
     return canvas.finish()
 
@@ -57,8 +57,8 @@ def _draw_columns(
 ) -> None:
     """Draw dots and means of the rows in equal columns, with wider gaps between variants and words below ``bottom``."""
     variants = list(dict.fromkeys(row.variant for row in rows))
-    step = (WIDTH - 2 * MARGIN - AXIS) / (len(rows) + len(variants) - 1)
-    x: float = MARGIN + AXIS
+    step = (WIDTH - 2 * MARGIN - AXIS_WIDTH) / (len(rows) + len(variants) - 1)
+    x: float = MARGIN + AXIS_WIDTH
     for variant in variants:
         columns = [row for row in rows if row.variant == variant]
         _centred(canvas, variant, x + step * len(columns) / 2, bottom + LINE)
@@ -92,8 +92,8 @@ def _centred(canvas: Canvas, text: str, x: float, y: float) -> None:
 def axis_ticks(values: Sequence[float]) -> list[float]:
     """Return two or more round numbers, evenly spaced, that enclose the values."""
     low, high = min(values), max(values)
-    power = 10 ** math.floor(math.log10(max((high - low) / STEPS, 0.01)))
-    step = next(power * factor for factor in (1, 2, 5, 10) if high - low <= STEPS * power * factor)
+    power = 10 ** math.floor(math.log10(max((high - low) / MAX_STEPS, 0.01)))
+    step = next(power * factor for factor in (1, 2, 5, 10) if high - low <= MAX_STEPS * power * factor)
     first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
     return [round(number * step, 6) for number in range(first, last + 1)]
 

@@ -144,8 +144,12 @@ class Training:
         Remove checkpoints that no other experiment starts from: hundreds of them would fill a disk.
 
         Returns:
-            ``name``, the entries of :func:`commands`, ``metrics`` (the last value of each recorded quantity, if it is
-            finite), ``seconds`` (of all attempts), ``resumed`` (whether there were several attempts) and ``machine``.
+            ``name``, the entries of :func:`commands`, and:
+
+            * ``metrics``: last value of each recorded quantity, if it is finite;
+            * ``seconds``: duration of all attempts;
+            * ``resumed``: whether there were several attempts;
+            * ``machine``: see :func:`_machine`.
 
         Raises:
             UsageError: if the training failed.

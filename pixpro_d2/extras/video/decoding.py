@@ -17,10 +17,10 @@ from ...utils.files import read_json, write_json
 logger = logging.getLogger(__name__)
 
 RECORD = "video.json"  # file beside the frames with the record of extract_frames
-FIELDS = {"frames", "size", "fps", "source", "source_bytes", "asked"}
+RECORD_FIELDS = {"frames", "size", "fps", "source", "source_bytes", "asked"}
 MAX_FRAMES = 99_999  # limit of five digits, so that names sort by time
-WHOLE = 0.9  # least decodable share of a video's length
-COUNTED = (".mp4", ".mov", ".avi")  # formats that store the number of frames; other formats estimate it
+MIN_DECODED_SHARE = 0.9  # least decodable share of a video's length
+COUNTED_SUFFIXES = (".mp4", ".mov", ".avi")  # formats that store the number of frames; other formats estimate it
 
 
 class VideoError(Exception):
@@ -66,14 +66,14 @@ def read_frames(path: str, fps: float) -> Iterator[tuple[float, np.ndarray]]:
                 if not decoded:
                     raise VideoError(f"the frame at {time:.2f} s cannot be decoded")
                 yield time, image
-        if start is None:
+        if start is None or time is None:
             raise VideoError("no frame can be decoded")
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         length, whole = time - start + interval, count * interval
         # Frames may be missing, and their rate may vary: only a file that lacks both frames and time is cut off.
-        if length < WHOLE * whole and grabbed < WHOLE * count:
+        if length < MIN_DECODED_SHARE * whole and grabbed < MIN_DECODED_SHARE * count:
             problem = f"breaks off after {length:.1f} of {whole:.1f} s"
-            if path.lower().endswith(COUNTED):
+            if path.lower().endswith(COUNTED_SUFFIXES):
                 raise VideoError(problem)
             logger.warning(f"{path} perhaps {problem}: its frames so far are taken.")
     finally:
@@ -136,7 +136,7 @@ def partial_folder(folder: str | Path) -> str:
 def read_record(folder: str | Path) -> dict[str, Any] | None:
     """Return the record of :func:`extract_frames` in ``folder``; None if the record is missing or damaged."""
     record = read_json(Path(folder, RECORD))
-    return record if isinstance(record, dict) and record.keys() >= FIELDS else None
+    return record if isinstance(record, dict) and record.keys() >= RECORD_FIELDS else None
 
 
 def extract_frames(

@@ -150,7 +150,7 @@ def estimate(
         progress.update(len(second))
 
 
-def _read(path: str, size: tuple[int, int]) -> torch.Tensor:
+def _read(path: str, size: tuple[int, ...]) -> torch.Tensor:
     """Read a frame (3, H, W) uint8 in RGB of the size (H, W)."""
     try:
         image = read_image(path)

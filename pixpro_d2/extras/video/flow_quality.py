@@ -13,8 +13,8 @@ from ...modeling.pretrain.correspondence import bin_centers, bin_diagonals, pair
 from ...modeling.pretrain.flow_correspondence import FlowCorrespondence
 from ..scenes.video_scene import MovingScene
 
-CHUNK = 8  # pairs of views at a time; each pair holds the flow of all its steps
-TIE = 1e-4  # relative distance to the threshold below which pairs are skipped, because rounding would decide
+CHUNK_PAIRS = 8  # pairs of views at a time; each pair holds the flow of all its steps
+TIE_TOLERANCE = 1e-4  # relative distance to the threshold below which pairs are skipped, because rounding would decide
 
 Flow = tuple[np.ndarray, np.ndarray]  # forward and backward
 
@@ -100,9 +100,11 @@ def find_truth(scene: MovingScene, views: ViewPairs, grid: tuple[int, int], pos_
     for points, keys, order in zip(centers, centers[::-1], (1, -1)):
         tracks = [_track(scene, item, run[::order]) for item, run in zip(points.numpy(), runs)]
         moved, visible, clear = (torch.from_numpy(np.stack(part)) for part in zip(*tracks))
-        near, far = (pairs_within(moved, keys, unit, pos_ratio * factor) for factor in (1 - TIE, 1 + TIE))
+        near, far = (
+            pairs_within(moved, keys, unit, pos_ratio * factor) for factor in (1 - TIE_TOLERANCE, 1 + TIE_TOLERANCE)
+        )
         truths.append(Truth(near & visible[:, :, None], far & ~near, visible, clear))
-    return tuple(truths)
+    return truths[0], truths[1]
 
 
 def _track(scene: MovingScene, points: np.ndarray, frames: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -139,8 +141,8 @@ def count_pairs(
         Counts of both directions, and the share of points that the correspondence trusts.
     """
     counts, valid = Counts(), 0.0
-    for first in range(0, len(views.starts), CHUNK):
-        part = slice(first, first + CHUNK)
+    for first in range(0, len(views.starts), CHUNK_PAIRS):
+        part = slice(first, first + CHUNK_PAIRS)
         batch = _batch(views, part, flow, size)
         geometry = correspondence.prepare(batch, torch.device("cpu"))
         valid += float(correspondence.monitors(geometry)["valid_pixels"]) * len(batch["boxes"])

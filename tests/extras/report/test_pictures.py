@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from pixpro_d2.extras.report import pictures
-from pixpro_d2.extras.report.pictures import WIDTH, embed, evenly, find_pictures
+from pixpro_d2.extras.report.pictures import COPY_WIDTH, embed, evenly, find_pictures
 
 
 def noise(path, width=1500, height=300):
@@ -43,7 +43,7 @@ def test_large_pictures_become_small_copies(tmp_path):
     copies, note = embed(found, sum(picture.path.stat().st_size for picture in found) - 1)
     assert note.startswith("Pictures are JPEG copies") and "shown" not in note
     kind, image = decoded(copies[0][1])
-    assert kind == "data:image/jpeg" and image.size == (WIDTH, 200) and len(copies) == 3
+    assert kind == "data:image/jpeg" and image.size == (COPY_WIDTH, 200) and len(copies) == 3
 
 
 def test_too_many_pictures_are_thinned(tmp_path):

@@ -58,7 +58,7 @@ def test_missing_and_damaged_files_are_remarked(tmp_path):
     (folder / "log.txt").unlink()
     run = read_run(folder, "run")
     assert [remark.split(",")[0] for remark in run.remarks] == [
-        "1 damaged lines of metrics.json were left out.",
+        "1 damaged lines of metrics.json were skipped.",
         "There is no readable config.yaml",
         "There is no readable run.json",
         "There is no log.txt",

@@ -43,17 +43,17 @@ def test_what_was_trained_downstream(tmp_path):
 
 
 def test_numbers(tmp_path):
-    """200 iterations of 0.5 s and 16 images; the log says 3 steps left out and 2048 MiB."""
+    """200 iterations of 0.5 s and 16 images; the log reports 3 skipped steps and 2048 MiB."""
     assert facts(run_of(tmp_path, healthy_lines())) == [
         ("progress", "200 of 200 iterations, finished"),
         ("training time", "0:01:40"),
         ("images/s", "32"),
-        ("steps left out", "3"),
+        ("skipped steps", "3"),
         ("GPU memory", "2.0 GiB"),
     ]
 
 
 def test_health_uses_the_configs_channels(tmp_path):
     """0.1 is 80 % of 1 / sqrt(64), and 6 % of 1 / sqrt(0.36): collapsed."""
-    assert health(run_of(tmp_path, healthy_lines()))[1] == "Worth a look"  # for the steps left out
+    assert health(run_of(tmp_path, healthy_lines()))[1] == "Worth a look"  # because of the skipped steps
     assert health(run_of(tmp_path, healthy_lines(), MODEL__PIXPRO__PROJECTOR__OUT_DIM=0.36))[1] == "Looks unhealthy"

@@ -9,7 +9,7 @@ from PIL import Image
 from ..scene import CLASSES
 from .sample import Sample, silhouette
 
-LEAST_VISIBLE = 0.75  # least visible share of the area of a written object
+MIN_VISIBLE_SHARE = 0.75  # least visible share of the area of a written object
 
 
 def write_classes(root: Path, split: str, samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -29,7 +29,7 @@ def write_classes(root: Path, split: str, samples: Iterable[Sample]) -> Iterator
             x1, y1 = (int(np.ceil(c + obj.size / 2)) for c in obj.centre)
             if min(x0, y0) < 0 or x1 > width or y1 > height:
                 continue
-            if mask.sum() >= LEAST_VISIBLE * silhouette(sample, obj).sum():
+            if mask.sum() >= MIN_VISIBLE_SHARE * silhouette(sample, obj).sum():
                 path = folders[obj.category] / f"{sample.stem}_{number}.jpg"
                 Image.fromarray(sample.image[y0:y1, x0:x1]).save(path, quality=95)
         yield sample

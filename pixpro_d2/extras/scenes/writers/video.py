@@ -35,8 +35,8 @@ def grid_flow(clip: Clip, scale: int) -> tuple[np.ndarray, np.ndarray]:
         scale: divisor of H and W.
 
     Returns:
-        Flow from frame i to i + 1, and from frame i + 1 to i, each float32 (n - 1, 2, H / scale, W / scale), in pixels
-        of the grid.
+        Flow from frame i to i + 1, and from frame i + 1 to i. Both are float32 (n - 1, 2, H / scale, W / scale), in
+        pixels of the grid.
     """
     shape = tuple(side // scale for side in clip.layers.shape[1:])
     pairs = range(len(clip.forward))
