@@ -41,6 +41,7 @@ test: setup
 lint: setup
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
 
 clean:
 	rm -rf output build .pytest_cache .ruff_cache *.egg-info

@@ -59,6 +59,7 @@ setup(
         "dev": [
             *CITYSCAPES,
             "ipykernel>=6",
+            "mypy>=1.15",
             "nbclient>=0.10",
             "pytest>=8",
             "pytest-timeout>=2",

@@ -7,6 +7,7 @@ without detectron2.
 """
 
 from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"  # setup.py reads it here
 
@@ -21,7 +22,7 @@ _MODULES = ("data", "modeling")
 __all__ = [*_WHERE, *_MODULES]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(f".{_WHERE[name]}", __name__), name)
     if name in _MODULES:
@@ -30,5 +31,5 @@ def __getattr__(name):
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return [*globals(), *__all__]

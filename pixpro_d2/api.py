@@ -137,9 +137,9 @@ def _run(plan: Plan) -> FinishedRun:
     return FinishedRun(plan.folder, plan.folder / "model_final.pth", metrics)
 
 
-def _opts(overrides):
+def _opts(overrides: Mapping[str, Any] | None) -> list[str]:
     return [str(word) for pair in (overrides or {}).items() for word in pair]
 
 
-def _flags(resume):
+def _flags(resume: bool) -> list[str]:
     return ["--resume"] if resume else []

@@ -2,18 +2,20 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 
 class OptionsAnywhere(argparse.ArgumentParser):
     """A parser whose last argument takes all remaining words (``argparse.REMAINDER``), but for the parser's options."""
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = sys.argv[1:] if args is None else args
         if any(action.nargs == argparse.REMAINDER for action in self._actions):  # not of sub-commands alone
             words = self._options_first(words)
         return super().parse_known_args(words, namespace)
 
-    def _options_first(self, words):
+    def _options_first(self, words: Sequence[str]) -> list[str]:
         """``words`` in the order that argparse needs; an option of a varying number of values stays in its place."""
         first, rest, words = [], [], list(words)
         while words:

@@ -3,7 +3,7 @@
 from detectron2.config import CfgNode as CN
 
 
-def add_pixpro_config(cfg):
+def add_pixpro_config(cfg: CN) -> None:
     """Add the keys of pixpro_d2 to ``cfg``, with the defaults of the PixPro paper; no other key changes.
 
     Args:
@@ -25,12 +25,12 @@ def add_pixpro_config(cfg):
     cfg.WANDB.NAME = ""
 
 
-def is_pretraining(cfg):
+def is_pretraining(cfg: CN) -> bool:
     """Whether ``cfg`` describes self-supervised pre-training rather than a downstream task."""
     return cfg.MODEL.META_ARCHITECTURE == "PixPro"
 
 
-def _add_model_config(cfg):
+def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO = CN()
     # The pixel-level pretext task: `pixpro` (consistency), `pixcontrast` (contrast within the other view) or
     # `densecl` (contrast with other images).
@@ -146,7 +146,7 @@ def _add_model_config(cfg):
     cfg.MODEL.REGNETS.SE_RATIO = 0.0
 
 
-def _add_downstream_config(cfg):
+def _add_downstream_config(cfg: CN) -> None:
     # Train on top of a fixed feature extractor: no parameter of it is trained and its norms keep the running
     # statistics of MODEL.WEIGHTS, which must cover it. An FPN above it is trained.
     cfg.MODEL.BACKBONE.FROZEN = False
@@ -176,7 +176,7 @@ def _add_downstream_config(cfg):
     cfg.MODEL.CLASSIFIER.TEMPERATURE = 0.07
 
 
-def _add_input_config(cfg):
+def _add_input_config(cfg: CN) -> None:
     # The values that become black and white, LOW and HIGH, in grey images of more than 8 bits: [0, 4095] for 12 bits in
     # files of 16. [] for 0 and 65535. Images of 8 bits stay as they are. Pre-training and detector need the same.
     cfg.INPUT.PIXEL_RANGE = []
@@ -224,7 +224,7 @@ def _add_input_config(cfg):
     cfg.DATALOADER.MAX_IMAGE_PIXELS = 178956970
 
 
-def _add_solver_config(cfg):
+def _add_solver_config(cfg: CN) -> None:
     # `SGD`, `LARS` (pre-training) or `AdamW`.
     cfg.SOLVER.OPTIMIZER = "SGD"
     # Length of a pre-training run in epochs; 0: SOLVER.MAX_ITER counts.

@@ -81,12 +81,12 @@ def missing_file(name: str) -> str:
     return f"There is no config file {Path(name).absolute()}: {hint}"
 
 
-def _comparable(name):
+def _comparable(name: str) -> str:
     """Return the name of a config as names are compared: ``coco/Base-FCN-R50`` is ``cocofcnr50``."""
     folder, _, file = name.removesuffix(SUFFIX).rpartition("/")
     return "".join(filter(str.isalnum, folder.lower() + file.lower().removeprefix("base-")))
 
 
-def _key(name):
+def _key(name: str) -> str:
     name = name.removeprefix("configs/")
     return name if name.endswith(SUFFIX) else name + SUFFIX

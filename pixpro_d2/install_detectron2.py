@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 SDIST = "pb1-detectron2==0.6"
@@ -97,7 +98,7 @@ setup(
 """
 
 
-def check_torch():
+def check_torch() -> None:
     """Stop with one sentence unless torch and torchvision's compiled operators both load."""
     try:
         import torch  # noqa: F401
@@ -115,26 +116,26 @@ def check_torch():
         )
 
 
-def installed_version():
-    """Version of an importable detectron2, or None."""
+def installed_version() -> str | None:
+    """Return the version of an importable detectron2, or None."""
     if importlib.util.find_spec("detectron2") is None:
         return None
     return importlib.import_module("detectron2").__version__
 
 
-def find_official():
-    """Say whether detectron2 with its compiled extension is there, which only an official build has; returns it."""
+def find_official() -> bool:
+    """Report and return whether detectron2 has its compiled extension, which only an official build has."""
     try:
         spec = importlib.util.find_spec("detectron2._C")
     except ImportError:  # no detectron2
         spec = None
-    found = spec is not None and not spec.origin.endswith(".py")
+    found = spec is not None and not str(spec.origin).endswith(".py")
     if found:
         print("An official build of detectron2 is installed: it stays, with the PyTorch that it was built for.")
     return found
 
 
-def run_pip(*arguments, failure):
+def run_pip(*arguments: str | Path, failure: str) -> None:
     """Run this interpreter's pip; on an error print what it said and stop with ``failure``."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -142,7 +143,7 @@ def run_pip(*arguments, failure):
         sys.exit(f"{result.stdout.strip()}\n{failure}")
 
 
-def download(folder):
+def download(folder: Path) -> Path:
     """Download the sdist into ``folder``, checked against its hash before anything in it runs."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{SDIST} --hash=sha256:{SHA256}\n")
@@ -157,7 +158,7 @@ def download(folder):
     return next(path for path in folder.iterdir() if path.is_dir())
 
 
-def patch(source):
+def patch(source: Path) -> None:
     """Turn the unpacked sdist ``source`` into a Python-only package, in place."""
     package = source / "detectron2"
     for path in [*package.rglob("*.py"), *(source / "projects").rglob("*.py")]:
@@ -175,7 +176,7 @@ def patch(source):
     (source / "setup.cfg").unlink(missing_ok=True)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default that of the process."""
     parser = argparse.ArgumentParser(prog="pixpro-d2 install-detectron2", description=__doc__.splitlines()[0])
     parser.add_argument("--constraint", type=Path, help="pip constraints file for detectron2's dependencies")

@@ -30,7 +30,7 @@ def merge_start(cfg: CfgNode, name: str) -> None:
     cfg.OUTPUT_DIR = f"{cfg.OUTPUT_DIR.rstrip('/')}_{name}"
 
 
-def _fitting_file(cfg, name):
+def _fitting_file(cfg: CfgNode, name: str) -> str:
     """Return the file of configs/init, without ``.yaml``, that ``name`` stands for in a recipe."""
     choices = [known for known in start_names() if _fitting(cfg, known)]
     if name not in start_names():
@@ -42,14 +42,14 @@ def _fitting_file(cfg, name):
     return files[0]
 
 
-def _files(name):
+def _files(name: str) -> tuple[str, ...]:
     return GENERAL_NAMES.get(name, (name,))
 
 
-def _fitting(cfg, name):
+def _fitting(cfg: CfgNode, name: str) -> list[str]:
     return [file for file in _files(name) if not _missing_part(cfg, file)]
 
 
-def _missing_part(cfg, file):
+def _missing_part(cfg: CfgNode, file: str) -> str:
     """Return what the checkpoint of a start holds and a recipe lacks; "" if the start fits."""
     return next((part for end, (part, has) in PARTS.items() if file.endswith(end) and not has(cfg)), "")

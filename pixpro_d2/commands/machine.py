@@ -24,7 +24,7 @@ class Machine:
     memory: float
     cores: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.device == "cpu":
             return "the CPU"
         return f"{self.processes} GPU{'s' if self.processes > 1 else ''} of {self.memory:.0f} GiB"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -139,18 +140,25 @@ def _pairs(opts: Sequence[str]) -> Mapping[str, str]:
     return dict(zip(opts[::2], opts[1::2]))
 
 
-def _warmup(iterations, given):
+def _warmup(iterations: int, given: Mapping[str, str]) -> dict[str, int]:
     if {"SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"} & set(given):
         return {}
     return {"SOLVER.WARMUP_ITERS": iterations // 10}
 
 
-def _name_of(data):
+def _name_of(data: str) -> str:
     path = data.partition(":")[2] or data
     return Path(path.partition("@")[0]).absolute().name
 
 
-def _words(config, chosen, folder, opts, processes, flags):
+def _words(
+    config: str,
+    chosen: Mapping[str, Any],
+    folder: Path,
+    opts: Sequence[str],
+    processes: int,
+    flags: Sequence[str],
+) -> list[str]:
     given = _pairs(opts)
     chosen = {key: value for key, value in chosen.items() if key not in given}
     options = [str(word) for pair in chosen.items() for word in pair]
@@ -159,7 +167,7 @@ def _words(config, chosen, folder, opts, processes, flags):
     return ["--config-file", config, *gpus, *flags, *options, *rest, "OUTPUT_DIR", str(folder)]
 
 
-def _config_for(weights, task):
+def _config_for(weights: str, task: str) -> str:
     trunk = backbone_of(recognise(read_checkpoint(weights), weights), "online", weights).trunk
     name, found = architecture(trunk), None
     if name in ("resnet18", "resnet50"):

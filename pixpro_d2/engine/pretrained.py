@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
-from torch import nn
 
 from ..checkpoint import PixProCheckpointer
 from ..utils.errors import UsageError
@@ -33,7 +32,7 @@ class Pretrained:
         copied: whether the target branch, missing in the file, is a copy of the online branch.
     """
 
-    model: nn.Module
+    model: PixPro
     path: str = ""
     random: tuple[str, ...] = ()
     copied: bool = False

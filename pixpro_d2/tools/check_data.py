@@ -104,7 +104,7 @@ def _spread(values: Collection[int]) -> str:
     return f"{min(values)} / {statistics.median(values):g} / {max(values)}"
 
 
-def draw(record: dict[str, Any], metadata: Metadata, pixel_range: Sequence[float] = ()) -> Image.Image:
+def draw(record: dict[str, Any], metadata: Metadata, pixel_range: tuple[float, ...] = ()) -> Image.Image:
     """Draw an image with its labels, or the first frame of a video."""
     is_video = "num_frames" in record
     image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"], pixel_range)
@@ -141,7 +141,7 @@ def save_pictures(
     folder: str | Path,
     unsound: Collection[int] = (),
     count: int = 4,
-    pixel_range: Sequence[float] = (),
+    pixel_range: tuple[float, ...] = (),
 ) -> list[Path]:
     """Write the first ``count`` images with their labels to ``folder`` as PNG; return the paths.
 
@@ -185,18 +185,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         dicts = load_dicts(args.name)
         metadata = MetadataCatalog.get(args.name)
         sample = None if args.all else SAMPLE
+        report: Report | VideoReport
         progress = functools.partial(tqdm, desc="check", unit="", leave=False)
         if "num_frames" in dicts[0]:
             unsound: Collection[int] = ()
-            report = inspect_videos(dicts, FlowFiles(args.flow) if args.flow else None, sample, progress, pixel_range)
-            lines = describe_videos(args.name, report)
+            flow = FlowFiles(args.flow) if args.flow else None
+            videos = report = inspect_videos(dicts, flow, sample, progress, pixel_range)
+            lines = describe_videos(args.name, videos)
         elif args.flow:
             raise UsageError(f"--flow is for videos, but data set '{args.name}' has images.")
         else:
-            report = inspect(dicts, metadata, sample, progress, pixel_range=pixel_range)
-            report.errors += evaluation_errors(args.name, dicts)
-            unsound = report.unsound
-            lines = describe(args.name, report)
+            images = report = inspect(dicts, metadata, sample, progress, pixel_range=pixel_range)
+            images.errors += evaluation_errors(args.name, dicts)
+            unsound = images.unsound
+            lines = describe(args.name, images)
         print("\n".join(lines))
         for problem in report.problems[:MAX_PROBLEMS]:
             print(f"problem: {problem}")

@@ -3,15 +3,17 @@
 import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ...utils.errors import UsageError
 from ...utils.files import write_json
 
+ImageId = TypeVar("ImageId", int, str)
 
-def draw_images(image_ids: Iterable[int], percent: float, seed: int) -> set[int]:
+
+def draw_images(image_ids: Iterable[ImageId], percent: float, seed: int) -> set[ImageId]:
     """Draw ``percent`` of the images, rounded to the nearest number, but at least one image.
 
     Args:

@@ -128,7 +128,7 @@ def loader_rate(cfg: CfgNode, seconds: float) -> dict[str, float]:
     Returns:
         images_per_second, images, seconds, workers.
     """
-    batches = iter(build_view_loader(cfg))
+    batches: Any = iter(build_view_loader(cfg))  # a generator
     # Workers have this many batches ready or in progress, both when the clock starts and when it stops.
     for _ in range(max(1, 2 * cfg.DATALOADER.NUM_WORKERS)):
         next(batches)

@@ -103,7 +103,7 @@ def _write_video(out: Path, number: int, options: dict[str, Any]) -> None:
             write_arrays(partial / "exact" / video, clip)
         write_frames(partial / "frames" / video, clip)
         if options["flow_scale"]:
-            mark = fingerprint(list_frames(partial / "frames" / video))
+            mark = fingerprint(list_frames(str(partial / "frames" / video)))
             write_flow(out / "flow", video, *grid_flow(clip, options["flow_scale"]), options["size"], "exact", mark)
         for pattern in ("*/*/*/*", "exact/*", "frames/*"):  # frames last: they mark a finished video
             for path in partial.glob(pattern):

@@ -6,7 +6,7 @@ from statistics import mean
 
 from PIL import Image
 
-from ...visualization.canvas import LINE, MARGIN, TEXT, Canvas, palette, text_width
+from ...visualization.canvas import LINE, MARGIN, TEXT, Canvas, Colour, palette, text_width
 from ...visualization.legend import Legend
 from .comparison import Row, averages, init_title
 from .experiments import Pair
@@ -51,7 +51,7 @@ def plot_rows(title: str, unit: str, rows: Sequence[Row]) -> Image.Image:
 def _draw_columns(
     canvas: Canvas,
     rows: Sequence[Row],
-    colours: dict[str, tuple[int, int, int]],
+    colours: dict[str, Colour],
     height_of: Callable[[float], float],
     bottom: int,
 ) -> None:

@@ -59,7 +59,7 @@ def images_of(args: argparse.Namespace, cfg: CfgNode) -> list[dict[str, Any]]:
     if args.input is not None:
         cfg = cfg.clone()
         cfg.DATASETS.TRAIN = (dataset_name(cfg, args.input),)
-    samples = load_samples(cfg)
+    samples = list(load_samples(cfg))
     return samples * math.ceil(args.count / len(samples)) if cfg.INPUT.PIXPRO.N_FRAMES else samples
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
-from torch import nn
 
 from ...engine.pretrained import Pretrained, load_pretrained
+from ...modeling.pretrain.pixpro import PixPro
 from ...modeling.pretrain.two_branch import LevelComparison
 from ...utils.errors import UsageError
 from ...visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
@@ -25,10 +25,12 @@ def attention(args: argparse.Namespace) -> None:
         )
     loaded, source = _load(args, cfg)
     loaded.require(("projector", "ppm"), "the attention")
+    ppm = loaded.model.ppm
+    assert ppm is not None  # the config has the pixel propagation module
     for number, image, subject in _subjects(args, cfg, source):
         comparisons = _compare(args, loaded.model, [subject.plain])
         view = source.images(subject.plain)[0]
-        picture = picture_attention(comparisons, 0, loaded.model.ppm, view, loaded.note)
+        picture = picture_attention(comparisons, 0, ppm, view, loaded.note)
         write_picture(args, picture, name_of(number, image))
 
 
@@ -68,9 +70,7 @@ def _subjects(
     return first_readable(args, images_of(args, cfg), lambda number, image: source.subject(image, (args.seed, number)))
 
 
-def _compare(
-    args: argparse.Namespace, model: nn.Module, samples: Sequence[dict[str, Any]]
-) -> dict[str, LevelComparison]:
+def _compare(args: argparse.Namespace, model: PixPro, samples: Sequence[dict[str, Any]]) -> dict[str, LevelComparison]:
     """Return the comparisons of the wanted levels that have pixels to show."""
     comparisons = compare_views(model, samples)
     wanted = {level: x for level, x in comparisons.items() if args.level in (None, level)}
