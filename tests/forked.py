@@ -45,7 +45,7 @@ class Program:
     def __init__(self, program, words, log, env=()):
         """
         Args:
-            program (str): path below the checkout.
+            program (str): path below the checkout, or a module's name.
             words (list): its arguments.
             log (Path): file that its output is appended to.
             env (dict): variables besides those of this process.
@@ -88,8 +88,8 @@ class Program:
 
 def popen(command, stdout, env, **_):
     """A :class:`Program` for the arguments that pixpro_d2.extras.study.running gives to subprocess.Popen."""
-    _, program, *words = command
-    return Program(program, words, stdout.name, env)
+    _, _, module, *words = command  # python -m MODULE
+    return Program(module, words, stdout.name, env)
 
 
 def _run(argv, log, variables, begins):
@@ -106,5 +106,8 @@ def _run(argv, log, variables, begins):
     begins.send(None)
     begins.close()
     sys.argv = list(argv)
+    if not argv[0].endswith(".py"):
+        runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
+        return
     sys.path.insert(0, str((ROOT / argv[0]).parent))
     runpy.run_path(str(ROOT / argv[0]), run_name="__main__")

@@ -30,7 +30,8 @@ def test_torchrun(scenes, tmp_path):
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
     launcher += ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{get_free_port()}")
     output = cli.run(*args(scenes, tmp_path / "out", "SOLVER.MAX_ITER", 1), launcher=launcher)
-    assert "World size: 2" in output and (tmp_path / "out" / "model_final.pth").is_file()
+    assert (tmp_path / "out" / "model_final.pth").is_file(), output
+    assert "Process 0 of 2" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def mistakes(scenes, tmp_path):

@@ -60,7 +60,7 @@ def results(tmp_path_factory):
         name: (config, [*opts, "SOLVER.ACCUMULATION_STEPS", 1], batches)
         for name, (config, opts, batches) in runs.items()
     }
-    first, second = in_processes(folder / "two", train_all, folder, runs)
+    first, second = in_processes(folder / "two", train_all, folder, runs, timeout=500)
     alone = train_all(folder, whole)
     return {name: (alone[name], first[name], second[name]) for name in runs}
 

@@ -27,13 +27,13 @@ QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
     "opts, message",
     [
         (["INPUT.FORMAT", "L"], "INPUT.FORMAT 'L'.*3 values of MODEL.PIXEL_MEAN"),
-        (["MODEL.PIXEL_MEAN", [0.5], "MODEL.PIXEL_STD", [0.2]], "INPUT.FORMAT 'RGB'.*1 values of MODEL.PIXEL_MEAN"),
+        (["MODEL.PIXEL_MEAN", [128.0], "MODEL.PIXEL_STD", [50.0]], "INPUT.FORMAT 'RGB'.*1 values of MODEL.PIXEL_MEAN"),
         (["INPUT.FORMAT", "YUV-BT.601"], "INPUT.FORMAT 'YUV-BT.601'"),
     ],
 )
 def test_channels_must_agree(opts, message):
     check_image_format(
-        load_config(QUICKSTART, ["INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", [0.5], "MODEL.PIXEL_STD", [0.2]])
+        load_config(QUICKSTART, ["INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", [128.0], "MODEL.PIXEL_STD", [50.0]])
     )
     with pytest.raises(UsageError, match=message):
         check_image_format(load_config(QUICKSTART, opts))

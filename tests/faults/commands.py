@@ -66,7 +66,8 @@ class Command:
                 starting an interpreter, which takes seconds.
         """
         self.log = log
-        if fork and not launcher and not preexec_fn:
+        # Data sets are registered when the package is imported, which a forked process has done before.
+        if fork and not launcher and not preexec_fn and "DETECTRON2_DATASETS" not in dict(env):
             self.process = forked.Program(program, words, log, env)
             return
         self.process = subprocess.Popen(
