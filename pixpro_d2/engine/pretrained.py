@@ -32,7 +32,7 @@ class Pretrained:
         copied: whether the target branch, missing in the file, is a copy of the online branch.
     """
 
-    model: PixPro
+    model: "PixPro"
     path: str = ""
     random: tuple[str, ...] = ()
     copied: bool = False

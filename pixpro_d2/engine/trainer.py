@@ -64,9 +64,11 @@ class Trainer(DefaultTrainer):
         tested = check_test_data(cfg)  # before hours of training
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
-        data_loader: Any = self.build_train_loader(cfg)
+        data_loader = self.build_train_loader(cfg)
         check_train_data(cfg, data_loader)
-        warn_of_shared_images(data_loader.loader.dataset.images, tested)
+        if isinstance(data_loader, ViewLoader | StreamLoader):  # a sub-class may build another loader
+            dataset: Any = data_loader.loader.dataset
+            warn_of_shared_images(dataset.images, tested)
         model: Any = self.build_model(cfg)
         if is_pretraining(cfg):
             check_norm_inputs(cfg, {**bottom_up(model.backbone).output_shape(), **model.used_features()})
