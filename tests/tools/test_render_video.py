@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from pixpro_d2.data import ensure_registered
+from pixpro_d2.extras.scenes import render_video as rendering
 from pixpro_d2.extras.scenes.video_scene import render_clip
 from pixpro_d2.extras.scenes.writers.cityscapes import BACKGROUND, LABELS
 from pixpro_d2.flow_files import FlowFiles
@@ -131,7 +132,7 @@ def test_a_foreign_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("step", ["write_labels", "write_arrays", "write_frames", "write_flow"])
 def test_a_full_disk_leaves_whole_videos_only(videos, tmp_path, monkeypatch, step):
     out = tmp_path / "videos"
-    write, calls = getattr(render_video, step), []
+    write, calls = getattr(rendering, step), []
 
     def fail_on_second(*args):
         calls.append(args)
@@ -140,7 +141,7 @@ def test_a_full_disk_leaves_whole_videos_only(videos, tmp_path, monkeypatch, ste
         return write(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(render_video, step, fail_on_second)
+        patch.setattr(rendering, step, fail_on_second)
         with pytest.raises(UsageError, match=f"{out} .*No space left on device.*somewhere"):
             render_video.render_videos(out, 4, **SMALL)
     assert [path.name for path in (out / "frames").iterdir()] == ["000000"]

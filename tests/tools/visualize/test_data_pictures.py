@@ -116,7 +116,8 @@ def test_grid_of_a_level(scenes, monkeypatch, level, crop, grid):
 @pytest.mark.parametrize("image_format, mean", [("RGB", [0] * 3), ("BGR", [0] * 3), ("L", [0])])
 def test_views_are_shown_in_their_colours(scenes, monkeypatch, image_format, mean):
     """With the whole image as both views, their pixels are the image's."""
-    opts = ["INPUT.FORMAT", image_format, "MODEL.PIXEL_MEAN", mean, "INPUT.PIXPRO.AUG", "none"]
+    opts = ["INPUT.FORMAT", image_format, "MODEL.PIXEL_MEAN", mean, "MODEL.PIXEL_STD", [1] * len(mean)]
+    opts += ["INPUT.PIXPRO.AUG", "none"]
     opts += ["INPUT.PIXPRO.MIN_SCALE", 0.99, "INPUT.PIXPRO.CROP_SIZE", 64]
     file_name = str(scenes / "JPEGImages/000000.jpg")
     args = ({"file_name": file_name}, load_config(CONFIG, opts), "p3", np.random.default_rng(0))
