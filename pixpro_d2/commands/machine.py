@@ -1,4 +1,4 @@
-"""What this machine computes with."""
+"""Describe the devices that this machine computes with."""
 
 import os
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Machine:
-    """A device and what belongs to it.
+    """Describe a device, its memory and its processor.
 
     Attributes:
         device: ``cuda`` or ``cpu``, as MODEL.DEVICE.
-        processes: GPUs, or 1 on the CPU.
+        processes: number of GPUs; 1 on the CPU by default.
         memory: GiB of the smallest GPU; 0 on the CPU.
-        cores: of the processor, for all processes.
+        cores: processor cores for all processes together.
     """
 
     device: str
@@ -24,21 +24,21 @@ class Machine:
     memory: float
     cores: int
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.device == "cpu":
             return "the CPU"
         return f"{self.processes} GPU{'s' if self.processes > 1 else ''} of {self.memory:.0f} GiB"
 
 
 def this_machine(device: str = "", processes: int = 0) -> Machine:
-    """Return what there is: all GPUs, or else the CPU.
+    """Return the devices of this machine: all GPUs, or the CPU if there is no GPU.
 
     Args:
-        device: ``cuda`` or ``cpu`` to use this one.
+        device: ``cuda`` or ``cpu``; "" chooses.
         processes: number of processes; 0 for one on each GPU.
     """
     device = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")[0]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = torch.cuda.device_count() if device == "cuda" else 0
     sizes = [torch.cuda.get_device_properties(i).total_memory / GIB for i in range(gpus)]
     return Machine(device, processes or max(gpus, 1), min(sizes, default=0.0), cores)
