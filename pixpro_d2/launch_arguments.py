@@ -25,7 +25,7 @@ def argument_parser() -> OptionsAnywhere:
     add = parser.add_argument
     add("--config-file", default="", metavar="FILE", help="a file, or the name of a config such as pretrain/quickstart")
     add_init_option(parser)
-    add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    add("--resume", action="store_true", help="resume from the last checkpoint in OUTPUT_DIR")
     add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS, train nothing")
     add("--num-gpus", type=int, default=1, help="processes on each machine, on the CPU too (default: 1)")
     add("--num-machines", type=int, default=1, help="number of machines (default: 1)")
@@ -34,7 +34,7 @@ def argument_parser() -> OptionsAnywhere:
     add(
         "--dry-run",
         action="store_true",
-        help="print config, schedule and data set sizes, try two iterations, tell time and memory; write nothing",
+        help="print config, schedule and data set sizes, try two iterations, report time and memory; write nothing",
     )
     add(
         "--allow-changes",

@@ -19,8 +19,8 @@ def add_run_arguments(parser: OptionsAnywhere) -> None:
     """Add the arguments of every training, and last the KEY VALUE pairs."""
     parser.add_argument("--out", metavar="DIR", default="", help="folder of the run (default: below output)")
     parser.add_argument("--num-gpus", type=int, default=0, metavar="N", help="processes (default: one on each GPU)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in this folder")
-    parser.add_argument("--dry-run", action="store_true", help="try two iterations and tell time and memory")
+    parser.add_argument("--resume", action="store_true", help="resume the run in this folder")
+    parser.add_argument("--dry-run", action="store_true", help="try two iterations and report time and memory")
     parser.add_argument("opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys, see docs/config.md")
 
 
