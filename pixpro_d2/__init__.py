@@ -1,9 +1,9 @@
-"""pixpro_d2: PixPro self-supervised pre-training as a detectron2 project.
+"""Provide PixPro self-supervised pre-training as a detectron2 project.
 
-Importing the package loads nothing: neither PyTorch nor detectron2. ``pretrain``, ``finetune`` and ``load_backbone``
-are the commands of these names as functions. The first use of ``add_pixpro_config``, ``data`` or
-``modeling`` registers meta-architectures, backbones, heads and data sets with detectron2. ``PixelLearner`` works
-without detectron2.
+An import of the package loads neither PyTorch nor detectron2. The functions ``pretrain`` and ``finetune`` do the same
+as the commands of these names. ``load_backbone`` returns a trained backbone. The first use of ``add_pixpro_config``,
+``data`` or ``modeling`` registers meta-architectures, backbones, heads and data sets with detectron2. ``PixelLearner``
+works without detectron2.
 """
 
 from importlib import import_module
@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"  # setup.py reads it here
 
-_WHERE = {  # name -> the module that has it
+_MODULE_OF = {  # name -> the module that defines it
     "PixelLearner": "learner",
     "add_pixpro_config": "registration",
     "finetune": "api",
@@ -19,12 +19,12 @@ _WHERE = {  # name -> the module that has it
     "pretrain": "api",
 }
 _MODULES = ("data", "modeling")
-__all__ = [*_WHERE, *_MODULES]
+__all__ = [*_MODULE_OF, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(import_module(f".{_WHERE[name]}", __name__), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
     if name in _MODULES:
         import_module(".registration", __name__)
         return import_module(f".{name}", __name__)

@@ -1,4 +1,4 @@
-"""Makes ``python -m pixpro_d2`` the command ``pixpro-d2``."""
+"""Run the command ``pixpro-d2`` as ``python -m pixpro_d2``."""
 
 from .cli import main
 

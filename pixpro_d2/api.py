@@ -1,4 +1,4 @@
-"""Pre-training and fine-tuning by one call, as the commands of the same names do."""
+"""Pre-train and fine-tune by one call, as the commands of the same names do."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from .utils.errors import UsageError
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run has left.
+    """Hold the results of a finished run.
 
     Attributes:
         folder: OUTPUT_DIR.
-        checkpoint: the last one, with all that was trained.
-        metrics: last value of everything that was recorded, where it is finite.
+        checkpoint: the last checkpoint, with all trained parts.
+        metrics: last value of each recorded metric; metrics with another last value than a finite number are missing.
     """
 
     folder: Path
@@ -36,7 +36,7 @@ class FinishedRun:
 
     @property
     def backbone(self) -> nn.Module:
-        """The backbone as a torchvision ResNet, see :func:`load_backbone`."""
+        """Return the backbone as a torchvision ResNet, see :func:`load_backbone`."""
         return load_backbone(self.checkpoint)
 
 
@@ -48,18 +48,18 @@ def pretrain(
     num_gpus: int = 0,
     resume: bool = False,
 ) -> FinishedRun:
-    """Pre-train on images without labels; several GPUs need it below ``if __name__ == "__main__"``.
+    """Pre-train on images without labels; for several GPUs, call it below ``if __name__ == "__main__"``.
 
     Args:
         data: folder of images, or a data set such as ``video:DIR`` or ``voc:DIR@SPLIT``.
-        out: folder of the run; by default one in ``output`` called as the data.
-        recipe: name of a config such as ``pretrain/quickstart``; ``auto`` chooses by number of images and device.
+        out: folder of the run; by default a folder in ``output`` with the name of the data.
+        recipe: name of a config such as ``pretrain/quickstart``; ``auto`` chooses it by number of images and device.
         overrides: config keys and values, such as ``{"SOLVER.MAX_ITER": 1000}``.
-        num_gpus: processes; 0 for one on each GPU, or one on the CPU.
-        resume: go on with the run in this folder.
+        num_gpus: number of processes; 0 for one on each GPU, or one on the CPU.
+        resume: resume the run in this folder.
 
     Raises:
-        UsageError: for a mistake that one can mend.
+        UsageError: for a mistake in arguments, config or data.
     """
     name = data_address(str(data), scheme="images")
     return _run(plan_pretraining(name, str(out), recipe, _opts(overrides), num_gpus, _flags(resume)))
@@ -81,13 +81,14 @@ def finetune(
     Args:
         weights: checkpoint, in any format that MODEL.WEIGHTS takes.
         task: ``detection``, ``segmentation`` or ``classification``.
-        data, test: labelled data sets such as ``voc:DIR@SPLIT``, to train on and to evaluate on.
-        out: folder of the run; by default one in ``output``.
-        config: name of a config; by default the one for task and network.
-        overrides, num_gpus, resume: as of :func:`pretrain`.
+        data: labelled data set to train on, such as ``voc:DIR@SPLIT``.
+        test: labelled data set to evaluate on; "" for none.
+        out: folder of the run; by default a folder in ``output``.
+        config: name of a config; by default the config for the task and the network of the weights.
+        overrides, num_gpus, resume: as for :func:`pretrain`.
 
     Raises:
-        UsageError: for a mistake that one can mend.
+        UsageError: for a mistake in arguments, config or data.
     """
     check_file(str(weights), "checkpoint")
     names = data_address(data), test and data_address(test)
@@ -115,7 +116,7 @@ def load_backbone(path: str | Path) -> nn.Module:
     network = getattr(torchvision.models, name)()
     network.fc = nn.Identity()
     missing, unknown = network.load_state_dict(weights, strict=False)
-    lacking = [name for name in missing if not name.endswith("num_batches_tracked")]  # a count of norms that learn
+    lacking = [name for name in missing if not name.endswith("num_batches_tracked")]  # a count that only training needs
     if lacking or unknown:
         raise UsageError(
             f"{path} does not hold a whole backbone: {', '.join([*lacking, *unknown])} has no counterpart."
@@ -124,6 +125,7 @@ def load_backbone(path: str | Path) -> nn.Module:
 
 
 def _run(plan: Plan) -> FinishedRun:
+    """Run a plan; raise an error of the launcher as an exception."""
     print(plan.sentence, flush=True)
     try:
         run(plan.words)

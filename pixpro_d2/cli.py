@@ -1,4 +1,4 @@
-"""The command ``pixpro-d2``: a table of sub-commands, each the program of a module."""
+"""Run the command ``pixpro-d2``: look up the module of a sub-command, and run its program."""
 
 import difflib
 import os
@@ -10,7 +10,7 @@ from . import __version__
 from .commands.checks import check_config_file, check_detectron2, check_first_word
 from .utils.errors import UsageError
 
-# name -> (module with a function main(argv), what it does); those of pixpro_d2.tools load PyTorch and detectron2
+# name -> (module with a function main(argv), purpose). The modules of pixpro_d2.tools load PyTorch and detectron2.
 COMMANDS = {
     "pretrain": (".commands.pretrain", "pre-train on a folder of images, with everything else chosen"),
     "finetune": (".commands.finetune", "train a detector, a segmentation or a classifier from pre-trained weights"),
@@ -38,7 +38,7 @@ USAGE = "usage: pixpro-d2 COMMAND ...   (pixpro-d2 COMMAND --help lists its argu
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default that of the process; a mistake ends it with one sentence."""
+    """Run the command line ``argv``, by default of this process; a mistake ends the process with one sentence."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(help_text())
@@ -49,14 +49,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         run(words[0], words[1:])
     except UsageError as error:
-        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)  # inside torchrun, one tells
+        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)  # in torchrun, one prints
 
 
 def run(name: str, argv: Sequence[str]) -> None:
     """Run a sub-command.
 
     Raises:
-        UsageError: for an unknown one, or a mistake in its arguments.
+        UsageError: for an unknown sub-command, or a mistake in its arguments.
     """
     if name not in COMMANDS:
         similar = difflib.get_close_matches(name, COMMANDS, n=1)

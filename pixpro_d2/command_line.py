@@ -1,4 +1,4 @@
-"""Command lines that end in KEY VALUE pairs, and take their options before, between and behind the pairs."""
+"""Parse command lines with KEY VALUE pairs, and accept options before, between and behind the pairs."""
 
 import argparse
 import sys
@@ -7,26 +7,31 @@ from typing import Any
 
 
 class OptionsAnywhere(argparse.ArgumentParser):
-    """A parser whose last argument takes all remaining words (``argparse.REMAINDER``), but for the parser's options."""
+    """Parse a last argument of all remaining words (``argparse.REMAINDER``), and find the options among the words."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # type: ignore[override]  # typeshed has overloads
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
         words = sys.argv[1:] if args is None else args
-        if any(action.nargs == argparse.REMAINDER for action in self._actions):  # not of sub-commands alone
+        if any(action.nargs == argparse.REMAINDER for action in self._actions):  # not if there are only sub-commands
             words = self._options_first(words)
         return super().parse_known_args(words, namespace)
 
     def _options_first(self, words: Sequence[str]) -> list[str]:
-        """``words`` in the order that argparse needs; an option of a varying number of values stays in its place."""
-        first, rest, words = [], [], list(words)
-        while words:
-            word = words.pop(0)
+        """Return ``words`` in the order that argparse needs: options, then pairs.
+
+        An option with a varying number of values keeps its place.
+        """
+        first, rest, remaining = [], [], list(words)
+        while remaining:
+            word = remaining.pop(0)
             option = self._option_string_actions.get(word.partition("=")[0]) if word.startswith("--") else None
             if option is None or option.nargs not in (None, 0):
                 rest.append(word)
                 continue
             first.append(word)
             if option.nargs is None and "=" not in word:
-                if not words:
+                if not remaining:
                     self.error(f"argument {word}: expected one argument")
-                first.append(words.pop(0))
+                first.append(remaining.pop(0))
         return first + rest

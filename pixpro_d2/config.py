@@ -1,4 +1,4 @@
-"""Every config key that pixpro_d2 adds to detectron2's."""
+"""Define the config keys that pixpro_d2 adds to detectron2's."""
 
 from detectron2.config import CfgNode as CN
 
@@ -7,26 +7,26 @@ def add_pixpro_config(cfg: CN) -> None:
     """Add the keys of pixpro_d2 to ``cfg``, with the defaults of the PixPro paper; no other key changes.
 
     Args:
-        cfg (CfgNode): what ``detectron2.config.get_cfg()`` returns; changed in place.
+        cfg: result of ``detectron2.config.get_cfg()``; changed in place.
     """
     _add_model_config(cfg)
     _add_downstream_config(cfg)
     _add_input_config(cfg)
     _add_solver_config(cfg)
     cfg.DISTRIBUTED = CN()
-    # Minutes after which a process that waits in vain for the others gives up.
+    # Minutes after which a process stops waiting for the other processes, and fails.
     cfg.DISTRIBUTED.TIMEOUT_MINUTES = 30.0
     cfg.WANDB = CN()
-    # Whether a training is also recorded by Weights & Biases, which must be installed: `pip install wandb`. Account,
-    # team and the rest come from its own environment variables (WANDB_API_KEY, WANDB_ENTITY, WANDB_MODE ...).
+    # Whether Weights & Biases also records a training. It must be installed: `pip install wandb`. Its environment
+    # variables (WANDB_API_KEY, WANDB_ENTITY, WANDB_MODE ...) set account, team and mode.
     cfg.WANDB.ENABLED = False
-    # Project of W&B, and name of the run there; "" for the name of the folder OUTPUT_DIR.
+    # Project of W&B, and name of the run; "" for the name of the folder OUTPUT_DIR.
     cfg.WANDB.PROJECT = "pixpro_d2"
     cfg.WANDB.NAME = ""
 
 
 def is_pretraining(cfg: CN) -> bool:
-    """Whether ``cfg`` describes self-supervised pre-training rather than a downstream task."""
+    """Return whether ``cfg`` describes self-supervised pre-training rather than a downstream task."""
     return cfg.MODEL.META_ARCHITECTURE == "PixPro"
 
 
@@ -43,22 +43,22 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.HEAD = "none"
     # Threshold T on the distance of two bin centres, in units of the larger bin diagonal.
     cfg.MODEL.PIXPRO.POS_RATIO = 0.7
-    # In which plane distances are taken: `normalized` (x by image width, y by image height, as the
+    # Plane in which distances are measured: `normalized` (x by image width, y by image height, as the
     # official code does) or `pixel` (isotropic).
     cfg.MODEL.PIXPRO.DISTANCE_UNITS = "normalized"
-    # Crop corners as the official code has them: inclusive last pixel, and with DISTANCE_UNITS `normalized` divided by
-    # side - 1.
+    # Whether crop corners are as in the official code: the last pixel is inclusive, and with DISTANCE_UNITS
+    # `normalized` corners are divided by side - 1.
     cfg.MODEL.PIXPRO.OFFICIAL_ROUNDING = False
-    # Images that the pixpro loss is averaged over: `all` (official code: an image without a positive
-    # pair counts as 0) or `matched` (only images with a positive pair, as the paper says).
+    # Images in the mean of the pixpro loss: `all` (official code: an image without a positive pair counts as 0) or
+    # `matched` (only images with a positive pair, as in the paper).
     cfg.MODEL.PIXPRO.MEAN_OVER = "all"
-    # Start value of the target's momentum; it rises to 1 by a cosine over the run.
+    # Start value of the target's momentum, which rises to 1 by a cosine over the run.
     cfg.MODEL.PIXPRO.MOMENTUM = 0.99
-    # Weight of the pixel loss beside the terms below and the instance loss.
+    # Weight of the pixel loss, beside the terms below and the instance loss.
     cfg.MODEL.PIXPRO.PIXEL_WEIGHT = 1.0
-    # Weights of two terms on the projections, of any METHOD, against features of few directions (VICReg, Bardes et al.
-    # 2022): each channel's standard deviation over all pixels of the batch, and covariances of channels. 0 in the
-    # papers' recipes; 2.0 and 0.08 help short pre-training.
+    # Weights of two VICReg terms (Bardes et al. 2022) on the projections of any METHOD, which keep features from
+    # collapsing to few directions. The first term is about each channel's standard deviation over all pixels of the
+    # batch, the second about covariances of channels. The papers' recipes use 0; 2.0 and 0.08 help short pre-training.
     cfg.MODEL.PIXPRO.VARIANCE_WEIGHT = 0.0
     cfg.MODEL.PIXPRO.COVARIANCE_WEIGHT = 0.0
     # tau of `pixcontrast` (paper: 0.3) and `densecl` (paper: 0.2).
@@ -67,18 +67,18 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.NORM = "SyncBN"
     # Start every residual block as the identity (last norm's weight 0), as the official code does.
     cfg.MODEL.PIXPRO.ZERO_INIT_RESIDUAL = True
-    # Whether one projector and one PPM serve all IN_FEATURES (they then need equal channels).
+    # Whether all IN_FEATURES share one projector and one PPM, and so need equal channels.
     cfg.MODEL.PIXPRO.SHARE_HEADS = True
-    # A warning of collapse comes when the projections' standard deviation stays below this share of that of spread
-    # ones, 1 / sqrt(OUT_DIM), for 10 readings (SOLVER.METRICS_PERIOD) in a row.
+    # Warn of a collapse when the projections' standard deviation stays below this share of 1 / sqrt(OUT_DIM), the value
+    # of spread projections, for 10 readings (SOLVER.METRICS_PERIOD) in a row.
     cfg.MODEL.PIXPRO.COLLAPSE_STD = 0.1
 
-    # Memory format of convolutions: channels last, which is faster on GPUs and CPUs; the numbers differ by rounding.
+    # Whether convolutions use the memory format channels last: faster on GPUs and CPUs, equal up to rounding.
     cfg.MODEL.PIXPRO.CHANNELS_LAST = True
     # Compile the networks of both branches with torch.compile; the first iterations then take minutes.
     cfg.MODEL.PIXPRO.COMPILE = False
-    # Compute each stage of the backbone again in the backward pass instead of keeping what is within it:
-    # less memory for about a quarter more time.
+    # Compute each stage of the backbone again in the backward pass instead of keeping its activations. Saves memory,
+    # but takes about a quarter more time.
     cfg.MODEL.PIXPRO.RECOMPUTE = False
 
     cfg.MODEL.PIXPRO.PROJECTOR = CN()
@@ -94,18 +94,18 @@ def _add_model_config(cfg: CN) -> None:
     # Layers of the value transform g: 0 (identity), 1 or 2.
     cfg.MODEL.PIXPRO.PPM.NUM_LAYERS = 1
 
-    # With INPUT.PIXPRO.N_FRAMES above 1: how pixels are followed from one frame to the other.
+    # With INPUT.PIXPRO.N_FRAMES above 1: how to follow pixels from one frame to the other.
     cfg.MODEL.PIXPRO.FLOW = CN()
-    # Folder of optical flow that `python -m pixpro_d2.tools.extract_flow` wrote; "": estimate it while training.
+    # Folder of optical flow by `python -m pixpro_d2.tools.extract_flow`; "" to estimate flow while training.
     cfg.MODEL.PIXPRO.FLOW.FILES = ""
-    # Estimator while training: `dis` (on the CPU, no weights), `raft_small` or `raft_large`; RAFT's weights (a file,
-    # "" for PyTorch's cache, `random`); its flow has 1 / SCALE of the frames' resolution.
+    # Estimator while training: `dis` (on the CPU, no weights), `raft_small` or `raft_large`. WEIGHTS of RAFT: a file,
+    # "" for PyTorch's cache, or `random`. The flow has 1 / SCALE of the frames' resolution.
     cfg.MODEL.PIXPRO.FLOW.ESTIMATOR = "dis"
     cfg.MODEL.PIXPRO.FLOW.WEIGHTS = ""
     cfg.MODEL.PIXPRO.FLOW.SCALE = 8
-    # Which followed points count: `pixel` (way there and back agree, Eq. 3 in pixels of the frame), `legacy` (the
-    # released code's units, at full resolution as its scripts), `legacy_coarse` (at the flow's own) or `none`; alpha1
-    # and alpha2 (pixels^2) of Eq. 3.
+    # Test that flow forward and backward agree at a followed point: `pixel` (Eq. 3 in pixels of the frame), `legacy`
+    # (units of the released code, at full resolution as its scripts), `legacy_coarse` (at the flow's resolution) or
+    # `none`. ALPHA1 and ALPHA2 (pixels^2) are alpha1 and alpha2 of Eq. 3.
     cfg.MODEL.PIXPRO.FLOW.CONSISTENCY = "pixel"
     cfg.MODEL.PIXPRO.FLOW.ALPHA1 = 0.01
     cfg.MODEL.PIXPRO.FLOW.ALPHA2 = 0.5
@@ -120,19 +120,19 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.INSTANCE.TEMPERATURE = 0.2
 
     cfg.MODEL.PIXPRO.DENSECL = CN()
-    # Number of pooled keys of other images that METHOD `densecl` contrasts with, for each of IN_FEATURES.
+    # Number of pooled keys of other images in the contrast of METHOD `densecl`, for each of IN_FEATURES.
     cfg.MODEL.PIXPRO.DENSECL.QUEUE_SIZE = 65536
-    # Weight lambda of the mean of both directions. The paper's 1 - lambda on the image-level loss is
-    # INSTANCE.WEIGHT = (1 - lambda) / 2, because that weighs the sum of both directions.
+    # Weight lambda of the mean of both directions. INSTANCE.WEIGHT weighs the sum of both directions, so the paper's
+    # weight 1 - lambda of the image-level loss is INSTANCE.WEIGHT = (1 - lambda) / 2.
     cfg.MODEL.PIXPRO.DENSECL.WEIGHT = 0.5
 
-    # Whether MODEL.WEIGHTS and the backbone may have only some weights in common; otherwise that is an error.
+    # Whether MODEL.WEIGHTS and the backbone may share only some weights; by default this is an error.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
 
     # detectron2's RegNet as a config-built backbone (`build_regnet_backbone`,
     # `build_regnet_fpn_backbone`); the defaults are RegNetX-400MF. Features: stem, s1 .. s4.
     cfg.MODEL.REGNETS = CN()
-    # Features that the backbone gives, their norm, and channels of the stem.
+    # Features that the backbone returns, norm of the backbone, and channels of the stem.
     cfg.MODEL.REGNETS.OUT_FEATURES = ["s4"]
     cfg.MODEL.REGNETS.NORM = "SyncBN"
     cfg.MODEL.REGNETS.STEM_WIDTH = 32
@@ -147,8 +147,8 @@ def _add_model_config(cfg: CN) -> None:
 
 
 def _add_downstream_config(cfg: CN) -> None:
-    # Train on top of a fixed feature extractor: no parameter of it is trained and its norms keep the running
-    # statistics of MODEL.WEIGHTS, which must cover it. An FPN above it is trained.
+    # Whether to keep the backbone fixed: its parameters are not trained, and its norms keep their running statistics.
+    # MODEL.WEIGHTS must hold the whole backbone. An FPN above it is trained.
     cfg.MODEL.BACKBONE.FROZEN = False
 
     # The `FCNHead`: number of 3x3 convolutions (of CONVS_DIM channels) before the classifier, and their
@@ -158,8 +158,8 @@ def _add_downstream_config(cfg: CN) -> None:
 
     # detectron2's FCOS as the meta-architecture `FCOSDetector`.
     cfg.MODEL.FCOS = CN()
-    # Classes, the features that are searched, convolutions in each tower of the head and their norm, and the score and
-    # overlap that detections are selected by.
+    # Number of classes, features of the head, convolutions in each tower of the head and their norm, and thresholds on
+    # score and overlap of detections.
     cfg.MODEL.FCOS.NUM_CLASSES = 80
     cfg.MODEL.FCOS.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
     cfg.MODEL.FCOS.NUM_CONVS = 4
@@ -171,14 +171,15 @@ def _add_downstream_config(cfg: CN) -> None:
     cfg.MODEL.CLASSIFIER = CN()
     # Classes of the data set.
     cfg.MODEL.CLASSIFIER.NUM_CLASSES = 1000
-    # Numbers k of neighbours that vote, and temperature of their votes (Wu et al. 2018: 0.07).
+    # Numbers k of voting neighbours, and temperature of the votes (Wu et al. 2018: 0.07).
     cfg.MODEL.CLASSIFIER.NEIGHBORS = [20, 200]
     cfg.MODEL.CLASSIFIER.TEMPERATURE = 0.07
 
 
 def _add_input_config(cfg: CN) -> None:
-    # The values that become black and white, LOW and HIGH, in grey images of more than 8 bits: [0, 4095] for 12 bits in
-    # files of 16. [] for 0 and 65535. Images of 8 bits stay as they are. Pre-training and detector need the same.
+    # Values LOW and HIGH that become black and white in grey images of more than 8 bits, such as [0, 4095] for 12 bits
+    # in files of 16 bits; [] for 0 and 65535. Images of 8 bits stay as they are. Use the same range in pre-training and
+    # downstream.
     cfg.INPUT.PIXEL_RANGE = []
     cfg.INPUT.PIXPRO = CN()
     # Side of the square views in pixels; a multiple of the stride of an FPN.
@@ -187,40 +188,40 @@ def _add_input_config(cfg: CN) -> None:
     cfg.INPUT.PIXPRO.MIN_SCALE = 0.08
     # Largest area of a crop as a share of the image, from MIN_SCALE to 1.
     cfg.INPUT.PIXPRO.MAX_SCALE = 1.0
-    # Least area that two crops have in common, as a share of the smaller crop, in [0, 1). Crops are drawn again up to
-    # 20 times; then the pair that overlaps most is taken.
+    # Least common area of two crops, as a share of the smaller crop, in [0, 1). Crops are drawn again up to 20 times;
+    # then the pair with the largest overlap is used.
     cfg.INPUT.PIXPRO.MIN_OVERLAP = 0.0
     # Photometric augmentation pair: `byol` (official), `mocov2`, `simclr` or `none`.
     cfg.INPUT.PIXPRO.AUG = "byol"
 
     # JPEG images whose crops are much larger than the views are decoded at a half, quarter or eighth of their size.
     cfg.INPUT.PIXPRO.DRAFT = True
-    # 0: both views show one image. From 1 on: the first and the last of so many consecutive frames of a video.
+    # Number of consecutive frames of a video whose first and last frame make the views; 0: both views show one image.
     cfg.INPUT.PIXPRO.N_FRAMES = 0
-    # Random runs of frames that an epoch takes out of each video.
+    # Number of random runs of frames of each video in an epoch.
     cfg.INPUT.PIXPRO.STARTS_PER_VIDEO = 1
-    # Probability that the later frame is the first view's; the two views are augmented differently.
+    # Probability that the first view shows the later frame; the two views are augmented differently.
     cfg.INPUT.PIXPRO.SWAP_P = 0.0
 
-    # Where the photometric augmentation of pre-training happens: `cpu` (in the loader's workers, to the bit as Pillow
-    # and torchvision do it, the blur nearly so) or `model` (batched, on the model's device).
+    # Device of the photometric augmentation of pre-training: `cpu` (in the loader's workers, equal to Pillow and
+    # torchvision to the bit, the blur nearly so) or `model` (batched, on the model's device).
     cfg.INPUT.AUG_DEVICE = "cpu"
 
     cfg.INPUT.CLASSIFICATION = CN()
-    # Side of the square inputs in pixels; in testing, the centre of an image whose shorter side is RESIZE.
+    # Side of the square inputs in pixels. A test input is the centre of an image whose shorter side is RESIZE.
     cfg.INPUT.CLASSIFICATION.CROP_SIZE = 224
     cfg.INPUT.CLASSIFICATION.RESIZE = 256
     # Smallest area of a random training crop as a share of the image, in (0, 1].
     cfg.INPUT.CLASSIFICATION.MIN_SCALE = 0.08
 
-    # detectron2 after v0.6 has it: share of the images that `RandomSubsetTrainingSampler` draws from.
+    # Share of the images that `RandomSubsetTrainingSampler` draws from; detectron2 after v0.6 has this key too.
     if "RANDOM_SUBSET_RATIO" not in cfg.DATALOADER:
         cfg.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
-    # Share of a pre-training data set's images that may turn out unreadable before the run stops.
+    # Largest share of unreadable images in a pre-training data set; with more, the run stops.
     cfg.DATALOADER.MAX_UNREADABLE = 0.05
-    # Seconds that a file is tried again for, at growing intervals, when its disk or network mount fails.
+    # Seconds for which to retry a file, at growing intervals, when its disk or network mount fails.
     cfg.DATALOADER.RETRY_SECONDS = 60.0
-    # Images of more pixels are unreadable: a small file can claim to hold billions.
+    # Largest number of pixels of a readable image: a small file can claim to hold billions.
     cfg.DATALOADER.MAX_IMAGE_PIXELS = 178956970
 
 
@@ -234,28 +235,28 @@ def _add_solver_config(cfg: CN) -> None:
     # How BASE_LR follows IMS_PER_BATCH: `none`, `linear` or `sqrt`, relative to LR_REFERENCE_BATCH.
     cfg.SOLVER.LR_SCALING = "none"
     cfg.SOLVER.LR_REFERENCE_BATCH = 1024
-    # Precision under SOLVER.AMP.ENABLED: `bfloat16`, or on a GPU `float16` with a loss scaler. A processor without
+    # Precision with SOLVER.AMP.ENABLED: `bfloat16`, or on a GPU `float16` with a loss scaler. A processor without
     # instructions for bfloat16 computes in float32.
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
     # Whether float32 products and convolutions on a GPU may use TensorFloat-32 (a mantissa of 10 bits; bfloat16 has 7).
     # detectron2's FLOAT32_PRECISION decides instead if it exists and is not empty.
     cfg.SOLVER.AMP.TF32 = True
-    # Equal parts that each process computes its share of a batch in, one after the other, to save memory; batch norms,
-    # contrast with other images and means over `matched` images then see a part only.
+    # Number of equal parts of a process's share of a batch, computed one after the other to save memory. Batch norms,
+    # contrast with other images and means over `matched` images then see only one part.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
-    # Losses are read from the device every so many iterations; each reading waits for the device.
+    # Iterations between readings of the losses from the device; each reading waits for the device.
     cfg.SOLVER.METRICS_PERIOD = 20
-    # A step whose gradients are not finite is left out; when the last so many before a reading of the losses were, the
-    # run stops and saves the batch.
+    # Steps with non-finite gradients are skipped. After this many skipped steps in a row, a reading of the losses stops
+    # the run and saves the batch.
     cfg.SOLVER.MAX_SKIPPED_STEPS = 10
-    # A checkpoint also after so many minutes, checked when the losses are read; 0: after CHECKPOINT_PERIOD only.
+    # Minutes after which to save another checkpoint, checked when the losses are read; 0: only CHECKPOINT_PERIOD.
     cfg.SOLVER.CHECKPOINT_MINUTES = 0.0
-    # Checkpoints that are kept: the last so many (0: all), and the first at or after each multiple of so many
-    # iterations (0: none besides).
+    # Checkpoints to keep: the last CHECKPOINT_KEEP_LAST (0: all). CHECKPOINT_KEEP_EVERY also keeps the first
+    # checkpoint at or after each multiple of so many iterations (0: no others).
     cfg.SOLVER.CHECKPOINT_KEEP_LAST = 0
     cfg.SOLVER.CHECKPOINT_KEEP_EVERY = 0
-    # detectron2 after v0.6 has the next two under the same names and meaning. Last learning rate of
-    # WarmupCosineLR, and whether its cosine starts where the warm-up ends (as the official code's does).
+    # Last learning rate of WarmupCosineLR, and whether its cosine starts where the warm-up ends (as in the official
+    # code). detectron2 after v0.6 has both keys with the same meaning.
     if "BASE_LR_END" not in cfg.SOLVER:
         cfg.SOLVER.BASE_LR_END = 0.0
     if "RESCALE_INTERVAL" not in cfg.SOLVER:

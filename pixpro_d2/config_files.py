@@ -1,4 +1,4 @@
-"""The configs that come with the package: the folder ``configs`` of a checkout, or inside an installed package."""
+"""Find the configs of the package: in the folder ``configs`` of a checkout, or inside an installed package."""
 
 import difflib
 from pathlib import Path
@@ -15,7 +15,7 @@ GENERAL_NAMES = {
 
 
 def configs_folder() -> Path:
-    """Return the folder of the configs, which a wheel has inside the package and a checkout beside the package."""
+    """Return the folder of the configs: inside an installed package, or beside the package in a checkout."""
     package = Path(__file__).resolve().parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
@@ -59,7 +59,7 @@ def start_names() -> list[str]:
 def recipe_and_start(name: str) -> tuple[str, str] | None:
     """Return the recipe and the start in the name of a file: ``fcn_R_50_30k_random.yaml`` has both.
 
-    Before ``--init``, each pair had a file. None for another name, and if there is no such recipe.
+    Former versions had a file for each pair. Return None for another name, or if there is no such recipe.
     """
     path = Path(name)
     for start in sorted(start_names(), key=len, reverse=True):
@@ -70,7 +70,7 @@ def recipe_and_start(name: str) -> tuple[str, str] | None:
 
 
 def missing_file(name: str) -> str:
-    """Return a sentence about a config that does not exist, with the command or the name that takes its place."""
+    """Return a sentence about a missing config, with the command or the name to use instead."""
     if whole := recipe_and_start(name):
         recipe, start = whole
         return f"There is no config file {name} any more: write `--config-file {recipe} --init {start}` instead."
@@ -82,11 +82,12 @@ def missing_file(name: str) -> str:
 
 
 def _comparable(name: str) -> str:
-    """Return the name of a config as names are compared: ``coco/Base-FCN-R50`` is ``cocofcnr50``."""
+    """Return the name of a config in the form for comparisons: ``coco/Base-FCN-R50`` becomes ``cocofcnr50``."""
     folder, _, file = name.removesuffix(SUFFIX).rpartition("/")
     return "".join(filter(str.isalnum, folder.lower() + file.lower().removeprefix("base-")))
 
 
 def _key(name: str) -> str:
+    """Return the path of a config below the folder of the configs."""
     name = name.removeprefix("configs/")
     return name if name.endswith(SUFFIX) else name + SUFFIX

@@ -3,12 +3,12 @@
 
 detectron2 is not published on PyPI under its own name. The sdist ``pb1-detectron2`` 0.6 holds the
 Python code of tag v0.6 without the C++ sources, so its own setup.py stops at the compiler. This
-script downloads that sdist by hash, leaves the extension out, replaces the few names that numpy,
+script downloads the sdist by hash and skips the extension. It replaces the few names that numpy,
 Pillow and setuptools have dropped since, and installs the result as the distribution ``detectron2``.
-Everything happens in the installed copy: pixpro_d2 itself patches nothing at run time.
+Only the installed copy is changed: pixpro_d2 itself patches nothing at run time.
 
-What needs the extension (deformable and rotated operators, the fast COCO evaluation) raises an
-error that says so. An official build of detectron2 is left alone.
+Parts that need the extension (deformable and rotated operators, the fast COCO evaluation) raise an
+error that says so. An official build of detectron2 stays as it is.
 
     pixpro-d2 install-detectron2 [--constraint FILE | --find-official]
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 SDIST = "pb1-detectron2==0.6"
 SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
 
-# Names removed from numpy >= 1.24: the builtins are what they were aliases of.
+# Aliases of builtins that numpy >= 1.24 lacks.
 NUMPY_ALIAS = re.compile(r"\bnp\.(bool|int|float|str|object)\b")
 
 # (file, text at tag v0.6, replacement)
@@ -99,7 +99,7 @@ setup(
 
 
 def check_torch() -> None:
-    """Stop with one sentence unless torch and torchvision's compiled operators both load."""
+    """Check that torch and torchvision's compiled operators both load; otherwise exit with one sentence."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -117,14 +117,17 @@ def check_torch() -> None:
 
 
 def installed_version() -> str | None:
-    """Return the version of an importable detectron2, or None."""
+    """Return the version of an importable detectron2; None if there is none."""
     if importlib.util.find_spec("detectron2") is None:
         return None
     return importlib.import_module("detectron2").__version__
 
 
 def find_official() -> bool:
-    """Report and return whether detectron2 has its compiled extension, which only an official build has."""
+    """Return whether an official build of detectron2 is installed, and print a line about it.
+
+    Only an official build has the compiled extension.
+    """
     try:
         spec = importlib.util.find_spec("detectron2._C")
     except ImportError:  # no detectron2
@@ -136,7 +139,7 @@ def find_official() -> bool:
 
 
 def run_pip(*arguments: str | Path, failure: str) -> None:
-    """Run this interpreter's pip; on an error print what it said and stop with ``failure``."""
+    """Run this interpreter's pip; after an error, print pip's output and exit with ``failure``."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
@@ -144,7 +147,7 @@ def run_pip(*arguments: str | Path, failure: str) -> None:
 
 
 def download(folder: Path) -> Path:
-    """Download the sdist into ``folder``, checked against its hash before anything in it runs."""
+    """Download the sdist into ``folder``, check its hash and unpack it; return its folder."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{SDIST} --hash=sha256:{SHA256}\n")
     run_pip(
@@ -177,7 +180,7 @@ def patch(source: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default that of the process."""
+    """Run the command line ``argv``; by default the command line of this process."""
     parser = argparse.ArgumentParser(prog="pixpro-d2 install-detectron2", description=__doc__.splitlines()[0])
     parser.add_argument("--constraint", type=Path, help="pip constraints file for detectron2's dependencies")
     parser.add_argument(

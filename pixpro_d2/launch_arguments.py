@@ -1,4 +1,4 @@
-"""The command line of train_net.py, without PyTorch and detectron2, which take seconds to load."""
+"""Parse the command line of train_net.py without PyTorch and detectron2, which take seconds to load."""
 
 import argparse
 import re
@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 
 
 def argument_parser() -> OptionsAnywhere:
-    """Return a parser of detectron2's options and this project's; ``--dist-url`` is a free port by default."""
+    """Return a parser of the options of detectron2 and this project; ``--dist-url`` is a free port by default."""
     parser = OptionsAnywhere(
         description="Train or evaluate what a config describes.",
         epilog=EXAMPLES,
@@ -25,7 +25,7 @@ def argument_parser() -> OptionsAnywhere:
     add = parser.add_argument
     add("--config-file", default="", metavar="FILE", help="a file, or the name of a config such as pretrain/quickstart")
     add_init_option(parser)
-    add("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    add("--resume", action="store_true", help="resume from the last checkpoint in OUTPUT_DIR")
     add("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS, train nothing")
     add("--num-gpus", type=int, default=1, help="processes on each machine, on the CPU too (default: 1)")
     add("--num-machines", type=int, default=1, help="number of machines (default: 1)")
@@ -34,7 +34,7 @@ def argument_parser() -> OptionsAnywhere:
     add(
         "--dry-run",
         action="store_true",
-        help="print config, schedule and data set sizes, try two iterations, tell time and memory; write nothing",
+        help="print config, schedule and data set sizes, try two iterations, report time and memory; write nothing",
     )
     add(
         "--allow-changes",
@@ -46,7 +46,7 @@ def argument_parser() -> OptionsAnywhere:
 
 
 def add_init_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--init`` to a parser of commands that take a recipe."""
+    """Add ``--init`` to the parser of a command that takes a recipe."""
     parser.add_argument(
         "--init",
         default="",
@@ -56,10 +56,10 @@ def add_init_option(parser: argparse.ArgumentParser) -> None:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Check what the parser cannot: the config, the number of processes, and options that it took for a KEY or VALUE.
+    """Check the arguments that the parser does not check: config, number of processes, and options among the pairs.
 
     Raises:
-        UsageError:
+        UsageError: for a mistake in the arguments.
     """
     if args.num_gpus < 1 or args.num_machines < 1:
         raise UsageError(
@@ -84,7 +84,7 @@ def command_of_process() -> str:
 
 
 def command_of(args: argparse.Namespace) -> str:
-    """Return the command line of train_net.py that gives the arguments ``args``, as a shell takes it."""
+    """Return a shell command line of train_net.py with the arguments ``args``."""
     parser, words = argument_parser(), ["python", "train_net.py"]
     for name, value in vars(args).items():
         if name == "opts" or value == parser.get_default(name):
@@ -95,5 +95,5 @@ def command_of(args: argparse.Namespace) -> str:
 
 
 def _quote(word: str) -> str:
-    """Quote a word for a shell: Python's tuples of strings in double quotes, which are easier to read."""
+    """Quote a word for a shell; use double quotes for Python's tuples of strings, because they are easier to read."""
     return f'"{word}"' if "'" in word and not re.search(r'["$`\\!]', word) else shlex.quote(word)

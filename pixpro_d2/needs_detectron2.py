@@ -1,4 +1,4 @@
-"""Import it first in a package that needs detectron2: an ImportError without detectron2 then says how to get it."""
+"""Raise an ImportError with instructions if detectron2 is missing; packages that need it import this module first."""
 
 from .utils.detectron2_check import HOW, detectron2_is_installed
 

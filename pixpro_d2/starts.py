@@ -1,4 +1,4 @@
-"""The start of a run, ``--init NAME``: weights and their input, merged between a recipe and the KEY VALUE pairs."""
+"""Merge the start of a run (``--init NAME``: weights and their input) between a recipe and the KEY VALUE pairs."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from .config_files import GENERAL_NAMES, start_names, starts_folder
 from .utils.errors import UsageError
 
 KEYS = ("MODEL.WEIGHTS", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.RESNETS.STRIDE_IN_1X1", "INPUT.FORMAT")
-# End of a file's name -> what its checkpoint holds beside the backbone, and whether a recipe has that part.
+# End of a file's name -> part that its checkpoint holds beside the backbone, and whether a recipe has this part.
 PARTS: dict[str, tuple[str, Callable[[CfgNode], bool]]] = {
     "_fpn": ("an FPN", lambda cfg: "fpn" in cfg.MODEL.BACKBONE.NAME),
     "_fcos_head": ("the head of FCOS", lambda cfg: cfg.MODEL.META_ARCHITECTURE == "FCOSDetector"),
@@ -31,7 +31,11 @@ def merge_start(cfg: CfgNode, name: str) -> None:
 
 
 def _fitting_file(cfg: CfgNode, name: str) -> str:
-    """Return the file of configs/init, without ``.yaml``, that ``name`` stands for in a recipe."""
+    """Return the file of configs/init, without ``.yaml``, for the start ``name`` of a recipe.
+
+    Raises:
+        UsageError: if no file fits.
+    """
     choices = [known for known in start_names() if _fitting(cfg, known)]
     if name not in start_names():
         raise UsageError(f"--init knows no start '{name}': choose from {', '.join(choices)}.")
@@ -43,13 +47,15 @@ def _fitting_file(cfg: CfgNode, name: str) -> str:
 
 
 def _files(name: str) -> tuple[str, ...]:
+    """Return the files that a name may stand for."""
     return GENERAL_NAMES.get(name, (name,))
 
 
 def _fitting(cfg: CfgNode, name: str) -> list[str]:
+    """Return the files that a name may stand for and that fit the recipe."""
     return [file for file in _files(name) if not _missing_part(cfg, file)]
 
 
 def _missing_part(cfg: CfgNode, file: str) -> str:
-    """Return what the checkpoint of a start holds and a recipe lacks; "" if the start fits."""
+    """Return the part that the checkpoint of a start holds and the recipe lacks; "" if the start fits."""
     return next((part for end, (part, has) in PARTS.items() if file.endswith(end) and not has(cfg)), "")

@@ -1,4 +1,4 @@
-"""Checks of a command line that need neither PyTorch nor detectron2."""
+"""Check a command line without PyTorch and detectron2."""
 
 import re
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ def check_detectron2() -> None:
     """Check that detectron2 is installed.
 
     Raises:
-        UsageError: that says how to install it.
+        UsageError: if detectron2 is missing, with the way to install it.
     """
     if not detectron2_is_installed():
         raise UsageError(HOW)
 
 
 def data_address(text: str, scheme: str = "") -> str:
-    """Return the name of a data set that is given by its path.
+    """Return the name of a data set for its path.
 
     Args:
         text: ``SCHEME:PATH`` as in DATASETS.TRAIN, or the path alone.
-        scheme: of a path alone; "" refuses it.
+        scheme: scheme of a path alone; "" refuses a path without a scheme.
 
     Raises:
         UsageError: if the path does not exist.
@@ -74,17 +74,17 @@ def check_file(path: str, what: str) -> None:
     """Check that a file exists.
 
     Raises:
-        UsageError: that calls the file ``what``.
+        UsageError: if the file is missing; the message calls it ``what``.
     """
     if not Path(path).is_file():
         raise UsageError(f"There is no {what} {Path(path).absolute()}.")
 
 
 def check_pairs(opts: Sequence[str]) -> None:
-    """Check words that should be pairs of a config key and a value.
+    """Check that words are pairs of a config key and a value.
 
     Raises:
-        UsageError:
+        UsageError: for a word that is no key, and for a key without a value.
     """
     wrong = next((word for word in opts[::2] if not re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*", word)), None)
     if wrong is not None:

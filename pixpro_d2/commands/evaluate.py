@@ -1,4 +1,4 @@
-"""``pixpro-d2 evaluate``: the results of a run again, or its last checkpoint on other data."""
+"""Run ``pixpro-d2 evaluate``: evaluate a run again, or evaluate its last checkpoint on other data."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from ..utils.errors import UsageError
 from .checks import check_detectron2, check_file, check_pairs, data_address
 from .parsing import command_parser
 
-FINAL = "model_final.pth"
+LAST_CHECKPOINT = "model_final.pth"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default that of the process.
+    """Run the command line ``argv``; by default the command line of this process.
 
     Raises:
-        UsageError: for a mistake in it.
+        UsageError: for a mistake in the command line.
     """
     parser = command_parser("evaluate", "Evaluate the model of a run.")
     parser.add_argument("run", metavar="RUN", help="folder of a run, or a checkpoint in one")
@@ -38,7 +38,7 @@ def evaluation_words(run: str, test: str, opts: Sequence[str]) -> list[str]:
     path = Path(run)
     if not path.exists():
         raise UsageError(f"There is no folder or checkpoint {path.absolute()}.")
-    weights = path / FINAL if path.is_dir() else path
+    weights = path / LAST_CHECKPOINT if path.is_dir() else path
     config = weights.parent / "config.yaml"
     check_file(str(weights), "checkpoint")
     check_file(str(config), "config of a run")

@@ -1,4 +1,4 @@
-"""``pixpro-d2 finetune``: a detector, a segmentation or a classifier that begins with pre-trained weights."""
+"""Run ``pixpro-d2 finetune``: train a detector, a segmentation or a classifier from pre-trained weights."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ EPILOG = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default that of the process.
+    """Run the command line ``argv``; by default the command line of this process.
 
     Raises:
-        UsageError: for a mistake in it.
+        UsageError: for a mistake in the command line.
     """
     parser = command_parser("finetune", "Train a downstream task from pre-trained weights.", EPILOG)
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, in any format that MODEL.WEIGHTS takes")

@@ -1,4 +1,4 @@
-"""What this machine computes with."""
+"""Describe the devices that this machine computes with."""
 
 import os
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Machine:
-    """A device and what belongs to it.
+    """Describe a device, its memory and its processor.
 
     Attributes:
         device: ``cuda`` or ``cpu``, as MODEL.DEVICE.
-        processes: GPUs, or 1 on the CPU.
+        processes: number of GPUs; 1 on the CPU by default.
         memory: GiB of the smallest GPU; 0 on the CPU.
-        cores: of the processor, for all processes.
+        cores: processor cores for all processes together.
     """
 
     device: str
@@ -31,10 +31,10 @@ class Machine:
 
 
 def this_machine(device: str = "", processes: int = 0) -> Machine:
-    """Return what there is: all GPUs, or else the CPU.
+    """Return the devices of this machine: all GPUs, or the CPU if there is no GPU.
 
     Args:
-        device: ``cuda`` or ``cpu`` to use this one.
+        device: ``cuda`` or ``cpu``; "" chooses.
         processes: number of processes; 0 for one on each GPU.
     """
     device = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")[0]

@@ -1,4 +1,4 @@
-"""Arguments that several sub-commands have."""
+"""Define the arguments that several sub-commands share."""
 
 import argparse
 
@@ -16,14 +16,14 @@ def command_parser(name: str, description: str, epilog: str = "") -> OptionsAnyw
 
 
 def add_run_arguments(parser: OptionsAnywhere) -> None:
-    """Add what every training takes, last of all the KEY VALUE pairs."""
+    """Add the arguments of every training, and last the KEY VALUE pairs."""
     parser.add_argument("--out", metavar="DIR", default="", help="folder of the run (default: below output)")
     parser.add_argument("--num-gpus", type=int, default=0, metavar="N", help="processes (default: one on each GPU)")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in this folder")
-    parser.add_argument("--dry-run", action="store_true", help="try two iterations and tell time and memory")
+    parser.add_argument("--resume", action="store_true", help="resume the run in this folder")
+    parser.add_argument("--dry-run", action="store_true", help="try two iterations and report time and memory")
     parser.add_argument("opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys, see docs/config.md")
 
 
 def flags(args: argparse.Namespace) -> list[str]:
-    """Return the options that go to the launcher as they are."""
+    """Return the options that the launcher takes unchanged."""
     return [flag for flag, given in (("--resume", args.resume), ("--dry-run", args.dry_run)) if given]

@@ -1,4 +1,4 @@
-"""The launcher's command line for a pre-training or a fine-tuning, from the little that a user has to say."""
+"""Plan a pre-training or a fine-tuning: turn the few arguments of a user into a command line of the launcher."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from ..utils.errors import UsageError
 from .machine import this_machine
 from .recipe import choose_batch, choose_iterations, choose_recipe, choose_workers
 
-# task -> (config for a ResNet-18, for a ResNet-50)
-CONFIGS = {
+# Configs of a task for a ResNet-18 and for a ResNet-50.
+CONFIGS: dict[str, tuple[str, str | None]] = {
     "detection": ("voc/faster_rcnn_R_18_FPN_small", "voc/faster_rcnn_R_50_FPN_24k"),
     "segmentation": ("semseg/fpn_R_18_small", "voc/fcn_R_50_30k"),
     "classification": ("classification/resnet_R_18_small", None),
@@ -28,12 +28,12 @@ CONFIGS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What to run.
+    """Describe a run to start.
 
     Attributes:
         words: arguments of the launcher.
         folder: OUTPUT_DIR.
-        sentence: what was chosen, and why.
+        sentence: the choices and their reasons.
     """
 
     words: list[str]
@@ -44,14 +44,14 @@ class Plan:
 def plan_pretraining(
     data: str, out: str, recipe: str = "auto", opts: Sequence[str] = (), processes: int = 0, flags: Sequence[str] = ()
 ) -> Plan:
-    """Choose recipe, device, batch, iterations and workers of a pre-training; ``opts`` come before every choice.
+    """Choose recipe, device, batch, iterations and workers of a pre-training; ``opts`` override every choice.
 
     Args:
         data: name of a data set, such as ``images:DIR``.
-        out: OUTPUT_DIR; "" for one in ``output`` called as the data.
+        out: OUTPUT_DIR; "" for a folder in ``output`` with the name of the data.
         recipe: name of a config, or ``auto``.
         opts: KEY, VALUE, ...
-        processes: 0 for one on each GPU.
+        processes: number of processes; 0 for one on each GPU.
         flags: further options of the launcher, such as ``--resume``.
 
     Raises:
@@ -100,15 +100,15 @@ def plan_fine_tuning(
     processes: int = 0,
     flags: Sequence[str] = (),
 ) -> Plan:
-    """Choose config, device, workers and number of classes of a fine-tuning; ``opts`` come before every choice.
+    """Choose config, device, workers and number of classes of a fine-tuning; ``opts`` override every choice.
 
     Args:
-        weights: checkpoint to begin with.
+        weights: checkpoint to start from.
         task: one of ``CONFIGS``.
         data, test: names of data sets with labels; ``test`` may be "".
-        out: OUTPUT_DIR; "" for one in ``output``.
-        config: name of a config; "" for the task's that suits the network of the weights.
-        opts, processes, flags: as of :func:`plan_pretraining`.
+        out: OUTPUT_DIR; "" for a folder in ``output``.
+        config: name of a config; "" for the config of the task that suits the network of the weights.
+        opts, processes, flags: as for :func:`plan_pretraining`.
 
     Raises:
         UsageError: for weights, data or options that cannot be used.
@@ -137,37 +137,40 @@ def plan_fine_tuning(
 
 
 def _pairs(opts: Sequence[str]) -> Mapping[str, str]:
+    """Return the values of KEY, VALUE, ... by key."""
     return dict(zip(opts[::2], opts[1::2]))
 
 
 def _warmup(iterations: int, given: Mapping[str, str]) -> dict[str, int]:
+    """Return the option for a warm-up of a tenth of the run, unless the user has given a warm-up."""
     if {"SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"} & set(given):
         return {}
     return {"SOLVER.WARMUP_ITERS": iterations // 10}
 
 
 def _name_of(data: str) -> str:
+    """Return the name of the folder of a data set."""
     path = data.partition(":")[2] or data
     return Path(path.partition("@")[0]).absolute().name
 
 
 def _words(
-    config: str,
-    chosen: Mapping[str, Any],
-    folder: Path,
-    opts: Sequence[str],
-    processes: int,
-    flags: Sequence[str],
+    config: str, chosen: Mapping[str, Any], folder: Path, opts: Sequence[str], processes: int, flags: Sequence[str]
 ) -> list[str]:
+    """Return the arguments of the launcher."""
     given = _pairs(opts)
-    chosen = {key: value for key, value in chosen.items() if key not in given}
-    options = [str(word) for pair in chosen.items() for word in pair]
+    options = [str(word) for pair in chosen.items() if pair[0] not in given for word in pair]
     rest = [word for pair in given.items() if pair[0] != "OUTPUT_DIR" for word in pair]
     gpus = ["--num-gpus", str(processes)] if processes > 1 else []
     return ["--config-file", config, *gpus, *flags, *options, *rest, "OUTPUT_DIR", str(folder)]
 
 
 def _config_for(weights: str, task: str) -> str:
+    """Return the config of a task for the network of a checkpoint.
+
+    Raises:
+        UsageError: if there is none.
+    """
     trunk = backbone_of(recognise(read_checkpoint(weights), weights), "online", weights).trunk
     name, found = architecture(trunk), None
     if name in ("resnet18", "resnet50"):
@@ -180,7 +183,7 @@ def _config_for(weights: str, task: str) -> str:
     return found
 
 
-def _classes(cfg: CfgNode, data: str) -> dict:
+def _classes(cfg: CfgNode, data: str) -> dict[str, int]:
     """Return the option that gives the model as many classes as the data set lists."""
     if cfg.MODEL.META_ARCHITECTURE not in TASKS:
         return {}

@@ -1,4 +1,4 @@
-"""``pixpro-d2 pretrain``: pre-training on a folder of images, with everything else chosen."""
+"""Run ``pixpro-d2 pretrain``: pre-train on a folder of images, and choose all other settings."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ NEXT = """Next:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default that of the process.
+    """Run the command line ``argv``; by default the command line of this process.
 
     Raises:
-        UsageError: for a mistake in it.
+        UsageError: for a mistake in the command line.
     """
     parser = command_parser("pretrain", "Pre-train a network on images without labels.", EPILOG)
     parser.add_argument(

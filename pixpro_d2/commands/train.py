@@ -1,4 +1,4 @@
-"""``pixpro-d2 train``: the launcher with detectron2's arguments, which is ``train_net.py`` of the checkout."""
+"""Run ``pixpro-d2 train``: start the launcher with the arguments of ``train_net.py``."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ def main(argv: Sequence[str]) -> None:
     """Run the command line ``argv``.
 
     Raises:
-        UsageError: for a mistake in it.
+        UsageError: for a mistake in the command line.
     """
     args = argument_parser().parse_args(argv)
     check_arguments(args)

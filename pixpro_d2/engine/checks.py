@@ -39,8 +39,8 @@ def check_fresh_start(cfg: CfgNode, args: Namespace) -> None:
     found = [] if args.resume or args.eval_only else candidates(cfg.OUTPUT_DIR)
     if found:
         raise UsageError(
-            f"OUTPUT_DIR '{cfg.OUTPUT_DIR}' holds the checkpoint {found[0]} of a run: add --resume to go on with it, "
-            "or choose another folder for a new one."
+            f"OUTPUT_DIR '{cfg.OUTPUT_DIR}' holds the checkpoint {found[0]} of a run: add --resume to resume the run, "
+            "or choose another folder for a new run."
         )
 
 
@@ -144,7 +144,7 @@ def check_wandb(cfg: CfgNode, args: Namespace) -> None:
         login()
     except errors.Error as error:
         raise UsageError(
-            f"WANDB.ENABLED is True, but Weights & Biases does not let this machine in ({error}): run `wandb login`, "
+            f"WANDB.ENABLED is True, but the W&B login failed ({error}): run `wandb login`, "
             "set WANDB_API_KEY, or set WANDB_MODE=offline to upload the run later."
         ) from error
 
@@ -231,7 +231,7 @@ def keep_start(cfg: CfgNode, former: Mapping[str, Any], args: Namespace) -> None
     if getattr(args, "init", "") and other:
         raise UsageError(
             f"The run in {cfg.OUTPUT_DIR} has another start than --init {args.init} in its config.yaml ({described}): "
-            "leave out --init to resume the run, or start a new run in another OUTPUT_DIR."
+            "remove --init to resume the run, or start a new run in another OUTPUT_DIR."
         )
     for key in other:
         node, _, name = key.rpartition(".")

@@ -172,7 +172,7 @@ def _check_one_unit(cfg: CfgNode, path: str) -> None:
         count = value_of(cfg, iterations)
         if value_of(cfg, epochs) > 0 and count != value_of(get_cfg(), iterations):
             raise UsageError(
-                f"Config {path}: {iterations} {count} and {epochs} {value_of(cfg, epochs)} are both set: leave out one "
+                f"Config {path}: {iterations} {count} and {epochs} {value_of(cfg, epochs)} are both set: remove one "
                 f"of them, or set {epochs} 0 for iterations to count."
             )
 
@@ -183,7 +183,7 @@ def _count_in_iterations(cfg: CfgNode, keys: Collection[str]) -> None:
         if iterations not in keys or value_of(cfg, epochs) <= 0:
             continue
         if epochs in keys:
-            raise UsageError(f"The options have both {iterations} and {epochs}: leave out one of them.")
+            raise UsageError(f"The options have both {iterations} and {epochs}: remove one of them.")
         cfg.merge_from_list([epochs, 0])
 
 
@@ -241,8 +241,8 @@ def resolve_seed(cfg: CfgNode, args: Namespace) -> None:
         cfg.SEED = comm.shared_random_seed() if before is None else before
     elif before not in (None, cfg.SEED):
         raise UsageError(
-            f"SEED is {cfg.SEED}, but the run in {cfg.OUTPUT_DIR} began with {before}: resume with that one, or begin "
-            "another run in another OUTPUT_DIR."
+            f"SEED is {cfg.SEED}, but the run in {cfg.OUTPUT_DIR} started with {before}: resume with this seed, or "
+            "start a new run in another OUTPUT_DIR."
         )
     if comm.is_main_process():
         write_json(path, {"seed": cfg.SEED})
@@ -255,7 +255,7 @@ def _seed_in(path: str) -> int | None:
     content = read_json(path)
     seed = content.get("seed") if isinstance(content, dict) else None
     if not isinstance(seed, int) or seed < 0:
-        raise UsageError(f'{path} is damaged: write {{"seed": N}} into it, N being the seed that log.txt tells.')
+        raise UsageError(f'{path} is damaged: write {{"seed": N}} into it, N being the seed in log.txt.')
     return seed
 
 

@@ -182,7 +182,7 @@ class CheckpointHook(HookBase):
             self._save("model_final")
         if stops:
             comm.synchronize()  # the checkpoint must be complete: the first process that ends makes a launcher end all
-            logger.info(f"Asked to stop: the run ends after iteration {self.trainer.iter}; go on with --resume.")
+            logger.info(f"Asked to stop: the run ends after iteration {self.trainer.iter}; add --resume to continue.")
             raise SystemExit(REQUEUE)
 
     def after_train(self) -> None:

@@ -144,7 +144,7 @@ class TrainLoop(TrainerBase):
         first = self.iter - length + 1
         if in_a_row < self.max_skipped:
             logger.warning(
-                f"{skipped} of the {length} steps from iteration {first} to {self.iter} were left out, because their "
+                f"{skipped} of the {length} steps from iteration {first} to {self.iter} were skipped, because their "
                 "gradients were infinite or NaN."
             )
             return
@@ -156,8 +156,8 @@ class TrainLoop(TrainerBase):
             where = f"could not be saved as {path} ({error})"
         bad = ", ".join(name for name, value in losses.items() if not math.isfinite(value)) or "gradients alone"
         raise FloatingPointError(
-            f"{in_a_row} steps in a row, up to iteration {self.iter}, were left out for what was infinite or NaN in "
-            f"them ({bad}), and SOLVER.MAX_SKIPPED_STEPS is {self.max_skipped}; the last batch {where}. "
+            f"{in_a_row} steps in a row, up to iteration {self.iter}, were skipped because of infinite values or NaN "
+            f"({bad}), and SOLVER.MAX_SKIPPED_STEPS is {self.max_skipped}; the last batch {where}. "
             "Lower SOLVER.BASE_LR, lengthen the warm-up, or look at the data."
         )
 

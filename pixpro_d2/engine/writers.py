@@ -111,7 +111,7 @@ def start_run(wandb: ModuleType, cfg: CfgNode, resumed: bool) -> "wandb.Run":
         )
     except wandb.errors.Error as error:
         reason = " ".join(str(error).split())
-        logger.warning(f"Training goes on without Weights & Biases, which could not be started: {reason}.")
+        logger.warning(f"Training continues without Weights & Biases, which could not be started: {reason}.")
         return wandb.init(mode="disabled")
     write_json(path, {"id": run.id})
     return run

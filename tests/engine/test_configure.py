@@ -147,7 +147,7 @@ def test_a_resumed_run_has_the_seed_that_it_began_with(folder, tmp_path):
     assert seed("--resume") == second
     assert seed("--eval-only") == -1 and seed("--resume") == second  # config.yaml is written anew by each
     assert seed("--resume", "SEED", str(second)) == second
-    with pytest.raises(UsageError, match=f"SEED is 3, but the run in .*out began with {second}"):
+    with pytest.raises(UsageError, match=f"SEED is 3, but the run in .*out started with {second}"):
         seed("--resume", "SEED", "3")
     assert seed("SEED", "3") == 3 and seed("--resume") == 3
     (tmp_path / "out/seed.json").write_text('{"se')

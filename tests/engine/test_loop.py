@@ -72,7 +72,7 @@ def test_bad_steps_are_left_out_and_told_of(caplog):
     storage = run(loop, 6)
     assert torch.equal(loop.model.layer.weight, expected.model.layer.weight)
     assert storage.history("loss_a").latest() == pytest.approx(sum(losses) / 4)  # of the finite ones alone
-    assert "2 of the 6 steps from iteration 0 to 5 were left out" in caplog.text
+    assert "2 of the 6 steps from iteration 0 to 5 were skipped" in caplog.text
     assert storage.history("skipped_steps").latest() == 2
 
 
