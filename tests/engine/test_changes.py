@@ -127,7 +127,7 @@ def test_a_resumed_run_keeps_its_start(run, tmp_path):
     assert sum("keeps the start in its config.yaml: MODEL.WEIGHTS 'detectron2:" in message for message in messages) == 1
     for flags in (["--resume"], ["--resume", "--allow-changes"], ["--resume", "--eval-only"]):
         with pytest.raises(
-            UsageError, match=r"has another start than --init random .*MODEL.WEIGHTS 'detectron2:.*leave"
+            UsageError, match=r"has another start than --init random .*MODEL.WEIGHTS 'detectron2:.*remove"
         ):
             run(*flags, "--init", "random")
     assert run("--resume", "--eval-only").INPUT.FORMAT == "BGR"

@@ -55,7 +55,7 @@ def test_iterations_of_the_command_line_count(tmp_path, iterations, epochs):
     cfg = load_config(QUICKSTART, both[:2])
     assert (cfg.SOLVER[iterations], cfg.SOLVER[epochs]) == (7, 0)
     assert load_config(QUICKSTART, by_epochs).SOLVER[epochs] == 3
-    with pytest.raises(UsageError, match=f"^The options have both SOLVER.{iterations} and SOLVER.{epochs}: leave out"):
+    with pytest.raises(UsageError, match=f"^The options have both SOLVER.{iterations} and SOLVER.{epochs}: remove"):
         load_config(QUICKSTART, both)
     assert load_config(QUICKSTART, [*both[:3], 0]).SOLVER[iterations] == 7
     (tmp_path / "both.yaml").write_text(f"SOLVER: {{{iterations}: 7, {epochs}: 3}}")
