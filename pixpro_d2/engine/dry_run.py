@@ -100,7 +100,7 @@ def dry_run(args: Namespace) -> None:
         UsageError: for a mistake in the config, ``--eval-only``, or too little memory on the GPU.
     """
     if args.eval_only:
-        raise UsageError("--dry-run is for training: leave out --eval-only.")
+        raise UsageError("--dry-run is for training: remove --eval-only.")
     given = command_config(args)
     with tempfile.TemporaryDirectory(prefix="dry_run-") as folder:
         opts = [*args.opts, "OUTPUT_DIR", folder]
