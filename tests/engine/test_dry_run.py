@@ -107,7 +107,7 @@ def test_two_processes_tell_once(scenes, tmp_path):
 
 
 def test_evaluation_has_none():
-    with pytest.raises(SystemExit, match="error: --dry-run is for training: leave out --eval-only"):
+    with pytest.raises(SystemExit, match="error: --dry-run is for training: remove --eval-only"):
         cli.run_here("--dry-run", "--eval-only", "--config-file", "configs/pretrain/quickstart.yaml")
 
 
