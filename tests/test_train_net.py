@@ -79,6 +79,6 @@ def test_a_diverging_run_stops_and_keeps_the_batch(scenes, tmp_path):
     opts += ["SOLVER.METRICS_PERIOD", 2, "SOLVER.CHECKPOINT_PERIOD", 100]
     code, output = cli.train_net(*args(scenes, tmp_path / "o", *opts))
     (error,) = [line for line in output.splitlines() if line.startswith("error: ")]
-    assert code == 1 and "infinite or NaN" in error and "Lower SOLVER.BASE_LR" in error
+    assert code == 1 and "infinite values or NaN" in error and "Lower SOLVER.BASE_LR" in error
     (batch,) = (tmp_path / "o").glob("*.pth")
     assert str(batch) in error and torch.load(batch, weights_only=False)["views"].shape == (4, 2, 3, 64, 64)
