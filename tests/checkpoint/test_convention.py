@@ -51,3 +51,8 @@ def test_grey_images_differ():
 def test_options_can_be_put_on_a_command_line():
     keys = {"INPUT.FORMAT": "RGB", "MODEL.PIXEL_STD": [1.0, 1.0]}
     assert as_options(keys) == 'INPUT.FORMAT RGB MODEL.PIXEL_STD "[1.0, 1.0]"'
+
+
+def test_config_gives_the_convention_of_its_weights():
+    for config in ("voc/faster_rcnn_R_50_C4_24k.yaml", "pretrain/pixpro_fpn.yaml"):
+        assert InputConvention.from_config(configs.tiny(config=config)).keys_to_set(TORCHVISION) == {}
