@@ -15,9 +15,11 @@ from typing import Any, NoReturn
 
 import torch
 import torch.multiprocessing as mp
+from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch.distributed.elastic.multiprocessing.errors import record
 
+from ..config_files import config_path
 from ..launch_arguments import check_arguments
 from ..utils.errors import UsageError
 from ..utils.signals import REQUEUE, StopSignals, requeue_when_stopped
@@ -47,6 +49,7 @@ def launch(main: Main, args: Namespace) -> None:
         check_arguments(args)
         cfg = command_config(args)
         resolve_device(cfg)
+        _check_gpus(cfg, args)
         group = ProcessGroup.from_config(cfg, args)
     except UsageError as error:
         sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)
@@ -67,6 +70,16 @@ def launch(main: Main, args: Namespace) -> None:
             if message:
                 print(message, file=sys.stderr)
             sys.exit(code)
+
+
+def _check_gpus(cfg: CfgNode, args: Namespace) -> None:
+    """Raise a UsageError for --num-gpus above 1 without a GPU, unless the command or the config chooses the CPU."""
+    chosen = "MODEL.DEVICE" in args.opts[::2]
+    chosen |= "DEVICE" in CfgNode.load_yaml_with_base(config_path(args.config_file)).get("MODEL", {})
+    if args.num_gpus > 1 and cfg.MODEL.DEVICE == "cpu" and not chosen:
+        raise UsageError(
+            f"--num-gpus is {args.num_gpus}, but PyTorch sees no GPU: add MODEL.DEVICE cpu for processes on the CPU."
+        )
 
 
 def _run_joined(main: Main, args: Namespace) -> None:

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from ..checkpoint.saving import dump
+from ..utils.errors import UsageError
 from ..utils.files import write_file
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,8 @@ class TrainLoop(TrainerBase):
     def _accumulate(self, batch: Any) -> Tensor:
         """Compute losses and gradients of a part of the batch; return whether the losses are finite, 0-d bool."""
         device = next(self.model.parameters()).device.type
-        with torch.autocast(device, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+        autocast = torch.autocast(device, dtype=self.amp_dtype, enabled=self.amp_dtype is not None)
+        with autocast, single_values_explained():
             losses = self.model(batch)
         if isinstance(losses, Tensor):
             losses = {"total_loss": losses}
@@ -195,6 +197,20 @@ def split_batch(batch: Any, parts: int) -> list[Any]:
         return [{name: piece[i] for name, piece in pieces.items()} for i in range(parts)]
     size = len(batch) // parts
     return [batch[i * size : (i + 1) * size] for i in range(parts)]
+
+
+@contextmanager
+def single_values_explained() -> Iterator[None]:
+    """Turn PyTorch's error about a batch norm with one value a channel, which has no variance, into a UsageError."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            f"A batch norm of the model gets one value for each channel ({str(error).rpartition('input size ')[2]}): "
+            "give each process at least 2 images (SOLVER.IMS_PER_BATCH), or larger images or crops."
+        ) from error
 
 
 class LossWindow:

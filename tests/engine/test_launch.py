@@ -93,6 +93,7 @@ def test_who_has_finished_leaves_the_group(group):
             [*CONFIG, "--num-gpus", "8", "MODEL.DEVICE", "cuda"],
             "error: .* but PyTorch sees no GPU",
         ),
+        ([*CONFIG, "--num-gpus", "8"], "error: --num-gpus is 8, but PyTorch sees no GPU: add MODEL.DEVICE cpu"),
         ([*CONFIG, "--num-machines", "2"], "error: Several machines need the address"),
     ],
 )

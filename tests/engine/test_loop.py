@@ -11,6 +11,7 @@ from torch import nn
 from pixpro_d2.data.pretrain.photometric import Recipe
 from pixpro_d2.data.pretrain.recipe_batch import collate_recipes
 from pixpro_d2.engine.loop import TrainLoop, split_batch
+from pixpro_d2.utils.errors import UsageError
 
 
 class Model(nn.Module):
@@ -188,3 +189,12 @@ def test_a_batch_splits_into_parts_of_all_its_values():
     for views in (pair, tuple(pair)):  # pinning made lists of tuples before torch 2.11
         parts = split_batch({"x": torch.arange(4), "recipes": views}, 2)
         assert [[len(view.solarized) for view in part["recipes"]] for part in parts] == [[1, 0], [0, 1]]
+
+
+def test_a_norm_with_one_value_a_channel_is_one_sentence():
+    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4))
+    loop = TrainLoop(model, [torch.rand(1, 3, 8, 8)], torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(
+        UsageError, match=r"one value for each channel \(torch.Size\(\[1, 4, 1, 1\]\)\): give each process"
+    ):
+        run(loop, 1)
