@@ -59,13 +59,15 @@ STUDY = Scale(
             },
         ),
         "objects": Recipe(
-            _DETECTOR, 300, 0.38, 50,
+            _DETECTOR, 400, 0.38, 50,
             {
                 **BRIEF, "INPUT.MIN_SIZE_TRAIN": "(96,)", "INPUT.MIN_SIZE_TEST": 96,
                 "MODEL.ANCHOR_GENERATOR.SIZES": "[[12], [24], [48], [96]]",
                 # An image with one object needs fewer proposals.
                 "MODEL.RPN.POST_NMS_TOPK_TRAIN": 100, "MODEL.RPN.POST_NMS_TOPK_TEST": 50,
-                "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 32, "SOLVER.STEPS": "(200, 270)",
+                # An early decay ends in 0.1 AP from random weights, with 20 images a class. Without a decay, random
+                # weights have 0.5 AP after 300 iterations, and the control 4.3 AP.
+                "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 32, "SOLVER.STEPS": "(350,)",
                 "SOLVER.CHECKPOINT_PERIOD": 150,
             },
         ),
