@@ -1,15 +1,15 @@
-"""The names of the classes that a checkpoint was trained with, which its weights do not tell."""
+"""The names of the classes of a training, stored in its checkpoints."""
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
+from ..utils.class_names import first_difference
 from ..utils.errors import UsageError
 
 KEY = "classes"  # entry of a checkpoint
 
 
 def check_class_names(stored: object, ours: Sequence[str] | None, path: str) -> None:
-    """Check that a model goes on with the classes that it was trained with.
+    """Check that a model keeps the classes of its training.
 
     Args:
         stored: entry ``KEY`` of the file; anything but a list of names, as of other code, is not compared.
@@ -21,13 +21,9 @@ def check_class_names(stored: object, ours: Sequence[str] | None, path: str) -> 
     """
     if ours is None or not isinstance(stored, list) or not all(isinstance(name, str) for name in stored):
         return
-    for i, (theirs, name) in enumerate(zip_longest(stored, ours)):
-        if theirs != name:
-            raise UsageError(
-                f"Class {i} is {_quoted(theirs)} in the training that wrote {path}, but {_quoted(name)} in the data "
-                "sets of this config: name data sets of the same classes in the same order."
-            )
-
-
-def _quoted(name: str | None) -> str:
-    return "missing" if name is None else f"'{name}'"
+    if difference := first_difference(stored, ours):
+        i, theirs, name = difference
+        raise UsageError(
+            f"Class {i} is {theirs} in the training that wrote {path}, but {name} in the data sets of this config: "
+            "name data sets of the same classes in the same order."
+        )

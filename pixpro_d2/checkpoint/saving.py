@@ -3,15 +3,14 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..utils.errors import UsageError
-from ..utils.files import os_error, write_file
+from ..utils.files import explain_disk_errors, write_file
 from .folder import last_name
 
 _FULL_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,18 +35,13 @@ def dump(data: Mapping[str, Any], path: str) -> None:
         torch.save(data, file)
 
 
-@contextmanager
-def report_disk_errors(data: Mapping[str, Any], path: str) -> Iterator[None]:
+def report_disk_errors(data: Mapping[str, Any], path: str) -> AbstractContextManager[None]:
     """Turn disk errors inside the context, which saves ``data`` to ``path``, into a UsageError.
 
     The error names the file, the reason, the free and the needed space, and the checkpoint to resume from.
     """
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        cause = os_error(error)
-        if cause is None:
-            raise
+
+    def explain(cause: OSError) -> str:
         folder = os.path.dirname(path)
         reason, remedy = cause.strerror or str(cause), "check its disk"
         if cause.errno in _FULL_DISK_ERRORS:
@@ -56,9 +50,9 @@ def report_disk_errors(data: Mapping[str, Any], path: str) -> Iterator[None]:
             remedy = f"make room for {needed} there"
         before = last_name(folder)
         before = f"the checkpoint before it, {before}, is whole" if before else "there is none before it"
-        raise UsageError(
-            f"Checkpoint {path} could not be saved ({reason}); {before}: {remedy} and start again with --resume."
-        ) from error
+        return f"Checkpoint {path} could not be saved ({reason}); {before}: {remedy} and start again with --resume."
+
+    return explain_disk_errors(explain)
 
 
 def _size(data: Mapping[str, Any]) -> int:

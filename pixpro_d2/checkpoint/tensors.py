@@ -1,4 +1,4 @@
-"""Whether the tensors of a file are weights that a model can go on with."""
+"""Check that the tensors of a file are weights that a model can start from."""
 
 from collections.abc import Mapping
 

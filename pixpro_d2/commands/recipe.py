@@ -45,7 +45,7 @@ def choose_batch(wanted: int, images: int, crop_size: int, machine: Machine) -> 
 
 
 def choose_iterations(epochs: int, images: int, batch: int, device: str) -> int:
-    """Return the iterations of so many epochs, at least ``LEAST_ITERATIONS``, on a CPU at most ``CPU_ITERATIONS``."""
+    """Return the iterations of ``epochs``: at least ``LEAST_ITERATIONS``, on a CPU at most ``CPU_ITERATIONS``."""
     wanted = max(epochs * (images // batch), LEAST_ITERATIONS[device])
     return min(wanted, CPU_ITERATIONS) if device == "cpu" else wanted
 

@@ -49,11 +49,8 @@ from .terminal import log_details, set_up_logging
 
 SEED_FILE = "seed.json"
 AUTO = "auto"
-PATHS = (
-    "MODEL.WEIGHTS",
-    "MODEL.PIXPRO.FLOW.FILES",
-    "OUTPUT_DIR",
-)  # paths; no shell expands a ~ in a file
+# Keys of paths; no shell expands a ~ in a file.
+PATHS = ("MODEL.WEIGHTS", "MODEL.PIXPRO.FLOW.FILES", "OUTPUT_DIR")
 
 
 def setup(args: Namespace) -> CfgNode:

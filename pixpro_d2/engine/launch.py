@@ -21,6 +21,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..config_files import config_path
 from ..launch_arguments import check_arguments
+from ..monitoring.run_record import FILE as RUN_FILE
 from ..utils.errors import UsageError
 from ..utils.signals import REQUEUE, StopSignals, requeue_when_stopped
 from .configure import SEED_FILE, command_config, resolve_device
@@ -74,9 +75,9 @@ def launch(main: Main, args: Namespace) -> None:
 
 def _check_gpus(cfg: CfgNode, args: Namespace) -> None:
     """Raise a UsageError for --num-gpus above 1 without a GPU, unless the command or the config chooses the CPU."""
-    chosen = "MODEL.DEVICE" in args.opts[::2]
-    chosen |= "DEVICE" in CfgNode.load_yaml_with_base(config_path(args.config_file)).get("MODEL", {})
-    if args.num_gpus > 1 and cfg.MODEL.DEVICE == "cpu" and not chosen:
+    if args.num_gpus == 1 or cfg.MODEL.DEVICE != "cpu" or "MODEL.DEVICE" in args.opts[::2]:
+        return
+    if "DEVICE" not in CfgNode.load_yaml_with_base(config_path(args.config_file)).get("MODEL", {}):
         raise UsageError(
             f"--num-gpus is {args.num_gpus}, but PyTorch sees no GPU: add MODEL.DEVICE cpu for processes on the CPU."
         )
@@ -149,7 +150,7 @@ def _report(sender: Connection, message: str) -> NoReturn:
 
 
 # Patterns of the files that a run writes before its first iteration.
-FILES_OF_START = ("log.txt*", "config.yaml", "run.json", SEED_FILE, "metrics.json", "events.out.tfevents.*")
+FILES_OF_START = ("log.txt*", "config.yaml", RUN_FILE, SEED_FILE, "metrics.json", "events.out.tfevents.*")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ LOGGERS = ("fvcore", "detectron2", "pixpro_d2")  # set up to print to stdout and
 DETAILS = "pixpro_d2.details"  # logger of texts that are too long for a terminal
 LOG_ONLY = (DETAILS, "detectron2.engine.defaults")  # the second prints the whole model
 LINE_FORMAT = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-SPEED_ITERATIONS = 20  # the speed is a mean over so many iterations
+SPEED_ITERATIONS = 20  # number of iterations in the mean of the speed
 # Messages of libraries that a user cannot act on.
 SILENT_WARNINGS = ("torch.meshgrid: in an upcoming release", "This DataLoader will create")
 SILENT_LOGGERS = ("torch.utils.cpp_extension",)

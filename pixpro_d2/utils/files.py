@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ def write_json(path: str | Path, content: object, indent: int | None = None) -> 
     return write_file(str(path), lambda partial: Path(partial).write_text(text, encoding="utf-8"))
 
 
-def os_error(error: BaseException | None) -> OSError | None:
+def _os_error(error: BaseException | None) -> OSError | None:
     """Return the OSError behind an error, or None.
 
     After a failed write, torch.save itself only reports that sizes do not match.
@@ -90,13 +90,19 @@ def os_error(error: BaseException | None) -> OSError | None:
 
 
 @contextmanager
-def report_write_errors(path: str) -> Iterator[None]:
-    """Turn errors of the disk inside the context, which writes ``path``, into a UsageError."""
+def explain_disk_errors(explain: Callable[[OSError], str]) -> Iterator[None]:
+    """Turn errors of the disk inside the context into a UsageError with the sentence of ``explain``."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        cause = os_error(error)
+        cause = _os_error(error)
         if cause is None:
             raise
-        reason = cause.strerror or cause
-        raise UsageError(f"{path} cannot be written ({reason}): make room there, or name another file.") from error
+        raise UsageError(explain(cause)) from error
+
+
+def report_write_errors(path: str) -> AbstractContextManager[None]:
+    """Turn errors of the disk inside the context, which writes ``path``, into a UsageError."""
+    return explain_disk_errors(
+        lambda cause: f"{path} cannot be written ({cause.strerror or cause}): make room there, or name another file."
+    )

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from ...utils.class_names import first_difference
 from ...utils.errors import UsageError
 from ..datasets.catalog import load_dicts
 
@@ -154,13 +154,9 @@ def check_same_classes(labels: Labels, names: Sequence[str]) -> None:
             continue
         if expected is None:
             first, expected = name, classes
-        for i, (wanted, found) in enumerate(zip_longest(expected, classes)):
-            if wanted != found:
-                raise UsageError(
-                    f"Class {i} is {_quoted(wanted)} in data set '{first}', but {_quoted(found)} in data set '{name}': "
-                    "the data sets of DATASETS.TRAIN and TEST need the same classes in the same order."
-                )
-
-
-def _quoted(name: str | None) -> str:
-    return "missing" if name is None else f"'{name}'"
+        if difference := first_difference(expected, classes):
+            i, wanted, found = difference
+            raise UsageError(
+                f"Class {i} is {wanted} in data set '{first}', but {found} in data set '{name}': "
+                "the data sets of DATASETS.TRAIN and TEST need the same classes in the same order."
+            )
