@@ -28,6 +28,7 @@ from ..io.workers import build_loader
 from ..pretrain.samples import load_images, read_images
 from .classification_mapper import ClassificationMapper
 from .detection_mapper import DetectionMapper
+from .same_size import group_by_size, resized_sizes
 from .semseg_mapper import SemSegMapper
 from .tasks import TASKS, check_labels, check_masks, check_same_classes
 from .train_stream import StreamBatchSampler, StreamDataset, StreamLoader
@@ -68,26 +69,28 @@ def build_train_loader(cfg: CfgNode) -> StreamLoader:
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
     """Build the loader of one pass over ``dataset_name`` for testing; the processes share the images.
 
-    Batches have a single image, as in detectron2. For classification, where images have the same size, batches have
-    ``SOLVER.IMS_PER_BATCH`` images over all processes.
+    A batch has at most ``SOLVER.IMS_PER_BATCH`` images over all processes, all of one size. Large images come alone, as
+    in detectron2; see :mod:`.same_size`. Images come in the order of their batches.
     """
-    images, batch_size = load_dicts(dataset_name), 1
+    images = load_dicts(dataset_name)
     check_labels(cfg, f"Data set '{dataset_name}'", images)
-    if cfg.MODEL.META_ARCHITECTURE in CLASSIFIERS:
-        batch_size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
     mapper = _build_mapper(cfg, is_train=False)
 
     def read(image: dict[str, Any]) -> dict[str, Any]:
         return retry(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
 
-    dataset = MapDataset(to_shared_list(images), read)
+    mine = InferenceSampler(len(images))
+    batch_size = max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
+    if cfg.MODEL.META_ARCHITECTURE in CLASSIFIERS:  # the mapper crops all images to the same size
+        batches: dict[str, Any] = {"sampler": mine, "batch_size": batch_size}
+    else:
+        batches = {"batch_sampler": group_by_size(mine, resized_sizes(cfg, images), batch_size)}
     return build_loader(
-        dataset,
+        MapDataset(to_shared_list(images), read),
         trivial_batch_collator,
         cfg.DATALOADER.NUM_WORKERS,
         cfg.DATALOADER.MAX_IMAGE_PIXELS,
-        batch_size=batch_size,
-        sampler=InferenceSampler(len(images)),
+        **batches,
     )
 
 

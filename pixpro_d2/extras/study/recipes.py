@@ -59,7 +59,7 @@ STUDY = Scale(
             },
         ),
         "objects": Recipe(
-            _DETECTOR, 400, 0.38, 50,
+            _DETECTOR, 400, 0.27, 30,
             {
                 **BRIEF, "INPUT.MIN_SIZE_TRAIN": "(96,)", "INPUT.MIN_SIZE_TEST": 96,
                 "MODEL.ANCHOR_GENERATOR.SIZES": "[[12], [24], [48], [96]]",
@@ -72,10 +72,10 @@ STUDY = Scale(
             },
         ),
         "scenes": Recipe(
-            "configs/semseg/fpn_R_18_small.yaml", 200, 0.78, 20, {**BRIEF, "SOLVER.CHECKPOINT_PERIOD": 100},
+            "configs/semseg/fpn_R_18_small.yaml", 200, 0.5, 20, {**BRIEF, "SOLVER.CHECKPOINT_PERIOD": 100},
         ),
         "cells": Recipe(
-            _DETECTOR, 120, 1.1, 35, {**BRIEF, "SOLVER.STEPS": "(80, 108)", "SOLVER.CHECKPOINT_PERIOD": 60},
+            _DETECTOR, 120, 0.8, 30, {**BRIEF, "SOLVER.STEPS": "(80, 108)", "SOLVER.CHECKPOINT_PERIOD": 60},
         ),
         "driving": Recipe(
             "configs/cityscapes/fcn_R_50_90k_random.yaml", 450, 0.2, 25,

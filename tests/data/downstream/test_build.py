@@ -73,7 +73,7 @@ def test_images_without_annotations_are_left_out(tmp_path):
     for kept, expected in ((True, {0, 1, 2}), (False, {0, 1, 2, 3})):
         cfg = stream_cfg(name, DATALOADER__FILTER_EMPTY_ANNOTATIONS=kept, **keys)
         assert set(sum(image_ids(take(build_train_loader(cfg), 3)), [])) == expected
-    assert [sample[0]["image_id"] for sample in build_test_loader(cfg, name)] == [0, 1, 2, 3]
+    assert sorted(sample["image_id"] for batch in build_test_loader(cfg, name) for sample in batch) == [0, 1, 2, 3]
 
 
 def test_nothing_to_train_on(tmp_path):
@@ -91,10 +91,11 @@ def test_nothing_to_train_on(tmp_path):
 
 def test_each_image_once_in_testing(tmp_path):
     name = write_boxes(tmp_path / "boxes", 5)
-    loader = build_test_loader(stream_cfg(name, INPUT__MIN_SIZE_TEST=24, DATALOADER__NUM_WORKERS=1), name)
-    assert len(loader) == 5
-    for i, ((sample,), (width, height)) in enumerate(zip(loader, itertools.cycle(SIZES))):
-        assert (sample["image_id"], sample["width"], sample["height"]) == (i, width, height)
+    cfg = stream_cfg(name, INPUT__MIN_SIZE_TEST=24, DATALOADER__NUM_WORKERS=1, SOLVER__IMS_PER_BATCH=2)
+    batches = list(build_test_loader(cfg, name))
+    assert image_ids(batches) == [[0, 3], [1, 4], [2]]  # images i and i + 3 have the same size
+    for sample in itertools.chain(*batches):
+        assert (sample["width"], sample["height"]) == SIZES[sample["image_id"] % 3]
         assert min(sample["image"].shape[1:]) == 24 and "instances" not in sample
 
 
