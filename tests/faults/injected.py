@@ -39,7 +39,7 @@ def nan_batch(model, batch):
     return _forward(model, {**batch, "views": torch.full_like(batch["views"], float("nan"), dtype=torch.float32)})
 
 
-def leave_out(model, batch):
+def skip(model, batch):
     """No fault: an iteration whose step the optimiser is not asked for, and which changes no floating-point buffer."""
     before = {name: value.clone() for name, value in model.named_buffers() if value.is_floating_point()}
     step = StepGuard.step
@@ -87,7 +87,7 @@ INJECTIONS = {
     "nan": nan,
     "nan gradients": nan_gradients,
     "nan batch": nan_batch,
-    "leave out": leave_out,
+    "skip": skip,
     "raise": fail,
     "raise at length": fail_at_length,
     "collapse": collapse,

@@ -7,13 +7,13 @@ import torch
 from .registry import NOTHING, fault
 from .runs import compare, final
 
-HAPPENED = "left out, with a warning; all but the norms' running statistics as in a run that never took the step"
+HAPPENED = "skipped, with a warning; all but the norms' running statistics as in a run that never took the step"
 LOST = "1 step"
 DENSECL = ["MODEL.PIXPRO.METHOD", "densecl", "MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 64]
 
 
 def assert_left_out(ended, folder, reference):
-    """Check that a run said that it left out a step, and ended, to the bit, as one in which nobody asked for it.
+    """Check that a run said that it skipped a step, and ended, to the bit, as one in which nobody asked for it.
 
     The running statistics of norms must be finite only: a bad loss does not keep a batch out of them, and those that a
     bad batch has ruined go back to the last reading of the losses.
@@ -32,7 +32,7 @@ def assert_left_out(ended, folder, reference):
 def without_step(runs, at):
     """Folder of a run of whose iteration ``at`` nothing is left, because the optimiser is not asked for its step."""
     folder = runs.new()
-    ended = runs.train(*runs.pretraining(), "OUTPUT_DIR", folder, inject="leave out", at=at)
+    ended = runs.train(*runs.pretraining(), "OUTPUT_DIR", folder, inject="skip", at=at)
     assert ended.code == 0 and "were skipped, because" not in ended.output, ended
     return folder
 
@@ -69,7 +69,7 @@ def nan_resumed(runs):
     words = ["--resume", *runs.pretraining(), "OUTPUT_DIR"]
     folder, reference = runs.cut_off(23), runs.cut_off(23)
     ended = runs.train(*words, folder, inject="nan batch", at=24)
-    assert runs.train(*words, reference, inject="leave out", at=24).code == 0
+    assert runs.train(*words, reference, inject="skip", at=24).code == 0
     assert_left_out(ended, folder, reference)
     return HAPPENED, LOST
 
@@ -78,7 +78,7 @@ def nan_resumed(runs):
 def nan_queue(runs):
     words, folder, reference = [*runs.pretraining(), *DENSECL, "OUTPUT_DIR"], runs.new(), runs.new()
     ended = runs.train(*words, folder, inject="nan batch", at=10)
-    assert runs.train(*words, reference, inject="leave out", at=10).code == 0
+    assert runs.train(*words, reference, inject="skip", at=10).code == 0
     assert_left_out(ended, folder, reference)
     assert any("queues." in name for name in final(folder)["model"])
     return f"{HAPPENED}; no key of the batch is queued", LOST

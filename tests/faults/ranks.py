@@ -1,4 +1,4 @@
-"""Runs of two processes (gloo, CPU) of which one fails, is killed or leaves out a step."""
+"""Runs of two processes (gloo, CPU) of which one fails, is killed or skips a step."""
 
 import os
 import signal
@@ -99,9 +99,9 @@ def torchrun(runs):
 def nan_rank(runs):
     folder, reference = runs.new(), runs.new()
     ended = start_pair(runs, folder, inject="nan", at=10, rank=1).end()
-    assert start_pair(runs, reference, inject="leave out", at=10).end().code == 0
+    assert start_pair(runs, reference, inject="skip", at=10).end().code == 0
     assert_left_out(ended, folder, reference)
-    return f"by both processes {HAPPENED}", LOST
+    return f"both processes: {HAPPENED}", LOST
 
 
 @fault("resumed with another number of processes", "2 processes until iteration 15, then 1; batches compared")
