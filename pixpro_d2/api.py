@@ -10,8 +10,7 @@ from torch import nn
 
 from . import needs_detectron2  # noqa: F401
 from .checkpoint.export import architecture, backbone_of, to_torchvision
-from .checkpoint.formats import recognise
-from .checkpoint.reading import read_checkpoint
+from .checkpoint.formats import read_weights
 from .commands.checks import check_file, data_address
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining
 from .engine.main import run
@@ -107,7 +106,7 @@ def load_backbone(path: str | Path) -> nn.Module:
         UsageError: for another network or input, or a file that is no checkpoint.
     """
     path = str(path)
-    source = recognise(read_checkpoint(path), path)
+    source = read_weights(path)
     backbone = backbone_of(source, "online", path)
     backbone.pyramid = {}
     weights = to_torchvision(source, backbone, path)

@@ -1,4 +1,8 @@
-"""Define the config keys that pixpro_d2 adds to detectron2's."""
+"""Define the config keys that pixpro_d2 adds to detectron2's.
+
+This file is their documentation: a comment above each key, or above keys that belong together, says what the key means.
+A comment above a node, ``CN()``, describes the node.
+"""
 
 from detectron2.config import CfgNode as CN
 
@@ -17,7 +21,7 @@ def add_pixpro_config(cfg: CN) -> None:
     # Minutes after which a process stops waiting for the other processes, and fails.
     cfg.DISTRIBUTED.TIMEOUT_MINUTES = 30.0
     cfg.WANDB = CN()
-    # Whether Weights & Biases also records a training. It must be installed: `pip install wandb`. Its environment
+    # Record a training also by Weights & Biases, which must be installed: `pip install wandb`. Its environment
     # variables (WANDB_API_KEY, WANDB_ENTITY, WANDB_MODE ...) set account, team and mode.
     cfg.WANDB.ENABLED = False
     # Project of W&B, and name of the run; "" for the name of the folder OUTPUT_DIR.
@@ -46,7 +50,7 @@ def _add_model_config(cfg: CN) -> None:
     # Plane in which distances are measured: `normalized` (x by image width, y by image height, as the
     # official code does) or `pixel` (isotropic).
     cfg.MODEL.PIXPRO.DISTANCE_UNITS = "normalized"
-    # Whether crop corners are as in the official code: the last pixel is inclusive, and with DISTANCE_UNITS
+    # Compute crop corners as the official code does: the last pixel is inclusive, and with DISTANCE_UNITS
     # `normalized` corners are divided by side - 1.
     cfg.MODEL.PIXPRO.OFFICIAL_ROUNDING = False
     # Images in the mean of the pixpro loss: `all` (official code: an image without a positive pair counts as 0) or
@@ -67,13 +71,13 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.NORM = "SyncBN"
     # Start every residual block as the identity (last norm's weight 0), as the official code does.
     cfg.MODEL.PIXPRO.ZERO_INIT_RESIDUAL = True
-    # Whether all IN_FEATURES share one projector and one PPM, and so need equal channels.
+    # Share one projector and one PPM between all IN_FEATURES, which then need equal channels.
     cfg.MODEL.PIXPRO.SHARE_HEADS = True
     # Warn of a collapse when the projections' standard deviation stays below this share of 1 / sqrt(OUT_DIM), the value
     # of spread projections, for 10 readings (SOLVER.METRICS_PERIOD) in a row.
     cfg.MODEL.PIXPRO.COLLAPSE_STD = 0.1
 
-    # Whether convolutions use the memory format channels last: faster on GPUs and CPUs, equal up to rounding.
+    # Use the memory format channels last in convolutions: faster on GPUs and CPUs, equal up to rounding.
     cfg.MODEL.PIXPRO.CHANNELS_LAST = True
     # Compile the networks of both branches with torch.compile; the first iterations then take minutes.
     cfg.MODEL.PIXPRO.COMPILE = False
@@ -87,7 +91,7 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.PROJECTOR.OUT_DIM = 256
 
     cfg.MODEL.PIXPRO.PPM = CN()
-    # Whether the online branch ends in the pixel propagation module.
+    # Put the pixel propagation module at the end of the online branch.
     cfg.MODEL.PIXPRO.PPM.ENABLED = True
     # Sharpness gamma of the similarity, > 0.
     cfg.MODEL.PIXPRO.PPM.GAMMA = 2.0
@@ -126,7 +130,7 @@ def _add_model_config(cfg: CN) -> None:
     # weight 1 - lambda of the image-level loss is INSTANCE.WEIGHT = (1 - lambda) / 2.
     cfg.MODEL.PIXPRO.DENSECL.WEIGHT = 0.5
 
-    # Whether MODEL.WEIGHTS and the backbone may share only some weights; by default this is an error.
+    # Accept MODEL.WEIGHTS that share only some weights with the backbone; by default this is an error.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
 
     # detectron2's RegNet as a config-built backbone (`build_regnet_backbone`,
@@ -147,7 +151,7 @@ def _add_model_config(cfg: CN) -> None:
 
 
 def _add_downstream_config(cfg: CN) -> None:
-    # Whether to keep the backbone fixed: its parameters are not trained, and its norms keep their running statistics.
+    # Keep the backbone fixed: its parameters are not trained, and its norms keep their running statistics.
     # MODEL.WEIGHTS must hold the whole backbone. An FPN above it is trained.
     cfg.MODEL.BACKBONE.FROZEN = False
 
@@ -238,7 +242,7 @@ def _add_solver_config(cfg: CN) -> None:
     # Precision with SOLVER.AMP.ENABLED: `bfloat16`, or on a GPU `float16` with a loss scaler. A processor without
     # instructions for bfloat16 computes in float32.
     cfg.SOLVER.AMP.DTYPE = "bfloat16"
-    # Whether float32 products and convolutions on a GPU may use TensorFloat-32 (a mantissa of 10 bits; bfloat16 has 7).
+    # Allow TensorFloat-32 in float32 products and convolutions on a GPU (a mantissa of 10 bits; bfloat16 has 7).
     # detectron2's FLOAT32_PRECISION decides instead if it exists and is not empty.
     cfg.SOLVER.AMP.TF32 = True
     # Number of equal parts of a process's share of a batch, computed one after the other to save memory. Batch norms,
@@ -251,12 +255,12 @@ def _add_solver_config(cfg: CN) -> None:
     cfg.SOLVER.MAX_SKIPPED_STEPS = 10
     # Minutes after which to save another checkpoint, checked when the losses are read; 0: only CHECKPOINT_PERIOD.
     cfg.SOLVER.CHECKPOINT_MINUTES = 0.0
-    # Checkpoints to keep: the last CHECKPOINT_KEEP_LAST (0: all). CHECKPOINT_KEEP_EVERY also keeps the first
-    # checkpoint at or after each multiple of so many iterations (0: no others).
+    # Checkpoints to keep: the last CHECKPOINT_KEEP_LAST (0: all), and the first checkpoint at or after each multiple of
+    # CHECKPOINT_KEEP_EVERY iterations (0: no others).
     cfg.SOLVER.CHECKPOINT_KEEP_LAST = 0
     cfg.SOLVER.CHECKPOINT_KEEP_EVERY = 0
-    # Last learning rate of WarmupCosineLR, and whether its cosine starts where the warm-up ends (as in the official
-    # code). detectron2 after v0.6 has both keys with the same meaning.
+    # Last learning rate of WarmupCosineLR. RESCALE_INTERVAL starts its cosine where the warm-up ends, as the official
+    # code does. detectron2 after v0.6 has both keys with the same meaning.
     if "BASE_LR_END" not in cfg.SOLVER:
         cfg.SOLVER.BASE_LR_END = 0.0
     if "RESCALE_INTERVAL" not in cfg.SOLVER:

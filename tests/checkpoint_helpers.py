@@ -31,7 +31,7 @@ def save(folder, *iterations, size=1000):
 def resume(folder, size=1000):
     """The iteration that is resumed from in ``folder``; its weights are checked."""
     model = model_at(-1, size)
-    iteration = PixProCheckpointer(model, str(folder)).resume_or_load("", resume=True)["iteration"]
+    iteration = PixProCheckpointer(model, str(folder)).resume()["iteration"]
     for name, value in model.state_dict().items():
         assert torch.equal(value, torch.full((size,), float(iteration))), name
     return iteration

@@ -1,5 +1,6 @@
 """The config keys, and what the shipped configs resolve to."""
 
+import pathlib
 import re
 
 import pytest
@@ -8,7 +9,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
 import configs
-from pixpro_d2 import add_pixpro_config
+from pixpro_d2 import add_pixpro_config, config
 from pixpro_d2.config_files import recipe_and_start, start_names
 from pixpro_d2.engine.configure import load_config
 from pixpro_d2.utils.errors import UsageError
@@ -146,3 +147,52 @@ def test_the_model_zoo_has_a_table_of_starts_for_every_recipe():
         assert listed <= set(start_names())
         for start in listed:
             load_config(str(path), [], start)
+
+
+def uncommented(source):
+    """Yield the keys of a config file without a comment above them or above their group, keys of one node in a row."""
+    group = None  # node of the comment, "" before the node is known
+    for line in map(str.strip, source.splitlines()):
+        node, _, key = line.partition(" = ")[0].rpartition(".")
+        if line.startswith("#"):
+            group = ""
+        elif line.startswith("cfg.") and "= CN()" not in line:
+            if group not in ("", node):
+                yield f"{node}.{key}"
+            group = node if group is not None else None
+        elif not line.startswith("if "):
+            group = None
+
+
+def test_every_key_has_a_comment():
+    source = pathlib.Path(config.__file__).read_text()
+    assert list(uncommented(source)) == [] and source.count("# ") > 80
+
+
+@pytest.mark.parametrize(
+    "source, found",
+    [
+        ("# A.\ncfg.A.ONE = 1\ncfg.A.TWO = 2\n# Late.\nif x not in cfg.A:\n    cfg.A.LATE = 1", []),
+        ("cfg.KEY = 1", ["cfg.KEY"]),
+        ("# A.\ncfg.A.OTHER = 1\n\ncfg.A.KEY = 2", ["cfg.A.KEY"]),  # a blank line between
+        ("# A.\ncfg.A.OTHER = 1\ncfg.KEY = 2", ["cfg.KEY"]),
+        ("# The node.\ncfg.A = CN()\ncfg.A.KEY = 2", ["cfg.A.KEY"]),
+    ],
+)
+def test_a_key_without_a_comment_is_found(source, found):
+    assert list(uncommented(source)) == found
+
+
+def test_the_page_names_every_group_of_keys():
+    cfg = get_cfg()
+    without = set(dict(leaves(cfg)))
+    add_pixpro_config(cfg)
+    added = dict(leaves(cfg)).keys() - without
+    named = set(re.findall(r"`([A-Z_.]+)`", (configs.CONFIGS.parent / "docs/config.md").read_text()))
+    assert [key for key in added if key not in named and not named & set(ancestors(key))] == []
+
+
+def ancestors(key):
+    while "." in key:
+        key = key.rpartition(".")[0]
+        yield key

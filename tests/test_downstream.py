@@ -78,7 +78,7 @@ def test_train_evaluate_and_evaluate_again(name, scenes, weights, tmp_path):
     start, metric, names, *opts = RUNS[name]
     recipe, *init = name.split()
     args = ["--config-file", f"configs/{recipe}.yaml", *init, *options(scenes, names, *configs.NARROW, *opts)]
-    with logged("fvcore.common.checkpoint") as lines:
+    with logged("pixpro_d2.checkpoint") as lines:
         cli.run_here(*args, "MODEL.WEIGHTS", weights[start], "OUTPUT_DIR", tmp_path)
     assert any("53 of 53 convolutions" in line for line in lines)
     trained = cli.metrics(tmp_path)[-1]
@@ -100,7 +100,7 @@ def test_knn_needs_no_training(scenes, weights, tmp_path):
 def test_pixcontrast_reaches_a_detector(scenes, weights, tmp_path):
     args = ["--config-file", "configs/voc/faster_rcnn_R_50_C4_24k.yaml", "--init", "pixcontrast"]
     args += options(scenes, *VOC, *configs.NARROW)
-    with logged("fvcore.common.checkpoint") as lines:
+    with logged("pixpro_d2.checkpoint") as lines:
         cli.run_here(*args, "SOLVER.MAX_ITER", 1, "MODEL.WEIGHTS", weights["pixcontrast"], "OUTPUT_DIR", tmp_path)
     assert any("53 of 53 convolutions" in line for line in lines)
 

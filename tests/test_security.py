@@ -23,6 +23,7 @@ from PIL import Image
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
+from pixpro_d2.checkpoint.initialize import initialize
 from pixpro_d2.checkpoint.reading import read_checkpoint
 from pixpro_d2.data.datasets.catalog import ensure_registered, load_dicts
 from pixpro_d2.data.datasets.image_index import index_file, read_index
@@ -58,12 +59,12 @@ def _load_pickle(path):
 
 
 def _start_from(path):
-    PixProCheckpointer(torch.nn.Linear(1, 1)).resume_or_load(str(path), resume=False)
+    initialize(torch.nn.Linear(1, 1), str(path))
 
 
 def _resume_from(path):
     (path.parent / "last_checkpoint").write_text(path.name)
-    PixProCheckpointer(torch.nn.Linear(1, 1), str(path.parent)).resume_or_load("", resume=True)
+    PixProCheckpointer(torch.nn.Linear(1, 1), str(path.parent)).resume()
 
 
 @pytest.mark.parametrize("use", [lambda path: read_checkpoint(str(path)), _start_from, _resume_from])

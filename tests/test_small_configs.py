@@ -61,7 +61,7 @@ def test_the_control_trains_the_whole_network_and_classifies(scenes, control, tm
 def test_a_checkpoint_is_fine_tuned(config, start, scenes, tmp_path, request):
     metric, names, *opts = TASKS[config]
     args = ["--config-file", config, *options(scenes, names, *opts), "OUTPUT_DIR", tmp_path]
-    with logged("fvcore.common.checkpoint") as lines:
+    with logged("pixpro_d2.checkpoint") as lines:
         cli.run_here(*args, "MODEL.WEIGHTS", request.getfixturevalue(start))
     (said,) = [line for line in lines if "60 of 60 weights" in line]
     assert ("pyramid 18 of 18" in said) == (start == "pixpro")  # the control has no pyramid to hand on

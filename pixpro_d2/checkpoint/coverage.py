@@ -110,11 +110,13 @@ def check_complete(path: str, source: Source, own: Mapping[str, Tensor], transfe
 
 
 def describe_transfer(path: str, source: Source, own: Mapping[str, Tensor], transfer: Transfer) -> str:
-    """Return one line on the loaded and the skipped weights of a file."""
+    """Return one line on the loaded and the skipped weights of a file, and the parts of the model that it lacks."""
     trunk = trunk_names(own)
     loaded = [name for name in trunk if name in transfer.state]
     convolutions = [name for name in trunk if own[name].ndim == 4]
-    also = ", ".join(f"{part} {have} of {total}" for part, (have, total) in _beyond(own, trunk, transfer) if have)
+    beyond = _beyond(own, trunk, transfer)
+    also = ", ".join(f"{part} {have} of {total}" for part, (have, total) in beyond if have)
+    absent = ", ".join(f"{part} ({total})" for part, (have, total) in beyond if not have) or "nothing"
     counts = Counter(name.split(".")[0] for name in transfer.skipped)
     skipped = ", ".join(f"{module} ({count})" for module, count in counts.items()) or "nothing"
     misshapen = f", of another shape: {', '.join(transfer.misshapen)}" if transfer.misshapen else ""
@@ -123,7 +125,7 @@ def describe_transfer(path: str, source: Source, own: Mapping[str, Tensor], tran
         f"Backbone: {len([name for name in convolutions if name in transfer.state])} of {len(convolutions)} "
         f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {path} "
         f"({source.format or 'names of the model'}{known}){f'; also {also}' if also else ''}. "
-        f"Tensors skipped: {skipped}{misshapen}."
+        f"Tensors skipped: {skipped}{misshapen}. Not in the file: {absent}."
     )
 
 

@@ -15,11 +15,13 @@ import torch
 from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 
 from ..utils.errors import UsageError
+from . import class_names
 from .convention import MSRA, TORCHVISION, InputConvention
 from .depth import input_channels
 from .names import fpn as fpn_names
 from .names import heads as head_names
 from .names import resnet as resnet_names
+from .reading import read_checkpoint
 
 ONLINE, TARGET = "backbone.", "target_backbone."
 OFFICIAL = "official PixPro"
@@ -87,6 +89,7 @@ class Source:
         convention: input convention of the weights; None if unknown.
         match_suffixes: whether names outside the backbone are suffixes of the names in detectron2's models.
         folded_norms: whether norms may have scale and shift only.
+        classes: entry with the names of the classes, as it is in the file; None without it.
     """
 
     format: str | None
@@ -94,6 +97,16 @@ class Source:
     convention: InputConvention | None = None
     match_suffixes: bool = False
     folded_norms: bool = False
+    classes: Any = None
+
+
+def read_weights(path: str) -> Source:
+    """Read the weights of a file in any known format, without running code from the file.
+
+    Raises:
+        UsageError: see :func:`.reading.read_checkpoint` and :func:`recognise`.
+    """
+    return recognise(read_checkpoint(path), path)
 
 
 def recognise(checkpoint: dict[str, Any], path: str) -> Source:
@@ -118,6 +131,7 @@ def recognise(checkpoint: dict[str, Any], path: str) -> Source:
     if input_channels(source.state) not in (None, 3):
         source.convention = None  # the formats' conventions are for colour images only
     source.convention = _stored(checkpoint) or source.convention
+    source.classes = checkpoint.get(class_names.KEY)
     return source
 
 

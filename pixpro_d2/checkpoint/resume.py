@@ -3,10 +3,11 @@
 import logging
 import os
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from detectron2.utils import comm
+from torch import Tensor
 
 from ..utils.errors import UsageError
 from .folder import checkpoint_names, iteration_of, last_iteration, last_name
@@ -36,13 +37,14 @@ def common_candidates(folder: str) -> list[str]:
     return next(filter(None, comm.all_gather(candidates(folder))), [])
 
 
-def newest_readable(folder: str, needed: Collection[str]) -> tuple[str, dict[str, Any]]:
+def newest_readable(folder: str, names: Sequence[str], needed: Collection[str]) -> tuple[str, dict[str, Any]]:
     """Read the newest checkpoint that all processes can read; all processes must call this function.
 
     Log a warning for each skipped checkpoint.
 
     Args:
         folder: folder of the run; the same for all processes.
+        names: :func:`common_candidates` of the folder, the best first.
         needed: entries that a checkpoint of the run must have.
 
     Returns:
@@ -52,7 +54,7 @@ def newest_readable(folder: str, needed: Collection[str]) -> tuple[str, dict[str
         UsageError: if no checkpoint is readable.
     """
     faults: list[str] = []
-    for name in common_candidates(folder):
+    for name in names:
         path = os.path.join(folder, name)
         checkpoint, fault = _try(path, needed)
         fault = next(filter(None, comm.all_gather(fault)), None)
@@ -104,23 +106,26 @@ def _damage(path: str) -> str:
     return f"{changed} has changed" if changed else ""
 
 
-def check_fit(incompatible: Any, path: str) -> None:
+def check_fit(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], path: str) -> None:
     """Check that a checkpoint has exactly the weights of the model.
 
     Args:
-        incompatible: the result of fvcore's checkpointer: ``missing_keys``, ``unexpected_keys``, ``incorrect_shapes``.
+        theirs: weights of the checkpoint.
+        ours: state dict of the model.
         path: path of the checkpoint, for the message.
 
     Raises:
         UsageError: if there is a difference; the message names the first difference.
     """
-    if incompatible.incorrect_shapes:
-        name, theirs, ours = incompatible.incorrect_shapes[0]
-        what = f"{name} is {list(theirs)} there and {list(ours)} here"
-    elif incompatible.missing_keys:
-        what = f"it has no {incompatible.missing_keys[0]}"
-    elif incompatible.unexpected_keys:
-        what = f"the model has no {incompatible.unexpected_keys[0]}"
+    reshaped = next((name for name in theirs if name in ours and theirs[name].shape != ours[name].shape), None)
+    missing = next((name for name in ours if name not in theirs), None)
+    unknown = next((name for name in theirs if name not in ours), None)
+    if reshaped is not None:
+        what = f"{reshaped} is {list(theirs[reshaped].shape)} there and {list(ours[reshaped].shape)} here"
+    elif missing is not None:
+        what = f"it has no {missing}"
+    elif unknown is not None:
+        what = f"the model has no {unknown}"
     else:
         return
     raise UsageError(

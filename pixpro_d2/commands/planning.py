@@ -9,8 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from ..checkpoint.export import architecture, backbone_of
-from ..checkpoint.formats import recognise
-from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.formats import read_weights
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.downstream.tasks import TASKS
 from ..engine.configure import load_config
@@ -171,7 +170,7 @@ def _config_for(weights: str, task: str) -> str:
     Raises:
         UsageError: if there is none.
     """
-    trunk = backbone_of(recognise(read_checkpoint(weights), weights), "online", weights).trunk
+    trunk = backbone_of(read_weights(weights), "online", weights).trunk
     name, found = architecture(trunk), None
     if name in ("resnet18", "resnet50"):
         found = CONFIGS[task][name == "resnet50"]

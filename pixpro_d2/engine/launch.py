@@ -4,14 +4,11 @@ import contextlib
 import os
 import signal
 import sys
-import time
-import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.multiprocessing as mp
@@ -25,11 +22,10 @@ from ..monitoring.run_record import FILE as RUN_FILE
 from ..utils.errors import UsageError
 from ..utils.signals import REQUEUE, StopSignals, requeue_when_stopped
 from .configure import SEED_FILE, command_config, resolve_device
-from .supervisor import ProcessGroup, in_torchrun, leave, supervise
+from .process_group import ProcessGroup, in_torchrun, leave
+from .supervisor import Refusal, supervise
 
 Main = Callable[[Namespace], Any]
-
-MAX_REPORT_LENGTH = 10_000  # characters: a pipe holds more, so sending never waits for the reader
 
 
 def launch(main: Main, args: Namespace) -> None:
@@ -101,15 +97,9 @@ def _run_joined(main: Main, args: Namespace) -> None:
 def _run_processes(main: Main, args: Namespace, group: ProcessGroup) -> tuple[int, str]:
     """Start the processes of this machine and wait for them; return exit code and message of :func:`supervise`."""
     _start_resource_tracker()
-    pipes = [mp.Pipe(duplex=False) for _ in range(group.local_size)]
-    ranks = range(group.first_rank, group.first_rank + group.local_size)
     with StopSignals() as signals:  # before the first process starts, so that no process misses a signal
-        senders = [sender for _, sender in pipes]
-        context = mp.start_processes(_run_process, (main, args, group, senders), group.local_size, join=False)
-        for sender in senders:  # otherwise the reader of a killed process would wait for the rest of its report
-            sender.close()
-        receivers = [receiver for receiver, _ in pipes]
-        return supervise(dict(zip(ranks, context.processes)), dict(zip(ranks, receivers)), signals)
+        context = mp.start_processes(_run_process, (main, args, group), group.local_size, join=False)
+        return supervise(context, group.first_rank, signals)
 
 
 def _start_resource_tracker() -> None:
@@ -119,34 +109,17 @@ def _start_resource_tracker() -> None:
     signal.signal(signal.SIGUSR1, former)
 
 
-def _run_process(
-    local_rank: int, main: Main, args: Namespace, group: ProcessGroup, senders: Sequence[Connection]
-) -> None:
-    """Run ``main(args)`` in a new process, and report its error."""
-    rank = group.first_rank + local_rank
+def _run_process(local_rank: int, main: Main, args: Namespace, group: ProcessGroup) -> None:
+    """Run ``main(args)`` in a new process, whose exceptions PyTorch hands to the launcher."""
     if group.backend == "gloo":
         torch.set_num_threads(max(1, torch.get_num_threads() // group.local_size))
+    group.join(local_rank)
     try:
-        group.join(local_rank)
         _run_joined(main, args)
     except SystemExit as end:
         if not isinstance(end.code, str):
             raise
-        _report(senders[local_rank], f"{end.code} [rank {rank}]")
-    except Exception:
-        message = f"{traceback.format_exc()}error: rank {rank} failed with the exception above."
-        _report(senders[local_rank], message)
-
-
-def _report(sender: Connection, message: str) -> NoReturn:
-    """Send time and error to the launcher, and exit.
-
-    The report precedes the errors of other processes, which fail only when their connections to this process close.
-    """
-    if len(message) > MAX_REPORT_LENGTH:
-        message = f"{message[: MAX_REPORT_LENGTH // 2]}\n[...]\n{message[-MAX_REPORT_LENGTH // 2 :]}"
-    sender.send((time.time(), message))
-    sys.exit(1)
+        raise Refusal(end.code) from None
 
 
 # Patterns of the files that a run writes before its first iteration.

@@ -9,7 +9,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from ..checkpoint import PixProCheckpointer
 from ..utils.errors import UsageError
 from .trainer import Trainer
 
@@ -78,7 +77,7 @@ def load_pretrained(cfg: CfgNode, weights: str, seed: int) -> Pretrained:
     path = weights or cfg.MODEL.WEIGHTS
     if not path:
         return Pretrained(model)
-    missing = _load(Trainer.build_checkpointer(cfg, model), path)
+    missing = Trainer.initialize(cfg, model, path).missing
     copied = _complete_target(model, missing)
     found = {_part(name) for name in missing}
     return Pretrained(model, path, tuple(part for part in PARTS if part in found), copied)
@@ -95,18 +94,6 @@ def _complete_target(model: "PixPro", missing: Collection[str]) -> bool:
     for online, target in lacking:
         target.load_state_dict(online.state_dict())
     return len(lacking) == len(model.momentum_pairs())
-
-
-def _load(checkpointer: PixProCheckpointer, path: str) -> set[str]:
-    """Load the weights of a file; return the names of the model's parameters that are not in the file."""
-    missing: set[str] = set()
-    model = checkpointer.model
-    handle = model.register_load_state_dict_post_hook(lambda _, keys: missing.update(keys.missing_keys))
-    try:
-        checkpointer.resume_or_load(path, resume=False)
-    finally:
-        handle.remove()
-    return missing & dict(model.named_parameters()).keys()
 
 
 def _part(name: str) -> str:

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler as Scheduler
 
 from ..checkpoint import InputConvention, PixProCheckpointer
+from ..checkpoint.initialize import Initialization, initialize
 from ..config import is_pretraining
 from ..data.datasets.catalog import load_dicts
 from ..data.downstream.build import build_test_loader, build_train_loader
@@ -115,14 +117,16 @@ class Trainer(DefaultTrainer):
         return alone or done == self.max_iter or any(done % period == 0 for period in periods if period)
 
     def resume_or_load(self, resume: bool = True) -> None:
-        """Load weights as detectron2 does.
+        """Resume the run in OUTPUT_DIR, or load MODEL.WEIGHTS if there is no checkpoint.
 
         A resumed run continues with the next batch. A new pre-training copies the loaded weights to the target branch.
         """
-        super().resume_or_load(resume)
-        if self.start_iter > 0:
+        if resume and self.checkpointer.resume() is not None:
+            self.start_iter = self.iter + 1
             self.data_loader.start_at(self.start_iter)
-        elif is_pretraining(self.cfg):
+            return
+        self.initialize(self.cfg, self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
+        if is_pretraining(self.cfg):
             self.checkpointer.model.reset_target()
 
     def state_dict(self) -> dict[str, Any]:
@@ -177,13 +181,21 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_checkpointer(cls, cfg: CfgNode, model: nn.Module, **options: Any) -> PixProCheckpointer:
         """Return a checkpointer in OUTPUT_DIR; ``options`` are further arguments of PixProCheckpointer."""
-        return PixProCheckpointer(
+        return PixProCheckpointer(model, cfg.OUTPUT_DIR, convention=InputConvention.from_config(cfg), **options)
+
+    @classmethod
+    def initialize(
+        cls, cfg: CfgNode, model: nn.Module, path: str, complete: bool = False, classes: Sequence[str] | None = None
+    ) -> Initialization:
+        """Load the weights of a file into a model of ``cfg``; see :mod:`pixpro_d2.checkpoint.initialize`."""
+        return initialize(
             model,
-            cfg.OUTPUT_DIR,
-            allow_partial=cfg.MODEL.ALLOW_PARTIAL_WEIGHTS,
-            require_trunk=cfg.MODEL.BACKBONE.FROZEN,
+            path,
             convention=InputConvention.from_config(cfg),
-            **options,
+            allow_partial=cfg.MODEL.ALLOW_PARTIAL_WEIGHTS,
+            frozen=cfg.MODEL.BACKBONE.FROZEN,
+            complete=complete,
+            classes=classes,
         )
 
     @classmethod
@@ -239,8 +251,8 @@ class Trainer(DefaultTrainer):
         set_precision(cfg)
         model: Any = cls.build_model(cfg)
         classes = class_names(cfg, cfg.DATASETS.TEST)
-        checkpointer = cls.build_checkpointer(cfg, model, classes=classes, complete=True)
-        checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        if not resume or cls.build_checkpointer(cfg, model, classes=classes).resume() is None:
+            cls.initialize(cfg, model, cfg.MODEL.WEIGHTS, complete=True, classes=classes)
         if loaders:
             model.fit(itertools.chain.from_iterable(loaders))
         results = cls.test(cfg, model)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..checkpoint import export
-from ..checkpoint.formats import Source, recognise
-from ..checkpoint.reading import read_checkpoint
+from ..checkpoint.formats import Source, read_weights
 from ..checkpoint.tensors import check_tensors
 from ..utils.errors import UsageError, check_choice
 from ..utils.files import report_write_errors, write_file
@@ -71,7 +70,7 @@ def convert(
         raise UsageError("--to official holds both branches: leave --branch out.")
     if with_fpn and to not in KEEPS_FPN:
         raise UsageError(f"--to {to} has no place for an FPN: leave out --with-fpn, or use {' or '.join(KEEPS_FPN)}.")
-    source = recognise(read_checkpoint(source_path), source_path)
+    source = read_weights(source_path)
     backbone = export.backbone_of(source, branch, source_path)
     check_tensors({**backbone.trunk, **backbone.pyramid}, source_path)
     if with_fpn and not backbone.pyramid:

@@ -6,6 +6,7 @@ from detectron2.modeling import build_model
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
+from pixpro_d2.checkpoint.initialize import initialize
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -15,8 +16,9 @@ def test_a_run_and_an_evaluation_keep_the_classes_of_the_training(tmp_path):
     path = str(tmp_path / "model_final.pth")
 
     def load(classes, resume=False, complete=True):
-        options = {"classes": classes, "complete": complete}
-        return PixProCheckpointer(detector, str(tmp_path), **options).resume_or_load(path, resume=resume)
+        if resume:
+            return PixProCheckpointer(detector, str(tmp_path), classes=classes).resume()
+        return initialize(detector, path, complete=complete, classes=classes)
 
     for classes in (["cat", "dog"], None):  # None: the data set has numbers alone
         load(classes)

@@ -118,7 +118,6 @@ def test_without_a_usable_last_checkpoint(pair, last, warned):
     (folder / "last_checkpoint").unlink()
     if last is not None:
         (folder / "last_checkpoint").write_text(last, encoding="latin1")
-    assert PixProCheckpointer(model_at(0), str(folder)).has_checkpoint()
     assert resume(folder) == 7
     assert len(warned()) == bool(last)
 
@@ -135,11 +134,10 @@ def test_never_begins_anew_when_none_can_be_read(tmp_path, files):
         resume(tmp_path)
 
 
-def test_a_new_run_loads_its_weights(tmp_path):
-    checkpointer = PixProCheckpointer(model_at(0), str(tmp_path / "new"))
-    assert not checkpointer.has_checkpoint()
-    with pytest.raises(UsageError, match="There is no checkpoint .*weights.pth"):
-        checkpointer.resume_or_load("weights.pth", resume=True)
+def test_a_new_run_has_nothing_to_resume(tmp_path):
+    model = model_at(4)
+    assert PixProCheckpointer(model, str(tmp_path / "new")).resume() is None
+    assert torch.equal(model.first, torch.full((1000,), 4.0))
 
 
 def put(folder, **iterations):
@@ -187,7 +185,7 @@ def test_another_model_is_a_mistake_and_not_passed_over(tmp_path, ours, theirs, 
     PixProCheckpointer(build(ours), str(tmp_path)).save("model_0000001", iteration=1)
     PixProCheckpointer(build(theirs), str(tmp_path)).save("model_0000003", iteration=3)
     with pytest.raises(UsageError, match=rf"model_0000003.pth does not fit this config's model \({what}\)"):
-        PixProCheckpointer(build(ours), str(tmp_path)).resume_or_load("", resume=True)
+        PixProCheckpointer(build(ours), str(tmp_path)).resume()
 
 
 def test_another_optimizer_is_a_mistake_and_none_is_passed_over(tmp_path, warned):
@@ -196,9 +194,9 @@ def test_another_optimizer_is_a_mistake_and_none_is_passed_over(tmp_path, warned
     two = torch.optim.SGD([{"params": [p]} for p in model.parameters()], lr=1)
     PixProCheckpointer(model, str(tmp_path), optimizer=one).save("model_0000001", iteration=1)
     with pytest.raises(UsageError, match=r"0000001.pth does not fit this config's optimizer \(.*parameter groups"):
-        PixProCheckpointer(model, str(tmp_path), optimizer=two).resume_or_load("", resume=True)
+        PixProCheckpointer(model, str(tmp_path), optimizer=two).resume()
     PixProCheckpointer(model, str(tmp_path)).save("model_0000003", iteration=3)
-    rest = PixProCheckpointer(model, str(tmp_path), optimizer=one).resume_or_load("", resume=True)
+    rest = PixProCheckpointer(model, str(tmp_path), optimizer=one).resume()
     assert rest["iteration"] == 1 and "it has no 'optimizer'" in warned()[0]
 
 

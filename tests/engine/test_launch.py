@@ -1,7 +1,5 @@
 """What the launcher does before there are processes; those are in tests/distributed."""
 
-import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from pixpro_d2.engine import argument_parser, launch
-from pixpro_d2.engine.launch import _report, _run_joined
+from pixpro_d2.engine.launch import _run_joined
 from pixpro_d2.utils.signals import REQUEUE, STOP_SIGNALS
 
 CONFIG = ["--config-file", "configs/pretrain/quickstart.yaml"]
@@ -49,14 +47,6 @@ def test_one_process_that_has_not_begun_to_train_can_be_queued_again():
     program = [sys.executable, "-c", STOPPED.format([*CONFIG, "MODEL.DEVICE", "cpu"])]
     done = subprocess.run(program, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (REQUEUE, "", "")
-
-
-def test_a_report_never_waits_for_its_reader():
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    os.set_blocking(sender.fileno(), False)  # an error instead of waiting
-    with pytest.raises(SystemExit):
-        _report(sender, 10**6 * "long" + "its end")
-    assert receiver.recv()[1].endswith("its end")
 
 
 @pytest.fixture

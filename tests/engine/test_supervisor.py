@@ -3,11 +3,14 @@
 import faulthandler
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import time
+from multiprocessing import util
 
 import pytest
+from torch.multiprocessing import start_processes
 
 from pixpro_d2.engine import supervisor
 from pixpro_d2.utils.signals import REQUEUE, STOP_SIGNALS, StopSignals
@@ -22,18 +25,31 @@ def short_grace(monkeypatch):
     monkeypatch.setattr(supervisor, "REQUEUE_SECONDS", 4.0)
 
 
-def work(seconds, sender=None, code=0, message="error: after {} s"):
-    """Body of a process: sleep, send a report if given a pipe, and exit."""
+def work(seconds, code=0):
+    """Body of a process: sleep and exit."""
     time.sleep(seconds)
-    if sender is not None:
-        sender.send((time.time(), message.format(seconds)))
     sys.exit(code)
 
 
-def break_off(sender):
-    """Send half a report: its length, and less than that."""
-    os.write(sender.fileno(), b"\0\0\0\x10half")
-    kill_itself(signal.SIGKILL)
+def fail(seconds, message="error: after {} s"):
+    time.sleep(seconds)
+    raise supervisor.Refusal(message.format(seconds))
+
+
+def crash():
+    raise ArithmeticError("error: a fault")
+
+
+def break_off():
+    """Write half an error."""
+    pickle.dump = lambda text, file: file.write(pickle.dumps(text)[:-5]) and file.flush() or kill_itself(signal.SIGKILL)
+    crash()
+
+
+def fail_and_hang():
+    """As a process whose threads of NCCL do not let it exit."""
+    util.Finalize(None, time.sleep, args=(60,), exitpriority=1)
+    fail(0.1)
 
 
 def hang(ready):
@@ -71,77 +87,96 @@ def kill_itself(number):
 
 
 def run(*bodies, then=None):
-    """What supervise returns for processes of these (function, arguments, reports?), the seconds it took, and the
-    processes' exit codes."""
-    processes, reports, senders = {}, {}, []
-    for rank, (function, args, reporting) in enumerate(bodies):
-        reports[rank], sender = FORK.Pipe(duplex=False)
-        senders.append(sender)
-        processes[rank] = FORK.Process(target=function, args=(*args, *([sender] if reporting else [])))
+    """What supervise returns for processes of these (function, *arguments), the seconds it took, and the processes'
+    exit codes."""
     with StopSignals() as signals:
-        for process in processes.values():
-            process.start()
-        for sender in senders:
-            sender.close()
+        context = start_processes(_run_body, (bodies,), len(bodies), join=False, start_method="fork")
         if then:
             then()
         start = time.monotonic()
-        verdict = supervisor.supervise(processes, reports, signals)
-    return verdict, time.monotonic() - start, [process.exitcode for process in processes.values()]
+        verdict = supervisor.supervise(context, 0, signals)
+    assert not any(map(os.path.exists, context.error_files))
+    return verdict, time.monotonic() - start, [process.exitcode for process in context.processes]
 
 
-def fail(seconds):
-    """A process that reports after some seconds, and ends with code 1."""
-    return lambda sender: work(seconds, sender, 1), (), True
+def _run_body(rank, bodies):
+    function, *args = bodies[rank]
+    function(*args)
 
 
 def test_all_end_well():
-    assert run((work, (0.1,), False), (work, (0.3,), False))[0] == (0, "")
+    assert run((work, 0.1), (work, 0.3))[0] == (0, "")
 
 
 def test_a_process_may_work_alone_for_longer_than_the_grace_period():
-    verdict, seconds, codes = run((work, (2.0,), False), (work, (0.0,), False))
+    verdict, seconds, codes = run((work, 2.0), (work, 0.0))
     assert verdict == (0, "") and seconds > 1.8 and codes == [0, 0]
 
 
 def test_one_that_fails_takes_down_one_that_hangs():
     ready = FORK.Event()
-    verdict, seconds, codes = run((hang, (ready,), False), fail(0.2), then=lambda: ready.wait(20))
-    assert verdict == (1, "error: after 0.2 s") and codes == [-signal.SIGKILL, 1]
+    verdict, seconds, codes = run((hang, ready), (fail, 0.2), then=lambda: ready.wait(20))
+    assert verdict == (1, "error: after 0.2 s [rank 1]") and codes == [-signal.SIGKILL, 1]
     assert 0.9 < seconds < 5
 
 
 def test_the_first_report_counts():
     """Not that of the lower rank."""
-    assert run(fail(0.5), fail(0.1))[0] == (1, "error: after 0.1 s")
+    assert run((fail, 0.5), (fail, 0.1))[0] == (1, "error: after 0.1 s [rank 1]")
 
 
-def test_a_report_longer_than_the_pipe():
+def test_a_report_of_any_length():
     message = "error: " + 10**6 * "long"
-    long = (lambda sender: work(0.1, sender, 1, message), (), True)
-    verdict, _, codes = run(long, (work, (0.2,), False))
-    assert verdict == (1, message) and codes == [1, 0]
+    verdict, _, codes = run((fail, 0.1, message), (work, 0.2))
+    assert verdict == (1, f"{message} [rank 0]") and codes == [1, 0]
+
+
+def test_an_exception_is_told_with_its_traceback():
+    (code, message), _, _ = run((work, 0.1), (crash,))
+    first, *_, last, told = message.splitlines()
+    assert (code, first, last) == (1, "Traceback (most recent call last):", "ArithmeticError: error: a fault")
+    assert told == "error: rank 1 failed with the exception above."
 
 
 def test_a_report_that_breaks_off():
-    assert run((break_off, (), True), (work, (0.1,), False))[0][0] == 137
+    assert run((break_off,), (work, 0.1))[0][0] == 137
+
+
+def test_one_that_fails_and_hangs_as_it_exits():
+    (code, message), seconds, codes = run((fail_and_hang,), (work, 0.0))
+    assert (code, message) == (1, "error: after 0.1 s [rank 0]") and codes == [-signal.SIGKILL, 0] and seconds < 5
+
+
+def test_an_interrupt_ends_all():
+    ready = FORK.Event()
+    former = signal.signal(signal.SIGALRM, signal.default_int_handler)  # raises KeyboardInterrupt
+
+    def interrupt():
+        assert ready.wait(20)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run((hang, ready), then=interrupt)
+    signal.signal(signal.SIGALRM, former)
+    assert multiprocessing.active_children() == [] and time.monotonic() - start < 10
 
 
 def test_who_is_killed_counts_before_those_that_lost_it():
-    verdict, _, _ = run(fail(0.0), (kill_itself, (signal.SIGKILL,), False))
+    verdict, _, _ = run((fail, 0.0), (kill_itself, signal.SIGKILL))
     assert verdict[0] == 137 and verdict[1].startswith("error: rank 1 was killed by SIGKILL, as the system does")
-    verdict, _, _ = run(fail(0.0), (kill_itself, (signal.SIGSEGV,), False))
+    verdict, _, _ = run((fail, 0.0), (kill_itself, signal.SIGSEGV))
     assert verdict == (139, "error: rank 1 was killed by SIGSEGV.")
 
 
 def test_an_abort_may_be_a_consequence():
-    assert run(fail(0.0), (kill_itself, (signal.SIGABRT,), False))[0] == (1, "error: after 0.0 s")
-    verdict, _, _ = run((work, (0.2,), False), (kill_itself, (signal.SIGABRT,), False))
+    assert run((fail, 0.0), (kill_itself, signal.SIGABRT))[0] == (1, "error: after 0.0 s [rank 0]")
+    verdict, _, _ = run((work, 0.2), (kill_itself, signal.SIGABRT))
     assert verdict == (134, "error: rank 1 was killed by SIGABRT.")
 
 
 def test_an_exit_code_of_its_own():
-    assert run((work, (0.0,), False), (work, (0.1, None, 3), False))[0] == (3, "error: rank 1 ended with exit code 3.")
+    assert run((work, 0.0), (work, 0.1, 3))[0] == (3, "error: rank 1 ended with exit code 3.")
 
 
 def test_a_stop_signal_is_handed_on_and_all_have_time_to_save():
@@ -151,20 +186,18 @@ def test_a_stop_signal_is_handed_on_and_all_have_time_to_save():
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGUSR1)
 
-    verdict, seconds, codes = run((save_when_asked, (2.0,), False), (save_when_asked, (0.0,), False), then=stop)
+    verdict, seconds, codes = run((save_when_asked, 2.0), (save_when_asked, 0.0), then=stop)
     assert verdict == (REQUEUE, "") and codes == [REQUEUE, REQUEUE] and seconds > 1.8
 
 
 def test_processes_that_agree_to_stop_by_themselves():
     """The signal came to one of them only, not to this process."""
-    assert run((work, (0.1, None, REQUEUE), False), (work, (0.2, None, REQUEUE), False))[0] == (REQUEUE, "")
+    assert run((work, 0.1, REQUEUE), (work, 0.2, REQUEUE))[0] == (REQUEUE, "")
 
 
 def test_one_that_hangs_when_all_is_saved_does_not_keep_the_others():
     ready = FORK.Event()
-    verdict, seconds, codes = run(
-        (work, (0.1, None, REQUEUE), False), (hang, (ready,), False), then=lambda: ready.wait(20)
-    )
+    verdict, seconds, codes = run((work, 0.1, REQUEUE), (hang, ready), then=lambda: ready.wait(20))
     assert verdict == (REQUEUE, "") and codes == [REQUEUE, -signal.SIGKILL]
     assert 4.5 < seconds < 12  # and the grace period
 
@@ -174,7 +207,7 @@ def test_a_stop_signal_when_the_run_is_complete():
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    assert run((end_soon, (0.5,), False), (end_soon, (0.7,), False), then=stop)[0] == (0, "")
+    assert run((end_soon, 0.5), (end_soon, 0.7), then=stop)[0] == (0, "")
 
 
 def test_a_stop_signal_before_they_listen_to_it():
@@ -184,7 +217,7 @@ def test_a_stop_signal_before_they_listen_to_it():
         assert all(event.wait(20) for event in ready)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    verdict, _, codes = run(*((hear_nothing, (event,), False) for event in ready), then=stop)
+    verdict, _, codes = run(*((hear_nothing, event) for event in ready), then=stop)
     assert verdict == (REQUEUE, "") and codes == [-signal.SIGTERM, -signal.SIGTERM]
 
 
@@ -193,6 +226,6 @@ def test_a_failure_while_stopping_is_a_failure():
         time.sleep(0.3)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    body = (save_when_asked, (0.5,), False)
-    verdict, _, _ = run(body, (kill_itself, (signal.SIGKILL,), False), then=stop)
+    body = (save_when_asked, 0.5)
+    verdict, _, _ = run(body, (kill_itself, signal.SIGKILL), then=stop)
     assert verdict[0] == 137

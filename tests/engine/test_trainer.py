@@ -81,7 +81,7 @@ def test_grey_weights_go_into_every_task_of_grey_images(task, grey):
     weight, path = grey
     cfg = configs.tiny(*GREY, *R18, config=f"{task}.yaml")
     model = Trainer.build_model(cfg)
-    Trainer.build_checkpointer(cfg, model).resume_or_load(path, resume=False)
+    Trainer.initialize(cfg, model, path)
     assert torch.equal(bottom_up(model.backbone).stem.conv1.weight, weight)
 
 
@@ -108,4 +108,4 @@ def test_other_numbers_of_channels_say_which_keys_to_set(grey, tmp_path):
     ):
         cfg = configs.tiny(*opts)
         with pytest.raises(UsageError, match=message):
-            Trainer.build_checkpointer(cfg, Trainer.build_model(cfg)).resume_or_load(path, resume=False)
+            Trainer.initialize(cfg, Trainer.build_model(cfg), path)

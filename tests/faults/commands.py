@@ -39,7 +39,7 @@ def here(*words):
     An exception that train_net.py would not catch is raised.
     """
     code, error = 0, ""
-    with logged("pixpro_d2") as messages, logged("fvcore") as of_checkpoints:
+    with logged("pixpro_d2") as messages:
         try:
             cli.run_here(*words)
         except SystemExit as end:
@@ -47,7 +47,7 @@ def here(*words):
     for name in ("detectron2", "fvcore", "pixpro_d2"):  # the next run has a log of its own
         logging.getLogger(name).handlers.clear()
     setup_logger.cache_clear()
-    return Ended(code, "\n".join([*messages, *of_checkpoints, error]))
+    return Ended(code, "\n".join([*messages, error]))
 
 
 class Command:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from configs import tiny
 from pixpro_d2.checkpoint import PixProCheckpointer
+from pixpro_d2.checkpoint.initialize import initialize
 from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.downstream.detection_mapper import DetectionMapper
 from pixpro_d2.data.downstream.train_stream import StreamDataset
@@ -104,17 +105,17 @@ class Checkpoints:
     def try_one(self, rng):
         """Resume with the last checkpoint cut off; and load weights that are harmed in some way."""
         self.last.write_bytes(self.whole[: rng.integers(len(self.whole))])
-        iteration = self._checkpointer().resume_or_load("", resume=True)["iteration"]
+        iteration = self._checkpointer().resume()["iteration"]
         assert iteration == 0, f"resumed after {iteration}"
         try:
-            self._checkpointer().load(str(self.last), checkpointables=[])
+            initialize(self.model, str(self.last))
             raise AssertionError("a file that is cut off was loaded")
         except UsageError:
             pass
         suffix = list(self.others)[rng.integers(len(self.others))]
         path = self.folder / f"weights.{suffix}"
         path.write_bytes(harm(self.others[suffix], rng))
-        self._checkpointer().load(str(path), checkpointables=[])
+        initialize(self.model, str(path))
 
 
 class Annotations:

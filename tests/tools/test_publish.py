@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 
 import configs
 from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
+from pixpro_d2.checkpoint.initialize import initialize
 from pixpro_d2.tools import publish as publish_module
 from pixpro_d2.tools.publish import commit_of, main, publish
 from pixpro_d2.utils.errors import UsageError
@@ -58,7 +59,7 @@ def test_the_name_has_the_files_hash_and_downstream_takes_it(run, tmp_path):
     detector_cfg = configs.tiny(config="voc/faster_rcnn_R_18_FPN_small.yaml")
     detector = build_model(detector_cfg)
     convention = InputConvention.from_config(detector_cfg)
-    PixProCheckpointer(detector, convention=convention, require_trunk=True).resume_or_load(path, resume=False)
+    initialize(detector, path, convention=convention, frozen=True)
     assert torch.equal(detector.backbone.bottom_up.stem.conv1.weight, model.backbone.bottom_up.stem.conv1.weight)
 
 

@@ -39,7 +39,7 @@ def predictions(args: argparse.Namespace) -> None:
 def _load(cfg: CfgNode, path: str) -> nn.Module:
     """Return the model with the weights of a file."""
     model = Trainer.build_model(cfg)
-    Trainer.build_checkpointer(cfg, model, complete=True).resume_or_load(path, resume=False)
+    Trainer.initialize(cfg, model, path, complete=True)
     return model
 
 
