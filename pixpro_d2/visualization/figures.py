@@ -137,9 +137,12 @@ def add_image(
 
 
 def cover(axes: Axes, values: np.ndarray, **options: Any) -> None:
-    """Draw an array (H, W) or (H, W, 3) over the whole panel, smooth by default; see ``Axes.imshow``."""
+    """Draw an array (H, W) or (H, W, 3) over the whole panel; see ``Axes.imshow``.
+
+    By default, colours are smooth between the centres of bins, and exact at the centres.
+    """
     extent = (*axes.get_xlim(), *axes.get_ylim())
-    axes.imshow(values, **{"extent": extent, "aspect": "auto", "interpolation": "bicubic", **options})
+    axes.imshow(values, **{"extent": extent, "aspect": "auto", "interpolation": "catrom", **options})
 
 
 def cover_map(axes: Axes, values: np.ndarray) -> None:
@@ -154,7 +157,7 @@ def text_block(paragraphs: Sequence[str], width: int) -> Image.Image:
         MARGIN / (width - MARGIN), 0.9, plain("\n".join(paragraphs)), size=TEXT_SIZE, color=TEXT, va="top", wrap=True,
         linespacing=LINE / TEXT_SIZE * 0.84,
     )  # fmt: skip
-    height = text.get_window_extent(_renderer()).height + GAP
+    height = text.get_window_extent(_renderer()).height + MARGIN
     _resize(figure, width - MARGIN, height)
     text.set_y(1 - 2 / height)
     return contact_sheet([to_image(figure)], width)

@@ -28,7 +28,7 @@ from .tracks import Tracks, warp_back
 
 TILE = (580, 440)  # width and height that each of the six pictures is fitted into
 WIDTH = 2 * TILE[0] + 3 * MARGIN  # width of the whole picture
-WHEEL = 76  # side of the legend of the flow's colours
+WHEEL = 84  # side of the legend of the flow's colours
 KEPT, LEFT, DOUBTFUL = (255, 255, 255), (120, 120, 120), (0, 0, 0)  # colours of the mask
 REJECTED = (48, 56, 84)  # pixels without a counterpart, in the pictures that compare the frames
 CROSS = "#aaaaaa"
@@ -77,7 +77,8 @@ def draw_flow(
     for panel, places in zip(axes, (points.starts, points.ends)):
         draw_paths(panel, points, places, colours)
     place = corners[2][0] + fitted[0] - WHEEL - GAP, corners[2][1] + LINE + GAP
-    cover(add_panel(figure, place, (WHEEL, WHEEL)), _wheel(2 * WHEEL))
+    frame = ((GAP, GAP), (GAP, GAP), (0, 0))  # black
+    cover(add_panel(figure, place, (WHEEL, WHEEL)), np.pad(_wheel(2 * WHEEL), frame))
     paragraphs = [
         f"{title}; frames of {size[0]} x {size[1]} pixels. Of all pixels {describe(pixels)}",
         f"Points: the strongest corner of each cell of a grid; {points.valid.sum()} of {len(points.valid)} kept, with "

@@ -37,10 +37,10 @@ def draw_lines(axes: Axes, lines: np.ndarray, colours: Colours, width: float = 1
 def draw_box(axes: Axes, corners: Sequence[float], colour: str, width: float = 2.0) -> None:
     """Outline a rectangle with the opposite corners (x0, y0, x1, y1)."""
     x0, y0, x1, y1 = corners
-    halo = [withStroke(linewidth=width + 1.5, foreground=HALO)]
-    axes.add_patch(
-        Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=width, path_effects=halo)
-    )
+    halo = [withStroke(linewidth=width + 1, foreground=HALO)]
+    box = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=width, path_effects=halo)
+    axes.add_patch(box)
+    box.set_clip_on(False)  # the outline at the edge of a panel keeps its width
 
 
 def fill_boxes(axes: Axes, boxes: np.ndarray, colours: Colours, opacity: float) -> None:

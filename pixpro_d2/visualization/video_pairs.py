@@ -91,10 +91,11 @@ def _explain(caption: str, marked: int) -> list[str]:
     """Return the paragraphs of the column beside the views."""
     paragraphs = [
         caption,
+        "",
         "Dots are the centres of view 1's bins, and where the flow moves them; crosses are rejected ones.",
     ]
     if marked:
         bins = "1 bin has a colour" if marked == 1 else f"{marked} bins have a colour each"
-        paragraphs.append(f"{bins}: the line in both frames is its way from the first to the second, those between "
-                          "the views lead to all its positives.")  # fmt: skip
+        way = "the line in both frames is its way from the first to the second"
+        paragraphs += ["", f"{bins}: {way}, those between the views lead to all its positives."]
     return paragraphs
