@@ -28,7 +28,7 @@ from .figures import (
     to_image,
     write,
 )
-from .labels import Box, draw_labels
+from .labels import draw_labels, upright
 from .marks import bin_boxes, centres, draw_box, draw_dots, draw_lines, fill_boxes
 
 VIEW_COLOURS = ("#ffc400", "#00c8ff")
@@ -173,11 +173,6 @@ def _draw_original(
     draw_dots(axes, points, colours, radius=3)
     label_crops(axes, [0, 1], boxes, points, 5)
     write_crops(figure, boxes, TOP + size[1] + GAP)
-
-
-def upright(box: np.ndarray) -> Box:
-    """Return the corners (x0, y0, x1, y1), x0 < x1, of a signed crop box."""
-    return min(box[0], box[2]), box[1], max(box[0], box[2]), box[3]
 
 
 def label_crops(axes: Axes, numbers: Sequence[int], boxes: np.ndarray, points: np.ndarray, radius: float) -> None:

@@ -166,17 +166,23 @@ def text_block(paragraphs: Sequence[str], width: int) -> Image.Image:
 def legend_block(names: Sequence[str], colours: Sequence[str], width: int) -> Image.Image:
     """Return names beside squares of their colours, in as many columns as ``width`` pixels have room for."""
     room = width - 2 * MARGIN
-    labels = [plain(shorten(name, room - LINE)) for name in names]
-    widest = max(map(text_width, labels), default=0)
-    columns = max(1, min(len(labels), int((room + MARGIN) / (widest + LINE + MARGIN))))
-    figure = new_figure(width, -(-len(labels) // columns) * LINE)
-    figure.legend(
-        [Patch(color=colour) for colour in colours], labels, ncols=columns, loc="upper left", fontsize=TEXT_SIZE,
-        bbox_to_anchor=(MARGIN / width, 1), borderpad=0, borderaxespad=0, labelspacing=LINE / TEXT_SIZE - 1,
-        columnspacing=MARGIN / TEXT_SIZE, handlelength=1, handleheight=1, handletextpad=0.5, labelcolor=TEXT,
-        frameon=False,
+    labels = [shorten(name, room - LINE) for name in names]
+    widths = [text_width(label) + LINE + MARGIN for label in labels]
+    columns = next(n for n in range(len(names), 0, -1) if n == 1 or _width(widths, n) <= room + MARGIN)
+    figure = new_figure(width, LINE)
+    legend = figure.legend(
+        [Patch(color=colour) for colour in colours], [plain(label) for label in labels], ncols=columns,
+        loc="upper left", bbox_to_anchor=(MARGIN / width, 1), fontsize=TEXT_SIZE, labelcolor=TEXT, frameon=False,
+        borderpad=0, borderaxespad=0, handlelength=1, handleheight=1, handletextpad=0.5, labelspacing=0.6,
+        columnspacing=MARGIN / TEXT_SIZE,
     )  # fmt: skip
+    _resize(figure, width, legend.get_window_extent(_renderer()).height + GAP)
     return to_image(figure)
+
+
+def _width(widths: Sequence[float], columns: int) -> float:
+    """Return the width of a legend whose entries have ``widths``; matplotlib fills one column after the other."""
+    return sum(column.max() for column in np.array_split(widths, columns))
 
 
 def bar_block(low: str, high: str, width: int) -> Image.Image:

@@ -68,6 +68,11 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
+def upright(box: Sequence[float]) -> Box:
+    """Return the corners (x0, y0, x1, y1), x0 < x1, of a signed crop box."""
+    return min(box[0], box[2]), box[1], max(box[0], box[2]), box[3]
+
+
 def _steps(start: float, end: float, step: float) -> list[float]:
     return [start + i * step for i in range(int(max(0, end - start) / step) + 1)]
 

@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from .correspondence import (
-    LINE,
     ORIGINAL_SIDE,
     VIEW_COLOURS,
     VIEW_SIDE,
@@ -16,11 +15,11 @@ from .correspondence import (
     choose_queries,
     draw_views,
     label_crops,
-    upright,
     write_crops,
 )
-from .figures import GAP, MARGIN, add_image, fit, new_figure, palette, shorten, text_block, to_image
+from .figures import GAP, LINE, MARGIN, add_image, fit, new_figure, palette, shorten, text_block, to_image
 from .flow import draw_paths
+from .labels import upright
 from .marks import draw_box
 from .tracks import Tracks
 

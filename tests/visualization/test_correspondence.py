@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pixpro_d2.visualization.canvas import MARGIN, palette
 
 from pixpro_d2.data.pretrain.views import View
 from pixpro_d2.modeling.pretrain.correspondence import normalize_boxes, positive_pairs
 from pixpro_d2.visualization import correspondence
-from pixpro_d2.visualization.canvas import MARGIN, palette
 from pixpro_d2.visualization.correspondence import (
     ORIGINAL_SIDE,
     TOP,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from PIL import Image
+from pixpro_d2.visualization.canvas import LINE, MARGIN, TEXT_SIZE, Canvas, text_width
 
 from pixpro_d2.visualization import flow
-from pixpro_d2.visualization.canvas import LINE, MARGIN, TEXT_SIZE, Canvas, text_width
 from pixpro_d2.visualization.flow import CROSS, REJECTED, TILE, WIDTH, describe, draw_flow, draw_paths
 from pixpro_d2.visualization.tracks import Tracks, pixel_centers
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from PIL import Image
+from pixpro_d2.visualization.canvas import LINE, MARGIN, TEXT_SIZE, Canvas, palette, text_width
 
 from pixpro_d2.visualization import video_pairs
-from pixpro_d2.visualization.canvas import LINE, MARGIN, TEXT_SIZE, Canvas, palette, text_width
 from pixpro_d2.visualization.correspondence import VIEW_COLOURS, WIDTH
 from pixpro_d2.visualization.tracks import Tracks
 from pixpro_d2.visualization.video_pairs import FRAME, draw_video_pairs
