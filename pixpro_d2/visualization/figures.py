@@ -47,7 +47,7 @@ def plain(text: str) -> str:
 
 @functools.cache
 def _renderer() -> RendererAgg:
-    return FigureCanvasAgg(Figure(dpi=DPI)).get_renderer()
+    return RendererAgg(1, 1, DPI)
 
 
 def text_width(text: str, size: float = TEXT_SIZE) -> float:

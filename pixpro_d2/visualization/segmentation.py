@@ -58,7 +58,7 @@ def draw_segmentation(
         if ids is not None:
             known = np.ma.masked_outside(np.asarray(ids, dtype=int), 0, len(class_names) - 1)
             look = dict(cmap=ListedColormap(colours), norm=NoNorm(), alpha=OPACITY)
-            cover(axes, known, interpolation="antialiased", interpolation_stage="rgba", **look)
+            cover(axes, known, interpolation="auto", interpolation_stage="rgba", **look)
     shown = np.unique([truth, *predictions.values()])
     present = [i for i in shown.tolist() if 0 <= i < len(class_names)]
     names = legend_block([class_names[i] for i in present], [colours[i] for i in present], width) if present else None
