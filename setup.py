@@ -45,6 +45,7 @@ setup(
         "torchvision>=0.21",
         "fvcore>=0.1.5",
         "Jinja2>=3",  # the report's page; PyTorch needs it too
+        "matplotlib>=3.10",  # pictures; detectron2 needs it too
         "numpy>=1.23",
         "opencv-python-headless>=4.7",  # colours of views, video, and optical flow without weights
         "Pillow>=9.1",

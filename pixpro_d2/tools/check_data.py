@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.utils.logger import setup_logger
+from detectron2.utils.visualizer import Visualizer
 from PIL import Image
-from pycocotools import mask as rle
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -42,9 +42,9 @@ from ..engine.config_checks import check_pixel_range
 from ..evaluation.checks import evaluation_errors
 from ..flow_files import FlowFiles
 from ..utils.errors import UsageError
-from ..visualization.canvas import LINE, MARGIN, Canvas, palette, text_width
 from ..visualization.detections import draw_detections
-from ..visualization.segmentation import blend, draw_segmentation
+from ..visualization.figures import LINE, MARGIN, add_image, new_figure, palette, text_width, to_image
+from ..visualization.segmentation import draw_segmentation
 
 SAMPLE = 200  # images or videos that are decoded without --all
 MAX_PROBLEMS = 10  # printed problems
@@ -113,26 +113,25 @@ def draw(record: dict[str, Any], metadata: Metadata, pixel_range: tuple[float, .
         return draw_segmentation(image, read_label(record["sem_seg_file_name"]), metadata.stuff_classes)
     if task == "detection":
         names, annotations = metadata.thing_classes, record["annotations"]
-        masked = blend(image, _category_map(annotations, image.height, image.width), palette(len(names)))
+        masked = _with_masks(image, annotations, palette(len(names)))
         return draw_detections(masked, annotations, {}, names, side=max(300, *image.size), legend=False)
     caption = metadata.classes[record["category_id"]] if task == "classification" else "no labels"
     width = max(image.width, round(text_width(caption)))
-    canvas = Canvas(width + 2 * MARGIN, image.height + LINE + 2 * MARGIN)
-    canvas.text(MARGIN, MARGIN, caption)
-    canvas.paste(image, (MARGIN, MARGIN + LINE), 1)
-    return canvas.finish()
+    figure = new_figure(width + 2 * MARGIN, image.height + LINE + 2 * MARGIN)
+    add_image(figure, image, (MARGIN, MARGIN), image.size, caption)
+    return to_image(figure)
 
 
-def _category_map(annotations: Iterable[dict[str, Any]], height: int, width: int) -> np.ndarray:
-    """Return the category of the mask on each pixel, int (height, width); -1 on pixels without a mask."""
-    ids = np.full((height, width), -1)
-    for annotation in annotations:
-        shape = annotation.get("segmentation")
-        if isinstance(shape, list):  # polygons
-            shape = rle.merge(rle.frPyObjects(shape, height, width))
-        if shape is not None:
-            ids[rle.decode(shape).astype(bool)] = annotation["category_id"]
-    return ids
+def _with_masks(image: Image.Image, annotations: Iterable[dict[str, Any]], colours: Sequence[str]) -> Image.Image:
+    """Draw the masks of objects in the colours of their categories."""
+    masked = [annotation for annotation in annotations if annotation.get("segmentation") is not None]
+    drawing = Visualizer(np.asarray(image))
+    drawing.overlay_instances(
+        masks=[annotation["segmentation"] for annotation in masked],
+        assigned_colors=[colours[annotation["category_id"]] for annotation in masked],
+        alpha=0.6,
+    )
+    return Image.fromarray(drawing.get_output().get_image())
 
 
 def save_pictures(

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from ..modeling.pretrain.ppm import propagate
-from .canvas import Colour, palette
-from .heat import overlay
-from .sheet import SIDE, bin_box, draw_sheet, lay_out_rows, mark, tile_canvas
+from .figures import WIDTH, bar_block, contact_sheet, cover_map, palette, text_block, to_image
+from .marks import bin_boxes, centres, draw_box, draw_number
+from .rows import add_square, rows_figure
 
 PLACES = ((0.5, 0.5), (0.2, 0.25), (0.8, 0.3), (0.35, 0.8))  # (x, y) of the pixels as shares of the view
 
@@ -48,29 +49,27 @@ def draw_attention(view: Image.Image, maps: dict[str, tuple[list[int], np.ndarra
     Returns:
         A picture 1200 pixels wide.
     """
-    rows = [_level_row(view, level, *item) for level, item in maps.items()]
+    figure = rows_figure(len(maps))
+    for row, (level, (pixels, weights)) in enumerate(maps.items()):
+        _draw_level(figure, row, view, level, pixels, weights)
     means = ", ".join(f"{level} {weights.mean():.2f}" for level, (_, weights) in maps.items())
     text = (
         f"{note}. Attention of the pixel propagation module: the weight max(cosine, 0)^gamma of every pixel in the sum "
         f"that replaces the numbered one; mean weights: {means}. Where they are near 1 everywhere, all pixels look "
         "alike to the model."
     )
-    return draw_sheet(lay_out_rows(rows), [text], bar=("weight 0", "1"))
+    return contact_sheet([to_image(figure), bar_block("weight 0", "1", WIDTH), text_block([text], WIDTH)])
 
 
-def _level_row(
-    view: Image.Image, level: str, pixels: list[int], weights: np.ndarray
-) -> list[tuple[Image.Image, str] | tuple[Image.Image, str, Colour]]:
+def _draw_level(
+    figure: Figure, row: int, view: Image.Image, level: str, pixels: list[int], weights: np.ndarray
+) -> None:
     grid, colours = weights.shape[1:], palette(len(pixels))
-    first = tile_canvas(view)
-    for number, (pixel, colour) in enumerate(zip(pixels, colours), start=1):
-        box = bin_box(pixel, grid)
-        first.box(box, colour)
-        mark(first, box, number, colour)
-    row: list[tuple[Image.Image, str] | tuple[Image.Image, str, Colour]]
-    row = [(first.finish(), f"{level}: {grid[0]} x {grid[1]} pixels")]
-    for number, (pixel, colour, values) in enumerate(zip(pixels, colours, weights), start=1):
-        tile = tile_canvas(overlay(view, values, SIDE))
-        mark(tile, bin_box(pixel, grid), number, colour)
-        row.append((tile.finish(), f"pixel {number}, mean {values.mean():.2f}", colour))
-    return row
+    boxes = bin_boxes(grid, view.size)[pixels]
+    first = add_square(figure, row, 0, view, f"{level}: {grid[0]} x {grid[1]} pixels")
+    for number, (box, colour, values) in enumerate(zip(boxes, colours, weights), start=1):
+        draw_box(first, box, colour)
+        draw_number(first, centres(box), number, colour)
+        axes = add_square(figure, row, number, view, f"pixel {number}, mean {values.mean():.2f}", colour)
+        cover_map(axes, values)
+        draw_number(axes, centres(box), number, colour)

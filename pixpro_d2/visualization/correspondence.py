@@ -4,19 +4,38 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from ..modeling.pretrain.correspondence import bin_centers
-from .canvas import GAP, HALO, LINE, MARGIN, Canvas, Colour, fit, palette, shorten, wrap
-from .labels import draw_labels
+from .figures import (
+    GAP,
+    LINE,
+    MARGIN,
+    WIDTH,
+    add_image,
+    add_panel,
+    contact_sheet,
+    fit,
+    new_figure,
+    palette,
+    shorten,
+    size_of,
+    text_block,
+    to_image,
+    write,
+)
+from .labels import draw_labels, upright
+from .marks import bin_boxes, centres, draw_box, draw_dots, draw_lines, fill_boxes
 
-VIEW_COLOURS: tuple[Colour, Colour] = ((255, 196, 0), (0, 200, 255))
+VIEW_COLOURS = ("#ffc400", "#00c8ff")
 ORIGINAL_SIDE = 320  # side of the square that holds the original image; the legend is below it
 VIEW_SIDE = 400
-WIDTH = ORIGINAL_SIDE + 2 * VIEW_SIDE + 4 * MARGIN  # width of the whole picture
 TOP = MARGIN + LINE  # upper edge of the images, below their titles
-GRID_COLOUR = (255, 255, 255, 55)
+GRID_COLOUR = (1.0, 1.0, 1.0, 0.22)
 MAX_THICK_LINES = 16  # a bin with more positives has thin lines
 
 Grids = Sequence[tuple[int, int]]  # (H, W) of the feature maps of view 1 and of view 2
@@ -121,19 +140,11 @@ def draw_correspondences(
     if len(queries):
         bins = "1 bin" if len(queries) == 1 else f"{len(queries)} bins"
         paragraphs.append(f"Shown: {bins} of view 1, with lines to all positives in view 2.")
-    lines = [line for paragraph in paragraphs for line in wrap(paragraph, WIDTH - 2 * MARGIN)]
-    canvas = Canvas(WIDTH, TOP + VIEW_SIDE + GAP + len(lines) * LINE + MARGIN)
-    for i, line in enumerate(lines):
-        canvas.text(MARGIN, TOP + VIEW_SIDE + GAP + i * LINE, line)
-
-    colours = palette(len(queries))
-    _draw_original(canvas, image, boxes, bin_centers(torch.as_tensor(boxes[:1]), grids[0])[0].numpy()[queries], colours)
-    corners = [(ORIGINAL_SIDE + 2 * MARGIN + i * (VIEW_SIDE + MARGIN), TOP) for i in range(2)]
-    for i, corner in enumerate(corners):
-        canvas.text(corner[0], MARGIN, view_name(i, boxes[i]), VIEW_COLOURS[i])
-        draw_view(canvas, views[i], corner, grids[i], VIEW_COLOURS[i])
-    draw_pairs(canvas, corners, positives, grids, queries, colours)
-    return canvas.finish()
+    figure, colours = new_figure(WIDTH, TOP + VIEW_SIDE + GAP), palette(len(queries))
+    places = bin_centers(torch.as_tensor(boxes[:1]), grids[0])[0].numpy()[queries]
+    _draw_original(figure, image, boxes, places, colours)
+    draw_views(figure, views, boxes, TOP, positives, grids, queries)
+    return contact_sheet([to_image(figure), text_block(paragraphs, WIDTH)])
 
 
 def view_name(number: int, box: np.ndarray) -> str:
@@ -150,81 +161,71 @@ def _as_image(view: np.ndarray) -> Image.Image:
 
 
 def _draw_original(
-    canvas: Canvas, image: Image.Image, boxes: np.ndarray, points: np.ndarray, colours: Sequence[Colour]
+    figure: Figure, image: Image.Image, boxes: np.ndarray, points: np.ndarray, colours: Sequence[str]
 ) -> None:
     """Draw the original with its crop boxes, ``points`` (n, 2) of (x, y) in its pixels, and the legend below."""
-    scale = fit(image, ORIGINAL_SIDE, ORIGINAL_SIDE)
-    x, y = MARGIN, TOP
-    bottom = y + image.height * scale
-    canvas.text(x, MARGIN, shorten(f"image, {image.width} x {image.height} pixels", ORIGINAL_SIDE))
-    canvas.paste(image, (x, y), scale)
-    labels = []
+    size = fit(image, ORIGINAL_SIDE, ORIGINAL_SIDE)
+    title = shorten(f"image, {image.width} x {image.height} pixels", ORIGINAL_SIDE)
+    axes = add_image(figure, image, (MARGIN, MARGIN), size, title)
     # The second outline is thinner, so that the first outline still shows where both coincide.
-    for i, (box, colour, width) in enumerate(zip(boxes, VIEW_COLOURS, (4, 2))):
-        (left, right), (upper, lower) = sorted(box[[0, 2]]), box[[1, 3]]
-        corners = (x + left * scale, y + upper * scale, x + right * scale, y + lower * scale)
-        canvas.box(corners, colour, width)
-        labels.append((f"view {i + 1}", corners, colour))
-    draw_crop_legend(canvas, boxes, bottom + GAP)
-    dots = [(x + point[0] * scale, y + point[1] * scale) for point in points]
-    for dot, colour in zip(dots, colours):
-        canvas.dot(dot, colour, radius=3)
-    draw_labels(canvas, labels, (x, y, x + image.width * scale, bottom), avoid=[_around(dot, (9, 9)) for dot in dots])
+    for number, width in enumerate((4, 2)):
+        draw_box(axes, upright(boxes[number]), VIEW_COLOURS[number], width)
+    draw_dots(axes, points, colours, radius=3)
+    label_crops(axes, [0, 1], boxes, points, 5)
+    write_crops(figure, boxes, TOP + size[1] + GAP)
 
 
-def draw_crop_legend(canvas: Canvas, boxes: np.ndarray, top: float) -> None:
+def label_crops(axes: Axes, numbers: Sequence[int], boxes: np.ndarray, points: np.ndarray, radius: float) -> None:
+    """Write the names of views beside their crop ``boxes``, clear of dots of ``radius`` pixels at ``points``."""
+    scale = axes.get_xlim()[1] / axes.get_window_extent().width
+    labels = [(f"view {i + 1}", upright(boxes[i]), VIEW_COLOURS[i]) for i in numbers]
+    draw_labels(axes, labels, [(*(point - radius * scale), *(point + radius * scale)) for point in points])
+
+
+def write_crops(figure: Figure, boxes: np.ndarray, top: float) -> None:
     """Write names and sizes of both crops in their colours, in the left column from ``top`` on: a line each."""
     for i, (box, colour) in enumerate(zip(boxes, VIEW_COLOURS)):
-        y = top + i * LINE
-        text = f"{view_name(i, box)}: {abs(box[2] - box[0]):.0f} x {box[3] - box[1]:.0f} pixels"
-        canvas.fill((MARGIN, y + 3, MARGIN + 12, y + 15), colour)
-        canvas.text(MARGIN + 20, y, shorten(text, ORIGINAL_SIDE - 20), colour)
+        text = f"■ {view_name(i, box)}: {abs(box[2] - box[0]):.0f} x {box[3] - box[1]:.0f} pixels"
+        write(figure, MARGIN, top + i * LINE, shorten(text, ORIGINAL_SIDE), colour)
 
 
-def draw_view(
-    canvas: Canvas, view: np.ndarray, corner: tuple[float, float], grid: tuple[int, int], colour: Colour
-) -> None:
-    """Draw a view with the lines of its ``grid`` (H, W), its upper left corner at ``corner``."""
-    image = _as_image(view)
-    x, y = corner
-    canvas.paste(image, corner, fit(image, VIEW_SIDE, VIEW_SIDE))
-    for i in range(1, grid[1]):
-        canvas.fill(_around((x + i * VIEW_SIDE / grid[1], y + VIEW_SIDE / 2), (1, VIEW_SIDE)), GRID_COLOUR)
-    for i in range(1, grid[0]):
-        canvas.fill(_around((x + VIEW_SIDE / 2, y + i * VIEW_SIDE / grid[0]), (VIEW_SIDE, 1)), GRID_COLOUR)
-    canvas.box((x, y, x + VIEW_SIDE, y + VIEW_SIDE), colour, 2)
-
-
-def draw_pairs(
-    canvas: Canvas,
-    corners: Sequence[tuple[float, float]],
+def draw_views(
+    figure: Figure,
+    views: Sequence[np.ndarray],
+    boxes: np.ndarray,
+    top: float,
     positives: np.ndarray,
     grids: Grids,
     queries: np.ndarray,
-    colours: Sequence[Colour],
 ) -> None:
-    """Draw bins, lines and dots of ``queries``; dots come last, so that no line crosses them."""
-    starts, ends = (bin_pixels(grid, VIEW_SIDE) + corner for grid, corner in zip(grids, corners))
-    sizes = [(VIEW_SIDE / width, VIEW_SIDE / height) for height, width in grids]
-    pairs = [(query, np.flatnonzero(positives[query]), colour) for query, colour in zip(queries, colours)]
-    for query, keys, colour in pairs:
-        canvas.fill(_around(starts[query], sizes[0]), (*colour, 110))
-        for key in keys:
-            canvas.fill(_around(ends[key], sizes[1]), (*colour, 110))
-    for query, keys, colour in pairs:
-        # Many lines would close to a solid fan.
-        strokes: list[tuple[Colour, float]]
-        strokes = [(HALO, 3), (colour, 1.5)] if len(keys) <= MAX_THICK_LINES else [((*colour, 110), 0.5)]
-        for line_colour, width in strokes:
-            for key in keys:
-                canvas.line(starts[query], ends[key], line_colour, width)
-    for query, keys, colour in pairs:
-        for key in keys:
-            canvas.dot(ends[key], colour, radius=min(3.5, 0.3 * min(sizes[1])))
-        canvas.dot(starts[query], colour, radius=5)
+    """Draw both views with their grids beside the left column, and lines from the ``queries`` to their positives.
+
+    Args:
+        figure: figure WIDTH pixels wide.
+        views, boxes, positives, grids: as in :func:`draw_correspondences`.
+        top: upper edge of the views, below their titles, pixels.
+        queries: indices of bins of view 1.
+    """
+    corners = [(ORIGINAL_SIDE + 2 * MARGIN + i * (VIEW_SIDE + MARGIN), top) for i in range(2)]
+    for i, (x, y) in enumerate(corners):
+        name = view_name(i, boxes[i])
+        axes = add_image(figure, _as_image(views[i]), (x, y - LINE), (VIEW_SIDE, VIEW_SIDE), name, VIEW_COLOURS[i])
+        steps = [axes.get_xlim()[1] / count * np.arange(1, count) for count in grids[i]]
+        axes.hlines(steps[0], *axes.get_xlim(), colors=[GRID_COLOUR], linewidths=1)
+        axes.vlines(steps[1], *axes.get_ylim(), colors=[GRID_COLOUR], linewidths=1)
+        draw_box(axes, (0, 0, axes.get_xlim()[1], axes.get_ylim()[0]), VIEW_COLOURS[i])
+    over = add_panel(figure, (0, 0), size_of(figure))
+    starts, ends = (bin_boxes(grid, (VIEW_SIDE,) * 2) + corner * 2 for grid, corner in zip(grids, corners))
+    for query, colour in zip(queries, palette(len(queries))):
+        _draw_pair(over, starts[query], ends[positives[query]], colour)
 
 
-def _around(centre: Sequence[float], size: tuple[float, float]) -> tuple[float, float, float, float]:
-    """Return the corners (x0, y0, x1, y1) of a rectangle of ``size`` (width, height) around ``centre``."""
-    (x, y), (width, height) = centre, size
-    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+def _draw_pair(axes: Axes, start: np.ndarray, ends: np.ndarray, colour: str) -> None:
+    """Draw a bin, its positives ``ends`` (n, 4), and lines from its centre to theirs; no line crosses the dots."""
+    fill_boxes(axes, np.concatenate((start[None], ends)), colour, 0.43)
+    places, few = centres(ends), len(ends) <= MAX_THICK_LINES
+    # Many lines would close to a solid fan.
+    lines = np.stack((np.broadcast_to(centres(start), places.shape), places), axis=1)
+    draw_lines(axes, lines, colour if few else to_rgba(colour, 0.43), 1.5 if few else 0.5, halo=few)
+    draw_dots(axes, places, colour, min(3.5, 0.3 * float((ends[0, 2:] - ends[0, :2]).min())))
+    draw_dots(axes, centres(start), colour, 5)

@@ -6,9 +6,22 @@ from typing import Any
 from detectron2.structures import BoxMode, Instances
 from PIL import Image
 
-from .canvas import GAP, LINE, MARGIN, Canvas, Colour, fit, palette, shorten
+from .figures import (
+    BACKGROUND,
+    GAP,
+    LINE,
+    MARGIN,
+    add_image,
+    contact_sheet,
+    fit,
+    legend_block,
+    new_figure,
+    palette,
+    shorten,
+    to_image,
+)
 from .labels import draw_labels
-from .legend import Legend
+from .marks import draw_box
 
 TOP = MARGIN + LINE  # upper edge of the images, below their titles
 
@@ -40,18 +53,18 @@ def draw_detections(
     """
     panels = [_truth_panel(ground_truth, class_names)]
     panels += [_prediction_panel(*item, class_names, min_score) for item in predictions.items()]
-    width = len(panels) * (side + MARGIN) + MARGIN
+    width, size = len(panels) * (side + MARGIN) + MARGIN, fit(image, side, side)
     colours = palette(len(class_names))
-    below = Legend(class_names, colours, width - 2 * MARGIN) if legend else None
-    bottom = TOP + round(image.height * fit(image, side, side))
-    canvas = Canvas(width, bottom + (GAP + below.height if below else 0) + MARGIN // 2)
+    figure = new_figure(width, TOP + size[1] + GAP)
     for i, (title, count, objects) in enumerate(panels):
-        x = MARGIN + i * (side + MARGIN)
-        canvas.text(x, MARGIN, shorten(title, side, tail=f": {count}"))
-        _draw_panel(canvas, (x, TOP), image, objects, colours, side)
-    if below:
-        below.draw(canvas, MARGIN, bottom + GAP)
-    return canvas.finish()
+        corner = (MARGIN + i * (side + MARGIN), MARGIN)
+        axes = add_image(figure, image, corner, size, shorten(title, side, f": {count}"))
+        labels = [(label, box, colours[category]) for box, category, label in objects]
+        for _, box, colour in reversed(labels):  # the most certain on top
+            draw_box(axes, box, colour)
+        draw_labels(axes, labels)
+    below = [legend_block(class_names, colours, width)] if legend and class_names else []
+    return contact_sheet([to_image(figure), *below, Image.new("RGB", (width, GAP), BACKGROUND)])
 
 
 def _truth_panel(annotations: list[dict[str, Any]], class_names: Sequence[str]) -> tuple[str, str, Objects]:
@@ -77,23 +90,3 @@ def _prediction_panel(
         )
     ]
     return title, f"{len(objects)} of score {min_score:g} or more", objects
-
-
-def _draw_panel(
-    canvas: Canvas,
-    corner: tuple[float, float],
-    image: Image.Image,
-    objects: Objects,
-    colours: Sequence[Colour],
-    side: int,
-) -> None:
-    scale = fit(image, side, side)
-    x, y = corner
-    canvas.paste(image, corner, scale)
-    labels = [
-        (label, (x + x0 * scale, y + y0 * scale, x + x1 * scale, y + y1 * scale), colours[category])
-        for (x0, y0, x1, y1), category, label in objects
-    ]
-    for _, box, colour in reversed(labels):  # the most certain on top
-        canvas.box(box, colour)
-    draw_labels(canvas, labels, (x, y, x + image.width * scale, y + image.height * scale))

@@ -8,9 +8,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .canvas import GAP, LINE, MARGIN
-from .heat import enlarge
-from .sheet import WIDTH, Tile, draw_sheet
+from .figures import (
+    GAP,
+    LINE,
+    MARGIN,
+    WIDTH,
+    add_image,
+    add_panel,
+    contact_sheet,
+    cover,
+    new_figure,
+    shorten,
+    text_block,
+    to_image,
+    write,
+)
 
 SPAN = 2.0  # standard deviations of a component from grey to its full colour
 MIN_STD = 0.01  # smaller standard deviations of unit vectors fade to grey, so that collapse is visible
@@ -99,14 +111,16 @@ def draw_features(
     room = WIDTH - (columns + 2) * MARGIN
     side = min(SIDE, (room - between) // (columns + 2) if stacked else room // (columns + 1))
     large = 2 * side + between if stacked else side
-    tiles = []
+    width, step = large + columns * (side + MARGIN) + 2 * MARGIN, large + LINE + MARGIN
+    figure = new_figure(width, len(images) * step + GAP)
     for i, image in enumerate(images):
-        y = MARGIN + i * (large + LINE + MARGIN)
-        tiles.append(Tile(MARGIN, y, image.resize((large, large), Image.Resampling.BICUBIC), f"image {i + 1}"))
+        y = MARGIN + i * step
+        add_image(figure, image, (MARGIN, y), (large, large), f"image {i + 1}")
         for j, (level, maps) in enumerate(levels.items()):
             for k, (branch, values) in enumerate(zip(("online", "target"), maps)):
                 column, row = (j, k) if stacked else (2 * j + k, 0)
-                place = 2 * MARGIN + large + column * (side + MARGIN), y + row * (side + between)
-                picture = Image.fromarray((255 * enlarge(values[i], side).clip(0, 1) + 0.5).astype("uint8"))
-                tiles.append(Tile(*place, picture, f"{level} {branch}, {values.shape[1]} x {values.shape[2]}"))
-    return draw_sheet(tiles, notes, width=large + columns * (side + MARGIN) + 2 * MARGIN)
+                left, top = 2 * MARGIN + large + column * (side + MARGIN), y + row * (side + between)
+                title = f"{level} {branch}, {values.shape[1]} x {values.shape[2]}"
+                write(figure, left, top, shorten(title, side))
+                cover(add_panel(figure, (left, top + LINE), (side, side)), values[i])
+    return contact_sheet([to_image(figure), text_block(notes, width)])

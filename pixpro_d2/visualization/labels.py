@@ -2,34 +2,39 @@
 
 from collections.abc import Sequence
 
-from .canvas import Canvas, Colour, text_width
+from matplotlib.axes import Axes
+
+from .figures import is_bright, plain, text_width
 
 Box = tuple[float, float, float, float]  # (x0, y0, x1, y1)
 
-SIZE = 12  # size of the letters
-HEIGHT = 17
+SIZE = 10.5  # size of the letters
+HEIGHT = 16
 PADDING = 4  # left and right of the letters, pixels
 
 
-def draw_labels(
-    canvas: Canvas, labels: Sequence[tuple[str, Box, Colour]], bounds: Box, avoid: Sequence[Box] = ()
-) -> None:
-    """Draw the labels of a picture's boxes.
+def draw_labels(axes: Axes, labels: Sequence[tuple[str, Sequence[float], str]], avoid: Sequence[Box] = ()) -> None:
+    """Draw the labels of the boxes in a panel.
 
     Args:
-        canvas: canvas to draw on.
-        labels: (text, corners of the box, RGB colour), the most important first, because it has the first choice of a
+        axes: panel; no label leaves it.
+        labels: (text, corners of the box, colour), the most important first, because it has the first choice of a
             place.
-        bounds: corners of the picture, which no label leaves.
         avoid: further rectangles that labels keep clear of.
     """
+    size = axes.get_window_extent()
+    right, bottom = axes.get_xlim()[1], axes.get_ylim()[0]
+    x_scale, y_scale = right / size.width, bottom / size.height  # units of the panel for each pixel
     taken = list(avoid)
-    for text, box, colour in labels:
-        place = place_label(text_width(text, SIZE) + 2 * PADDING, HEIGHT, box, bounds, taken)
+    for text, (x0, y0, x1, y1), colour in labels:
+        width = (text_width(text, SIZE) + 2 * PADDING) * x_scale
+        place = place_label(width, HEIGHT * y_scale, (x0, y0, x1, y1), (0, 0, right, bottom), taken)
         taken.append(place)
-        canvas.fill(place, colour)
-        bright = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 120
-        canvas.text(place[0] + PADDING, place[1] + 1, text, (0, 0, 0) if bright else (255, 255, 255), SIZE)
+        axes.fill_between(place[::2], *place[1::2], color=colour, linewidth=0, zorder=4)
+        axes.text(
+            place[0] + PADDING * x_scale, (place[1] + place[3]) / 2, plain(text), size=SIZE, va="center",
+            color="black" if is_bright(colour) else "white", zorder=5, clip_on=True,
+        )  # fmt: skip
 
 
 def place_label(width: float, height: float, box: Box, bounds: Box, taken: Sequence[Box]) -> Box:
@@ -61,6 +66,11 @@ def place_label(width: float, height: float, box: Box, bounds: Box, taken: Seque
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     """Return the area of the intersection of two rectangles (x0, y0, x1, y1)."""
     return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def upright(box: Sequence[float]) -> Box:
+    """Return the corners (x0, y0, x1, y1), x0 < x1, of a signed crop box."""
+    return min(box[0], box[2]), box[1], max(box[0], box[2]), box[3]
 
 
 def _steps(start: float, end: float, step: float) -> list[float]:

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
 from ..modeling.pretrain.monitors import match_accuracy, nearest_pixels
 from ..modeling.pretrain.unit import unit
-from .canvas import Canvas, Colour
 from .correspondence import VIEW_COLOURS, choose_queries, view_name
-from .heat import overlay
-from .sheet import SIDE, bin_box, draw_sheet, lay_out_rows, mark, outline, tile_canvas
+from .figures import WIDTH, bar_block, contact_sheet, cover_map, text_block, to_image
+from .marks import bin_boxes, centres, draw_crosses, draw_dots, draw_number, fill_boxes, outline
+from .rows import add_square, rows_figure
 
-RIGHT, WRONG = (110, 225, 60), (255, 80, 80)
-TRUE = (255, 255, 255)  # outline of the true matches
+RIGHT, WRONG = "#6ee13c", "#ff5050"
+TRUE = "#ffffff"  # outline of the true matches
 QUERY_COUNT = 3  # pixels whose similarities are shown
 
 
@@ -93,7 +94,9 @@ def draw_matches(
     Returns:
         A picture 1200 pixels wide.
     """
-    rows = [_level_row(views, boxes, level, matches) for level, matches in levels.items()]
+    figure = rows_figure(len(levels))
+    for row, (level, matches) in enumerate(levels.items()):
+        _draw_level(figure, row, views, boxes, level, matches)
     accuracies = "; ".join(_describe(level, matches) for level, matches in levels.items())
     text = [
         f"{note}. Of the pixels of view 1 that show something in view 2, those whose most similar feature there (by "
@@ -103,7 +106,7 @@ def draw_matches(
         "highest; white lines surround the true matches, the mark is the most similar pixel, a dot if right, a cross "
         "if wrong.",
     ]
-    return draw_sheet(lay_out_rows(rows), text, bar=("lowest cosine", "highest"))
+    return contact_sheet([to_image(figure), bar_block("lowest cosine", "highest", WIDTH), text_block(text, WIDTH)])
 
 
 def _describe(level: str, matches: LevelMatches) -> str:
@@ -113,41 +116,32 @@ def _describe(level: str, matches: LevelMatches) -> str:
     return f"{level} {right} of {matched}, {matches.accuracy:.0%} (by chance {matches.chance:.1%})"
 
 
-def _level_row(
-    views: Sequence[Image.Image], boxes: np.ndarray, level: str, matches: LevelMatches
-) -> list[tuple[Image.Image, str, Colour]]:
-    first = tile_canvas(views[0])
-    for i in np.flatnonzero(matches.matched):
-        first.fill(bin_box(i, matches.grids[0]), (*_verdict(matches, i), 75))
-    for number, i in enumerate(matches.queries, start=1):
-        mark(first, bin_box(i, matches.grids[0]), number, _verdict(matches, i))
-    second = tile_canvas(views[1])
-    for number, i in enumerate(matches.queries, start=1):
-        bins = [bin_box(j, matches.grids[1]) for j in np.flatnonzero(matches.positives[i])]
-        mark(second, np.mean(bins, axis=0), number, TRUE)
-    row: list[tuple[Image.Image, str, Colour]] = [
-        (canvas.finish(), f"{level}: {view_name(i, boxes[i])}, {grid[0]} x {grid[1]}", VIEW_COLOURS[i])
-        for i, (canvas, grid) in enumerate(zip((first, second), matches.grids))
+def _draw_level(
+    figure: Figure, row: int, views: Sequence[Image.Image], boxes: np.ndarray, level: str, matches: LevelMatches
+) -> None:
+    first, second = (bin_boxes(grid, view.size) for grid, view in zip(matches.grids, views))
+    panels = [
+        add_square(figure, row, i, views[i], f"{level}: {view_name(i, boxes[i])}, {height} x {width}", VIEW_COLOURS[i])
+        for i, (height, width) in enumerate(matches.grids)
     ]
+    matched = np.flatnonzero(matches.matched)
+    fill_boxes(panels[0], first[matched], [_verdict(matches, i) for i in matched], 0.3)
     for number, (i, cosines) in enumerate(zip(matches.queries, matches.cosines), start=1):
-        low, high = cosines.min(), cosines.max()
-        tile = tile_canvas(overlay(views[1], (cosines - low) / max(high - low, 1e-6), SIDE))
-        outline(tile, matches.positives[i].reshape(matches.grids[1]), TRUE)
-        _mark_nearest(tile, bin_box(matches.nearest[i], matches.grids[1]), matches.right[i])
-        verdict = "right" if matches.right[i] else "wrong"
-        row.append((tile.finish(), f"pixel {number}, {verdict}: {low:.2f} to {high:.2f}", _verdict(matches, i)))
-    return row
+        verdict, low, high = _verdict(matches, i), cosines.min(), cosines.max()
+        draw_number(panels[0], centres(first[i]), number, verdict)
+        draw_number(panels[1], centres(second[matches.positives[i]]).mean(axis=0), number, TRUE)
+        said = "right" if matches.right[i] else "wrong"
+        axes = add_square(
+            figure, row, 1 + number, views[1], f"pixel {number}, {said}: {low:.2f} to {high:.2f}", verdict
+        )
+        cover_map(axes, (cosines - low) / max(high - low, 1e-6))
+        outline(axes, matches.positives[i].reshape(matches.grids[1]), TRUE, views[1].size)
+        nearest = centres(second[matches.nearest[i]])
+        if matches.right[i]:
+            draw_dots(axes, nearest, RIGHT, 6)
+        else:
+            draw_crosses(axes, nearest, WRONG, 6, 3)
 
 
-def _verdict(matches: LevelMatches, i: int | np.integer) -> Colour:
+def _verdict(matches: LevelMatches, i: int | np.integer) -> str:
     return RIGHT if matches.right[i] else WRONG
-
-
-def _mark_nearest(tile: Canvas, box: Sequence[float], right: bool) -> None:
-    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-    if right:
-        tile.dot((x, y), RIGHT, 6)
-        return
-    for colour, width in (((0, 0, 0, 150), 6), (WRONG, 3)):
-        for rise in (-6, 6):
-            tile.line((x - 6, y - rise), (x + 6, y + rise), colour, width)

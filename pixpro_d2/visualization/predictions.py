@@ -17,10 +17,9 @@ from ..data.datasets.semseg import IGNORE_LABEL, read_label
 from ..data.io.reader import UnreadableImage, read_image
 from ..utils.errors import UsageError
 from ..utils.modules import eval_mode
-from .canvas import MARGIN
 from .detections import draw_detections
+from .figures import MARGIN, WIDTH
 from .segmentation import draw_segmentation
-from .sheet import WIDTH
 
 # meta-architecture -> task
 TASKS = dict.fromkeys(("GeneralizedRCNN", "RetinaNet", "FCOSDetector"), "detection")

@@ -1,33 +1,27 @@
-"""Pictures of class ids over an image, and of a segmentation beside its ground truth."""
+"""Picture of a segmentation beside its ground truth."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import ListedColormap, NoNorm
 from PIL import Image
 
-from .canvas import GAP, MARGIN, Canvas, Colour, fit, palette, shorten
 from .detections import TOP
-from .legend import Legend
-
-
-def blend(image: Image.Image, ids: np.ndarray, colours: Sequence[Colour], opacity: float = 0.6) -> Image.Image:
-    """Colour the pixels of an image by their class.
-
-    Args:
-        image: RGB.
-        ids: int (height, width), indices of ``colours``; a pixel with another number keeps its colour.
-        colours: RGB.
-        opacity: opacity of the colours, in [0, 1].
-
-    Returns:
-        A picture of the same size.
-    """
-    pixels = np.asarray(image, dtype=float)
-    known = (ids >= 0) & (ids < len(colours))
-    colour = np.asarray(colours, dtype=float)[ids[known]]
-    blended = pixels.copy()
-    blended[known] += opacity * (colour - pixels[known])
-    return Image.fromarray((blended + 0.5).astype(np.uint8))
+from .figures import (
+    BACKGROUND,
+    GAP,
+    MARGIN,
+    OPACITY,
+    add_image,
+    contact_sheet,
+    cover,
+    fit,
+    legend_block,
+    new_figure,
+    palette,
+    shorten,
+    to_image,
+)
 
 
 def draw_segmentation(
@@ -53,22 +47,23 @@ def draw_segmentation(
     """
     predictions = predictions or {}
     colours = palette(len(class_names))
-    panels = [("image", "", image), ("ground truth", "", blend(image, truth, colours))]
+    panels = [("image", "", None), ("ground truth", "", truth)]
     for title, ids in predictions.items():
-        panels.append((title, f": {_describe(truth, ids, ignore_label)}", blend(image, ids, colours)))
+        panels.append((title, f": {_describe(truth, ids, ignore_label)}", ids))
+    width, size = len(panels) * (side + MARGIN) + MARGIN, fit(image, side, side)
+    figure = new_figure(width, TOP + size[1] + GAP)
+    for i, (title, said, ids) in enumerate(panels):
+        corner = (MARGIN + i * (side + MARGIN), MARGIN)
+        axes = add_image(figure, image, corner, size, shorten(title, side, said))
+        if ids is not None:
+            known = np.ma.masked_outside(np.asarray(ids, dtype=int), 0, len(class_names) - 1)
+            look = dict(cmap=ListedColormap(colours), norm=NoNorm(), alpha=OPACITY)
+            cover(axes, known, interpolation="auto", interpolation_stage="rgba", **look)
     shown = np.unique([truth, *predictions.values()])
     present = [i for i in shown.tolist() if 0 <= i < len(class_names)]
-    width = len(panels) * (side + MARGIN) + MARGIN
-    legend = Legend([class_names[i] for i in present], [colours[i] for i in present], width - 2 * MARGIN)
-    scale = fit(image, side, side)
-    bottom = TOP + round(image.height * scale) + GAP
-    canvas = Canvas(width, bottom + legend.height + MARGIN // 2)
-    for i, (title, said, panel) in enumerate(panels):
-        x = MARGIN + i * (side + MARGIN)
-        canvas.text(x, MARGIN, shorten(title, side, tail=said))
-        canvas.paste(panel, (x, TOP), scale)
-    legend.draw(canvas, MARGIN, bottom)
-    return canvas.finish()
+    names = legend_block([class_names[i] for i in present], [colours[i] for i in present], width) if present else None
+    below = Image.new("RGB", (width, GAP), BACKGROUND)
+    return contact_sheet([to_image(figure), *([names] if names else []), below])
 
 
 def _describe(truth: np.ndarray, ids: np.ndarray, ignore_label: int) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from PIL import Image
 
-from .canvas import GAP, LINE, MARGIN, Canvas, Colour, fit, palette, shorten, wrap
 from .correspondence import (
     ORIGINAL_SIDE,
     VIEW_COLOURS,
@@ -13,14 +13,14 @@ from .correspondence import (
     WIDTH,
     Grids,
     choose_queries,
-    draw_crop_legend,
-    draw_pairs,
-    draw_view,
-    view_name,
+    draw_views,
+    label_crops,
+    write_crops,
 )
+from .figures import GAP, LINE, MARGIN, add_image, fit, new_figure, palette, shorten, text_block, to_image
 from .flow import draw_paths
-from .labels import draw_labels
-from .sheet import tile_canvas
+from .labels import upright
+from .marks import draw_box
 from .tracks import Tracks
 
 FRAME = ((WIDTH - 3 * MARGIN) // 2, 430)  # width and height that each frame is fitted into
@@ -56,61 +56,45 @@ def draw_video_pairs(
         A picture WIDTH pixels wide.
     """
     queries = choose_queries(positives, grids[0], max_lines)
-    colours = palette(len(queries))
-    frame_height = round(frames[0].height * fit(frames[0], *FRAME))
-    top = MARGIN + LINE + frame_height + MARGIN + LINE  # upper edge of the views, below their titles
-    canvas = Canvas(WIDTH, top + VIEW_SIDE + MARGIN)
-    _write_legend(canvas, top, boxes, caption, len(queries))
-    corners = [(ORIGINAL_SIDE + 2 * MARGIN + i * (VIEW_SIDE + MARGIN), top) for i in range(2)]
-    for i, corner in enumerate(corners):
-        canvas.text(corner[0], top - LINE, view_name(i, boxes[i]), VIEW_COLOURS[i])
-        draw_view(canvas, views[i], corner, grids[i], VIEW_COLOURS[i])
-    draw_pairs(canvas, corners, positives, grids, queries, colours)
-    places = [(MARGIN + i * (FRAME[0] + MARGIN), MARGIN) for i in range(2)]
-    for i, (x, y) in enumerate(places):
-        canvas.text(x, y, shorten(f"view {i + 1}'s frame: {names[i]}", FRAME[0]), VIEW_COLOURS[i])
-    picture = canvas.finish()
-    for i, (x, y) in enumerate(places):
-        picture.paste(_draw_frame(i, frames[i], boxes[i], tracks, queries, colours), (x, y + LINE))
+    size = fit(frames[0], *FRAME)
+    top = MARGIN + LINE + size[1] + MARGIN + LINE  # upper edge of the views, below their titles
+    figure = new_figure(WIDTH, top + VIEW_SIDE + MARGIN)
+    for i in range(2):
+        title = shorten(f"view {i + 1}'s frame: {names[i]}", FRAME[0])
+        axes = add_image(figure, frames[i], (MARGIN + i * (FRAME[0] + MARGIN), MARGIN), size, title, VIEW_COLOURS[i])
+        _draw_tracks(axes, i, boxes, tracks, queries)
+    write_crops(figure, boxes, top)
+    draw_views(figure, views, boxes, top, positives, grids, queries)
+    picture = to_image(figure)
+    text = text_block(_explain(caption, len(queries)), ORIGINAL_SIDE + 2 * MARGIN)
+    picture.paste(text.crop((0, 0, ORIGINAL_SIDE + MARGIN, text.height)), (0, top + 2 * LINE + GAP))
     return picture
 
 
-def _draw_frame(
-    number: int, frame: Image.Image, box: np.ndarray, tracks: Tracks, queries: np.ndarray, colours: Sequence[Colour]
-) -> Image.Image:
-    """Draw frame 0 with view 1's crop and bins, or frame 1 with view 2's crop and the moved bins."""
-    scale, canvas = fit(frame, *FRAME), tile_canvas(frame, *FRAME)
-    (left, right), (upper, lower) = sorted(box[[0, 2]]), box[[1, 3]]
-    corners = (left * scale, upper * scale, right * scale, lower * scale)
-    canvas.box(corners, VIEW_COLOURS[number], 3)
+def _draw_tracks(axes: Axes, number: int, boxes: np.ndarray, tracks: Tracks, queries: np.ndarray) -> None:
+    """Draw view 1's crop and bins in frame 0, or view 2's crop and the moved bins in frame 1."""
+    draw_box(axes, upright(boxes[number]), VIEW_COLOURS[number], 3)
     places = (tracks.starts, tracks.ends)[number]
     others = np.setdiff1d(np.arange(len(tracks.valid)), queries)
     # Only marked bins get a line, because lines for all bins would cover the frame.
     still = Tracks(places[others], places[others], tracks.valid[others])
+    scale = axes.get_window_extent().width / axes.get_xlim()[1]
     spacing = scale * np.sqrt((np.ptp(tracks.starts, axis=0) + 1).prod() / len(tracks.valid))
-    draw_paths(canvas, still, still.starts, scale, [VIEW_COLOURS[0]] * len(others), radius=min(2.0, 0.2 * spacing))
+    draw_paths(axes, still, still.starts, [VIEW_COLOURS[0]] * len(others), radius=min(2.0, 0.2 * spacing))
     marked = Tracks(tracks.starts[queries], tracks.ends[queries], tracks.valid[queries])
-    draw_paths(canvas, marked, places[queries], scale, colours, radius=5)
-    labels = [(f"view {number + 1}", corners, VIEW_COLOURS[number])]
-    dots = [(x - 7, y - 7, x + 7, y + 7) for x, y in places[queries] * scale]
-    draw_labels(canvas, labels, (0, 0, *canvas.size), avoid=dots)
-    return canvas.finish()
+    draw_paths(axes, marked, places[queries], palette(len(queries)), radius=5)
+    label_crops(axes, [number], boxes, places[queries], 7)
 
 
-def _write_legend(canvas: Canvas, top: int, boxes: np.ndarray, caption: str, marked: int) -> None:
-    """Write the sizes of the crops and the caption, in the column beside the views."""
-    draw_crop_legend(canvas, boxes, top)
-    y = top + len(boxes) * LINE
+def _explain(caption: str, marked: int) -> list[str]:
+    """Return the paragraphs of the column beside the views."""
     paragraphs = [
         caption,
+        "",
         "Dots are the centres of view 1's bins, and where the flow moves them; crosses are rejected ones.",
     ]
     if marked:
         bins = "1 bin has a colour" if marked == 1 else f"{marked} bins have a colour each"
-        paragraphs.append(f"{bins}: the line in both frames is its way from the first to the second, those between "
-                          "the views lead to all its positives.")  # fmt: skip
-    for text in paragraphs:
-        y += GAP
-        for line in wrap(text, ORIGINAL_SIDE):
-            canvas.text(MARGIN, y, line)
-            y += LINE
+        way = "the line in both frames is its way from the first to the second"
+        paragraphs += ["", f"{bins}: {way}, those between the views lead to all its positives."]
+    return paragraphs

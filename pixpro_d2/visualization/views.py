@@ -20,7 +20,7 @@ from ..modeling.pretrain.correspondence_builder import build_correspondence
 from ..modeling.pretrain.pixpro import PixPro
 from ..modeling.pretrain.two_branch import LevelComparison
 from ..utils.modules import eval_mode
-from .labels import Box, overlap
+from .labels import overlap, upright
 
 ATTEMPTS = 20  # maximum number of draws of views that overlap
 
@@ -132,12 +132,8 @@ class Subject:
 
 def _share_a_quarter(boxes: np.ndarray) -> bool:
     """Return whether two signed crop boxes share a quarter of the smaller box."""
-    first, second = (_upright(box) for box in boxes)
+    first, second = (upright(box) for box in boxes)
     return 4 * overlap(first, second) >= min(overlap(first, first), overlap(second, second))
-
-
-def _upright(box: np.ndarray) -> Box:
-    return min(box[0], box[2]), box[1], max(box[0], box[2]), box[3]
 
 
 @torch.no_grad()

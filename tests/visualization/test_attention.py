@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from drawn import capture, places, words
 from PIL import Image
 
 from pixpro_d2.modeling.pretrain.ppm import propagate
-from pixpro_d2.visualization import attention
 from pixpro_d2.visualization.attention import PLACES, attention_maps, draw_attention, pixels_at
+from pixpro_d2.visualization.rows import SIDE
 
 
 @pytest.mark.parametrize("gamma", [1.0, 2.0, 3.0])
@@ -38,15 +39,17 @@ def test_pixels_at_places():
 
 
 def test_a_row_for_each_level_and_a_picture_for_each_pixel(monkeypatch):
-    sheets = []
-    monkeypatch.setattr(attention, "draw_sheet", lambda tiles, text, **kwargs: sheets.append((tiles, text)))
+    found = capture(monkeypatch)
     maps = {"p3": ([0, 5], np.full((2, 4, 4), 0.25)), "p4": ([1], np.ones((1, 2, 2)))}
     draw_attention(Image.new("RGB", (64, 64)), maps, "Some weights")
-    ((tiles, (text,)),) = sheets
+    panels, bar, text = found
     titles = ["p3: 4 x 4 pixels", "pixel 1, mean 0.25", "pixel 2, mean 0.25", "p4: 2 x 2 pixels", "pixel 1, mean 1.00"]
-    assert [tile.title for tile in tiles] == titles
-    assert tiles[0].y == tiles[2].y < tiles[3].y == tiles[4].y
-    assert text.startswith("Some weights.") and "p3 0.25, p4 1.00" in text
+    assert [text.get_text() for text in panels.texts] == titles
+    tops = [round(box[1]) for text, box in places(panels) if text in titles]
+    assert len(set(tops[:3])) == 1 and len(set(tops[3:])) == 1 and tops[3] > tops[0] + SIDE
+    (said,) = words(text)
+    assert said.startswith("Some weights.") and "p3 0.25, p4 1.00" in said
+    assert words(bar) == ["weight 0", "1"]
 
 
 def test_where_the_weight_is_high_the_picture_is_bright():

@@ -5,12 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from drawn import capture, near, places, words
 from PIL import Image
 
 from pixpro_d2.data.pretrain.views import View
 from pixpro_d2.modeling.pretrain.correspondence import normalize_boxes, positive_pairs
 from pixpro_d2.visualization import correspondence
-from pixpro_d2.visualization.canvas import MARGIN, palette
 from pixpro_d2.visualization.correspondence import (
     ORIGINAL_SIDE,
     TOP,
@@ -23,6 +23,7 @@ from pixpro_d2.visualization.correspondence import (
     describe,
     draw_correspondences,
 )
+from pixpro_d2.visualization.figures import MARGIN, palette, size_of
 
 SIZE, GRID = 64, (8, 8)
 # Upper left corners of the original and the two views in the picture.
@@ -48,10 +49,6 @@ def as_array(picture):
     return np.asarray(picture).astype(int)
 
 
-def near(picture, colour, tolerance=30):
-    return np.abs(picture - colour).max(axis=2) < tolerance
-
-
 @pytest.mark.parametrize("flips", FLIPS)
 def test_pairs_join_pixels_of_the_same_place(flips):
     _, pixels, _, positives = usual_views(flips)
@@ -73,21 +70,22 @@ def test_pairs_join_pixels_of_the_same_place(flips):
 def test_dots_in_the_picture_lie_on_the_same_place(flips, monkeypatch):
     """The dots as drawn, looked up in the picture as drawn without them."""
     drawn = []
-    monkeypatch.setattr(
-        correspondence.Canvas, "dot", lambda canvas, point, colour, radius: drawn.append((point, colour))
-    )
-    monkeypatch.setattr(correspondence.Canvas, "line", lambda *args: None)
-    monkeypatch.setattr(correspondence, "draw_labels", lambda *args, **kwargs: None)
+    monkeypatch.setattr(correspondence, "draw_dots", lambda axes, *dots, **kw: drawn.append((axes, *dots)))
+    for name in ("draw_lines", "draw_labels", "fill_boxes"):
+        monkeypatch.setattr(correspondence, name, lambda *args, **kwargs: None)
     monkeypatch.setattr(correspondence, "GRID_COLOUR", (0, 0, 0, 0))
-    fill = correspondence.Canvas.fill  # translucent ones mark bins
-    monkeypatch.setattr(correspondence.Canvas, "fill", lambda c, box, colour: len(colour) == 3 and fill(c, box, colour))
+    figures = capture(monkeypatch)
     image, pixels, boxes, positives = usual_views(flips)
     picture = as_array(draw_correspondences(image, pixels, boxes, positives, (GRID, GRID)))
 
+    height = size_of(figures[0])[1]
     shown = {}
-    for (x, y), colour in drawn:
-        panel = max(i for i, place in enumerate(PLACES) if x >= place[0])
-        shown.setdefault(colour, [[], [], []])[panel].append(picture[int(y), int(x), :2])
+    for axes, points, colours, *_ in drawn:
+        points = np.reshape(points, (-1, 2))
+        colours = [colours] * len(points) if isinstance(colours, str) else colours
+        for (x, y), colour in zip(axes.transData.transform(points), colours):
+            panel = max(i for i, place in enumerate(PLACES) if x >= place[0])
+            shown.setdefault(colour, [[], [], []])[panel].append(picture[int(height - y), int(x), :2])
     assert 5 <= len(shown) <= 12
     diagonal = np.hypot(15 / 200, 11.25 / 120)
     for original, first, second in shown.values():
@@ -139,21 +137,20 @@ def test_counts():
 
 
 def test_caption_counts_what_the_views_have(monkeypatch):
-    texts = []
-    monkeypatch.setattr(correspondence.Canvas, "text", lambda canvas, x, y, text, *rest: texts.append((x, y, text)))
+    found = capture(monkeypatch)
     image, pixels, boxes, positives = usual_views()
-    picture = draw_correspondences(image, pixels, boxes, positives, (GRID, GRID))
-    below = " ".join(text for _, y, text in texts if y > TOP + VIEW_SIDE)
+    draw_correspondences(image, pixels, boxes, positives, (GRID, GRID))
+    panels, below = found
     share = len({i for i, _ in zip(*np.nonzero(positives))}) / 64
-    assert f"{len(np.argwhere(positives))} positive pairs on a 8 x 8 grid; {share:.0%} of view 1's bins" in below
-    assert {text for _, y, text in texts if y == MARGIN} == {"image, 200 x 120 pixels", "view 1", "view 2, mirrored"}
-    assert "view 2, mirrored: 100 x 80 pixels" in [text for *_, text in texts]
-    assert picture.height > max(y for _, y, _ in texts) + 20  # no line of the caption is cut off
+    said = f"{len(np.argwhere(positives))} positive pairs on a 8 x 8 grid; {share:.0%} of view 1's bins"
+    assert said in words(below)[0]
+    titles = {text for text, box in places(panels) if box[3] <= TOP}
+    assert titles == {"image, 200 x 120 pixels", "view 1", "view 2, mirrored"}
+    assert "■ view 2, mirrored: 100 x 80 pixels" in words(panels)
 
-    texts.clear()
+    found.clear()
     draw_correspondences(image, pixels, boxes, positives & False, (GRID, GRID), caption="word " * 100)
-    below = [text for _, y, text in texts if y > TOP + VIEW_SIDE]
-    assert len(below) > 1 and " ".join(below).split() == ["word"] * 100
+    assert words(found[1])[0].split() == ["word"] * 100
 
 
 @pytest.mark.parametrize("size", [(200, 120), (40, 400), (900, 60), (2, 2)])
@@ -164,11 +161,11 @@ def test_pictures_have_one_width_and_legend_and_caption_clear_the_images(size):
     none = np.zeros((64, 64), dtype=bool)
     picture = draw_correspondences(image, views, boxes, none, (GRID, GRID))
     assert picture.width == WIDTH == 1200
-    magenta = near(as_array(picture), (255, 0, 255), 60)
+    magenta = near(picture, "#ff00ff", 60)
     rows, columns = np.nonzero(magenta[:, : MARGIN + ORIGINAL_SIDE + MARGIN // 2])
     assert rows.min() >= TOP and rows.max() < TOP + ORIGINAL_SIDE
     assert columns.min() >= MARGIN and columns.max() < MARGIN + ORIGINAL_SIDE
-    legend = near(as_array(picture), VIEW_COLOURS[0])[rows.max() + 8 :, : MARGIN + ORIGINAL_SIDE]
+    legend = near(picture, VIEW_COLOURS[0])[rows.max() + 8 :, : MARGIN + ORIGINAL_SIDE]
     assert legend.sum() > 100
     assert not magenta[TOP + VIEW_SIDE :].any()
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from drawn import capture, words
 from PIL import Image
 
-from pixpro_d2.visualization import features as module
 from pixpro_d2.visualization.features import best_turn, draw_features, fit_basis, to_colours
+from pixpro_d2.visualization.figures import size_of
+from pixpro_d2.visualization.labels import overlap
 
 
 def noise(*shape, seed=0):
@@ -107,23 +109,23 @@ def colour_maps(images, grid, colour):
 
 @pytest.mark.parametrize("count, stacked", [(1, False), (2, False), (3, True), (4, True), (5, True)])
 def test_pictures_of_both_branches(monkeypatch, count, stacked):
-    seen = []
-    original = module.draw_sheet
-    monkeypatch.setattr(
-        module, "draw_sheet", lambda tiles, *args, **kw: seen.append(tiles) or original(tiles, *args, **kw)
-    )
+    found = capture(monkeypatch)
     levels = {f"p{i}": (colour_maps(2, (4, 4), (1, 0, 0)), colour_maps(2, (4, 4), (0, 0, 1))) for i in range(count)}
     picture = draw_features([Image.new("RGB", (32, 32), (0, 255, 0))] * 2, levels, ["Some weights."])
-    (tiles,) = seen
-    assert picture.width <= 1200 and len(tiles) == 2 * (1 + 2 * count)
-    images = [tile for tile in tiles if tile.title.startswith("image")]
-    online, target = ([tile for tile in tiles if branch in tile.title] for branch in ("online", "target"))
-    assert all((o.x == t.x and o.y < t.y) if stacked else (o.y == t.y and o.x < t.x) for o, t in zip(online, target))
-    assert online[0].title == "p0 online, 4 x 4" and images[1].y > max(tile.y for tile in tiles[: 1 + 2 * count])
+    panels, text = found
+    assert picture.width <= 1200 and len(panels.texts) == 2 * (1 + 2 * count) and words(text) == ["Some weights."]
+    tiles = [(axes.get_position(), title.get_text()) for axes, title in zip(panels.axes, panels.texts)]
+    images = [tile for tile in tiles if tile[1].startswith("image")]
+    online, target = ([tile for tile in tiles if branch in tile[1]] for branch in ("online", "target"))
+    for (first, _), (second, _) in zip(online, target):
+        below, beside = second.y1 < first.y0, second.x0 > first.x1
+        assert (below, beside) == (stacked, not stacked)
+    assert online[0][1] == "p0 online, 4 x 4" and images[1][0].y1 < min(box.y0 for box, _ in tiles[: 1 + 2 * count])
+    width, height = size_of(panels)
     for group, colour in ((images, (0, 255, 0)), (online, (255, 0, 0)), (target, (0, 0, 255))):
-        for tile in group:
-            middle = round(tile.x + tile.picture.width / 2), round(tile.y + 22 + tile.picture.height / 2)
+        for box, _ in group:
+            middle = round(width * (box.x0 + box.x1) / 2), round(height * (1 - (box.y0 + box.y1) / 2))
             assert picture.getpixel(middle) == colour
-    boxes = [(t.x, t.y, t.x + t.picture.width, t.y + 22 + t.picture.height) for t in tiles]
-    assert all(a is b or a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1] for a in boxes for b in boxes)
-    assert max(box[2] for box in boxes) <= picture.width - 20
+    boxes = [(width * box.x0, height * (1 - box.y1) - 22, width * box.x1, height * (1 - box.y0)) for box, _ in tiles]
+    assert all(a is b or overlap(a, b) < 1 for a in boxes for b in boxes)
+    assert max(box[2] for box in boxes) <= picture.width - 20 + 0.1

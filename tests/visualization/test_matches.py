@@ -5,11 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from drawn import capture, near, words
 from PIL import Image
 
 from pixpro_d2.modeling.pretrain.monitors import match_accuracy
-from pixpro_d2.visualization import matches as module
+from pixpro_d2.visualization.correspondence import VIEW_COLOURS
+from pixpro_d2.visualization.figures import LINE, MARGIN
 from pixpro_d2.visualization.matches import RIGHT, WRONG, draw_matches, match_level
+from pixpro_d2.visualization.rows import SIDE
 
 BOXES = np.array([[0, 0, 9, 9], [9, 0, 0, 9]])  # of which the second is mirrored
 
@@ -59,38 +62,45 @@ def test_no_true_match():
 
 
 def drawn(monkeypatch, levels):
-    sheets = []
-    monkeypatch.setattr(module, "draw_sheet", lambda tiles, text, **kwargs: sheets.append((tiles, text)))
+    """The figures of the panels, the bar and the text, and the picture."""
+    found = capture(monkeypatch)
     views = [Image.new("RGB", (32, 32), (90, 90, 90)), Image.new("RGB", (32, 32))]
-    draw_matches(views, BOXES, levels, "Some weights")
-    return sheets[0]
+    return draw_matches(views, BOXES, levels, "Some weights"), *found
+
+
+def panel(picture, column):
+    """Panel of the first row, (216, 216, 3)."""
+    x = MARGIN + column * (SIDE + MARGIN)
+    return np.asarray(picture)[MARGIN + LINE :, x : x + SIDE][:SIDE].astype(int)
 
 
 def test_captions_count(monkeypatch):
     none = match_level(maps([1, 0]), maps([1, 0]), torch.zeros(1, 1, dtype=torch.bool))
-    tiles, text = drawn(monkeypatch, {"p3": level(), "p4": none})
-    assert text[0].startswith("Some weights.")
-    assert text[0].endswith("p3 1 of 2, 50% (by chance 50.0%); p4 none has one.")
-    titles = [
-        "p3: view 1, 1 x 3",
-        "p3: view 2, mirrored, 1 x 2",
-        "pixel 1, right: 0.10 to 1.00",
-        "pixel 2, wrong: 0.41 to 0.95",
-    ]
-    assert [tile.title for tile in tiles] == [*titles, "p4: view 1, 1 x 1", "p4: view 2, mirrored, 1 x 1"]
-    assert tiles[2].colour == RIGHT and tiles[3].colour == WRONG
+    _, panels, bar, text = drawn(monkeypatch, {"p3": level(), "p4": none})
+    (said,) = words(text)
+    assert said.startswith("Some weights.") and "p3 1 of 2, 50% (by chance 50.0%); p4 none has one.\n" in said
+    titles = {
+        "p3: view 1, 1 x 3": VIEW_COLOURS[0],
+        "p3: view 2, mirrored, 1 x 2": VIEW_COLOURS[1],
+        "pixel 1, right: 0.10 to 1.00": RIGHT,
+        "pixel 2, wrong: 0.41 to 0.95": WRONG,
+        "p4: view 1, 1 x 1": VIEW_COLOURS[0],
+        "p4: view 2, mirrored, 1 x 1": VIEW_COLOURS[1],
+    }
+    assert {text.get_text(): text.get_color() for text in panels.texts} == titles
+    assert words(bar) == ["lowest cosine", "highest"]
+    assert [text for text in words(panels) if text.isdigit()] == ["1", "2"] * 2  # the queries, in either view
 
 
 def test_bins_of_view_1_are_tinted_by_the_verdict(monkeypatch):
-    tiles, _ = drawn(monkeypatch, {"p3": level()})
-    bins = np.asarray(tiles[0].picture).astype(int)[10:40].reshape(30, 3, 72, 3)[:, :, 2:-2]
+    picture, *_ = drawn(monkeypatch, {"p3": level()})
+    bins = panel(picture, 0)[10:40].reshape(30, 3, 72, 3)[:, :, 2:-2]
     red, green, _ = bins.mean(axis=(0, 2)).T
     assert green[0] > red[0] + 20 and red[1] > green[1] + 20 and red[2] == green[2] == 90
 
 
 def test_the_mark_stands_on_the_nearest_pixel(monkeypatch):
-    tiles, _ = drawn(monkeypatch, {"p3": level()})
-    for tile, colour in zip(tiles[2:], (RIGHT, WRONG)):  # both are nearest to the first of two bins
-        found = np.abs(np.asarray(tile.picture).astype(int) - colour).max(axis=2) < 40
-        rows, columns = np.nonzero(found)
+    picture, *_ = drawn(monkeypatch, {"p3": level()})
+    for column, colour in ((2, RIGHT), (3, WRONG)):  # both are nearest to the first of two bins
+        rows, columns = np.nonzero(near(panel(picture, column), colour, 40))
         assert columns.mean() == pytest.approx(54, abs=2) and rows.mean() == pytest.approx(108, abs=2)

@@ -1,12 +1,16 @@
 """The picture of positive pairs between two frames shows where the flow moves bins."""
 
+import itertools
+
 import numpy as np
 import pytest
+from drawn import capture, near, places, words
 from PIL import Image
 
 from pixpro_d2.visualization import video_pairs
-from pixpro_d2.visualization.canvas import LINE, MARGIN, TEXT_SIZE, Canvas, palette, text_width
-from pixpro_d2.visualization.correspondence import VIEW_COLOURS, WIDTH
+from pixpro_d2.visualization.correspondence import ORIGINAL_SIDE, VIEW_COLOURS, WIDTH
+from pixpro_d2.visualization.figures import LINE, MARGIN, palette
+from pixpro_d2.visualization.labels import overlap
 from pixpro_d2.visualization.tracks import Tracks
 from pixpro_d2.visualization.video_pairs import FRAME, draw_video_pairs
 
@@ -31,26 +35,22 @@ def frame(picture, number, size=(80, 40)):
     return np.asarray(picture)[y : y + height, x : x + width].astype(int), scale
 
 
-def near(pixels, colour, tolerance=30):
-    return np.abs(pixels - colour).max(axis=-1) < tolerance
-
-
 def test_marked_bins_are_where_they_start_and_where_the_flow_moves_them():
     picture = draw()
     queries = video_pairs.choose_queries(POSITIVES, GRID, 2)
     assert len(queries) == 2
-    for number, places in enumerate((TRACKS.starts, TRACKS.ends)):
+    for number, points in enumerate((TRACKS.starts, TRACKS.ends)):
         pixels, scale = frame(picture, number)
         for query, colour in zip(queries, palette(2)):
-            x, y = np.round(places[query] * scale).astype(int)
+            x, y = np.round(points[query] * scale).astype(int)
             assert near(pixels[y - 3 : y + 3, x - 3 : x + 3], colour).all()
             # and the way from start to end in both of them
             x, y = np.round((TRACKS.starts[query] + [20, 2]) * scale).astype(int)
-            assert near(pixels[y - 1 : y + 1, x], colour, 60).any()
+            assert near(pixels[y - 2 : y + 2, x : x + 1], colour, 60).any()
         (unmarked,) = set(np.flatnonzero(TRACKS.valid)) - set(queries)
-        x, y = np.round(places[unmarked] * scale).astype(int)
+        x, y = np.round(points[unmarked] * scale).astype(int)
         assert near(pixels[y - 1 : y + 1, x - 1 : x + 1], VIEW_COLOURS[0], 40).all()
-        x, y = np.round(places[3] * scale).astype(int)  # rejected
+        x, y = np.round(points[3] * scale).astype(int)  # rejected
         assert not near(pixels[y - 6 : y + 6, x - 6 : x + 6], VIEW_COLOURS[0], 60).any()
         assert pixels[y - 6 : y + 6, x - 6 : x + 6].max() > 120
 
@@ -67,18 +67,18 @@ def test_each_crop_is_in_its_own_frame():
 @pytest.mark.parametrize("size", [(80, 40), (80, 400), (900, 60)])
 @pytest.mark.parametrize("matched", [False, True])
 def test_texts_and_width(size, matched, monkeypatch):
-    texts = []
-    text = Canvas.text
-    monkeypatch.setattr(Canvas, "text", lambda c, x, y, *rest: texts.append((x, y, rest[0])) or text(c, x, y, *rest))
+    found = capture(monkeypatch)
     picture = draw(size, POSITIVES & matched)
     assert picture.width == WIDTH == 1200
-    words = " ".join(text for *_, text in texts)
-    assert "view 1's frame: a.jpg" in words and "view 2's frame: b.jpg" in words and "Caption." in words
-    assert "view 2, mirrored: 40 x 40 pixels" in words
-    assert ("2 bins have a colour each" in words) == matched
-    boxes = [(x, y, x + text_width(text), y + TEXT_SIZE) for x, y, text in texts]
-    boxes = [box for box, (*_, text) in zip(boxes, texts) if text not in ("view 1", "view 2")]  # labels in the frames
-    for i, (x0, y0, x1, y1) in enumerate(boxes):
-        assert x1 <= WIDTH and y1 <= picture.height
-        for a0, b0, a1, b1 in boxes[:i]:
-            assert x1 <= a0 or a1 <= x0 or y1 <= b0 or b1 <= y0
+    figure, column = found
+    said = " ".join(words(figure) + words(column)).replace("\n", " ")
+    assert "view 1's frame: a.jpg" in said and "view 2's frame: b.jpg" in said and "Caption." in said
+    assert "view 2, mirrored: 40 x 40 pixels" in said
+    assert ("2 bins have a colour each" in said) == matched
+    boxes = [box for text, box in places(figure) if text not in ("view 1", "view 2")]
+    for a, b in itertools.combinations(boxes, 2):
+        assert overlap(a, b) == 0
+    assert all(box[2] <= WIDTH and box[3] <= picture.height for box in boxes)
+    lowest = round(max(box[3] for text, box in places(figure) if "pixels" in text)) + 5
+    text = near(picture, "#e8e8e8", 60)[lowest:, : ORIGINAL_SIDE + 2 * MARGIN]
+    assert text.any() and not text[:, :MARGIN].any() and not text[:, ORIGINAL_SIDE + MARGIN + 1 :].any()

@@ -1,22 +1,29 @@
 """Plot a part: a dot for each fine-tuning, fine-tunings of a pre-training side by side, and a line at the mean."""
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import mean
 
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from ...visualization.canvas import LINE, MARGIN, TEXT, Canvas, Colour, palette, text_width
-from ...visualization.legend import Legend
+from ...visualization.figures import (
+    BACKGROUND,
+    MARGIN,
+    TEXT,
+    contact_sheet,
+    legend_block,
+    new_figure,
+    palette,
+    to_image,
+)
+from ...visualization.marks import HALO
 from .comparison import Row, averages, init_title
 from .experiments import Pair
 from .methods import METHODS, RANDOM
 
-WIDTH, HEIGHT = 1000, 360  # width of the picture and height of the axes, pixels
-AXIS_WIDTH = 50  # pixels left of the axes, for the numbers
-GRID_COLOUR = (70, 74, 82)
-TITLE_SIZE = 20
-MAX_STEPS = 4  # most steps of the axis between the lowest and the highest value
+WIDTH, HEIGHT = 1000, 440  # width and height of the axes with their words, pixels
+GRID_COLOUR = "#464a52"
+TITLE_SIZE, SIZE = 18, 13
 
 
 def plot_rows(title: str, unit: str, rows: Sequence[Row]) -> Image.Image:
@@ -33,45 +40,34 @@ def plot_rows(title: str, unit: str, rows: Sequence[Row]) -> Image.Image:
     titles = [init_title(init) for init in (RANDOM, *METHODS)]
     colours = dict(zip(titles, palette(len(titles))))  # the same in all plots
     inits = list(dict.fromkeys(row.init for row in rows))
-    legend = Legend(inits, [colours[init] for init in inits], WIDTH - 2 * MARGIN)
-    top = MARGIN + 2 * LINE + legend.height + MARGIN
-    canvas = Canvas(WIDTH, top + HEIGHT + 3 * LINE + MARGIN)
-    canvas.text(MARGIN, MARGIN, f"{title}: {unit}", size=TITLE_SIZE)
-    legend.draw(canvas, MARGIN, MARGIN + 2 * LINE)
-    ticks = axis_ticks([value for row in rows for value in row.values.values()])
-    height_of = _heights(ticks, top)
-    for tick in ticks:
-        canvas.line((MARGIN + AXIS_WIDTH, height_of(tick)), (WIDTH - MARGIN, height_of(tick)), GRID_COLOUR)
-        label = f"{tick:g}"
-        canvas.text(MARGIN + AXIS_WIDTH - 10 - text_width(label), height_of(tick) - 9, label)
-    _draw_columns(canvas, rows, colours, height_of, top + HEIGHT + 8)
-    return canvas.finish()
-
-
-def _draw_columns(
-    canvas: Canvas,
-    rows: Sequence[Row],
-    colours: dict[str, Colour],
-    height_of: Callable[[float], float],
-    bottom: int,
-) -> None:
-    """Draw dots and means of the rows in equal columns, with wider gaps between variants and words below ``bottom``."""
-    variants = list(dict.fromkeys(row.variant for row in rows))
-    step = (WIDTH - 2 * MARGIN - AXIS_WIDTH) / (len(rows) + len(variants) - 1)
-    x: float = MARGIN + AXIS_WIDTH
-    for variant in variants:
+    head = new_figure(WIDTH, 2 * MARGIN + TITLE_SIZE)
+    head.text(MARGIN / WIDTH, 0.5, f"{title}: {unit}", color=TEXT, size=TITLE_SIZE, va="center")
+    figure = new_figure(WIDTH, HEIGHT)
+    axes = figure.add_axes((0.06, 0.15, 0.92, 0.8), facecolor=BACKGROUND, axisbelow=True)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.grid(axis="y", color=GRID_COLOUR)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(colors=TEXT, length=0, labelsize=SIZE)
+    x, ticks = 0.0, {}
+    for variant in dict.fromkeys(row.variant for row in rows):
         columns = [row for row in rows if row.variant == variant]
-        _centred(canvas, variant, x + step * len(columns) / 2, bottom + LINE)
+        axes.annotate(
+            variant, (x + (len(columns) - 1) / 2, 0), (0, -34), xycoords=("data", "axes fraction"),
+            textcoords="offset points", color=TEXT, size=SIZE, ha="center", va="top", annotation_clip=False,
+        )  # fmt: skip
         for row in columns:
-            centre = x + step / 2
-            half = min(step * 0.35, 60)
             average = mean(averages(row.values))
-            canvas.line((centre - half, height_of(average)), (centre + half, height_of(average)), colours[row.init], 3)
-            for offset, value in zip(offsets(row.values), row.values.values(), strict=True):
-                canvas.dot((centre + half * offset, height_of(value)), colours[row.init])
-            _centred(canvas, f"{average:.1f}", centre, bottom)
-            x += step
-        x += step
+            ticks[x] = f"{average:.1f}"
+            axes.hlines(average, x - 0.35, x + 0.35, color=colours[row.init], linewidth=3)
+            places = [x + 0.35 * offset for offset in offsets(row.values)]
+            axes.scatter(places, list(row.values.values()), s=90, color=colours[row.init], edgecolors=HALO, zorder=3)
+            x += 1
+        x += 1
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set_xlim(-0.6, x - 1.4)
+    return contact_sheet(
+        [to_image(head), legend_block(inits, [colours[init] for init in inits], WIDTH), to_image(figure)]
+    )
 
 
 def offsets(pairs: Iterable[Pair]) -> list[float]:
@@ -83,22 +79,3 @@ def offsets(pairs: Iterable[Pair]) -> list[float]:
         places.append((places[-1] if places else 0) + step)
         last = pretraining
     return [2 * place / (places[-1] + 1) - 1 for place in places]
-
-
-def _centred(canvas: Canvas, text: str, x: float, y: float) -> None:
-    canvas.text(x - text_width(text) / 2, y, text, TEXT)
-
-
-def axis_ticks(values: Sequence[float]) -> list[float]:
-    """Return two or more round numbers, evenly spaced, that enclose the values."""
-    low, high = min(values), max(values)
-    power = 10 ** math.floor(math.log10(max((high - low) / MAX_STEPS, 0.01)))
-    step = next(power * factor for factor in (1, 2, 5, 10) if high - low <= MAX_STEPS * power * factor)
-    first, last = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
-    return [round(number * step, 6) for number in range(first, last + 1)]
-
-
-def _heights(ticks: Sequence[float], top: int) -> Callable[[float], float]:
-    """Return the function from a value to its y."""
-    low, high = ticks[0], ticks[-1]
-    return lambda value: top + HEIGHT * (high - value) / (high - low)

@@ -2,31 +2,19 @@
 
 import numpy as np
 import pytest
+from drawn import capture, near, words
 
 from pixpro_d2.extras.study.comparison import Row, init_title
 from pixpro_d2.extras.study.methods import METHODS, RANDOM
-from pixpro_d2.extras.study.plot import axis_ticks, offsets, plot_rows
-from pixpro_d2.visualization.canvas import palette
-
-
-@pytest.mark.parametrize(
-    ("values", "ticks"),
-    [
-        ([20.3, 24.9], [20, 22, 24, 26]),
-        ([3.0, 3.0], [3.0, 3.01]),
-        ([0.1, 98.0], [0, 50, 100]),
-        ([-1.0, 1.0], [-1, -0.5, 0, 0.5, 1]),
-    ],
-)
-def test_axis(values, ticks):
-    assert axis_ticks(values) == pytest.approx(ticks)
+from pixpro_d2.extras.study.plot import offsets, plot_rows
+from pixpro_d2.visualization.figures import palette
 
 
 def centre(picture, colour):
     """Mean row of the pixels of a colour below the legend."""
-    near = np.abs(np.asarray(picture).astype(int)[90:] - colour).max(axis=2) < 12
-    assert near.any()
-    return np.nonzero(near)[0].mean()
+    found = near(picture, colour, 12)[90:]
+    assert found.any()
+    return np.nonzero(found)[0].mean()
 
 
 def test_better_results_stand_higher():
@@ -37,6 +25,19 @@ def test_better_results_stand_higher():
     low, middle, high = (centre(picture, colour) for colour in palette(3))
     assert low > middle > high
     assert low - middle == pytest.approx(middle - high, abs=2)
+
+
+def test_words_say_means_and_variants(monkeypatch):
+    found = capture(monkeypatch)
+    rows = [Row("random", variant, {(0, 0): 10.0, (1, 0): 11.0}, {}, []) for variant in ("few", "all")]
+    plot_rows("Title", "AP", rows)
+    head, legend, plot = (words(figure) for figure in found)
+    assert head == ["Title: AP"] and legend == ["random"]
+    assert plot.count("10.5") >= 2 and {"few", "all"} <= set(plot)
+
+
+def test_one_value_has_an_axis():
+    assert plot_rows("Title", "AP", [Row("random", "all", {(0, 0): 3.0}, {}, [])]).width == 1000
 
 
 def test_fine_tunings_of_a_pretraining_stand_together():
