@@ -7,6 +7,7 @@ import cli
 import forked
 import pytest
 import torch
+from archive_helpers import write_shards, write_zip
 from downstream import CLASSES, VOC_SEG, options
 
 import configs
@@ -25,12 +26,14 @@ LAYOUT = [*configs.TINY_DETECTOR, *SMALL, *NETWORK]
 def scenes(tmp_path_factory):
     out = tmp_path_factory.mktemp("resume") / "scenes"
     render_dataset(out, train=10, test=2, size=96, layouts=("voc", "classes"))
+    write_zip(out / "images.zip", out / "JPEGImages")
+    write_shards(out / "shards", out / "JPEGImages", 3)
     return out
 
 
-def pretraining(config):
+def pretraining(config, images="JPEGImages"):
     return lambda scenes: [
-        *("--config-file", f"configs/pretrain/{config}.yaml", "DATASETS.TRAIN", f"('images:{scenes}/JPEGImages',)"),
+        *("--config-file", f"configs/pretrain/{config}.yaml", "DATASETS.TRAIN", f"('images:{scenes}/{images}',)"),
         *(*configs.TINY, *NETWORK),
         *("MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 64),
     ]
@@ -43,6 +46,8 @@ def detection(scenes):
 
 TASKS = {
     "pixpro": pretraining("quickstart"),
+    "zip": pretraining("quickstart", "images.zip"),
+    "shards": pretraining("quickstart", "shards/{00..02}.tar"),
     "densecl": pretraining("densecl_c5_200ep"),
     "detection": detection,
 }
