@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from ...utils.archives import archive_files, folder_of, is_archive
 from ...utils.errors import UsageError
 from ..io.archives import list_members
-from ..io.file_list import FileList
+from ..io.file_list import FileList, ShardList
 from .image_index import archive_index_file, index_file, read_index, write_index
 from .paths import check_exists, is_hidden
 
@@ -59,7 +59,8 @@ def load_archives(name: str, pattern: str) -> FileList:
     """
     folder = folder_of(pattern)
     archives = [os.path.relpath(path, folder or ".") for path in archive_files(pattern)]
-    return _load(name, archive_index_file(pattern), folder, lambda: _list_archives(folder, archives, pattern))
+    files = _load(name, archive_index_file(pattern), folder, lambda: _list_archives(folder, archives, pattern))
+    return files if len(archives) == 1 else ShardList(files, archives)
 
 
 def _load(name: str, index: str, root: str, search: Callable[[], tuple[FileList, FileList]]) -> FileList:
