@@ -39,6 +39,10 @@ def say(*words):
         (["check-data", "images:my_fotos.tgz"], "my_fotos.tgz is a compressed tar file, out of which single images"),
         (["pretrain", "docs", "--recipe", "pretrain/quikstart"], "did you mean pretrain/quickstart.yaml?"),
         (["pretrain", "docs", "SOLVER.MAX_ITER"], "Options come in pairs of KEY VALUE, but 'SOLVER.MAX_ITER' has no"),
+        (
+            ["pretrain", "docs", "b.tar", "c.tar"],
+            "b.tar is one archive too many: put a pattern such as 'shards/{00..99}.t",
+        ),
         (["pretrain", "docs", "--ouput", "here"], "'--ouput' is neither an option, listed by --help, nor a config"),
         (["finetune", "a.pth", "--task", "detection", "--data", "voc:docs@a"], f"There is no checkpoint {ROOT}/a.pth."),
         (["finetune", "README.md", "--task", "detection", "--data", "docs"], "'docs' names no labelled data set: name"),

@@ -91,6 +91,8 @@ def check_pairs(opts: Sequence[str]) -> None:
         UsageError: for a word that is no key, and for a key without a value.
     """
     wrong = next((word for word in opts[::2] if not re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*", word)), None)
+    if wrong is not None and is_archive(wrong):  # a shell has expanded the braces
+        raise UsageError(f"{wrong} is one archive too many: put a pattern such as 'shards/{{00..99}}.tar' in quotes.")
     if wrong is not None:
         raise UsageError(f"'{wrong}' is neither an option, listed by --help, nor a config key such as SOLVER.MAX_ITER.")
     if len(opts) % 2:

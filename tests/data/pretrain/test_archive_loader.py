@@ -1,6 +1,7 @@
 """The pre-training loader on archives: the batches of the folder, exact resume, damaged members, all workers."""
 
 import multiprocessing
+import threading
 
 import pytest
 import torch
@@ -69,6 +70,19 @@ def test_damaged_members_are_skipped_and_counted_once(tmp_path, kind, workers):
     for epoch in range(3):
         shown = [name[-7:-4] for batch in batches[3 * epoch : 3 * epoch + 3] for name in batch["file_names"]]
         assert sorted(shown) == sorted(f"{i:03d}" for i in (0, 1, 2, 4, 4, 5, 6, 8, 8, 9, 10, 11))
+
+
+def test_a_mount_that_vanishes_for_a_while_changes_nothing(tmp_path):
+    write_images(tmp_path / "images", 9)
+    cfg = make_cfg(pack(tmp_path, "shards"), DATALOADER__RETRY_SECONDS=20.0)
+    expected = take(build_view_loader(cfg), 6)
+    loader = build_view_loader(cfg)
+    (tmp_path / "shards").rename(tmp_path / "away")
+    timer = threading.Timer(0.3, lambda: (tmp_path / "away").rename(tmp_path / "shards"))
+    timer.start()
+    assert_equal(take(loader, 6), expected)
+    timer.join()
+    assert not loader.unreadable
 
 
 def test_archives_and_folders_are_joined(tmp_path):
