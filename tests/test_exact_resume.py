@@ -7,7 +7,7 @@ import cli
 import forked
 import pytest
 import torch
-from archive_helpers import write_shards, write_zip
+from archive_helpers import WRITERS
 from downstream import CLASSES, VOC_SEG, options
 
 import configs
@@ -26,14 +26,15 @@ LAYOUT = [*configs.TINY_DETECTOR, *SMALL, *NETWORK]
 def scenes(tmp_path_factory):
     out = tmp_path_factory.mktemp("resume") / "scenes"
     render_dataset(out, train=10, test=2, size=96, layouts=("voc", "classes"))
-    write_zip(out / "images.zip", out / "JPEGImages")
-    write_shards(out / "shards", out / "JPEGImages", 3)
+    for ending, write in WRITERS.items():
+        write(out / f"images.{ending}", out / "JPEGImages")
     return out
 
 
-def pretraining(config, images="JPEGImages"):
+def pretraining(config, *images):
     return lambda scenes: [
-        *("--config-file", f"configs/pretrain/{config}.yaml", "DATASETS.TRAIN", f"('images:{scenes}/{images}',)"),
+        *("--config-file", f"configs/pretrain/{config}.yaml"),
+        *("DATASETS.TRAIN", str(tuple(f"images:{scenes}/{name}" for name in images))),
         *(*configs.TINY, *NETWORK),
         *("MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 64),
     ]
@@ -45,10 +46,9 @@ def detection(scenes):
 
 
 TASKS = {
-    "pixpro": pretraining("quickstart"),
-    "zip": pretraining("quickstart", "images.zip"),
-    "shards": pretraining("quickstart", "shards/{00..02}.tar"),
-    "densecl": pretraining("densecl_c5_200ep"),
+    "pixpro": pretraining("quickstart", "JPEGImages"),
+    "archives": pretraining("quickstart", "images.zip", "images.tar"),
+    "densecl": pretraining("densecl_c5_200ep", "JPEGImages"),
     "detection": detection,
 }
 

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
 
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 MACOS_COPIES = "__MACOSX"  # folder that macOS adds to its zip files, with a hidden file for each image
+LISTING_THREADS = 8  # archives listed at the same time, because each header of a tar file waits for the storage
 MIN_INDEXED_IMAGES = 10_000  # smallest number of images for which an index is kept
 
 
@@ -94,12 +96,17 @@ def _list_compact(root: str) -> tuple[FileList, FileList]:
 
 
 def _list_archives(folder: str, archives: list[str], pattern: str) -> tuple[FileList, FileList]:
-    def names() -> Iterator[str]:
-        for archive in archives:
-            for member in list_members(os.path.join(folder, archive), _is_image_member):
-                yield f"{archive}@/{member}"
+    def members_of(archive: str) -> list[str]:
+        return list(list_members(os.path.join(folder, archive), _is_image_member))
 
-    files = FileList.from_names(folder, names())
+    pool = ThreadPoolExecutor(LISTING_THREADS)
+    try:
+        listed = zip(archives, pool.map(members_of, archives))
+        files = FileList.from_names(
+            folder, (f"{archive}@/{member}" for archive, members in listed for member in members)
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error, the other archives need no list
     if not files:
         raise UsageError(f"No image file ({', '.join(EXTENSIONS)}) in {os.path.abspath(pattern)}.")
     return files, FileList.from_names(folder, archives)

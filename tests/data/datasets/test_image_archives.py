@@ -95,6 +95,15 @@ def test_names_are_checked_at_once(tmp_path, name, message):
         ensure_registered([f"images:{tmp_path}/{name}"])
 
 
+def test_one_shard_of_many_is_damaged(tmp_path):
+    write_images(tmp_path / "images", 24)
+    pattern = write_shards(tmp_path / "shards", tmp_path / "images", 12)
+    assert [name[-7:] for name in _names(load(pattern)[0])] == [f"{i:03d}.png" for i in range(24)]
+    os.truncate(tmp_path / "shards" / "05.tar", 700)
+    with pytest.raises(UsageError, match=r"/shards/05\.tar is .*cut off"):
+        images.load_archives("name", pattern)
+
+
 def test_a_forgotten_scheme(tmp_path):
     with pytest.raises(UsageError, match=r"not registered; did you mean images:.*/a\.zip\?"):
         ensure_registered([f"{tmp_path}/a.zip"])

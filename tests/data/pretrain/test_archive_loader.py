@@ -8,7 +8,9 @@ import torch
 from archive_helpers import WRITERS, write_shards
 from data_helpers import make_cfg, take, write_images
 
+from pixpro_d2.data.pretrain import sampler
 from pixpro_d2.data.pretrain.loader import build_view_loader
+from pixpro_d2.utils.archives import split_member
 
 KINDS = [*WRITERS, "shards"]
 
@@ -44,6 +46,18 @@ def test_workers_that_are_not_forked(tmp_path):
     loader = build_view_loader(cfg)
     loader.loader.multiprocessing_context = multiprocessing.get_context("forkserver")
     assert_equal(take(loader, 6), expected)
+
+
+def test_shards_are_read_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(sampler, "SHUFFLED_IMAGES", 1)
+    write_images(tmp_path / "images", 12)
+    batches = take(build_view_loader(make_cfg(pack(tmp_path, "shards"))), 5 * 3)
+    turns = [
+        [{split_member(name)[0][-6:] for name in batch["file_names"]} for batch in batches[i::3]] for i in range(3)
+    ]
+    assert all(len(shards) == 1 for turn in turns for shards in turn)  # as many images as a batch
+    epochs = [tuple(shard for (shard,) in epoch) for epoch in zip(*turns)]
+    assert all(sorted(epoch) == ["00.tar", "01.tar", "02.tar"] for epoch in epochs) and len(set(epochs)) > 1
 
 
 @pytest.mark.parametrize("kind", KINDS)
