@@ -50,7 +50,7 @@ def pretrain(
     """Pre-train on images without labels; for several GPUs, call it below ``if __name__ == "__main__"``.
 
     Args:
-        data: folder of images, or a data set such as ``video:DIR`` or ``voc:DIR@SPLIT``.
+        data: folder, zip or tar file of images, or a data set such as ``video:DIR`` or ``voc:DIR@SPLIT``.
         out: folder of the run; by default a folder in ``output`` with the name of the data.
         recipe: name of a config such as ``pretrain/quickstart``; ``auto`` chooses it by number of images and device.
         overrides: config keys and values, such as ``{"SOLVER.MAX_ITER": 1000}``.

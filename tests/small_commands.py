@@ -8,6 +8,7 @@ from pathlib import Path
 import cli
 import downstream
 import numpy as np
+from archive_helpers import write_shards, write_zip
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from documentation_helpers import ROOT, check, module_of
 from downstream import CITYSCAPES, CLASSES, COCO, FCOS, PNG, RCNN, RETINANET, VOC, VOC_SEG
@@ -100,6 +101,8 @@ def reader_folder(path, data):
         "model_final.pth": "output/wide/pixpro_c5_100ep/model_final.pth",
     }.items():
         (path / name).symlink_to(target)
+    write_zip(path / "my_photos.zip", data / "scenes/JPEGImages")
+    write_shards(path / "shards", data / "scenes/JPEGImages", 4)
     before, home = set(DatasetCatalog.list()), os.getcwd()
     os.chdir(path)
     try:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from archive_helpers import write_zip
 
 import configs
 import pixpro_d2
@@ -58,7 +59,8 @@ def test_a_mistake_is_an_exception_with_one_sentence(scenes, pretraining):
 
 def test_the_command_ends_with_the_next_commands(scenes, capsys):
     options = [str(word) for pair in (TINY | {"SOLVER.MAX_ITER": 1}).items() for word in pair]
-    cli.main(["pretrain", str(scenes / "JPEGImages"), "--out", str(scenes / "by_command"), *options])
+    photos = write_zip(scenes / "photos.zip", scenes / "JPEGImages")
+    cli.main(["pretrain", str(photos), "--out", str(scenes / "by_command"), *options])
     report, finetune = capsys.readouterr().out.splitlines()[-2:]
     assert report == f"  pixpro-d2 report {scenes}/by_command"
     assert finetune.startswith(f"  pixpro-d2 finetune {scenes}/by_command/model_final.pth --task detection")

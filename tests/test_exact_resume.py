@@ -7,6 +7,7 @@ import cli
 import forked
 import pytest
 import torch
+from archive_helpers import WRITERS
 from downstream import CLASSES, VOC_SEG, options
 
 import configs
@@ -25,12 +26,15 @@ LAYOUT = [*configs.TINY_DETECTOR, *SMALL, *NETWORK]
 def scenes(tmp_path_factory):
     out = tmp_path_factory.mktemp("resume") / "scenes"
     render_dataset(out, train=10, test=2, size=96, layouts=("voc", "classes"))
+    for ending, write in WRITERS.items():
+        write(out / f"images.{ending}", out / "JPEGImages")
     return out
 
 
-def pretraining(config):
+def pretraining(config, *images):
     return lambda scenes: [
-        *("--config-file", f"configs/pretrain/{config}.yaml", "DATASETS.TRAIN", f"('images:{scenes}/JPEGImages',)"),
+        *("--config-file", f"configs/pretrain/{config}.yaml"),
+        *("DATASETS.TRAIN", str(tuple(f"images:{scenes}/{name}" for name in images))),
         *(*configs.TINY, *NETWORK),
         *("MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 64),
     ]
@@ -42,8 +46,9 @@ def detection(scenes):
 
 
 TASKS = {
-    "pixpro": pretraining("quickstart"),
-    "densecl": pretraining("densecl_c5_200ep"),
+    "pixpro": pretraining("quickstart", "JPEGImages"),
+    "archives": pretraining("quickstart", "images.zip", "images.tar"),
+    "densecl": pretraining("densecl_c5_200ep", "JPEGImages"),
     "detection": detection,
 }
 

@@ -145,7 +145,7 @@ def test_the_index_of_images_is_made_anew(tmp_path):
     write_images(root, 3)
     arrays = {key: np.array([Payload(trap)]) for key in ("version", "names", "ends", "folders", "folder_ends")}
     np.savez(index_file(str(root)), **arrays)
-    assert read_index(str(root)) is None
+    assert read_index(index_file(str(root)), str(root)) is None
     assert not trap.exists()
     with np.load(index_file(str(root)), allow_pickle=True) as careless:
         careless["version"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config_files import config_path
+from ..utils.archives import archive_files, is_archive
 from ..utils.detectron2_check import HOW, detectron2_is_installed
 from ..utils.errors import UsageError
 
@@ -38,11 +39,14 @@ def data_address(text: str, scheme: str = "") -> str:
             "semseg:IMAGE_DIR@LABEL_DIR or classes:DIR."
         )
     path = text if found is None else found[2]
+    if (scheme if found is None else found[1]) == "images" and is_archive(path):
+        archive_files(path)
+        return text if found else f"images:{text}"
     parts = path.split("@")
     if not any(Path("@".join(parts[:count])).exists() for count in range(len(parts), 0, -1)):
         raise UsageError(f"There is no folder {Path(path).absolute()}: check the path of the data.")
     if found is None and not Path(text).is_dir():
-        raise UsageError(f"{Path(text).absolute()} is no folder: name the folder of the images.")
+        raise UsageError(f"{Path(text).absolute()} is no folder and no zip or tar file: name the folder of the images.")
     return f"{scheme}:{text}" if found is None else text
 
 
@@ -87,6 +91,8 @@ def check_pairs(opts: Sequence[str]) -> None:
         UsageError: for a word that is no key, and for a key without a value.
     """
     wrong = next((word for word in opts[::2] if not re.fullmatch(r"[A-Z][A-Z0-9_]*(\.[A-Z][A-Z0-9_]*)*", word)), None)
+    if wrong is not None and is_archive(wrong):  # a shell has expanded the braces
+        raise UsageError(f"{wrong} is one archive too many: put a pattern such as 'shards/{{00..99}}.tar' in quotes.")
     if wrong is not None:
         raise UsageError(f"'{wrong}' is neither an option, listed by --help, nor a config key such as SOLVER.MAX_ITER.")
     if len(opts) % 2:

@@ -13,6 +13,7 @@ from ..checkpoint.formats import read_weights
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.downstream.tasks import TASKS
 from ..engine.configure import load_config
+from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
 from .machine import this_machine
 from .recipe import choose_batch, choose_iterations, choose_recipe, choose_workers
@@ -148,8 +149,10 @@ def _warmup(iterations: int, given: Mapping[str, str]) -> dict[str, int]:
 
 
 def _name_of(data: str) -> str:
-    """Return the name of the folder of a data set."""
+    """Return the name of the folder or archive of a data set, without the ending of an archive."""
     path = data.partition(":")[2] or data
+    if is_archive(path):
+        return title_of(path)
     return Path(path.partition("@")[0]).absolute().name
 
 

@@ -1,4 +1,4 @@
-"""Run ``pixpro-d2 pretrain``: pre-train on a folder of images, and choose all other settings."""
+"""Run ``pixpro-d2 pretrain``: pre-train on images in a folder or archives, and choose all other settings."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,8 @@ from .parsing import add_run_arguments, command_parser, flags
 
 EPILOG = """examples:
   pixpro-d2 pretrain my_photos
+  pixpro-d2 pretrain photos.zip
+  pixpro-d2 pretrain "shards/{0000..0099}.tar"
   pixpro-d2 pretrain my_photos --recipe pretrain/pixpro_c5_100ep --out output/c5 SOLVER.MAX_ITER 20000
   pixpro-d2 pretrain video:my_frames"""
 NEXT = """Next:
@@ -23,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = command_parser("pretrain", "Pre-train a network on images without labels.", EPILOG)
     parser.add_argument(
-        "data", metavar="DATA", help="folder of images, or a data set such as video:DIR or voc:DIR@SPLIT"
+        "data", metavar="DATA", help="folder, zip or tar file of images, or a data set such as video:DIR"
     )
     parser.add_argument("--recipe", default="auto", metavar="CONFIG", help="config, such as pretrain/quickstart")
     add_run_arguments(parser)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchvision
+from archive_helpers import write_shards, write_zip
 
 from pixpro_d2.commands.machine import Machine
 from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
@@ -59,6 +60,15 @@ def test_a_folder_alone_is_enough(scenes):
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.WARMUP_ITERS) == (500, 0, 50)
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS) == (16, 1)
     assert (f"images:{scenes / 'JPEGImages'}",) == cfg.DATASETS.TRAIN
+
+
+def test_archives_are_counted_and_give_their_name(scenes, tmp_path):
+    zipped = write_zip(tmp_path / "my photos.zip", scenes / "JPEGImages")
+    shards = write_shards(tmp_path / "shards", scenes / "JPEGImages", 3)
+    for data, name in ((zipped, "my photos"), (shards, "shards")):
+        plan = plan_pretraining(f"images:{data}", "")
+        assert f"20 images, 500 iterations of batch 16 on the CPU, into output/{name}." in plan.sentence
+        assert (f"images:{data}",) == config_of(plan)[1].DATASETS.TRAIN
 
 
 def test_what_the_user_says_comes_before_every_choice(scenes):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from annotation_helpers import write_image, write_label, write_sem_seg
+from archive_helpers import WRITERS, write_shards
 from data_helpers import write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
@@ -115,6 +116,20 @@ def test_images_in_an_archive(tmp_path, capsys):
     DatasetCatalog.register(str(tmp_path), lambda: load_imagenet(str(tmp_path), "val")[0])
     MetadataCatalog.get(str(tmp_path)).classes = ["0"]
     assert _check(capsys, tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "shards"])
+def test_archives_of_images(tmp_path, capsys, kind):
+    paths = write_images(tmp_path / "images", 6)
+    paths[4].write_bytes(b"This is no picture.")
+    if kind == "shards":
+        name = f"images:{write_shards(tmp_path / 'shards', tmp_path / 'images', 2)}"
+    else:
+        name = f"images:{WRITERS[kind](tmp_path / f'a.{kind}', tmp_path / 'images')}"
+    code, printed = _check(capsys, name, "--all", "--pictures", tmp_path / "pictures")
+    assert code == 1 and printed.startswith(f"{name}: 6 images, 6 of them opened\n")
+    (problem,) = [line for line in printed.splitlines() if line.startswith("problem: ")]
+    assert "unreadable image" in problem and "004.png" in problem and len(list((tmp_path / "pictures").iterdir())) == 4
 
 
 @pytest.fixture(scope="module")

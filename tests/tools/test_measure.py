@@ -1,9 +1,11 @@
 """The measure of dense features, as a user runs it."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
+from archive_helpers import write_zip
 from data_helpers import write_images
 from detectron2.modeling import build_model
 
@@ -26,8 +28,10 @@ def run(capsys, *args):
     return capsys.readouterr().out
 
 
-def test_a_data_set_and_its_folder_are_the_same(images, capsys):
-    assert run(capsys, "--input", f"images:{images}", *TINY) == run(capsys, "--input", images, *TINY)
+def test_a_data_set_its_folder_and_an_archive_of_it_are_the_same(images, capsys):
+    expected = run(capsys, "--input", f"images:{images}", *TINY)
+    assert run(capsys, "--input", images, *TINY) == expected
+    assert run(capsys, "--input", str(write_zip(f"{images}.zip", Path(images))), *TINY) == expected
 
 
 def test_the_table_and_the_json_agree_and_repeat(images, capsys):

@@ -4,8 +4,9 @@ Object boxes: ``voc:DIR@SPLIT`` Pascal VOC layout, ``coco:JSON@IMAGE_DIR`` COCO 
 ``cityscapes_instance:DIR@SPLIT`` Cityscapes layout. Semantic segmentation: ``semseg:IMAGE_DIR@LABEL_DIR`` PNG files
 of class ids, ``voc_seg:DIR@SPLIT``, ``cityscapes:DIR@SPLIT``. Classification: ``classes:DIR`` one folder per class.
 
-Pre-training accepts all these data sets, ``images:DIR`` with any folder tree of images, and ``video:DIR`` with one
-folder of frames per video. Several names in DATASETS.TRAIN are joined, as in VOC 07+12.
+Pre-training accepts all these data sets, ``images:DIR`` with any folder tree of images, ``images:FILE`` with images in
+zip and tar files, and ``video:DIR`` with one folder of frames per video. Several names in DATASETS.TRAIN are joined, as
+in VOC 07+12.
 """
 
 import difflib
@@ -15,6 +16,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog
 
+from ...utils.archives import is_archive
 from ...utils.errors import UsageError
 from .cityscapes import register_cityscapes, register_cityscapes_instance
 from .class_folders import register_classes
@@ -67,7 +69,7 @@ def ensure_registered(names: Iterable[str]) -> None:
 def _advice(name: str) -> str:
     """Return advice on the unknown name of a data set, which may be a folder or a misspelt name."""
     scheme, colon, address = name.partition(":")
-    if os.path.isdir(name):
+    if os.path.isdir(name) or is_archive(name):
         return f"did you mean images:{name}?"
     known = list(SCHEMES) if colon else DatasetCatalog.list()
     similar = difflib.get_close_matches(scheme.lower() if colon else name, known, n=1, cutoff=0.8)

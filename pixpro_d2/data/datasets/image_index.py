@@ -1,4 +1,7 @@
-"""Keep the list of a folder's images on disk: millions of names are listed once and read back within seconds."""
+"""Keep the list of the images of a folder or of archives on disk.
+
+Millions of names are listed once and read back within seconds.
+"""
 
 import logging
 import os
@@ -6,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ...utils.archives import folder_of
 from ...utils.files import write_file
 from ..io.file_list import FileList
 
@@ -21,13 +25,23 @@ def index_file(root: str) -> str:
     return os.path.join(parent, f".{name}.pixpro_images.npz")
 
 
-def read_index(root: str) -> FileList | None:
+def archive_index_file(pattern: str) -> str:
+    """Return the path of the index of the archives that ``pattern`` names, in their folder."""
+    folder = folder_of(pattern)
+    name = os.path.relpath(pattern, folder or ".").replace(os.sep, "_")
+    return os.path.join(folder, f".{name}.pixpro_images.npz")
+
+
+def read_index(path: str, root: str) -> FileList | None:
     """Read the FileList that :func:`write_index` kept; return None if it is missing, damaged or out of date.
 
     The whole file is read into memory: a file mapped from a network mount would kill the process if the mount goes
     away.
+
+    Args:
+        path: path of the index.
+        root: folder of the files.
     """
-    path = index_file(root)
     if not os.path.isfile(path):
         return None
     try:
@@ -35,12 +49,12 @@ def read_index(root: str) -> FileList | None:
             if arrays["version"] != VERSION:
                 return None
             files = _checked(root, arrays["names"], arrays["ends"])
-            folders = _checked(root, arrays["folders"], arrays["folder_ends"])
+            places = _checked(root, arrays["folders"], arrays["folder_ends"])
             before = arrays["changed"]
     except Exception as error:  # decoders may raise any exception for damaged bytes
         logger.warning(f"The index {path} is damaged and made again: {type(error).__name__}: {error}")
         return None
-    return files if np.array_equal(time_stamps(folders), before) else None
+    return files if np.array_equal(time_stamps(places), before) else None
 
 
 def _checked(root: str, names: np.ndarray, ends: np.ndarray) -> FileList:
@@ -50,36 +64,37 @@ def _checked(root: str, names: np.ndarray, ends: np.ndarray) -> FileList:
     return FileList(root, names, ends)
 
 
-def time_stamps(folders: FileList) -> np.ndarray:
-    """Return the time of the last change of each of ``folders``, (N,) int64 in nanoseconds; -1 for a missing folder."""
-    return np.array([_time_stamp(folder["file_name"]) for folder in folders], np.int64)
+def time_stamps(places: FileList) -> np.ndarray:
+    """Return the time of the last change of each of ``places``, (N,) int64 in nanoseconds; -1 for a missing place."""
+    return np.array([_time_stamp(place["file_name"]) for place in places], np.int64)
 
 
-def _time_stamp(folder: str) -> int:
+def _time_stamp(place: str) -> int:
     try:
-        return os.stat(folder).st_mtime_ns
+        return os.stat(place).st_mtime_ns
     except OSError:
         return -1
 
 
-def write_index(files: FileList, folders: FileList, started: float) -> None:
-    """Keep a list of files, if later changes of its folders will be detectable and the place is writable.
+def write_index(path: str, files: FileList, places: FileList, started: float) -> None:
+    """Keep a list of files, if later changes of its places will be detectable and ``path`` is writable.
 
     Args:
+        path: path of the index.
         files: the images.
-        folders: all folders that were searched.
+        places: all folders or archives that were searched.
         started: time before the search, from ``time.time``.
     """
-    changed = time_stamps(folders)
+    changed = time_stamps(places)
     if changed.min() < 0 or changed.max() > (started - MTIME_RESOLUTION_SECONDS) * 1e9:
-        logger.info("The list of images is not kept yet, because their folder has just changed.")
+        logger.info("The list of images is not kept yet, because their folder or archive has just changed.")
         return
     arrays: dict[str, Any] = {
         "version": VERSION,
         "names": files.names,
         "ends": files.ends,
-        "folders": folders.names,
-        "folder_ends": folders.ends,
+        "folders": places.names,
+        "folder_ends": places.ends,
         "changed": changed,
     }
 
@@ -88,6 +103,6 @@ def write_index(files: FileList, folders: FileList, started: float) -> None:
             np.savez(file, **arrays)
 
     try:
-        write_file(index_file(files.root), write)
+        write_file(path, write)
     except OSError as error:  # the folder of a data set may be read-only
         logger.info(f"The list of images is not kept: {error}.")

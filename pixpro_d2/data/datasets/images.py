@@ -1,21 +1,26 @@
-"""``images:DIR``: all images below a folder, without annotations."""
+"""``images:PATH``: all images below a folder, or in zip and tar files, without annotations."""
 
 import logging
 import os
 import time
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
+from concurrent.futures import ThreadPoolExecutor
 
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
+from ...utils.archives import archive_files, folder_of, is_archive
 from ...utils.errors import UsageError
-from ..io.file_list import FileList
-from .image_index import read_index, write_index
+from ..io.archives import list_members
+from ..io.file_list import FileList, ShardList
+from .image_index import archive_index_file, index_file, read_index, write_index
 from .paths import check_exists, is_hidden
 
 logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+MACOS_COPIES = "__MACOSX"  # folder that macOS adds to its zip files, with a hidden file for each image
+LISTING_THREADS = 8  # archives listed at the same time, because each header of a tar file waits for the storage
 MIN_INDEXED_IMAGES = 10_000  # smallest number of images for which an index is kept
 
 
@@ -43,17 +48,41 @@ def load_image_folder(name: str, root: str) -> FileList:
     Raises:
         UsageError: see :func:`list_images`.
     """
-    begin = time.perf_counter()
-    files = read_index(root)
+    return _load(name, index_file(root), root, lambda: _list_compact(root))
+
+
+def load_archives(name: str, pattern: str) -> FileList:
+    """Load the dataset dicts of data set ``name``: all images in the archives that ``pattern`` names, in their order.
+
+    As in a folder, hidden members do not count. The dicts come from the archives' index if there is one.
+
+    Raises:
+        UsageError: if an archive is missing, damaged or of an unknown kind, or there is no image.
+    """
+    folder = folder_of(pattern)
+    archives = [os.path.relpath(path, folder or ".") for path in archive_files(pattern)]
+    files = _load(name, archive_index_file(pattern), folder, lambda: _list_archives(folder, archives, pattern))
+    return files if len(archives) == 1 else ShardList(files, archives)
+
+
+def _load(name: str, index: str, root: str, search: Callable[[], tuple[FileList, FileList]]) -> FileList:
+    """Read a list of images from its index; otherwise search them, and keep the list if it is long.
+
+    ``search`` returns the images and the places that it searched.
+    """
+    begin, started = time.perf_counter(), time.time()
+    files = read_index(index, root)
     source = "read from its index" if files else "listed"
-    files = files or _list_compact(root)
+    if not files:
+        files, places = search()
+        if len(files) >= MIN_INDEXED_IMAGES and comm.is_main_process():
+            write_index(index, files, places, started)
     seconds, megabytes = time.perf_counter() - begin, files.num_bytes / 1e6
     logger.info(f"Data set '{name}': {len(files)} names {source} in {seconds:.1f} s, {megabytes:.1f} MB.")
     return files
 
 
-def _list_compact(root: str) -> FileList:
-    started = time.time()
+def _list_compact(root: str) -> tuple[FileList, FileList]:
     folders: list[str] = []
 
     def names() -> Iterator[str]:
@@ -63,9 +92,30 @@ def _list_compact(root: str) -> FileList:
 
     files = FileList.from_names(root, names())
     _check_found(root, files)
-    if len(files) >= MIN_INDEXED_IMAGES and comm.is_main_process():
-        write_index(files, FileList.from_names(root, folders), started)
-    return files
+    return files, FileList.from_names(root, folders)
+
+
+def _list_archives(folder: str, archives: list[str], pattern: str) -> tuple[FileList, FileList]:
+    def members_of(archive: str) -> list[str]:
+        return list(list_members(os.path.join(folder, archive), _is_image_member))
+
+    pool = ThreadPoolExecutor(LISTING_THREADS)
+    try:
+        listed = zip(archives, pool.map(members_of, archives))
+        files = FileList.from_names(
+            folder, (f"{archive}@/{member}" for archive, members in listed for member in members)
+        )
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error, the other archives need no list
+    if not files:
+        raise UsageError(f"No image file ({', '.join(EXTENSIONS)}) in {os.path.abspath(pattern)}.")
+    return files, FileList.from_names(folder, archives)
+
+
+def _is_image_member(name: str) -> bool:
+    """Return whether a member of an archive is an image and not hidden, like :func:`is_image` for a path."""
+    *folders, base = [part for part in name.split("/") if part not in (".", "..")] or [""]
+    return is_image(base) and not any(is_hidden(part) or part == MACOS_COPIES for part in folders)
 
 
 def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
@@ -97,6 +147,10 @@ def _check_found(root: str, found: Sized) -> None:
 
 
 def register_images(name: str, root: str) -> None:
-    """Register the folder tree ``root`` as data set ``name``."""
+    """Register the folder tree ``root``, or the archives that ``root`` names, as data set ``name``."""
+    if is_archive(root):
+        archive_files(root)
+        DatasetCatalog.register(name, lambda: load_archives(name, root))
+        return
     check_exists(name, root)
     DatasetCatalog.register(name, lambda: load_image_folder(name, root))

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from detectron2.data.catalog import Metadata
 
+from ...utils.archives import split_member
 from ...utils.errors import UsageError
 from ..datasets.object_checks import box_error, box_warning, mask_error, mask_format
 from ..datasets.semseg import IGNORE_LABEL, read_label
 from ..io.image_size import read_size
-from ..io.reader import ZIP_SEPARATOR, UnreadableImage, header_source, read_image
+from ..io.reader import UnreadableImage, header_source, read_image
 from .stored_values import StoredValues
 
 # task -> (key of the classes' names in the metadata, config key of their number, unit of the counts)
@@ -151,8 +152,8 @@ def _look_at(record: dict[str, Any], task: str | None, decode: bool, pixel_range
 def _paths(record: dict[str, Any]) -> list[str]:
     """Return the files of a record on disk; for an image in an archive, the archive."""
     name = record["file_name"]
-    image = name.split(ZIP_SEPARATOR)[0] + ".zip" if ZIP_SEPARATOR in name else name
-    return [image, *([record["sem_seg_file_name"]] if "sem_seg_file_name" in record else [])]
+    archive, _ = split_member(name) or (name, "")
+    return [archive, *([record["sem_seg_file_name"]] if "sem_seg_file_name" in record else [])]
 
 
 def _size_errors(record: dict[str, Any], files: Files) -> list[str]:

@@ -1,5 +1,6 @@
 """Store dataset dicts of millions of files in little memory, and join data sets without a copy."""
 
+import bisect
 import os
 from array import array
 from collections.abc import Iterable, Sequence
@@ -58,6 +59,29 @@ class FileList(Sequence):
             return _sliced(self, index)
         place = range(len(self))[index]  # a negative index counts from the end; IndexError out of range
         return {"file_name": os.path.join(self.root, self.name(place)), "image_id": place}
+
+
+class ShardList(FileList):
+    """Provide the dataset dicts of files in several archives, archive after archive.
+
+    Attributes:
+        sizes: number of files in each archive.
+    """
+
+    def __init__(self, files: FileList, archives: Sequence[str]) -> None:
+        """
+        Args:
+            files: files whose names begin with ``ARCHIVE@/``.
+            archives: the archives in the order of the files.
+        """
+        super().__init__(files.root, files.names, files.ends)
+        number = {archive: i for i, archive in enumerate(archives)}
+
+        def archive_of(index: int) -> int:
+            return number[self.name(index).partition("@/")[0]]
+
+        ends = [bisect.bisect_right(range(len(files)), i, key=archive_of) for i in range(len(archives))]
+        self.sizes = [end - start for start, end in zip([0, *ends], ends)]
 
 
 class JoinedLists(ConcatDataset):

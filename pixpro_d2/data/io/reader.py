@@ -1,20 +1,18 @@
-"""Read an image from a folder or a zip archive as 8-bit RGB."""
+"""Read an image from a folder or an archive as 8-bit RGB."""
 
 import contextlib
-import functools
 import io
-import os
 import warnings
-import zipfile
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from ...utils.archives import split_member
 from ...utils.errors import UsageError
+from .archives import read_member
 
-ZIP_SEPARATOR = ".zip@/"
 JPEG_SHRINKS = (8, 4, 2, 1)  # divisors of the size at which a JPEG file can be decoded
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -41,28 +39,18 @@ def zip_member(archive: str, member: str) -> str:
     return f"{archive}@/{member}"
 
 
-@functools.lru_cache(maxsize=8)
-def _open_zip(path: str, process: int) -> zipfile.ZipFile:
-    """Open an archive; ``process`` is part of the cache key, because forked workers must not share a file position."""
-    return zipfile.ZipFile(path)
-
-
 def read_bytes(file_name: str) -> bytes:
-    """Read the content of a file; ``archive.zip@/member`` names a member of a zip file."""
-    if ZIP_SEPARATOR in file_name:
-        archive, member = file_name.split(ZIP_SEPARATOR, 1)
-        try:
-            return _open_zip(archive + ".zip", os.getpid()).read(member)
-        except OSError:  # a handle is invalid after its mount is gone
-            _open_zip.cache_clear()
-            raise
+    """Read the content of a file; ``ARCHIVE@/MEMBER`` names a member of a zip or tar file."""
+    member = split_member(file_name)
+    if member:
+        return read_member(*member)
     with open(file_name, "rb") as file:
         return file.read()
 
 
 def header_source(file_name: str) -> str | io.BytesIO:
-    """Return the source of an image header for Pillow: the path, or the content of a member of a zip file."""
-    return io.BytesIO(read_bytes(file_name)) if ZIP_SEPARATOR in file_name else file_name
+    """Return the source of an image header for Pillow: the path, or the content of a member of an archive."""
+    return io.BytesIO(read_bytes(file_name)) if split_member(file_name) else file_name
 
 
 class EncodedImage:
@@ -75,7 +63,7 @@ class EncodedImage:
     def __init__(self, file_name: str, pixel_range: tuple[float, ...] = ()) -> None:
         """
         Args:
-            file_name: path or member of a zip file, see :func:`read_bytes`.
+            file_name: path or member of an archive, see :func:`read_bytes`.
             pixel_range: the two values that become 0 and 255, INPUT.PIXEL_RANGE, in images of one channel with
                 more than 8 bits; () for 0 and 65535. Images of 8 bits stay unchanged.
 

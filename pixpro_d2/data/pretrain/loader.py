@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...utils.errors import UsageError
 from ...utils.retry import may_pass, retry
-from ..io.file_list import to_shared_list
+from ..io.file_list import ShardList, to_shared_list
 from ..io.reader import UnreadableImage
 from ..io.workers import build_loader, with_worker_errors
 from .collate import collate_videos
@@ -161,7 +161,8 @@ def build_view_loader(cfg: CfgNode) -> ViewLoader:
     """Build the pre-training loader of ``DATASETS.TRAIN`` with ``SOLVER.IMS_PER_BATCH`` images over all processes."""
     images, length = load_samples(cfg), epoch_length(cfg)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-    sampler = EpochBatchSampler(length, cfg.SOLVER.IMS_PER_BATCH, seed, comm.get_rank(), comm.get_world_size())
+    shards = images.sizes if isinstance(images, ShardList) else ()
+    sampler = EpochBatchSampler(length, cfg.SOLVER.IMS_PER_BATCH, seed, comm.get_rank(), comm.get_world_size(), shards)
     dataset = ViewDataset(
         to_shared_list(images), build_view_mapper(cfg), seed, length, retry_seconds=cfg.DATALOADER.RETRY_SECONDS
     )

@@ -85,7 +85,7 @@ def dataset_name(cfg: CfgNode, place: str) -> str:
 
     Args:
         cfg: config of a pre-training.
-        place: a name such as ``voc:DIR@SPLIT``, or a folder.
+        place: a name such as ``voc:DIR@SPLIT``, or a folder, or an archive of images.
     """
     return place if is_name(place) else f"{'video' if cfg.INPUT.PIXPRO.N_FRAMES else 'images'}:{place}"
 

@@ -18,6 +18,7 @@ from ...data.datasets.images import list_images
 from ...data.io.reader import UnreadableImage, restrict_pillow
 from ...data.pretrain.samples import dataset_name, load_samples
 from ...engine.configure import command_config, resolve_sync_bn
+from ...utils.archives import is_archive
 from ...utils.errors import UsageError
 
 Made = TypeVar("Made")
@@ -50,7 +51,7 @@ def load_pretraining_config(args: argparse.Namespace) -> CfgNode:
 
 def images_of(args: argparse.Namespace, cfg: CfgNode) -> list[dict[str, Any]]:
     """Return the dataset dicts of the images or videos to show; repeat videos until there are ``args.count``."""
-    is_path = args.input is not None and not is_name(args.input)
+    is_path = args.input is not None and not is_name(args.input) and not is_archive(args.input)
     if is_path and not os.path.exists(args.input):
         raise UsageError(f"There is no image or folder {os.path.abspath(args.input)}.")
     if is_path and not cfg.INPUT.PIXPRO.N_FRAMES:

@@ -91,9 +91,9 @@ def _link_elsewhere(folder):
 )
 def test_a_change_of_any_folder_is_seen(folder, change):
     _load(folder)
-    assert read_index(str(folder)) is not None
+    assert read_index(index_file(str(folder)), str(folder)) is not None
     change(folder)
-    assert read_index(str(folder)) is None
+    assert read_index(index_file(str(folder)), str(folder)) is None
     names, line, messages = _load(folder)
     assert "listed in" in line and "not kept yet" in " ".join(messages)  # it has changed only now
     _settle(folder, folder / "link")
@@ -202,4 +202,4 @@ def test_a_folder_that_goes_away_meanwhile_is_an_error(folder):
 def test_pickled_indices_are_not_loaded(folder):
     with open(index_file(str(folder)), "wb") as file:
         pickle.dump(Trap(), file)
-    assert read_index(str(folder)) is None
+    assert read_index(index_file(str(folder)), str(folder)) is None

@@ -6,7 +6,7 @@ import pickle
 import pytest
 from detectron2.data.common import DatasetFromList
 
-from pixpro_d2.data.io.file_list import FileList, JoinedLists, joined, to_shared_list
+from pixpro_d2.data.io.file_list import FileList, JoinedLists, ShardList, joined, to_shared_list
 
 NAMES = ["a.png", "b/ä ö.png", "b/日本.jpg", "", "c\n/x y.png", os.fsdecode(b"latin-\xe4.png")]
 
@@ -27,6 +27,14 @@ def test_a_list_is_as_one_of_dicts():
             files[index]
     assert os.fsencode(files[5]["file_name"]) == b"/root/latin-\xe4.png"  # so that it can be opened
     assert list(pickle.loads(pickle.dumps(files))) == expected
+
+
+def test_shards_know_their_sizes():
+    names = ["0.tar@/1+2/a.png", "0.tar@/3+4/b@.png", "2.tar@/5+6/c.png"]
+    files = ShardList(FileList.from_names("/root", names), [f"{i}.tar" for i in range(4)])
+    assert files.sizes == [2, 0, 1, 0] and list(files) == _dicts("/root", names)
+    again = pickle.loads(pickle.dumps(files))
+    assert again.sizes == files.sizes and to_shared_list(files) is files
 
 
 def test_an_item_may_be_changed():

@@ -14,7 +14,7 @@ from data_helpers import noise, write_images
 from detectron2.data import detection_utils
 from PIL import EpsImagePlugin, Image
 
-from pixpro_d2.data.io import reader
+from pixpro_d2.data.io import archives
 from pixpro_d2.data.io.reader import UnreadableImage, read_bytes, read_image, restrict_pillow, zip_member
 from pixpro_d2.utils.retry import may_pass
 
@@ -246,7 +246,7 @@ def test_a_zip_file_that_was_away_is_opened_anew(archive):
     names = [zip_member(path, member) for member in contents]
     read_bytes(names[0])
     with open(os.devnull, "wb") as unreadable:  # as a mount that goes away makes the files that were opened on it
-        os.dup2(unreadable.fileno(), reader._open_zip(path, os.getpid()).fp.fileno())
+        os.dup2(unreadable.fileno(), archives._open_zip(path, os.getpid()).fp.fileno())
     with pytest.raises(UnreadableImage) as caught:
         read_image(names[20])  # far from what is buffered
     assert may_pass(caught.value)

@@ -2,9 +2,11 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
-from pixpro_d2.data.pretrain.sampler import EpochBatchSampler, batches_per_epoch
+from pixpro_d2.data.pretrain import sampler as order_of_samples
+from pixpro_d2.data.pretrain.sampler import EpochBatchSampler, batches_per_epoch, shard_order
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -73,3 +75,25 @@ def test_batches_per_epoch():
     assert batches_per_epoch(1281167, 1024) == 1251
     with pytest.raises(UsageError, match="3 images, less than one batch of 4: lower SOLVER.IMS_PER_BATCH"):
         batches_per_epoch(3, 4)
+
+
+@pytest.mark.parametrize("window", [1, 4, 1000])
+def test_shards_are_read_one_after_the_other(monkeypatch, window):
+    monkeypatch.setattr(order_of_samples, "SHUFFLED_IMAGES", window)
+    sizes, starts = [5, 0, 30, 1, 20], [0, 5, 5, 35, 36]
+    for seed in range(20):
+        order = shard_order(sizes, np.random.default_rng(seed)).tolist()
+        assert sorted(order) == list(range(56))
+        turns = np.random.default_rng(seed).permutation(5)
+        in_turn = [starts[shard] + i for shard in turns for i in range(sizes[shard])]
+        moves = [order.index(image) - place for place, image in enumerate(in_turn)]
+        assert max(map(abs, moves)) < window
+        assert window == 1 or any(moves)
+
+
+def test_batches_of_shards_continue_as_those_of_a_folder():
+    whole = _batches(12, size=23, shards=[10, 13])
+    assert _batches(7, size=23, shards=[10, 13], start_iter=5) == whole[5:]
+    parts = [_batches(12, size=23, shards=[10, 13], rank=rank, world_size=2) for rank in range(2)]
+    assert [first + second for first, second in zip(*parts)] == whole
+    assert len({index for batch in whole[:5] for _, index in batch}) == 20

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from archive_helpers import write_shards
 from flow_helpers import write_plain_frames
 from PIL import Image
 
@@ -79,6 +80,14 @@ def test_one_picture_for_each_image(scenes, tmp_path, capsys):
     paths = capsys.readouterr().out.split()
     assert [p.split("/")[-1] for p in paths] == ["pairs_000_000000.png", "pairs_001_000001.png"]
     assert all(Image.open(path).width == 1200 for path in paths)
+
+
+def test_images_in_shards(scenes, tmp_path, capsys):
+    pattern = write_shards(tmp_path / "shards", scenes / "JPEGImages", 2)
+    args = ["--input", pattern, "--output", str(tmp_path), "--count", "2"]
+    visualize.main(["pairs", "--config-file", CONFIG, *args])
+    names = [path.split("/")[-1] for path in capsys.readouterr().out.split()]
+    assert names == ["pairs_000_000000.png", "pairs_001_000001.png"]
 
 
 def test_a_seed_gives_the_same_picture_again(scenes, tmp_path, capsys):
