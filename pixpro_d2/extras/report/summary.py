@@ -94,7 +94,8 @@ def collapsed_share(run: Run) -> float:
 
 def health(run: Run) -> tuple[int | None, str, str]:
     """Return grade, verdict and reasons; see :func:`.health.verdict`."""
-    return verdict(assess(run.curves, spread_std(run), collapsed_share(run)))
+    grade, judged, reasons = verdict(assess(run.curves, spread_std(run), collapsed_share(run)))
+    return grade, "Too short to judge" if grade is None and run.is_finished else judged, reasons
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
