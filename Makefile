@@ -1,7 +1,7 @@
 # Two commands on a fresh machine with Python 3.11 or 3.12:
 #   make demo   pre-train, fine-tune and evaluate on rendered scenes; pictures under output/demo
 #   make test   the test suite
-# Both create .venv first (make setup) and install only what is missing.
+# And the documentation as a site: make docs. All create .venv first (make setup) and install only what is missing.
 
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
@@ -14,7 +14,7 @@ JOBS   ?= 2
 # Rewritten when a file that decides the installation changes.
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint docs clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,16 @@ lint: setup
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "wrote build/site/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	@constraints="-c constraints.txt"; \
+	if $(PY) -m pixpro_d2.install_detectron2 --find-official; then constraints=; fi; \
+	$(PIP) $$constraints --no-build-isolation -e '.[docs]' || { echo "pip could not install mkdocs: its message is above."; exit 1; }
+	@touch $@
 
 clean:
 	rm -rf output build .pytest_cache .ruff_cache *.egg-info

@@ -67,6 +67,7 @@ setup(
             "pytest-xdist>=3.7",
             "ruff>=0.5",
         ],
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.28", "ruff>=0.5"],  # ruff formats signatures
         "wandb": ["wandb>=0.16"],  # for WANDB.ENABLED
     },
 )

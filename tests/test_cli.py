@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from pixpro_d2 import __version__, cli
+from pixpro_d2.commands.checks import check_file, data_address
+from pixpro_d2.utils.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
+DETECTION = ("--task", "detection", "--data", "voc:docs@a")
 NOT_LOADED = """
 import sys
 from pixpro_d2.cli import main
@@ -44,14 +47,18 @@ def say(*words):
             "b.tar is one archive too many: put a pattern such as 'shards/{00..99}.t",
         ),
         (["pretrain", "docs", "--ouput", "here"], "'--ouput' is neither an option, listed by --help, nor a config"),
-        (["finetune", "a.pth", "--task", "detection", "--data", "voc:docs@a"], f"There is no checkpoint {ROOT}/a.pth."),
+        (["finetune", "a.pth", *DETECTION], f"There is no checkpoint {ROOT}/a.pth: check"),
         (["finetune", "README.md", "--task", "detection", "--data", "docs"], "'docs' names no labelled data set: name"),
-        (["evaluate", "nowhere"], f"There is no folder or checkpoint {ROOT}/nowhere."),
-        (["evaluate", "docs"], f"There is no checkpoint {ROOT}/docs/model_final.pth."),
+        (["evaluate", "nowhere"], f"There is no folder or checkpoint {ROOT}/nowhere: check"),
+        (
+            ["evaluate", "docs"],
+            f"There is no checkpoint {ROOT}/docs/model_final.pth: name the folder of a finished run",
+        ),
+        (["finetune", "docs", *DETECTION], f"{ROOT}/docs is a folder: name a checkpoint in it."),
         (["train", "--config-file", "configs/none.yaml"], f"There is no config file {ROOT}/configs/none.yaml: "),
         (["check-data", "images:my_fotos"], f"There is no folder {ROOT}/my_fotos: check the path of the data."),
-        (["convert", "no.pth", "out.pth"], f"There is no file or folder {ROOT}/no.pth."),
-        (["report", "output/nowhere"], f"There is no file or folder {ROOT}/output/nowhere."),
+        (["convert", "no.pth", "out.pth"], f"There is no file or folder {ROOT}/no.pth: check the path."),
+        (["report", "output/nowhere"], f"There is no file or folder {ROOT}/output/nowhere: check"),
         (["measure", "--config-file=zz"], f"There is no config file {ROOT}/zz: the configs of the package are in"),
     ],
 )
@@ -70,6 +77,22 @@ def test_help_is_there_before_pytorch_is_loaded(words):
 def test_a_wrong_choice_is_answered_before_pytorch_is_loaded():
     code, output = say("finetune", "README.md", "--task", "detect", "--data", "voc:docs@a")
     assert code == 2 and "[]" in output and "invalid choice: 'detect'" in output[-1]
+
+
+@pytest.mark.parametrize(("name", "missing"), [("pretrain", "DATA"), ("evaluate", "RUN")])
+def test_only_required_words_are_missed(name, missing, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([name])
+    assert capsys.readouterr().err.endswith(f"the following arguments are required: {missing}\n")
+
+
+def test_folders_without_their_contents(tmp_path):
+    with pytest.raises(UsageError, match=f"^The folder {tmp_path} is empty: name the folder of the images.$"):
+        data_address(str(tmp_path), "images")
+    (tmp_path / "model_0000009.pth").touch()
+    (tmp_path / "model_final.pth").touch()
+    with pytest.raises(UsageError, match=f"^{tmp_path} is a folder: name {tmp_path}/model_final.pth.$"):
+        check_file(str(tmp_path), "checkpoint")
 
 
 def test_every_command_has_a_module_and_is_listed(capsys):

@@ -74,7 +74,7 @@ def test_a_source_distribution_has_the_tests_with_all_they_need(tmp_path):
     folders = ("configs", "docs", "notebooks", "pixpro_d2", "tests")
     files = [path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.*") if path.is_file()]
     needed = {str(path) for path in files if "__pycache__" not in path.parts and ".ipynb_checkpoints" not in path.parts}
-    assert needed <= listed and {"train_net.py", "constraints.txt", "datasets/README.md"} <= listed
+    assert needed <= listed and {"train_net.py", "constraints.txt", "mkdocs.yml", "datasets/README.md"} <= listed
     assert not any(name.endswith(".pyc") for name in listed)
 
 
@@ -95,16 +95,16 @@ def test_python_is_one_that_setup_takes(layer):
 
 
 def test_every_requirement_that_setup_installs_is_pinned_within_its_range(layer):
-    assert "-e '.[dev]'" in read("Makefile")
+    assert all(f"-e '.[{extra}]'" in read("Makefile") for extra in ("dev", "docs"))
     lines = [line for line in read("constraints.txt").splitlines() if not line.startswith("#")]
     pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
     [always, *extras] = (layer / "pixpro_d2.egg-info/requires.txt").read_text().split("\n\n[")
-    [dev] = [extra.removeprefix("dev]\n") for extra in extras if extra.startswith("dev]\n")]
+    installed = [line for extra in extras if extra.startswith(("dev]", "docs]")) for line in extra.split()[1:]]
     names = set()
-    for requirement in map(Requirement, [*always.split(), *dev.split()]):
+    for requirement in map(Requirement, [*always.split(), *installed]):
         names.add(requirement.name)
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, requirement
-    assert {"torch", "cityscapesscripts", "pytest", "nbclient"} <= names and "detectron2" not in names
+    assert {"torch", "cityscapesscripts", "pytest", "mkdocs-material"} <= names and "detectron2" not in names
 
 
 def test_the_image_has_the_sources_and_no_data():

@@ -3,6 +3,8 @@
 import ast
 import doctest
 import importlib.util
+import inspect
+import pkgutil
 import re
 
 import pytest
@@ -13,7 +15,7 @@ from small_commands import reader_folder, render_data, run, why_not_run
 
 from pixpro_d2.engine.configure import load_config
 
-FOLDERS = (ROOT, ROOT / "docs", ROOT / "datasets")
+FOLDERS = (ROOT, ROOT / "docs", ROOT / "docs/api", ROOT / "datasets")
 PAGES = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in folder.glob("*.md"))
 PROGRAMS = {"cd", "docker", "export", "git", "mkdir", "pip", "source", "tensorboard"}  # of others
 
@@ -90,8 +92,21 @@ def test_files_modules_and_keys_that_are_named_exist(page):
                 node = node[part]
 
 
-def test_every_page_is_in_the_index():
-    assert {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"} <= set(links("docs/README.md"))
+def test_every_page_is_in_the_index_and_on_the_site():
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in ROOT.glob("docs/**/*.md")} - {"README.md"}
+    site = yaml.safe_load(read("mkdocs.yml"))
+    assert pages <= {target.partition("#")[0] for target in links("docs/README.md")}
+    assert pages <= {path for part in site["nav"] for entry in part.values() for path in _paths(entry)}
+
+
+def _paths(entry):
+    return [entry] if isinstance(entry, str) else [path for part in entry for path in part.values()]
+
+
+def test_the_reference_describes_what_exists():
+    names = [name for page in PAGES for name in re.findall(r"^::: (\S+)$", read(page), re.MULTILINE)]
+    assert len(names) > 5
+    assert not [name for name in names if not inspect.getdoc(pkgutil.resolve_name(name))]
 
 
 @pytest.mark.parametrize("page", PAGES)

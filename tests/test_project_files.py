@@ -20,7 +20,7 @@ def test_the_workflow_tests_the_supported_versions():
     assert [f"({version.replace('.', ', ')})" in makefile for version in matrix["python"]] == [True, True]
     assert matrix["detectron2"] == ["v0.6", "main"]
     targets = [target for step in job["steps"] for target in re.findall(r"^make (\w+)", step.get("run", ""))]
-    assert targets == ["setup", "lint", "test"]
+    assert targets == ["setup", "lint", "docs", "test"]
     assert all(re.search(f"^{target}:", makefile, re.MULTILINE) for target in targets)
 
 

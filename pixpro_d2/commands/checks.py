@@ -30,7 +30,7 @@ def data_address(text: str, scheme: str = "") -> str:
         scheme: scheme of a path alone; "" refuses a path without a scheme.
 
     Raises:
-        UsageError: if the path does not exist.
+        UsageError: if the path does not exist, or a path alone is no folder with contents.
     """
     found = re.match(ADDRESS, text)
     if found is None and not scheme:
@@ -47,6 +47,8 @@ def data_address(text: str, scheme: str = "") -> str:
         raise UsageError(f"There is no folder {Path(path).absolute()}: check the path of the data.")
     if found is None and not Path(text).is_dir():
         raise UsageError(f"{Path(text).absolute()} is no folder and no zip or tar file: name the folder of the images.")
+    if found is None and not any(Path(text).iterdir()):
+        raise UsageError(f"The folder {Path(text).absolute()} is empty: name the folder of the images.")
     return f"{scheme}:{text}" if found is None else text
 
 
@@ -71,17 +73,20 @@ def check_exists(path: str) -> None:
         UsageError:
     """
     if not Path(path).exists():
-        raise UsageError(f"There is no file or folder {Path(path).absolute()}.")
+        raise UsageError(f"There is no file or folder {Path(path).absolute()}: check the path.")
 
 
-def check_file(path: str, what: str) -> None:
+def check_file(path: str, what: str, advice: str = "check the path") -> None:
     """Check that a file exists.
 
     Raises:
-        UsageError: if the file is missing; the message calls it ``what``.
+        UsageError: if the file is missing; the message calls it ``what`` and ends in ``advice``.
     """
+    if Path(path).is_dir():
+        inside = next((str(file) for file in sorted(Path(path).glob("*.pth"), reverse=True)), f"a {what} in it")
+        raise UsageError(f"{Path(path).absolute()} is a folder: name {inside}.")
     if not Path(path).is_file():
-        raise UsageError(f"There is no {what} {Path(path).absolute()}.")
+        raise UsageError(f"There is no {what} {Path(path).absolute()}: {advice}.")
 
 
 def check_pairs(opts: Sequence[str]) -> None:

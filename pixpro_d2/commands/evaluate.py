@@ -1,12 +1,11 @@
 """Run ``pixpro-d2 evaluate``: evaluate a run again, or evaluate its last checkpoint on other data."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..utils.errors import UsageError
 from .checks import check_detectron2, check_file, check_pairs, data_address
-from .parsing import command_parser
+from .parsing import add_options, command_parser
 
 LAST_CHECKPOINT = "model_final.pth"
 
@@ -20,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = command_parser("evaluate", "Evaluate the model of a run.")
     parser.add_argument("run", metavar="RUN", help="folder of a run, or a checkpoint in one")
     parser.add_argument("--test", metavar="DATA", default="", help="data set (default: that of the run)")
-    parser.add_argument("opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys, see docs/config.md")
+    add_options(parser)
     args = parser.parse_args(argv)
     words = evaluation_words(args.run, args.test, args.opts)
     check_detectron2()
@@ -37,11 +36,11 @@ def evaluation_words(run: str, test: str, opts: Sequence[str]) -> list[str]:
     """
     path = Path(run)
     if not path.exists():
-        raise UsageError(f"There is no folder or checkpoint {path.absolute()}.")
+        raise UsageError(f"There is no folder or checkpoint {path.absolute()}: check the path.")
     weights = path / LAST_CHECKPOINT if path.is_dir() else path
     config = weights.parent / "config.yaml"
-    check_file(str(weights), "checkpoint")
-    check_file(str(config), "config of a run")
+    check_file(str(weights), "checkpoint", "name the folder of a finished run, or a checkpoint in it")
+    check_file(str(config), "config of a run", "name a checkpoint in the folder of its run")
     check_pairs(opts)
     data = ["DATASETS.TEST", data_address(test)] if test else []
     start = ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(weights.parent)]

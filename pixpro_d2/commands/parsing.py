@@ -21,7 +21,15 @@ def add_run_arguments(parser: OptionsAnywhere) -> None:
     parser.add_argument("--num-gpus", type=int, default=0, metavar="N", help="processes (default: one on each GPU)")
     parser.add_argument("--resume", action="store_true", help="resume the run in this folder")
     parser.add_argument("--dry-run", action="store_true", help="try two iterations and report time and memory")
-    parser.add_argument("opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys, see docs/config.md")
+    add_options(parser)
+
+
+def add_options(parser: OptionsAnywhere) -> None:
+    """Add the KEY VALUE pairs."""
+    opts = parser.add_argument(
+        "opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys, see docs/config.md"
+    )
+    opts.required = False  # argparse would name them among missing arguments
 
 
 def flags(args: argparse.Namespace) -> list[str]:

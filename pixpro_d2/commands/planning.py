@@ -18,6 +18,8 @@ from ..utils.errors import UsageError
 from .machine import this_machine
 from .recipe import choose_batch, choose_iterations, choose_recipe, choose_workers
 
+FEW_IMAGES = 100  # pre-training on fewer images is pointed out
+
 # Configs of a task for a ResNet-18 and for a ResNet-50.
 CONFIGS: dict[str, tuple[str, str | None]] = {
     "detection": ("voc/faster_rcnn_R_18_FPN_small", "voc/faster_rcnn_R_50_FPN_24k"),
@@ -85,6 +87,8 @@ def plan_pretraining(
         f"Recipe {config}, because {why}: {count} {'videos' if is_video else 'images'}, {length} of batch {batch} on "
         f"{machine}, into {folder}."
     )
+    if count < FEW_IMAGES and not is_video:
+        sentence += f" Fewer than {FEW_IMAGES} images teach a network little: add images if you can."
     words = _words(config, {"DATASETS.TRAIN": data, **chosen}, folder, opts, machine.processes, flags)
     return Plan(words, folder, sentence)
 

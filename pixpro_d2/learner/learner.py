@@ -22,7 +22,7 @@ from .views import TwoViews
 
 
 class PixelLearner(TwoBranch):
-    """Pre-train a network in place on the level of pixels (Xie et al., CVPR 2021)::
+    """Pre-train a network in place on the level of pixels (Xie et al., CVPR 2021).
 
         learner = PixelLearner(net, "layer4", total_steps=10000)
         loss, info = learner(images)

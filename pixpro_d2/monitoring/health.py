@@ -151,4 +151,4 @@ def _matches(levels: Mapping[str, Curve], chances: Mapping[str, Curve]) -> list[
     worst = min(ends, key=lambda level: ends[level][0] / max(needed[level], 1e-12))
     accuracy, chance = ends[worst]
     text = f"{100 * accuracy:.0f} % of the pixels of {worst} find their match (by chance {100 * chance:.0f} %)"
-    return [Finding(GOOD if accuracy >= needed[worst] else WATCH, text)]
+    return [Finding(GOOD, text) if accuracy >= needed[worst] else Finding(WATCH, f"only {text}")]

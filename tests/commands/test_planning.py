@@ -54,7 +54,7 @@ def test_a_folder_alone_is_enough(scenes):
     args, cfg = config_of(plan)
     assert plan.sentence == (
         "Recipe pretrain/quickstart, because there is no GPU to use: 20 images, 500 iterations of batch 16 on the CPU, "
-        "into output/JPEGImages."
+        "into output/JPEGImages. Fewer than 100 images teach a network little: add images if you can."
     )
     assert (args.num_gpus, cfg.MODEL.DEVICE, cfg.OUTPUT_DIR) == (1, "cpu", "output/JPEGImages")
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.WARMUP_ITERS) == (500, 0, 50)

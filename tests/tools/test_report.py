@@ -25,6 +25,11 @@ const seen = {}, note = (step) => (seen[step] = [
   document.querySelector(".film img:not([hidden])").alt,
   document.querySelector(".chart li b").textContent,
 ].join("|"));
+const bar = document.querySelector(".timeline").getBoundingClientRect();
+seen.covered = [...document.querySelectorAll("p, h2, h3, img, svg, dl, table")].filter((node) => {
+  const box = node.getBoundingClientRect();
+  return box.width && box.top < bar.bottom && box.bottom > bar.top;
+}).map((node) => node.outerHTML.slice(0, 60));
 const chart = document.querySelector(".chart svg"), box = chart.getBoundingClientRect();
 const at = (share) => ({ clientX: box.left + 52 + share * (box.width - 62), bubbles: true });
 note("first");
@@ -106,6 +111,7 @@ def test_a_reader_moves_through_time(folders, tmp_path):
     film = "features of long at iteration {}".format
     # The first chart is the total loss, -0.5 - 0.3 i at iteration 20 i + 19; it is 0 ... 199 wide.
     assert json.loads(html.unescape(re.search(r"<title>(.*?)</title>", text)[1])) == {
+        "covered": [],
         "first": f"iteration 199|{film(199)}|-3.2",
         "hover": f"iteration 199|{film(199)}|-1.7",  # at 100: the last reading is that of 99, i = 4
         "leave": f"iteration 199|{film(199)}|-3.2",

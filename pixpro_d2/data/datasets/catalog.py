@@ -76,7 +76,8 @@ def _advice(name: str) -> str:
     if similar:
         return f"did you mean {similar[0]}{colon}{address}?"
     forms = ", ".join(form for form, _ in SCHEMES.values())
-    return f"address one by path as {forms}, or register it with detectron2's DatasetCatalog."
+    missing = "" if colon else "there is no such folder either: "
+    return f"{missing}address one by path as {forms}, or register it with detectron2's DatasetCatalog."
 
 
 def load_dicts(name: str) -> Sequence[dict[str, Any]]:

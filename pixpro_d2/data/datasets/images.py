@@ -143,7 +143,9 @@ def _on_unlisted(error: OSError) -> None:
 
 def _check_found(root: str, found: Sized) -> None:
     if not found:
-        raise UsageError(f"No image file ({', '.join(EXTENSIONS)}) below the folder {root}.")
+        raise UsageError(
+            f"No image file ({', '.join(EXTENSIONS)}) below the folder {root}: name the folder of the images."
+        )
 
 
 def register_images(name: str, root: str) -> None:

@@ -24,6 +24,11 @@ def check_split(name: str, path: str, splits: Iterable[str], kind: str = "file")
         raise UsageError(
             f"Data set '{name}': there is no {kind} {os.path.abspath(path)}; its splits are {', '.join(listed)}."
         )
+    if not listed and not os.path.exists(path):
+        raise UsageError(
+            f"Data set '{name}': there is no {kind} {os.path.abspath(path)}, nor another split: datasets/README.md "
+            "shows the layouts."
+        )
     check_exists(name, path, kind)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...monitoring.curves import Curve, ratio, thin
+from .levels import level_of, levels_of
 from .results import is_per_class, is_result
 from .runs import Run
 from .summary import collapsed_share, spread_std
@@ -23,7 +24,7 @@ class Family:
 
 
 FAMILIES = {
-    "loss": Family("Loss", "What training minimises, and its part at each level. It should fall, then level off."),
+    "loss": Family("Loss", "What training minimises, and the part of each level. It should fall, then level off."),
     "feature_std": Family(
         "Spread of features",
         "Standard deviation of the directions that pixels point in. Healthy near the line of spread features; near 0 "
@@ -42,6 +43,12 @@ FAMILIES = {
         "Readable height",
         "How well a linear regression tells the height of a pixel in the view from its features; 1 is exact, 0 not "
         "at all. Near 0 no feature tells the place.",
+    ),
+    "loss_variance": Family(
+        "Variance term", "A part of the loss: it is 0 if the features of a level differ enough between pixels."
+    ),
+    "loss_covariance": Family(
+        "Covariance term", "A part of the loss: it is 0 if no two channels of a level's features repeat each other."
     ),
     "uniformity": Family("Uniformity", "How evenly features lie on the sphere; lower is more even."),
     "ema_distance": Family("Distance of the target", "How far the target branch lags behind the online one."),
@@ -74,7 +81,9 @@ def split_name(name: str) -> tuple[str | None, str]:
     if name == "total_loss":
         return "loss", "total"
     if name.startswith("loss_"):
-        return "loss", name.removeprefix("loss_").removeprefix("pix_")
+        term = name.removeprefix("loss_").removeprefix("pix_")
+        kind, _, level = term.partition("_")
+        return (f"loss_{kind}", level) if f"loss_{kind}" in FAMILIES else ("loss", term)
     if is_result(name):
         return "result", name
     parts = name.split("/")
@@ -119,12 +128,14 @@ def build_charts(runs: Sequence[tuple[int, Run]]) -> list[tuple[Family, list[Cha
     """
     families: dict[str | None, dict[str, Chart]] = {}
     for colour, run in runs:
-        for name, curve in drawn_curves(run).items():
+        curves = drawn_curves(run)
+        levels = levels_of(curves)
+        for name, curve in curves.items():
             key, label = split_name(name)
             charts = families.setdefault(key, {})
             title = "" if len(runs) == 1 and key else label
             chart = charts.setdefault(title, Chart(title))
-            line = (label, len(chart.lines)) if len(runs) == 1 else (run.name, colour)
+            line = (label, level_colour(label, levels, len(chart.lines))) if len(runs) == 1 else (run.name, colour)
             chart.lines.append((*line, thin(curve)))
             for reference in _references(run, key, label):
                 if reference not in chart.references:
@@ -132,6 +143,14 @@ def build_charts(runs: Sequence[tuple[int, Run]]) -> list[tuple[Family, list[Cha
     known = [(family, families[key]) for key, family in FAMILIES.items() if key in families]
     rest = [(Family(OTHER, ""), families[None])] if None in families else []
     return [(family, list(charts.values())) for family, charts in known + rest]
+
+
+def level_colour(label: str, levels: Sequence[str], otherwise: int = 0) -> int:
+    """Return the number of a line's colour: the same hue for a level everywhere, dashed for held-out images."""
+    level = level_of(label)
+    if level not in levels:
+        return otherwise
+    return 1 + levels.index(level) % 7 + (0 if label == level else 8)
 
 
 def _references(run: Run, key: str | None, label: str) -> list[tuple[str, float]]:

@@ -57,7 +57,7 @@ class Chart {
   constructor(figure) {
     this.svg = figure.querySelector("svg");
     this.data = JSON.parse(figure.querySelector("script").textContent);
-    this.length = Math.max(1, Number(figure.closest(".curves").dataset.length));
+    this.length = Math.max(1, Number(figure.closest("[data-length]").dataset.length));
     const values = this.data.lines.flatMap((line) => line.points.map((point) => point[1])).filter((v) => v !== null);
     const references = this.data.references.map((reference) => reference.value);
     const known = values.length ? [...values, ...references] : [0, 1];

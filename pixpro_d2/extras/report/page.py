@@ -10,8 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ...monitoring.curves import thin
-from . import charts, results
-from .charts import Chart, Family
+from . import charts, levels, results
+from .answer import better_than_random
+from .charts import FAMILIES, Chart, Family
 from .differences import differing, flatten, side_by_side
 from .pictures import embed
 from .runs import Run
@@ -24,9 +25,9 @@ _ENVIRONMENT = Environment(
 _MISSING = {
     "curves": "There are no curves, because no values are recorded.",
     "films": "There are no pictures over time: OUTPUT_DIR/vis has no files like features_0000199.png.",
-    "tables": "No evaluation on labelled data is recorded.",
 }
 FIRST_FILM = "features"  # shows best what a run has learned
+_FIRST_CHARTS = {FAMILIES[key] for key in ("loss", "feature_std", "match_accuracy", "effective_rank", "result")}
 _PATHS = ("OUTPUT_DIR",)  # keys that differ between any two runs
 
 
@@ -35,7 +36,7 @@ def render(runs: Sequence[Run]) -> str:
     film_groups, picture_note = build_films(runs)
     sections = build_sections(runs)
     tables = [table for per_class in (False, True) if (table := build_table(runs, per_class))["names"]]
-    parts = {"curves": sections, "films": film_groups, "tables": tables}
+    parts = {"curves": sections, "films": film_groups}
     return _ENVIRONMENT.get_template("page.html").render(
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
@@ -44,6 +45,8 @@ def render(runs: Sequence[Run]) -> str:
         names=[run.name for run in runs],
         missing=[_MISSING[what] for what, found in parts.items() if not found],
         runs=[build_card(run) for run in runs],
+        answers=better_than_random(runs),
+        levels=build_levels(runs),
         film_groups=film_groups,
         picture_note=picture_note,
         sections=sections,
@@ -77,6 +80,13 @@ def build_card(run: Run) -> dict[str, Any]:
     }
 
 
+def build_levels(runs: Sequence[Run]) -> list[tuple[str, str, int]]:
+    """Return (name, size of a bin, number of the colour) of each level that the pre-trainings compare."""
+    explained = dict(pair for run in runs for pair in levels.explain(run))
+    names = levels.levels_of(explained)
+    return [(name, explained[name], charts.level_colour(name, names)) for name in names]
+
+
 def build_films(runs: Sequence[Run]) -> tuple[list[tuple[str, list[dict[str, Any]]]], str]:
     """Build films from the pictures over time.
 
@@ -105,7 +115,11 @@ def build_sections(runs: Sequence[Run]) -> list[dict[str, Any]]:
         families = charts.build_charts(chosen)
         if families:
             length = max(curve[-1][0] for _, of in families for chart in of for _, _, curve in chart.lines)
-            sections.append({"title": title, "length": length, "families": [_family(*family) for family in families]})
+            parts = {
+                is_first: [_family(*family) for family in families if (family[0] in _FIRST_CHARTS) == is_first]
+                for is_first in (True, False)
+            }
+            sections.append({"title": title, "length": length, "first": parts[True], "folded": parts[False]})
     return sections
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-MAX_BYTES = 24_000_000  # bytes of pictures in a page; base64 adds a third
+MAX_BYTES = 3_600_000  # bytes of pictures in a page; base64 adds a third, and a page is to have at most 5 MB
 COPY_WIDTH = 1000  # width of a smaller copy, pixels
 
 Item = TypeVar("Item")
@@ -39,7 +39,7 @@ def find_pictures(folder: Path) -> list[Picture]:
 def embed(pictures: Sequence[Picture], budget: int = MAX_BYTES) -> tuple[list[Embedded], str]:
     """Encode pictures as data addresses.
 
-    If the pictures exceed the budget, they become JPEG copies of at most COPY_WIDTH pixels. If the copies would still
+    If the pictures exceed the budget, they become WebP copies of at most COPY_WIDTH pixels. If the copies would still
     exceed the budget, evenly spaced iterations are kept. The estimate takes each copy to be as large as the largest
     copy of its name. Files that are no pictures are skipped.
 
@@ -52,7 +52,7 @@ def embed(pictures: Sequence[Picture], budget: int = MAX_BYTES) -> tuple[list[Em
     """
     if sum(map(_file_size, pictures)) <= budget:
         return list(_addresses(pictures, _as_they_are)), ""
-    note = f"Pictures are JPEG copies, at most {COPY_WIDTH} pixels wide, to keep this page small"
+    note = f"Pictures are smaller copies, at most {COPY_WIDTH} pixels wide, to keep this page small"
     groups = by_name(pictures).values()
     size = sum(len(group) * _copy_size(group) for group in groups)
     chosen = pictures
@@ -110,5 +110,5 @@ def _small_copy(path: Path, image: Image.Image) -> tuple[str, bytes]:
     small = image.convert("RGB")
     small.thumbnail((COPY_WIDTH, 100 * COPY_WIDTH), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85, subsampling=0)  # thin coloured lines need full colour resolution
-    return "jpeg", buffer.getvalue()
+    small.save(buffer, "WEBP", quality=75)
+    return "webp", buffer.getvalue()

@@ -32,6 +32,12 @@ def is_per_class(name: str) -> bool:
     return bool(_PER_CLASS.fullmatch(name.rsplit("/", 1)[-1]))
 
 
+def is_main(name: str) -> bool:
+    """Return whether a result is the metric by which its task is compared."""
+    metric = name.rsplit("/", 1)[-1]
+    return metric in ("AP", "mIoU", "PQ") or metric.endswith("_top1")
+
+
 def scores(run: Run) -> dict[str, Score]:
     """Return the scores of all finite results of a run by name."""
     curves = {name: finite(curve) for name, curve in run.curves.items() if is_result(name)}
@@ -51,9 +57,10 @@ def table(runs: Sequence[Run], per_class: bool = False) -> tuple[list[str], list
         per_class: return the results of single classes, or all other results.
 
     Returns:
-        Names of the results, and (index, scores or None) of each run that has results.
+        Names of the results, main metrics first, and (index, scores or None) of each run that has results.
     """
     found = {index: scores(run) for index, run in enumerate(runs)}
     names = list(dict.fromkeys(name for of_run in found.values() for name in of_run if is_per_class(name) == per_class))
+    names.sort(key=is_main, reverse=True)
     rows = [(index, [of_run.get(name) for name in names]) for index, of_run in found.items()]
     return names, [row for row in rows if any(row[1])]

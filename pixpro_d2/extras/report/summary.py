@@ -24,11 +24,23 @@ def describe(run: Run) -> str:
     """Return in one sentence the method and the data of a run; "" without a config."""
     if not run.config:
         return ""
-    data = ", ".join(run.key("DATASETS.TRAIN", ())) or "no data"
+    data = ", ".join(map(_short, run.key("DATASETS.TRAIN", ()))) or "no data"
     if run.is_pretraining:
         return f"{_method(run)} of {_backbone(run)} on {data}."
-    start = run.key("MODEL.WEIGHTS") or "random weights"
-    return f"{_task(run)} with {_backbone(run)} on {data}, from {start}."
+    task = task_of(run)
+    return f"{task[:1].upper()}{task[1:]} with {_backbone(run)} on {data}, from {start_of(run)}."
+
+
+def start_of(run: Run) -> str:
+    """Return the start of a downstream task in words."""
+    return _short(run.key("MODEL.WEIGHTS") or "random weights")
+
+
+def _short(name: str) -> str:
+    """Return a path, or a data set named by one, with only the two last parts of the path."""
+    scheme, colon, path = name.rpartition(":")
+    parts = path.split("/")
+    return name if len(parts) < 4 else f"{scheme}{colon}…/{'/'.join(parts[-2:])}"
 
 
 def _method(run: Run) -> str:
@@ -46,7 +58,8 @@ def _method(run: Run) -> str:
     return f"{name} pre-training{at}{video}{' and ' if instance else ''}{instance}"
 
 
-def _task(run: Run) -> str:
+def task_of(run: Run) -> str:
+    """Return the downstream task of a run in words."""
     architecture = run.key("MODEL.META_ARCHITECTURE", "")
     if architecture == "GeneralizedRCNN":
         return "Mask R-CNN" if run.key("MODEL.MASK_ON") else "Faster R-CNN"
@@ -81,7 +94,8 @@ def collapsed_share(run: Run) -> float:
 
 def health(run: Run) -> tuple[int | None, str, str]:
     """Return grade, verdict and reasons; see :func:`.health.verdict`."""
-    return verdict(assess(run.curves, spread_std(run), collapsed_share(run)))
+    grade, judged, reasons = verdict(assess(run.curves, spread_std(run), collapsed_share(run)))
+    return grade, "Too short to judge" if grade is None and run.is_finished else judged, reasons
 
 
 def facts(run: Run) -> list[tuple[str, str]]:

@@ -151,7 +151,8 @@ def test_missing_paths(tmp_path, scenes):
             ensure_registered([name])
         text = str(caught.value)
         assert f"'{name}'" in text and re.search(
-            rf" {re.escape(str(missing))}(; its splits are .*|; it is a (file|folder))?\.$", text
+            rf" {re.escape(str(missing))}(; its splits are .*|, nor another split: .*|; it is a (file|folder))?\.$",
+            text,
         ), text
         assert name not in DatasetCatalog.list()
 

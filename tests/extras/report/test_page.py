@@ -4,7 +4,10 @@ import copy
 import html
 import json
 import re
+import shutil
 
+import numpy as np
+from PIL import Image
 from report_helpers import CONFIG, LOG, MACHINE, healthy_lines, write_run
 
 from pixpro_d2.extras.report.page import build_films, render
@@ -48,6 +51,47 @@ def test_numbered_pictures_are_shown_together(tmp_path):
     ]  # fmt: skip
 
 
+def test_the_first_screen_answers_first(tmp_path):
+    """A pre-training alone: its verdict, then the next step. With results: whether they beat random weights."""
+    task = copy.deepcopy(CONFIG)
+    task["MODEL"] |= {"META_ARCHITECTURE": "GeneralizedRCNN", "WEIGHTS": ""}
+    pretraining = write_run(tmp_path / "first", healthy_lines())
+    detector = write_run(tmp_path / "second", healthy_lines(bbox__AP=10.0), task)
+    for folders, first, second in (
+        ([pretraining], "How it went", "Better than random weights?"),
+        ([pretraining, detector], "Better than random weights?", "Worth a look"),
+    ):
+        page = page_of(*folders)
+        assert 0 < page.index(first) < page.index(second) < page.index('<form class="timeline"')
+
+
+def test_levels_are_explained_once_and_keep_their_colour(tmp_path):
+    more = {f"{name}__{level}": 0.2 for name in ("match_accuracy", "test__match_accuracy") for level in ("p3", "p4")}
+    page = page_of(write_run(tmp_path / "run", healthy_lines(**more)))
+    words = html.unescape(re.sub(r"<[^>]+>|\s+", " ", page))
+    assert re.sub(" +", " ", words).count("p3 8 × 8, p4 16 × 16. A level has the same colour in all charts") == 1
+    charts = [json.loads(data) for data in re.findall(r'<script type="application/json">(.*?)</script>', page, re.S)]
+    colours = {(line["name"], line["colour"]) for chart in charts for line in chart["lines"] if "p" in line["name"]}
+    assert colours == {("p3", 1), ("p4", 2), ("test/p3", 9), ("test/p4", 10)}  # dashed from 8 on
+
+
+def test_secondary_charts_are_folded(tmp_path):
+    page = page_of(write_run(tmp_path / "run", healthy_lines(match_accuracy__p3=0.4)))
+    shown, folded = re.search(r"<h2>Pre-training</h2>(.*?)<details>(.*?)</details>", page, re.S).groups()
+    assert re.findall("<h3>(.*?)</h3>", shown) == ["Loss", "Spread of features", "Match accuracy"]
+    assert "Learning rate" in re.findall("<h3>(.*?)</h3>", folded)
+
+
+def test_a_page_of_many_pictures_has_at_most_five_megabytes(tmp_path):
+    folder = write_run(tmp_path / "run", healthy_lines())
+    pixels = np.random.default_rng(0).integers(0, 255, (400, 1000, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "vis" / "features_0000000.png")  # 1.2 MB, and a copy of 0.4 MB
+    for i in range(1, 24):
+        shutil.copy(folder / "vis" / "features_0000000.png", folder / "vis" / f"features_{i:07d}.png")
+    page = page_of(folder)
+    assert 3e6 < len(page) < 5e6 and "to keep this page small; " in page
+
+
 def test_nothing_is_fetched(tmp_path):
     page = page_of(write_run(tmp_path / "run", healthy_lines(), pictures=[("a_0000019.png", "red")]))
     assert "default-src 'none'" in page
@@ -79,7 +123,7 @@ def test_missing_parts_are_said(tmp_path):
     folder.mkdir()
     (folder / "config.yaml").write_text("SOLVER: {MAX_ITER: 5}")
     page = page_of(folder)
-    for sentence in ("There are no curves", "There are no pictures over time", "No evaluation on labelled data",
+    for sentence in ("There are no curves", "There are no pictures over time", "Two finished fine-tunings are needed",
                      "There is no log.txt", "Too early to tell"):  # fmt: skip
         assert sentence in page
     assert "How and where it ran" not in page and "Where the configs differ" not in page

@@ -41,9 +41,9 @@ def test_large_pictures_become_small_copies(tmp_path):
         noise(tmp_path / f"a_{i:07d}.png")
     found = find_pictures(tmp_path)
     copies, note = embed(found, sum(picture.path.stat().st_size for picture in found) - 1)
-    assert note.startswith("Pictures are JPEG copies") and "shown" not in note
+    assert note.startswith("Pictures are smaller copies") and "shown" not in note
     kind, image = decoded(copies[0][1])
-    assert kind == "data:image/jpeg" and image.size == (COPY_WIDTH, 200) and len(copies) == 3
+    assert kind == "data:image/webp" and image.size == (COPY_WIDTH, 200) and len(copies) == 3
 
 
 def test_too_many_pictures_are_thinned(tmp_path):

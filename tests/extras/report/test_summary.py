@@ -53,6 +53,12 @@ def test_numbers(tmp_path):
     ]
 
 
+def test_a_finished_run_is_not_early(tmp_path):
+    lines = [{"iteration": i, "total_loss": 1.0} for i in (19, 39)]
+    assert health(run_of(tmp_path, lines, SOLVER__MAX_ITER=40))[1] == "Too short to judge"
+    assert health(run_of(tmp_path, lines, SOLVER__MAX_ITER=41))[1] == "Too early to tell"
+
+
 def test_health_uses_the_configs_channels(tmp_path):
     """0.1 is 80 % of 1 / sqrt(64), and 6 % of 1 / sqrt(0.36): collapsed."""
     assert health(run_of(tmp_path, healthy_lines()))[1] == "Worth a look"  # because of the skipped steps

@@ -80,7 +80,11 @@ def test_segmentation_beside_the_truth(labelled, tmp_path, monkeypatch):
     [
         ("pretrain/quickstart.yaml", [], "MODEL.META_ARCHITECTURE of .*quickstart.yaml is PixPro, whose predictions"),
         (DETECTOR, [], "DATASETS.TEST is empty: name a labelled data set by --input"),
-        (DETECTOR, ["--input", "my_photos"], "Data set 'my_photos' is not registered; address one by path"),
+        (
+            DETECTOR,
+            ["--input", "my_photos"],
+            "Data set 'my_photos' is not registered; there is no such folder either: address",
+        ),
         (DETECTOR, ["--input", "images:{}"], "Data set 'images:.*' has no labels of detection"),
         (DETECTOR, ["--input", "voc:{}@test"], "NUM_CLASSES is 80, but data set .* has 5 classes: set it to 5"),
         (DETECTOR, ["--input", "voc:{}@test", "MODEL.ROI_HEADS.NUM_CLASSES", "5"], "There is no checkpoint .*none.pth"),
