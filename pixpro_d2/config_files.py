@@ -75,7 +75,10 @@ def missing_file(name: str) -> str:
         recipe, start = whole
         return f"There is no config file {name} any more: write `--config-file {recipe} --init {start}` instead."
     beside = map(str, Path(name).parent.glob(f"*{SUFFIX}"))
-    similar = {_comparable(known): known for known in (*config_names(), *beside)}
+    files = [known for known in (*config_names(), *beside) if not known.startswith("init/")]  # those are for --init
+    recipes = [known for known in files if "/" not in name and "/Base-" not in known and "/ablation/" not in known]
+    similar = {_comparable(Path(recipe).name): recipe for recipe in recipes}
+    similar |= {_comparable(known): known for known in files}
     found = difflib.get_close_matches(_comparable(_key(name)), similar, n=1)
     hint = f"did you mean {similar[found[0]]}?" if found else f"the configs of the package are in {configs_folder()}."
     return f"There is no config file {Path(name).absolute()}: {hint}"

@@ -29,6 +29,9 @@ def test_a_typing_mistake_is_answered_with_the_most_similar_name(tmp_path, monke
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=f"no config file {tmp_path}/pretrain/quikstart: did you mean pretrain/quick"):
         config_path("pretrain/quikstart")
+    for name, recipe in (("quickstart1", "quickstart"), ("pixpro", "pixpro_fpn")):  # no file of configs/init
+        with pytest.raises(UsageError, match=rf"did you mean pretrain/{recipe}\.yaml\?$"):
+            config_path(name)
     with pytest.raises(UsageError, match=f"the configs of the package are in {CONFIGS}"):
         config_path("zzzz")
 

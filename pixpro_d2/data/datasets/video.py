@@ -90,7 +90,10 @@ def load_videos(name: str, root: str) -> list[dict[str, Any]]:
         if frames
     ]
     if not dicts:
-        raise UsageError(f"Data set '{name}': no sub-folder of {os.path.abspath(root)} has frames of a video.")
+        raise UsageError(
+            f"Data set '{name}': no sub-folder of {os.path.abspath(root)} has frames of a video: "
+            "`pixpro-d2 prepare-video` writes such folders."
+        )
     if len(dicts) < len(counts):
         logger.warning(f"Data set '{name}': {len(counts) - len(dicts)} of {len(counts)} folders have no frames.")
     return dicts
