@@ -30,7 +30,8 @@ def supervise(context: ProcessContext, first_rank: int, signals: StopSignals) ->
     Stop signals are sent on to the processes, which save and end by themselves. A process that then hangs is killed.
 
     ``ProcessContext.join`` is not enough. It takes the exit code REQUEUE, after a process has saved, for a failure. It
-    ends the other processes by SIGTERM, which asks them to save. It waits without limit for a failed process that hangs.
+    ends the other processes by SIGTERM, which asks them to save. It waits for a failed process that hangs, without
+    limit.
 
     Args:
         context: started processes. PyTorch writes the traceback of an exception to a file of the failed process.
