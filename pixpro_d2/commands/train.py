@@ -17,6 +17,7 @@ def main(argv: Sequence[str]) -> None:
     check_arguments(args)
     config_path(args.config_file)
     check_detectron2()
-    from ..engine.main import run  # it loads PyTorch
+    from ..engine.launch import launch  # these two load PyTorch
+    from ..engine.main import main as run_process
 
-    run(argv)
+    launch(run_process, args)

@@ -1,11 +1,10 @@
-"""Start the processes of a run, and remove the folder of a failed start."""
+"""Start the processes of a run."""
 
-import contextlib
 import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,14 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 from detectron2.config import CfgNode
-from detectron2.utils import comm
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..config_files import config_path
 from ..launch_arguments import check_arguments
-from ..monitoring.run_record import FILE as RUN_FILE
 from ..utils.errors import UsageError
 from ..utils.signals import REQUEUE, StopSignals, requeue_when_stopped
-from .configure import SEED_FILE, command_config, resolve_device
+from .configure import command_config, resolve_device
+from .failed_start import remove_failed_start
 from .process_group import ProcessGroup, in_torchrun, leave
 from .supervisor import Refusal, supervise
 
@@ -120,40 +118,3 @@ def _run_process(local_rank: int, main: Main, args: Namespace, group: ProcessGro
         if not isinstance(end.code, str):
             raise
         raise Refusal(end.code) from None
-
-
-# Patterns of the files that a run writes before its first iteration.
-FILES_OF_START = ("log.txt*", "config.yaml", RUN_FILE, SEED_FILE, "metrics.json", "events.out.tfevents.*")
-
-
-@contextlib.contextmanager
-def failed_start_removed(args: Namespace) -> Iterator[None]:
-    """Remove the new folder OUTPUT_DIR if a UsageError ends the start of a run within this context.
-
-    One of several processes does not remove the folder, because other processes may still write to it. Their launcher
-    removes the folder.
-    """
-    folder = Path(command_config(args).OUTPUT_DIR)
-    is_new = comm.get_world_size() == 1 and not folder.exists()
-    try:
-        yield
-    except UsageError:
-        if is_new:
-            remove_failed_start(folder)
-        raise
-
-
-def remove_failed_start(folder: Path) -> None:
-    """Remove the folder of a run if it only holds files that a run writes before its first iteration."""
-    files = list(folder.iterdir()) if folder.is_dir() else []
-    if all(any(path.match(pattern) for pattern in FILES_OF_START) for path in files) and not _has_values(folder):
-        for path in files:
-            path.unlink()
-        if folder.is_dir():
-            folder.rmdir()
-
-
-def _has_values(folder: Path) -> bool:
-    """Return whether the run in ``folder`` has recorded metrics."""
-    metrics = folder / "metrics.json"
-    return metrics.is_file() and metrics.stat().st_size > 0

@@ -12,7 +12,8 @@ from ..launch_arguments import argument_parser
 from ..utils.errors import ONE_SENTENCE
 from .configure import setup
 from .dry_run import dry_run
-from .launch import failed_start_removed, launch
+from .failed_start import failed_start_removed
+from .launch import launch
 from .trainer import Trainer
 
 

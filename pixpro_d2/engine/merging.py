@@ -30,12 +30,16 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     """Merge a config file, and the files that it is based on, into ``cfg``.
 
     Raises:
-        UsageError: for a missing file, a file that is no YAML, an unknown key, or a value of another type.
+        UsageError: for a missing file, a file that is no YAML, an unknown key, a value of another type, or a file for
+            another version of detectron2's config.
     """
     try:
-        with single_names_accepted(cfg):
-            cfg.merge_from_file(path, allow_unsafe=False)
         given = CfgNode(CfgNode.load_yaml_with_base(path))
+        _check_given(given, cfg.VERSION, path)
+        with single_names_accepted(cfg):
+            cfg.merge_from_other_cfg(given)
+    except UsageError:
+        raise
     except (KeyError, AssertionError) as error:  # yacs raises these for an unknown key
         raise UsageError(unknown_key(cfg, str(error.args[0]).rpartition(": ")[2])) from error
     except FileNotFoundError as error:
@@ -46,9 +50,18 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         raise UsageError(f"Config {path}: {_in_words(error)}.") from error
     except yaml.YAMLError as error:
         raise UsageError(f"Config {path}: {' '.join(str(error).split())}.") from error
+
+
+def _check_given(given: CfgNode, version: int, path: str) -> None:
+    """Check that the keys of a file have values, and that the file is for this version of detectron2's config."""
     empty = [key for key, value in leaves(given) if value is None and key not in NULLABLE]
     if empty:
         raise UsageError(f"Config {path}: {empty[0]} has no value; give it one, or take the line out.")
+    if given.get("VERSION", version) != version:
+        raise UsageError(
+            f"Config {path} is for VERSION {given.VERSION} of detectron2's config, but this detectron2 has VERSION "
+            f"{version}: rename the keys that have changed, and remove the line VERSION."
+        )
 
 
 def unknown_key(cfg: CfgNode, key: str) -> str:

@@ -29,8 +29,9 @@ def supervise(context: ProcessContext, first_rank: int, signals: StopSignals) ->
 
     Stop signals are sent on to the processes, which save and end by themselves. A process that then hangs is killed.
 
-    ``ProcessContext.join`` would not do. To it, a process that has saved and ends with REQUEUE has failed. It asks the
-    other processes by SIGTERM to end, which here means to save. And it never returns if a failed process hangs.
+    ``ProcessContext.join`` is not enough. It takes the exit code REQUEUE, after a process has saved, for a failure. It
+    ends the other processes by SIGTERM, which asks them to save. It waits for a failed process that hangs, without
+    limit.
 
     Args:
         context: started processes. PyTorch writes the traceback of an exception to a file of the failed process.

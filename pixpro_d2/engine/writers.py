@@ -32,6 +32,10 @@ class WandbWriter(EventWriter):
     Register this writer in the main process, before detectron2's TensorboardXWriter, which clears the pictures. The run
     starts with the first values, so a dry run of a training starts none. Values that the run already has from before an
     interruption are not written again.
+
+    ``wandb.init(sync_tensorboard=True)`` would repeat these values, count the writings instead of the iterations, send
+    the values of a killed run only when TensorBoard flushes them, and write each value several times if the folder of
+    W&B lies in the folder of TensorBoard (seen in wandb 0.31).
     """
 
     def __init__(self, start: Callable[[], "wandb.Run"], image: Callable[[np.ndarray], Any]) -> None:
@@ -110,7 +114,7 @@ def start_run(wandb: ModuleType, cfg: CfgNode, resumed: bool) -> "wandb.Run":
             allow_val_change=True,  # a resumed run may have a new length
         )
     except wandb.errors.Error as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()).rstrip(".")
         logger.warning(f"Training continues without Weights & Biases, which could not be started: {reason}.")
         return wandb.init(mode="disabled")
     write_json(path, {"id": run.id})

@@ -1,6 +1,7 @@
 """Config files that cannot be merged: one sentence names the file and the key."""
 
 import pytest
+from detectron2.config import CfgNode
 
 import configs
 from pixpro_d2.engine.configure import load_config
@@ -17,6 +18,8 @@ QUICKSTART = configs.CONFIGS / "pretrain/quickstart.yaml"
         (b"SOLVER: 5", "SOLVER is 5; it must be a group of keys."),
         (b"DATASETS: {TRAIN: {a: b}}", "DATASETS.TRAIN is a: b; it must be a name or a list of names."),
         (b"DATASETS:\n  TRAIN:\n", "DATASETS.TRAIN has no value; give it one, or take the line out."),
+        (b"SOLVER:\n", "SOLVER has no value; give it one, or take the line out."),
+        (b"VERSION: 1\nMODEL: {WEIGHT: a}", "rename the keys that have changed, and remove the line VERSION."),
         (b"\x80\x02 a pickle", "is no text: name a .yaml file."),
     ],
 )
@@ -36,6 +39,18 @@ def test_a_similar_file_is_named(monkeypatch):
         UsageError, match=r"^There is no config file /nowhere/at_all.yaml: the configs of the package are in \S+\.$"
     ):
         load_config("/nowhere/at_all.yaml", [])
+
+
+def test_a_file_is_read_once(tmp_path, monkeypatch):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"_BASE_: {QUICKSTART}\nVERSION: 2\nSOLVER: {{MAX_ITER: 7, MAX_EPOCHS: 0}}\n")
+    opened = []
+    open_file = CfgNode._open_cfg.__func__
+    monkeypatch.setattr(
+        CfgNode, "_open_cfg", classmethod(lambda cls, name: opened.append(name) or open_file(cls, name))
+    )
+    assert load_config(str(path), []).SOLVER.MAX_ITER == 7
+    assert opened[0] == str(path) and len(opened) == len(set(opened)) > 1
 
 
 def test_a_run_s_own_config_is_read_again(tmp_path):

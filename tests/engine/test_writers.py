@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ class Wandb(ModuleType):
         if mode == "disabled":
             return Run("disabled")
         if self.unreachable:
-            raise self.errors.Error("no\n route")
+            raise self.errors.Error("no\n route.")
         run_id = options["id"] or f"run{len(self.runs)}"
         former = self.runs.get(run_id)
         self.runs[run_id] = Run(run_id, former.step if former else 0)
@@ -174,7 +175,7 @@ def test_training_goes_on_without_a_server(tmp_path):
     with logged("pixpro_d2.engine.writers") as messages:
         run = start_run(wandb, config(tmp_path), resumed=False)
     assert run.id == "disabled" and not list(tmp_path.iterdir())
-    assert len(messages) == 1 and "without Weights & Biases" in messages[0] and "no route" in messages[0]
+    assert len(messages) == 1 and "without Weights & Biases" in messages[0] and messages[0].endswith(": no route.")
 
 
 class Picturing(HookBase):
@@ -272,6 +273,27 @@ with EventStorage() as storage:
 """
 
 
+def offline_history(path):
+    """Return (step, values by name) of each writing of an offline run; the file is a log in LevelDB's format."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, record, history = path.read_bytes(), 7, b"", []  # the file's own header has 7 bytes
+    while position + 7 <= len(data):
+        if 32768 - position % 32768 < 7:  # no header of a record fits into the rest of the block
+            position += 32768 - position % 32768
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        record += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or last part
+            entry, record = Record.FromString(record), b""
+            if entry.WhichOneof("record_type") == "history":
+                items = entry.history.item
+                values = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+                history.append((entry.history.step.num, values))
+    return history
+
+
 def test_the_real_package(tmp_path):
     pytest.importorskip("wandb.sdk")
     env = {"WANDB_MODE": "offline", "HOME": str(tmp_path), "PYTHONPATH": ":".join(filter(None, sys.path))}
@@ -282,7 +304,13 @@ def test_the_real_package(tmp_path):
         assert done.returncode == 0, done.stderr
         found.append(json.loads((tmp_path / "wandb.json").read_text())["id"])
     assert found[0] == found[1]
-    runs = list((tmp_path / "wandb").glob(f"offline-run-*-{found[0]}"))
+    runs = sorted((tmp_path / "wandb").glob(f"offline-run-*-{found[0]}"))
+    for run in runs:
+        history = offline_history(run / f"run-{found[0]}.wandb")
+        assert [step for step, _ in history] == [0, 1, 2]  # each iteration once, at its number
+        assert [values["loss"] for _, values in history] == [0, 1, 2]
+        assert all(math.isnan(values["bad"]) and values["worse"] == math.inf for _, values in history)
+        assert [values.get("vis/a/_type") for _, values in history] == [None, "image-file", None]
     (picture,) = runs[0].rglob("*.png")
     expected = np.arange(90, dtype=np.uint8).reshape(3, 5, 6).transpose(1, 2, 0)
     assert np.array_equal(np.asarray(Image.open(picture)), expected)

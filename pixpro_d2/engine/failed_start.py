@@ -1,0 +1,48 @@
+"""Remove the folder of a run that fails before its first iteration."""
+
+import contextlib
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+from detectron2.utils import comm
+
+from ..monitoring.run_record import FILE as RUN_FILE
+from ..utils.errors import UsageError
+from .configure import SEED_FILE, command_config
+
+# Patterns of the files that a run writes before its first iteration.
+FILES_OF_START = ("log.txt*", "config.yaml", RUN_FILE, SEED_FILE, "metrics.json", "events.out.tfevents.*")
+
+
+@contextlib.contextmanager
+def failed_start_removed(args: Namespace) -> Iterator[None]:
+    """Remove the new folder OUTPUT_DIR if a UsageError ends the start of a run within this context.
+
+    One of several processes does not remove the folder, because other processes may still write to it. Their launcher
+    removes the folder.
+    """
+    folder = Path(command_config(args).OUTPUT_DIR)
+    is_new = comm.get_world_size() == 1 and not folder.exists()
+    try:
+        yield
+    except UsageError:
+        if is_new:
+            remove_failed_start(folder)
+        raise
+
+
+def remove_failed_start(folder: Path) -> None:
+    """Remove the folder of a run if it only holds files that a run writes before its first iteration."""
+    files = list(folder.iterdir()) if folder.is_dir() else []
+    if all(any(path.match(pattern) for pattern in FILES_OF_START) for path in files) and not _has_values(folder):
+        for path in files:
+            path.unlink()
+        if folder.is_dir():
+            folder.rmdir()
+
+
+def _has_values(folder: Path) -> bool:
+    """Return whether the run in ``folder`` has recorded metrics."""
+    metrics = folder / "metrics.json"
+    return metrics.is_file() and metrics.stat().st_size > 0
