@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
@@ -226,6 +225,6 @@ def _draw_pair(axes: Axes, start: np.ndarray, ends: np.ndarray, colour: str) -> 
     places, few = centres(ends), len(ends) <= MAX_THICK_LINES
     # Many lines would close to a solid fan.
     lines = np.stack((np.broadcast_to(centres(start), places.shape), places), axis=1)
-    draw_lines(axes, lines, colour if few else to_rgba(colour, 0.43), 1.5 if few else 0.5, halo=few)
+    draw_lines(axes, lines, colour, 1.5 if few else 0.5, faint=not few)
     draw_dots(axes, places, colour, min(3.5, 0.3 * float((ends[0, 2:] - ends[0, :2]).min())))
     draw_dots(axes, centres(start), colour, 5)

@@ -7,7 +7,6 @@ from detectron2.structures import BoxMode, Instances
 from PIL import Image
 
 from .figures import (
-    BACKGROUND,
     GAP,
     LINE,
     MARGIN,
@@ -63,8 +62,10 @@ def draw_detections(
         for _, box, colour in reversed(labels):  # the most certain on top
             draw_box(axes, box, colour)
         draw_labels(axes, labels)
-    below = [legend_block(class_names, colours, width)] if legend and class_names else []
-    return contact_sheet([to_image(figure), *below, Image.new("RGB", (width, GAP), BACKGROUND)])
+    blocks = [to_image(figure)]
+    if legend and class_names:
+        blocks.append(legend_block(class_names, colours, width))
+    return contact_sheet(blocks)
 
 
 def _truth_panel(annotations: list[dict[str, Any]], class_names: Sequence[str]) -> tuple[str, str, Objects]:

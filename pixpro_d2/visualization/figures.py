@@ -3,6 +3,7 @@
 Matplotlib draws each block into a figure of its own; :func:`contact_sheet` joins the finished blocks.
 """
 
+import colorsys
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
-from matplotlib.colors import hsv_to_rgb, to_hex, to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
@@ -37,7 +38,7 @@ _COLOURS = (
 def palette(count: int) -> list[str]:
     """Return ``count`` different colours; the first dozen differ clearly, further colours differ in hue."""
     hues = [(i * 0.6180339887) % 1 for i in range(count - len(_COLOURS))]  # golden ratio: neighbours are far apart
-    return [*_COLOURS[:count], *(to_hex(hsv_to_rgb((hue, 0.5, 0.85))) for hue in hues)]
+    return [*_COLOURS[:count], *(to_hex(colorsys.hsv_to_rgb(hue, 0.5, 0.85)) for hue in hues)]
 
 
 def plain(text: str) -> str:

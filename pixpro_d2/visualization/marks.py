@@ -26,12 +26,12 @@ def draw_crosses(axes: Axes, points: np.ndarray, colours: Colours, radius: float
     axes.scatter(x, y, s=(2 * radius) ** 2, c=colours, linewidths=width, marker="x", path_effects=halo, zorder=3)
 
 
-def draw_lines(axes: Axes, lines: np.ndarray, colours: Colours, width: float = 1.5, halo: bool = True) -> None:
-    """Draw straight ``lines`` (n, 2, 2), from (x, y) to (x, y)."""
-    effects = [withStroke(linewidth=2 * width, foreground=HALO)] if halo else []
-    axes.add_collection(
-        LineCollection(list(lines), colors=colours, linewidths=width, path_effects=effects), autolim=False
-    )
+def draw_lines(axes: Axes, lines: np.ndarray, colours: Colours, width: float = 1.5, faint: bool = False) -> None:
+    """Draw straight ``lines`` (n, 2, 2), from (x, y) to (x, y); faint lines are translucent and have no halo."""
+    effects = [] if faint else [withStroke(linewidth=2 * width, foreground=HALO)]
+    drawn = LineCollection(list(lines), colors=colours, linewidths=width, path_effects=effects)
+    drawn.set_alpha(0.43 if faint else None)
+    axes.add_collection(drawn, autolim=False)
 
 
 def draw_box(axes: Axes, corners: Sequence[float], colour: str, width: float = 2.0) -> None:
@@ -49,7 +49,7 @@ def fill_boxes(axes: Axes, boxes: np.ndarray, colours: Colours, opacity: float) 
     axes.add_collection(PolyCollection(list(corners), facecolors=colours, alpha=opacity, linewidths=0), autolim=False)
 
 
-def draw_number(axes: Axes, point: Sequence[float], number: int, colour: str) -> None:
+def draw_number(axes: Axes, point: np.ndarray, number: int, colour: str) -> None:
     """Draw a numbered dot at a point; at the edge of the panel, move it inside."""
     radius = 9
     size = axes.get_window_extent()

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, NoNorm
 from PIL import Image
 
 from .detections import TOP
 from .figures import (
-    BACKGROUND,
     GAP,
     MARGIN,
     OPACITY,
@@ -47,23 +47,27 @@ def draw_segmentation(
     """
     predictions = predictions or {}
     colours = palette(len(class_names))
-    panels = [("image", "", None), ("ground truth", "", truth)]
+    panels: list[tuple[str, str, np.ndarray | None]] = [("image", "", None), ("ground truth", "", truth)]
     for title, ids in predictions.items():
         panels.append((title, f": {_describe(truth, ids, ignore_label)}", ids))
     width, size = len(panels) * (side + MARGIN) + MARGIN, fit(image, side, side)
     figure = new_figure(width, TOP + size[1] + GAP)
-    for i, (title, said, ids) in enumerate(panels):
-        corner = (MARGIN + i * (side + MARGIN), MARGIN)
-        axes = add_image(figure, image, corner, size, shorten(title, side, said))
-        if ids is not None:
-            known = np.ma.masked_outside(np.asarray(ids, dtype=int), 0, len(class_names) - 1)
-            look = dict(cmap=ListedColormap(colours), norm=NoNorm(), alpha=OPACITY)
-            cover(axes, known, interpolation="auto", interpolation_stage="rgba", **look)
-    shown = np.unique([truth, *predictions.values()])
-    present = [i for i in shown.tolist() if 0 <= i < len(class_names)]
-    names = legend_block([class_names[i] for i in present], [colours[i] for i in present], width) if present else None
-    below = Image.new("RGB", (width, GAP), BACKGROUND)
-    return contact_sheet([to_image(figure), *([names] if names else []), below])
+    for i, (title, said, shown) in enumerate(panels):
+        axes = add_image(figure, image, (MARGIN + i * (side + MARGIN), MARGIN), size, shorten(title, side, said))
+        if shown is not None:
+            _colour(axes, shown, colours)
+    present = [i for i in np.unique([truth, *predictions.values()]).tolist() if 0 <= i < len(class_names)]
+    blocks = [to_image(figure)]
+    if present:
+        blocks.append(legend_block([class_names[i] for i in present], [colours[i] for i in present], width))
+    return contact_sheet(blocks)
+
+
+def _colour(axes: Axes, ids: np.ndarray, colours: Sequence[str]) -> None:
+    """Colour the pixels of a panel by their class; a pixel whose class has no colour stays as it is."""
+    known = np.ma.masked_outside(np.asarray(ids, dtype=int), 0, len(colours) - 1)
+    options = dict(cmap=ListedColormap(colours), norm=NoNorm(), alpha=OPACITY)
+    cover(axes, known, interpolation="auto", interpolation_stage="rgba", **options)
 
 
 def _describe(truth: np.ndarray, ids: np.ndarray, ignore_label: int) -> str:

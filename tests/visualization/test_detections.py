@@ -29,7 +29,7 @@ def draw(scores, truth=TRUTH, side=200, box=(20.0, 10.0, 60.0, 40.0), **kwargs):
 
 
 def words_of(monkeypatch, *args, **kwargs):
-    """What :func:`draw` writes, a list for each block, the legend first."""
+    """What :func:`draw` writes, a list for each block: the panels, and the legend below."""
     found = capture(monkeypatch)
     draw(*args, **kwargs)
     return [words(figure) for figure in found]
@@ -56,7 +56,7 @@ def test_box_lies_where_the_object_is(box):
 
 
 def test_labels_say_class_and_score_from_the_threshold_on(monkeypatch):
-    legend, panels = words_of(monkeypatch, [0.5, 0.93, 0.49])
+    panels, legend = words_of(monkeypatch, [0.5, 0.93, 0.49])
     assert panels == ["star", "disk 0.93", "disk 0.50", "ground truth: 1", "model: 2 of score 0.5 or more"]
     assert legend == ["disk", "star"]
     (panels,) = words_of(monkeypatch, [0.5, 0.93, 0.49], truth=[], min_score=0.6, legend=False)

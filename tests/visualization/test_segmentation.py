@@ -56,8 +56,8 @@ def test_titles_say_how_many_pixels_are_right(monkeypatch):
     found = capture(monkeypatch)
     draw()
     # 3 of 4 columns count, of which the second model has two.
-    assert words(found[1]) == ["image", "ground truth", "good: 100.0% right", "bad: 66.7% right"]
-    assert words(found[0]) == ["left", "right"]
+    assert words(found[0]) == ["image", "ground truth", "good: 100.0% right", "bad: 66.7% right"]
+    assert words(found[1]) == ["left", "right"]
 
 
 def test_panels_have_the_colours_of_the_classes():
