@@ -5,6 +5,7 @@ import re
 import cli
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import configs
 from pixpro_d2.tools.render import render_dataset
@@ -43,11 +44,14 @@ def test_pretraining_writes_what_detectron2_writes(pretrained):
     names = {path.name for path in folder.iterdir()}
     assert {"model_0000002.pth", "model_final.pth", "last_checkpoint", "metrics.json", "config.yaml"} <= names
     assert not any(name.endswith(".tmp") for name in names)
+    assert f"The backbone as torchvision's resnet18: {folder}/backbone_torchvision.safetensors" in output
+    trained = load_file(folder / "backbone_torchvision.safetensors")["conv1.weight"]
     last = cli.metrics(folder)[-1]
     assert last["iteration"] == 5 and {f"loss_pix_p{i}" for i in (3, 4, 5, 6)} <= set(last)
     assert last["ema_momentum"] == 1.0 and "lr" in last and "data_time" in last
     assert "effective learning rate" in output and "eta:" in output
     names = torch.load(folder / "model_final.pth", weights_only=True)["model"]
+    assert torch.equal(names["backbone.bottom_up.stem.conv1.weight"], trained)
     assert any(name.startswith("backbone.bottom_up.res5.") for name in names) and "backbone.fpn_output5.weight" in names
 
 
