@@ -36,7 +36,7 @@ def pretrain_args(scenes, folder, *opts):
 def detector_args(scenes, folder, *opts):
     args = ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml"]
     data = ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "DATASETS.TEST", f"('voc:{scenes}@test',)"]
-    return [*args, *data, "MODEL.ROI_HEADS.NUM_CLASSES", 5, *configs.TINY_DETECTOR, *opts, "OUTPUT_DIR", folder]
+    return [*args, *data, *configs.TINY_DETECTOR, *opts, "OUTPUT_DIR", folder]
 
 
 def test_pretraining_writes_what_detectron2_writes(pretrained):
@@ -75,6 +75,8 @@ def test_detector_from_the_checkpoint_and_eval_only_agree(scenes, pretrained):
     tuned, again = scenes.parent / "tuned", scenes.parent / "again"
     output = cli.run(*detector_args(scenes, tuned, "MODEL.WEIGHTS", folder / "model_final.pth"))
     assert re.search(r"Backbone: 20 of 20 convolutions, .* Tensors skipped: .*target_backbone", output)
+    number = f"MODEL.ROI_HEADS.NUM_CLASSES is 5, the number of classes of data set 'voc:{scenes}@train'."
+    assert number in output
     weights = tuned / "model_final.pth"
     output = cli.run("--eval-only", *detector_args(scenes, again, "MODEL.WEIGHTS", weights))
     copied = re.findall(r"copypaste: (.*)", output)[-1]
