@@ -15,6 +15,12 @@ CITYSCAPES = [
     "shapely>=2",  # detectron2 reads Cityscapes' polygons with it
 ]
 
+ONNX = [
+    "onnx>=1.16",
+    "onnxruntime>=1.18",  # compares the graph with the network
+    "onnxscript>=0.2",  # PyTorch's exporter
+]
+
 
 class BuildWithConfigs(build_py):
     """The package, with the configs of the checkout as its folder ``configs``; an editable one finds the checkout's."""
@@ -58,6 +64,7 @@ setup(
         "cityscapes": CITYSCAPES,
         "dev": [
             *CITYSCAPES,
+            *ONNX,
             "ipykernel>=6",
             "mypy>=1.15",
             "nbclient>=0.10",
@@ -66,6 +73,7 @@ setup(
             "pytest-xdist>=3.7",
             "ruff>=0.5",
         ],
+        "onnx": ONNX,  # for `pixpro-d2 convert --to onnx`
         "wandb": ["wandb>=0.16"],  # for WANDB.ENABLED
     },
 )

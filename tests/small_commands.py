@@ -68,7 +68,7 @@ def why_not_run(command):
         return "several machines or a launcher"
     if cfg is not None and "://" in cfg.MODEL.WEIGHTS:
         return "weights to download"
-    if command.tool in TESTED or "--compare" in command.argv:
+    if command.tool in TESTED or {"--compare", "onnx"} & set(command.argv):
         return "has a test of its own"
     return ""
 
