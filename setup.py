@@ -74,6 +74,7 @@ setup(
             "ruff>=0.5",
         ],
         "onnx": ONNX,  # for `pixpro-d2 convert --to onnx`
+        "parquet": ["pyarrow>=14"],  # for `pixpro-d2 embed DATA OUT.parquet`
         "wandb": ["wandb>=0.16"],  # for WANDB.ENABLED
     },
 )

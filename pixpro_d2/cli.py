@@ -21,6 +21,7 @@ COMMANDS = {
     "measure": (".tools.measure", "measure how well features match, without labels"),
     "report": (".tools.report", "write an HTML page about one run or several"),
     "convert": (".tools.convert", "convert the backbone of a checkpoint between formats"),
+    "embed": (".tools.embed", "write the features of images, one row for each image"),
     "publish": (".tools.publish", "strip a checkpoint to its weights and metadata"),
     "prepare-video": (".tools.prepare_video", "turn videos into folders of frames"),
     "extract-flow": (".tools.extract_flow", "write the optical flow of videos"),

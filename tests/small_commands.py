@@ -41,6 +41,7 @@ TOOLS = {
     "benchmark step": {"--batch": 2, "--repeats": 1, "--warmup": 0},
     "benchmark data": {"--count": 2, "--repeats": 1},
     "benchmark loader": {"--batch": 2, "--seconds": 0.01},
+    "embed": {"--size": 64},
     "extract_flow": {"--estimator": "dis", "--device": "cpu"},
     "flow_quality": {"--videos": 1, "--frames": 7, "--size": "64x96", "--views": 2},
     "measure": {"--count": 2},

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_backbone
+from detectron2.modeling import Backbone, build_backbone
 from torch import Tensor, nn
 
+from ...checkpoint import export
 from ...checkpoint.convention import InputConvention
 from ...checkpoint.depth import resnet_options
-from ...checkpoint.export import Backbone, backbone_of
 from ...checkpoint.formats import Source, recognise
 from ...checkpoint.reading import read_checkpoint
 from ...checkpoint.tensors import check_tensors
@@ -28,21 +28,27 @@ class FeatureNetwork(nn.Module):
         names: names of the features, such as ``res5`` or ``p3``.
         channels: number of channels of the images.
         divisor: number that divides the height and width of the images.
+        pixel_range: INPUT.PIXEL_RANGE of the training.
     """
 
-    def __init__(self, backbone: nn.Module, convention: InputConvention) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: Backbone, convention: InputConvention, pixel_range: tuple[float, ...] = ()) -> None:
         """
         Args:
             backbone: a backbone of detectron2.
             convention: input that the backbone was trained with.
+            pixel_range: see the attribute.
         """
         super().__init__()
         self.backbone = backbone
         self.flips = convention.format == "BGR"
-        self.names = list(backbone.output_shape())  # type: ignore[operator]
+        shapes = backbone.output_shape()
+        self.names = list(shapes)
+        self.pixel_range = pixel_range
         self.channels = len(convention.pixel_mean)
-        shapes = backbone.output_shape().values()  # type: ignore[operator]
-        self.divisor = backbone.size_divisibility or max(shape.stride for shape in shapes)
+        self.divisor: int = backbone.size_divisibility or max(shape.stride for shape in shapes.values())
         for name, values in (("mean", convention.pixel_mean), ("std", convention.pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1) / 255)
         self.eval()
@@ -67,7 +73,7 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
         UsageError: if the file is no checkpoint, or its network or input cannot be told.
     """
     source = recognise(read_checkpoint(path), path)
-    backbone = backbone_of(source, branch, path)
+    backbone = export.backbone_of(source, branch, path)
     check_tensors({**backbone.trunk, **backbone.pyramid}, path)
     beside = os.path.join(os.path.dirname(os.path.abspath(path)), "config.yaml")
     if not config_file and (source.format or "").startswith("pixpro_d2") and os.path.isfile(beside):
@@ -78,7 +84,7 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
     _load(network, backbone, f"{path} does not fit {config_file or 'a plain ResNet'}")
     if backbone.pyramid and not with_fpn:
         network = network.bottom_up
-    return FeatureNetwork(network, convention)
+    return FeatureNetwork(network, convention, tuple(cfg.INPUT.PIXEL_RANGE))
 
 
 def _config_of_file(path: str) -> CfgNode:
@@ -90,7 +96,7 @@ def _config_of_file(path: str) -> CfgNode:
     return cfg
 
 
-def _config_of_tensors(source: Source, backbone: Backbone, path: str) -> CfgNode:
+def _config_of_tensors(source: Source, backbone: export.Backbone, path: str) -> CfgNode:
     """Return a config of the ResNet that the tensors of a file belong to.
 
     Raises:
@@ -125,7 +131,7 @@ def _config_of_tensors(source: Source, backbone: Backbone, path: str) -> CfgNode
     return cfg
 
 
-def _load(network: nn.Module, backbone: Backbone, mismatch: str) -> None:
+def _load(network: nn.Module, backbone: export.Backbone, mismatch: str) -> None:
     """Load all weights into a network.
 
     Raises:
