@@ -16,12 +16,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pixpro_d2.config
-
 from ..utils.errors import UsageError
 from ..utils.files import write_file
 
-SOURCE = Path(pixpro_d2.config.__file__).resolve()
+SOURCE = Path(__file__).resolve().parents[1] / "config.py"
 PAGE = SOURCE.parents[1] / "docs" / "config.md"
 HEADER = """# Config keys
 
@@ -136,13 +134,18 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.document_config", description="Write docs/config.md from pixpro_d2/config.py."
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the page is not current")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
     try:
         page = render_page(read_groups(SOURCE.read_text(encoding="utf-8")))
         if not args.check:

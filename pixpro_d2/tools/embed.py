@@ -8,6 +8,7 @@ The first row belongs to the first name in features.txt, and so on. ``--pool non
 import argparse
 from collections.abc import Sequence
 
+from ..command_line import positive
 from ..commands.checks import check_file, data_address
 from ..utils.errors import UsageError
 
@@ -23,8 +24,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--weights", required=True, metavar="FILE", help="checkpoint, in any format that MODEL.WEIGHTS takes")
     add("--feature", default="", metavar="NAME", help="such as res4 or p3 (default: the last one below an FPN)")
     add("--pool", choices=("mean", "none"), default="mean", help="a vector or a map of each image (default: mean)")
-    add("--size", type=_positive, default=224, metavar="N", help="side of the centre of an image (default: 224)")
-    add("--batch", type=_positive, default=32, metavar="N", help="images at a time (default: 32)")
+    add("--size", type=positive, default=224, metavar="N", help="side of the centre of an image (default: 224)")
+    add("--batch", type=positive, default=32, metavar="N", help="images at a time (default: 32)")
     add("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
     add("--device", choices=("cuda", "cpu"), default="", help="default: a GPU if there is one")
     add("--half", action="store_true", help="write float16 in place of float32")
@@ -45,13 +46,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{out}: {count} images, {' x '.join(map(str, shape))} values each")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
 
 
 if __name__ == "__main__":
