@@ -15,6 +15,7 @@ CITYSCAPES = [
     "shapely>=2",  # detectron2 reads Cityscapes' polygons with it
 ]
 
+COMPLETION = ["shtab>=1.7"]  # for `pixpro-d2 completion`
 ONNX = [
     "onnx>=1.16",
     "onnxruntime>=1.18",  # compares the graph with the network
@@ -62,8 +63,10 @@ setup(
     ],
     extras_require={
         "cityscapes": CITYSCAPES,
+        "completion": COMPLETION,
         "dev": [
             *CITYSCAPES,
+            *COMPLETION,
             *ONNX,
             "ipykernel>=6",
             "mypy>=1.15",

@@ -32,6 +32,7 @@ COMMANDS = {
     "demo": (".tools.demo", "pre-train, fine-tune and evaluate on rendered scenes"),
     "study": (".tools.study", "study whether pre-training helps"),
     "benchmark": (".tools.benchmark", "measure speed and memory on this machine"),
+    "completion": (".completion", "print a script that completes this command in a shell"),
     "install-detectron2": (".install_detectron2", "install a Python-only detectron2 v0.6"),
 }
 BEGIN_WITH_A_PATH = ("check-data", "report", "convert", "publish", "prepare-video", "extract-flow", "label-subset")

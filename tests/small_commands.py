@@ -52,7 +52,7 @@ TOOLS = {
     **{f"visualize {what}": {"--count": 2} for what in ("features", "matches", "predictions")},
 }
 # Tools that have a test of their own which runs them as they are.
-TESTED = ("demo", "benchmark_gpu", "document_config", "study", "install_detectron2")
+TESTED = ("demo", "benchmark_gpu", "document_config", "study", "install_detectron2", "completion")
 # module of a command -> KEY, VALUE, ... that make it small
 COMMANDS = {
     "commands.pretrain": ["MODEL.FPN.OUT_CHANNELS", 32, *configs.TINY, "SOLVER.MAX_ITER", 2],
