@@ -15,6 +15,13 @@ CITYSCAPES = [
     "shapely>=2",  # detectron2 reads Cityscapes' polygons with it
 ]
 
+COMPLETION = ["shtab>=1.7"]  # for `pixpro-d2 completion`
+ONNX = [
+    "onnx>=1.16",
+    "onnxruntime>=1.18",  # compares the graph with the network
+    "onnxscript>=0.2",  # PyTorch's exporter
+]
+
 
 class BuildWithConfigs(build_py):
     """The package, with the configs of the checkout as its folder ``configs``; an editable one finds the checkout's."""
@@ -57,8 +64,11 @@ setup(
     ],
     extras_require={
         "cityscapes": CITYSCAPES,
+        "completion": COMPLETION,
         "dev": [
             *CITYSCAPES,
+            *COMPLETION,
+            *ONNX,
             "ipykernel>=6",
             "mypy>=1.15",
             "nbclient>=0.10",
@@ -68,6 +78,8 @@ setup(
             "ruff>=0.5",
         ],
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.28", "ruff>=0.5"],  # ruff formats signatures
+        "onnx": ONNX,  # for `pixpro-d2 convert --to onnx`
+        "parquet": ["pyarrow>=14"],  # for `pixpro-d2 embed DATA OUT.parquet`
         "wandb": ["wandb>=0.16"],  # for WANDB.ENABLED
     },
 )

@@ -21,6 +21,7 @@ COMMANDS = {
     "measure": (".tools.measure", "measure how well features match, without labels"),
     "report": (".tools.report", "write an HTML page about one run or several"),
     "convert": (".tools.convert", "convert the backbone of a checkpoint between formats"),
+    "embed": (".tools.embed", "write the features of images, one row for each image"),
     "publish": (".tools.publish", "strip a checkpoint to its weights and metadata"),
     "prepare-video": (".tools.prepare_video", "turn videos into folders of frames"),
     "extract-flow": (".tools.extract_flow", "write the optical flow of videos"),
@@ -31,6 +32,7 @@ COMMANDS = {
     "demo": (".tools.demo", "pre-train, fine-tune and evaluate on rendered scenes"),
     "study": (".tools.study", "study whether pre-training helps"),
     "benchmark": (".tools.benchmark", "measure speed and memory on this machine"),
+    "completion": (".completion", "print a script that completes this command in a shell"),
     "install-detectron2": (".install_detectron2", "install a Python-only detectron2 v0.6"),
 }
 BEGIN_WITH_A_PATH = ("check-data", "report", "convert", "publish", "prepare-video", "extract-flow", "label-subset")

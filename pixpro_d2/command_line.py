@@ -1,4 +1,4 @@
-"""Parse command lines with KEY VALUE pairs, and accept options before, between and behind the pairs."""
+"""Parse command lines: KEY VALUE pairs with options before, between and behind the pairs, and positive numbers."""
 
 import argparse
 import sys
@@ -35,3 +35,11 @@ class OptionsAnywhere(argparse.ArgumentParser):
                     self.error(f"argument {word}: expected one argument")
                 first.append(remaining.pop(0))
         return first + rest
+
+
+def positive(text: str) -> int:
+    """Parse a whole number of at least 1; the ``type`` of an argument."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value

@@ -179,14 +179,19 @@ def patch(source: Path) -> None:
     (source / "setup.cfg").unlink(missing_ok=True)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``; by default the command line of this process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(prog="pixpro-d2 install-detectron2", description=__doc__.splitlines()[0])
     parser.add_argument("--constraint", type=Path, help="pip constraints file for detectron2's dependencies")
     parser.add_argument(
         "--find-official", action="store_true", help="only look: exit with 0 if an official build is there, else with 1"
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``; by default the command line of this process."""
+    args = build_parser().parse_args(argv)
     if args.find_official:
         sys.exit(not find_official())
     check_torch()

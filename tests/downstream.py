@@ -15,7 +15,7 @@ RCNN = [
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST",
     0.0,
 ]
-RETINANET = ["MODEL.RETINANET.NUM_CLASSES", 5, "MODEL.RETINANET.SCORE_THRESH_TEST", 0.0]
+RETINANET = ["MODEL.RETINANET.SCORE_THRESH_TEST", 0.0]
 FCOS = ["MODEL.FCOS.NUM_CLASSES", 5, "MODEL.FCOS.SCORE_THRESH_TEST", 0.0]
 VOC = [("voc:{}@train", "voc:{}@test"), "MODEL.ROI_HEADS.NUM_CLASSES", 5, *RCNN]
 COCO = [("coco:{0}/annotations/train.json@{0}/JPEGImages", "coco:{0}/annotations/test.json@{0}/JPEGImages")]

@@ -42,6 +42,7 @@ TOOLS = {
     "benchmark step": {"--batch": 2, "--repeats": 1, "--warmup": 0},
     "benchmark data": {"--count": 2, "--repeats": 1},
     "benchmark loader": {"--batch": 2, "--seconds": 0.01},
+    "embed": {"--size": 64},
     "extract_flow": {"--estimator": "dis", "--device": "cpu"},
     "flow_quality": {"--videos": 1, "--frames": 7, "--size": "64x96", "--views": 2},
     "measure": {"--count": 2},
@@ -52,7 +53,7 @@ TOOLS = {
     **{f"visualize {what}": {"--count": 2} for what in ("features", "matches", "predictions")},
 }
 # Tools that have a test of their own which runs them as they are.
-TESTED = ("demo", "benchmark_gpu", "study", "install_detectron2")
+TESTED = ("demo", "benchmark_gpu", "study", "install_detectron2", "completion")
 # module of a command -> KEY, VALUE, ... that make it small
 COMMANDS = {
     "commands.pretrain": ["MODEL.FPN.OUT_CHANNELS", 32, *configs.TINY, "SOLVER.MAX_ITER", 2],
@@ -69,7 +70,7 @@ def why_not_run(command):
         return "several machines or a launcher"
     if cfg is not None and "://" in cfg.MODEL.WEIGHTS:
         return "weights to download"
-    if command.tool in TESTED or "--compare" in command.argv:
+    if command.tool in TESTED or {"--compare", "onnx"} & set(command.argv):
         return "has a test of its own"
     return ""
 

@@ -5,6 +5,7 @@ import re
 import cli
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import configs
 from pixpro_d2.tools.render import render_dataset
@@ -35,7 +36,7 @@ def pretrain_args(scenes, folder, *opts):
 def detector_args(scenes, folder, *opts):
     args = ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml"]
     data = ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "DATASETS.TEST", f"('voc:{scenes}@test',)"]
-    return [*args, *data, "MODEL.ROI_HEADS.NUM_CLASSES", 5, *configs.TINY_DETECTOR, *opts, "OUTPUT_DIR", folder]
+    return [*args, *data, *configs.TINY_DETECTOR, *opts, "OUTPUT_DIR", folder]
 
 
 def test_pretraining_writes_what_detectron2_writes(pretrained):
@@ -43,11 +44,14 @@ def test_pretraining_writes_what_detectron2_writes(pretrained):
     names = {path.name for path in folder.iterdir()}
     assert {"model_0000002.pth", "model_final.pth", "last_checkpoint", "metrics.json", "config.yaml"} <= names
     assert not any(name.endswith(".tmp") for name in names)
+    assert f"The backbone as torchvision's resnet18: {folder}/backbone_torchvision.safetensors" in output
+    trained = load_file(folder / "backbone_torchvision.safetensors")["conv1.weight"]
     last = cli.metrics(folder)[-1]
     assert last["iteration"] == 5 and {f"loss_pix_p{i}" for i in (3, 4, 5, 6)} <= set(last)
     assert last["ema_momentum"] == 1.0 and "lr" in last and "data_time" in last
     assert "effective learning rate" in output and "eta:" in output
     names = torch.load(folder / "model_final.pth", weights_only=True)["model"]
+    assert torch.equal(names["backbone.bottom_up.stem.conv1.weight"], trained)
     assert any(name.startswith("backbone.bottom_up.res5.") for name in names) and "backbone.fpn_output5.weight" in names
 
 
@@ -71,6 +75,8 @@ def test_detector_from_the_checkpoint_and_eval_only_agree(scenes, pretrained):
     tuned, again = scenes.parent / "tuned", scenes.parent / "again"
     output = cli.run(*detector_args(scenes, tuned, "MODEL.WEIGHTS", folder / "model_final.pth"))
     assert re.search(r"Backbone: 20 of 20 convolutions, .* Tensors skipped: .*target_backbone", output)
+    number = f"MODEL.ROI_HEADS.NUM_CLASSES is 5, the number of classes of data set 'voc:{scenes}@train'."
+    assert number in output
     weights = tuned / "model_final.pth"
     output = cli.run("--eval-only", *detector_args(scenes, again, "MODEL.WEIGHTS", weights))
     copied = re.findall(r"copypaste: (.*)", output)[-1]

@@ -5,7 +5,7 @@ from structure import PACKAGES, package_arrows, strongly_connected
 
 # The ground floor, and the packages that only programs import.
 GROUND = {"utils", "solver", "command_line", "config", "config_files", "launch_arguments", "starts"}
-TOP = {"api", "cli", "commands", "extras", "tools", "__main__"}
+TOP = {"api", "cli", "commands", "completion", "extras", "tools", "__main__"}
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,8 @@ def mistakes(scenes, tmp_path):
         "nothing to evaluate": (["--eval-only", *args(scenes, tmp_path / "o")], "needs data sets in DATASETS.TEST"),
         "classes": (
             ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml", *configs.TINY_DETECTOR]
-            + ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "OUTPUT_DIR", tmp_path / "o"],
+            + ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "OUTPUT_DIR", tmp_path / "o"]
+            + ["MODEL.ROI_HEADS.NUM_CLASSES", "80"],
             "MODEL.ROI_HEADS.NUM_CLASSES is 80, but data set .* has 5 classes: set it to 5",
         ),
         "no annotations": (

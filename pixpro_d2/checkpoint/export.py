@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 from ..utils.errors import UsageError
-from .convention import TORCHVISION
+from .convention import TORCHVISION, InputConvention
 from .formats import OFFICIAL, ONLINE, TARGET, Source
 from .names import fpn as fpn_names
 from .names import heads as head_names
@@ -106,11 +106,29 @@ def write_safetensors(source: Source, backbone: Backbone, path: str) -> None:
     bottom_up = "bottom_up." if backbone.pyramid else ""
     tensors = {f"{ONLINE}{bottom_up}{name}": value for name, value in backbone.trunk.items()}
     tensors.update({f"{ONLINE}{name}": value for name, value in backbone.pyramid.items()})
+    write_tensors(tensors, source.convention, path)
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], convention: InputConvention | None, path: str) -> None:
+    """Write tensors as a safetensors file, with the input convention as metadata."""
     metadata = {"format": "pt"}
-    if source.convention:
-        metadata["input"] = json.dumps(source.convention.to_dict())
-    tensors = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-    safetensors.torch.save_file(tensors, path, metadata)
+    if convention:
+        metadata["input"] = json.dumps(convention.to_dict())
+    copies = {name: value.clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+    safetensors.torch.save_file(copies, path, metadata)
+
+
+def twin(source: Source) -> str | None:
+    """Return the name of torchvision's ResNet that does the same with the online backbone and torchvision's input.
+
+    Return None if there is none: another network, another norm than a batch norm, another input or place of the stride.
+    """
+    if not any(name.startswith(ONLINE) for name in source.state) or _other_keys(source):
+        return None
+    trunk = backbone_of(source, "online", "the model").trunk
+    name = architecture(trunk)
+    statistics = {key for key in _shapes(name) if "running_" in key} if name else set()
+    return name if statistics <= {resnet_names.to_torchvision(key) for key in trunk} else None
 
 
 def architecture(trunk: Mapping[str, torch.Tensor]) -> str | None:
@@ -148,8 +166,12 @@ def _torchvision_trunk(backbone: Backbone, path: str) -> dict[str, torch.Tensor]
 
 def _check_convention(source: Source, path: str) -> None:
     """Raise a UsageError unless the input and the stride are torchvision's; its formats cannot express others."""
-    keys = source.convention.keys_to_set(TORCHVISION) if source.convention else {}
-    if keys:
+    if _other_keys(source):
         raise UsageError(
             f"{path} expects {source.convention}, which this format cannot express: use --to detectron2 or safetensors."
         )
+
+
+def _other_keys(source: Source) -> dict[str, Any]:
+    """Return the config keys in which the convention of a checkpoint differs from torchvision's."""
+    return source.convention.keys_to_set(TORCHVISION) if source.convention else {}

@@ -135,6 +135,11 @@ def recognise(checkpoint: dict[str, Any], path: str) -> Source:
     return source
 
 
+def source_of_model(state: Mapping[str, torch.Tensor], convention: InputConvention) -> Source:
+    """Return the weights of one of this project's models, from its state dict."""
+    return Source("pixpro_d2 model", _with_res5(_tensors({"model": state})), convention)
+
+
 def _entries(checkpoint: Mapping[str, Any]) -> str:
     """Return what a checkpoint has instead of weights, and where they may be."""
     if not checkpoint:

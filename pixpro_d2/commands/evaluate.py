@@ -3,11 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..command_line import OptionsAnywhere
 from ..utils.errors import UsageError
 from .checks import check_detectron2, check_file, check_pairs, data_address
 from .parsing import add_options, command_parser
 
 LAST_CHECKPOINT = "model_final.pth"
+
+
+def build_parser() -> OptionsAnywhere:
+    """Return the parser of the command line."""
+    parser = command_parser("evaluate", "Evaluate the model of a run.")
+    parser.add_argument("run", metavar="RUN", help="folder of a run, or a checkpoint in one")
+    parser.add_argument("--test", metavar="DATA", default="", help="data set (default: that of the run)")
+    add_options(parser)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -16,11 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         UsageError: for a mistake in the command line.
     """
-    parser = command_parser("evaluate", "Evaluate the model of a run.")
-    parser.add_argument("run", metavar="RUN", help="folder of a run, or a checkpoint in one")
-    parser.add_argument("--test", metavar="DATA", default="", help="data set (default: that of the run)")
-    add_options(parser)
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     words = evaluation_words(args.run, args.test, args.opts)
     check_detectron2()
     from ..engine.main import run  # it loads PyTorch

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..command_line import OptionsAnywhere
 from ..config_files import config_path
 from .checks import check_detectron2, check_file, check_pairs, data_address
 from .parsing import add_run_arguments, command_parser, flags
@@ -12,12 +13,8 @@ EPILOG = """examples:
   pixpro-d2 finetune output/my_photos/model_final.pth --task segmentation --data semseg:images@labels"""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``; by default the command line of this process.
-
-    Raises:
-        UsageError: for a mistake in the command line.
-    """
+def build_parser() -> OptionsAnywhere:
+    """Return the parser of the command line."""
     parser = command_parser("finetune", "Train a downstream task from pre-trained weights.", EPILOG)
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, in any format that MODEL.WEIGHTS takes")
     parser.add_argument("--task", choices=TASKS, required=True)
@@ -25,7 +22,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--test", metavar="DATA", default="", help="labelled data set to evaluate on")
     parser.add_argument("--config", metavar="CONFIG", default="", help="config (default: one for task and network)")
     add_run_arguments(parser)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``; by default the command line of this process.
+
+    Raises:
+        UsageError: for a mistake in the command line.
+    """
+    args = build_parser().parse_args(argv)
     check_file(args.weights, "checkpoint")
     data, test = data_address(args.data), args.test and data_address(args.test)
     check_pairs(args.opts)

@@ -5,13 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
-
 from ..checkpoint.export import architecture, backbone_of
 from ..checkpoint.formats import read_weights
 from ..data.datasets.catalog import ensure_registered, load_dicts
-from ..data.downstream.tasks import TASKS
 from ..engine.configure import load_config
 from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
@@ -104,7 +100,7 @@ def plan_fine_tuning(
     processes: int = 0,
     flags: Sequence[str] = (),
 ) -> Plan:
-    """Choose config, device, workers and number of classes of a fine-tuning; ``opts`` override every choice.
+    """Choose config, device and workers of a fine-tuning; ``opts`` override every choice.
 
     Args:
         weights: checkpoint to start from.
@@ -126,7 +122,6 @@ def plan_fine_tuning(
     cfg = load_config(config, list(opts))
     chosen = {
         "MODEL.DEVICE": machine.device,
-        **_classes(cfg, data),
         "DATALOADER.NUM_WORKERS": choose_workers(cfg.DATALOADER.NUM_WORKERS, machine),
         "DATASETS.TRAIN": data,
         "DATASETS.TEST": test or "()",
@@ -187,17 +182,3 @@ def _config_for(weights: str, task: str) -> str:
             "name a config with --config."
         )
     return found
-
-
-def _classes(cfg: CfgNode, data: str) -> dict[str, int]:
-    """Return the option that gives the model as many classes as the data set lists."""
-    if cfg.MODEL.META_ARCHITECTURE not in TASKS:
-        return {}
-    labels, node = TASKS[cfg.MODEL.META_ARCHITECTURE]
-    classes = MetadataCatalog.get(data).get(labels.classes, None)
-    if classes is None:
-        raise UsageError(
-            f"Data set '{data}' has no {labels.words}, but {cfg.MODEL.META_ARCHITECTURE} needs them: name a data set "
-            f"such as {labels.forms}."
-        )
-    return {f"MODEL.{node}.NUM_CLASSES": len(classes)}

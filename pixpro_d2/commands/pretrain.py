@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..command_line import OptionsAnywhere
 from ..config_files import config_path
 from .checks import check_detectron2, check_pairs, data_address
 from .parsing import add_run_arguments, command_parser, flags
@@ -17,19 +18,24 @@ NEXT = """Next:
   pixpro-d2 finetune {folder}/model_final.pth --task detection --data voc:DIR@trainval"""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``; by default the command line of this process.
-
-    Raises:
-        UsageError: for a mistake in the command line.
-    """
+def build_parser() -> OptionsAnywhere:
+    """Return the parser of the command line."""
     parser = command_parser("pretrain", "Pre-train a network on images without labels.", EPILOG)
     parser.add_argument(
         "data", metavar="DATA", help="folder, zip or tar file of images, or a data set such as video:DIR"
     )
     parser.add_argument("--recipe", default="auto", metavar="CONFIG", help="config, such as pretrain/quickstart")
     add_run_arguments(parser)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``; by default the command line of this process.
+
+    Raises:
+        UsageError: for a mistake in the command line.
+    """
+    args = build_parser().parse_args(argv)
     data = data_address(args.data, scheme="images")
     check_pairs(args.opts)
     if args.recipe != "auto":

@@ -2,9 +2,15 @@
 
 from collections.abc import Sequence
 
+from ..command_line import OptionsAnywhere
 from ..config_files import config_path
 from ..launch_arguments import argument_parser, check_arguments
 from .checks import check_detectron2
+
+
+def build_parser() -> OptionsAnywhere:
+    """Return the parser of the command line."""
+    return argument_parser()
 
 
 def main(argv: Sequence[str]) -> None:
@@ -13,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         UsageError: for a mistake in the command line.
     """
-    args = argument_parser().parse_args(argv)
+    args = build_parser().parse_args(argv)
     check_arguments(args)
     config_path(args.config_file)
     check_detectron2()

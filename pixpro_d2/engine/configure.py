@@ -40,6 +40,7 @@ from .checks import (
     later_keys_known,
     warn_of_another_model,
 )
+from .class_count import resolve_class_count
 from .config_checks import check_values, leaves, set_value, value_of
 from .merging import merge_file
 from .name_lists import single_names_accepted
@@ -56,9 +57,9 @@ PATHS = ("MODEL.WEIGHTS", "MODEL.PIXPRO.FLOW.FILES", "OUTPUT_DIR")
 def setup(args: Namespace) -> CfgNode:
     """Build and resolve the config of ``args``, and set up logging and seeds.
 
-    The resolved config counts iterations instead of epochs and has the effective learning rate. SyncBN has become a
-    norm that this machine can run. The config is also written to OUTPUT_DIR/config.yaml; an evaluation keeps the
-    config.yaml of a training there.
+    The resolved config counts iterations instead of epochs and has the effective learning rate. The number of classes
+    is that of the data set. SyncBN has become a norm that this machine can run. The config is also written to
+    OUTPUT_DIR/config.yaml; an evaluation keeps the config.yaml of a training there.
 
     Args:
         args: arguments of detectron2's default parser, or of :func:`pixpro_d2.launch_arguments.argument_parser`.
@@ -70,6 +71,8 @@ def setup(args: Namespace) -> CfgNode:
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     check_wandb(cfg, args)
     ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    data_key = "DATASETS.TEST" if args.eval_only else "DATASETS.TRAIN"
+    classes = resolve_class_count(cfg, args.config_file, args.opts[::2], data_key)
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     check_image_format(cfg)
@@ -95,6 +98,8 @@ def setup(args: Namespace) -> CfgNode:
         _write_config(cfg, args)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+    if classes:
+        logging.getLogger(__name__).info(classes)
     if schedule:
         logging.getLogger(__name__).info(f"{schedule} Seed {cfg.SEED}. Device {cfg.MODEL.DEVICE}.")
     return cfg

@@ -12,6 +12,8 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
 from ..checkpoint.checkpointer import PixProCheckpointer
+from ..checkpoint.convention import InputConvention
+from ..checkpoint.plain_backbone import FILE, write_plain_backbone
 from ..checkpoint.retention import remove_superseded
 from ..modeling.pretrain.momentum import momentum_at
 from ..monitoring.curves import Curve, read_curves
@@ -197,6 +199,32 @@ class CheckpointHook(HookBase):
         self._saved_at = time.monotonic()
         if comm.is_main_process():
             remove_superseded(self.checkpointer.save_dir, *self.keep)
+
+
+class PlainBackboneHook(HookBase):
+    """Write the backbone of a finished run as a plain ResNet of torchvision, and name the file; see plain_backbone.py.
+
+    Register this hook last, in the main process.
+    """
+
+    def __init__(self, checkpointer: PixProCheckpointer, convention: InputConvention) -> None:
+        """
+        Args:
+            checkpointer: holds the model and the folder of the run.
+            convention: input of the model.
+        """
+        self.checkpointer = checkpointer
+        self.convention = convention
+
+    def after_train(self) -> None:
+        if self.trainer.iter < self.trainer.max_iter:  # the run has failed
+            return
+        folder = self.checkpointer.save_dir
+        name = write_plain_backbone(self.checkpointer.model, self.convention, folder)
+        if name is None:
+            logger.info("No ResNet of torchvision is equal to this backbone, so the run writes none.")
+        else:
+            logger.info(f"The backbone as torchvision's {name}: {Path(folder, FILE)}")
 
 
 class HealthHook(HookBase):

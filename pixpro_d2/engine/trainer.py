@@ -41,7 +41,17 @@ from ..utils.signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from .building import refusals_explained
 from .checks import check_evaluation, check_norm_inputs
-from .hooks import CheckpointHook, CollapseHook, EMAHook, HealthHook, LRScheduler, PreciseBN, SeedHook, UnreadableHook
+from .hooks import (
+    CheckpointHook,
+    CollapseHook,
+    EMAHook,
+    HealthHook,
+    LRScheduler,
+    PlainBackboneHook,
+    PreciseBN,
+    SeedHook,
+    UnreadableHook,
+)
 from .loop import TrainLoop
 from .pictures import build_picture_hook, build_prediction_hook
 from .terminal import progress_line
@@ -163,6 +173,7 @@ class Trainer(DefaultTrainer):
             period = cfg.TEST.EVAL_PERIOD
             period = min(20, period) if period > 0 else 20  # write each evaluation before the next replaces it
             built.append(hooks.PeriodicWriter(self.build_writers(), period))
+            built.append(PlainBackboneHook(self.checkpointer, InputConvention.from_config(cfg)))
         return [hook for hook in built if hook is not None]
 
     def build_writers(self) -> list[EventWriter]:

@@ -8,134 +8,20 @@ python -m pixpro_d2.tools.benchmark step --config-file configs/pretrain/pixpro_c
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
-
-import torch
-from detectron2.config import CfgNode
-from tabulate import tabulate
 
 from ..command_line import OptionsAnywhere
-from ..data.pretrain.samples import load_images
-from ..extras.benchmark.data import compare_pipelines, loader_rate, stage_times
-from ..extras.benchmark.memory import GIB, GPU_SIZES, largest_batch, memory_need
-from ..extras.benchmark.sources import SOURCES
-from ..extras.benchmark.step import TrainingStep, measured_config
-from ..extras.benchmark.timing import spread, time_parts, time_steps
-from ..extras.benchmark.training import measure_training
-from ..extras.benchmark.turns import compare
-from ..extras.benchmark.updates import UpdateStep
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import write_json
-from ..utils.machine import describe_machine
-
-
-def run_step(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure whole iterations."""
-    if args.compare:
-        if args.source == "loader":
-            raise UsageError("Two loaders at once would take each other's cores: compare --source synthetic or cached.")
-        return _compare(cfg, args, updates_only=False)
-    result = measure_training(cfg, args.source, args.repeats, args.warmup)
-    print(f"{result['images']} images in a batch, {args.source}; milliseconds of an iteration and of its parts")
-    _print_times({"ours": result["seconds"]}, {"ours": result["parts"]})
-    rate = result["images_per_second"]
-    print(
-        f"\nimages/s: median {rate['median']:.4g}, quartiles {rate['lower_quartile']:.4g} to "
-        f"{rate['upper_quartile']:.4g}, overall {result['images_per_second_overall']:.4g}"
-    )
-    print(f"peak memory: {result['peak_bytes'] / GIB:.2f} GiB")
-    for what, per_step, rate, unit, scale in (
-        ("arithmetic", "flop", "flops", "FLOP", 1e12),
-        ("traffic", "bytes", "bandwidth", "B", 1e12),
-    ):
-        bound = result[f"{rate}_bound"]
-        print(
-            f"{what}: {result[per_step] / 1e9:.4g} G{unit} in an iteration, {result[rate] / scale:.3g} T{unit}/s, "
-            f"{result[rate] / bound:.1%} of {bound / scale:.3g} T{unit}/s"
-        )
-    print(f"bounds: {result['bound_source']}")
-    return result
-
-
-def run_optimizer(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure only the optimiser and the momentum update, with random gradients."""
-    if args.compare:
-        return _compare(cfg, args, updates_only=True)
-    updates = UpdateStep(TrainingStep(cfg, "cached"))
-    time_steps(updates, args.warmup)
-    seconds, parts = time_steps(updates, args.repeats), time_parts(updates, max(1, args.repeats // 4))
-    print("Milliseconds of an update")
-    _print_times({"ours": seconds}, {"ours": parts})
-    return {"seconds": seconds, "parts": parts}
-
-
-def run_data(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure the stages of the input pipeline, and compare the pipeline with a plain one."""
-    if cfg.INPUT.PIXPRO.N_FRAMES:
-        raise UsageError("The stages are those of images: measure videos with `loader`, or `step --source loader`.")
-    images = load_images(tuple(cfg.DATASETS.TRAIN))
-    stages = stage_times(cfg, images, args.count, args.repeats)
-    print(tabulate(stages.items(), headers=["stage", "ms per image and core"], floatfmt=".3f"))
-    pipelines = compare_pipelines(cfg, images, args.count, args.repeats)
-    rows = [[name, *values.values()] for name, values in pipelines.items()]
-    print("\nImages per second and core, and ratios of these")
-    print(tabulate(rows, headers=["pipeline", *pipelines["plain"]], floatfmt=".2f"))
-    return {"stages": stages, "pipelines": pipelines}
-
-
-def run_loader(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure the loader as a whole."""
-    result = loader_rate(cfg, args.seconds)
-    print(tabulate([result.values()], headers=list(result), floatfmt=".4g"))
-    return result
-
-
-def run_memory(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
-    """Report the memory of a step by purpose, and the largest batches."""
-    need = memory_need(cfg)
-    print(tabulate([[name, size / 2**20] for name, size in need.items()], headers=["for", "MiB"], floatfmt=".1f"))
-    batches = {size: largest_batch(need, size * GIB) for size in GPU_SIZES}
-    print()
-    print(tabulate(batches.items(), headers=["GiB of a GPU", "largest batch"]))
-    result: dict[str, Any] = {"bytes": need, "largest_batch": batches}
-    if cfg.MODEL.DEVICE.startswith("cuda"):
-        result["measured"] = measure_training(cfg, "cached", repeats=3, warmup=3)["peak_bytes"]
-        print(f"\nmeasured with {cfg.SOLVER.IMS_PER_BATCH} images: {result['measured'] / GIB:.2f} GiB")
-    return result
-
-
-def _compare(cfg: CfgNode, args: argparse.Namespace, updates_only: bool) -> dict[str, Any]:
-    result = compare(cfg, args.repeats, args.warmup, updates_only, "cached" if updates_only else args.source)
-    print("Milliseconds, side by side")
-    _print_times(result["seconds"], result["parts"])
-    ratio = result["ratio"]
-    print(
-        f"\nreference / ours: median {ratio['median']:.3f}, quartiles {ratio['lower_quartile']:.3f} to "
-        f"{ratio['upper_quartile']:.3f}, range {ratio['min']:.3f} to {ratio['max']:.3f} over {args.repeats} pairs"
-    )
-    values = "norms of the weights" if updates_only else "losses"
-    print(f"largest difference of the {values}: {result['difference']:.2g}")
-    return result
-
-
-def _print_times(seconds: dict[str, list[float]], parts: dict[str, dict[str, float]]) -> None:
-    """Print a table of the iteration's quartiles and the parts, with a column for each side."""
-    rows = []
-    for name in ("median", "lower_quartile", "upper_quartile"):
-        rows.append([f"iteration, {name.replace('_', ' ')}", *(1000 * spread(s)[name] for s in seconds.values())])
-    for part in next(iter(parts.values())):
-        rows.append([part, *(1000 * times[part] for times in parts.values())])
-    print(tabulate(rows, headers=["", *seconds], floatfmt=".2f"))
-
 
 COMMANDS = {
-    "step": run_step,
-    "data": run_data,
-    "loader": run_loader,
-    "optimizer": run_optimizer,
-    "memory": run_memory,
+    "step": "Measure whole iterations.",
+    "data": "Measure the stages of the input pipeline, and compare the pipeline with a plain one.",
+    "loader": "Measure the loader as a whole.",
+    "optimizer": "Measure only the optimiser and the momentum update, with random gradients.",
+    "memory": "Report the memory of a step by purpose, and the largest batches.",
 }
+SOURCES = ("synthetic", "cached", "loader")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -145,10 +31,8 @@ def build_parser() -> argparse.ArgumentParser:
         description="Measure pre-training on this machine.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
-    for name, function in COMMANDS.items():
-        command = commands.add_parser(
-            name, description=function.__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(name, description=purpose, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--config-file", required=True, help="config of a pre-training")
         command.add_argument("--input", metavar="DIR", help="folder of images; DATASETS.TRAIN of the config without it")
         command.add_argument("--device", help="a GPU where there is one, otherwise cpu")
@@ -180,10 +64,16 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
+    import torch
+
+    from ..extras.benchmark import commands  # these load PyTorch
+    from ..extras.benchmark.step import measured_config
+    from ..utils.machine import describe_machine
+
     try:
         _check(args)
         cfg = measured_config(args.config_file, args.opts, args.device, args.batch, args.input)
-        result = COMMANDS[args.command](cfg, args)
+        result = commands.COMMANDS[args.command](cfg, args)
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
     if args.json:

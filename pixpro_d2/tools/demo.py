@@ -14,37 +14,38 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..extras.demo.experiments import (
-    RANDOM,
-    SIDE,
-    SIZES,
-    Size,
-    fine_tuning_name,
-    list_experiments,
-    pretraining_name,
-    scenes_folder,
-    tested_scenes,
-)
-from ..extras.demo.pictures import draw_features, draw_pairs, draw_segmentations, save
-from ..extras.demo.table import gather_values, table, verdict
-from ..extras.study.jobs import run_all
-from ..extras.study.running import arguments, is_finished, read_results, run_folder
 from ..utils.errors import UsageError
 from ..utils.signals import requeue_when_stopped
 from .render import render_dataset
 from .report import write_report
 
+if TYPE_CHECKING:
+    from ..extras.demo.experiments import Size
+
 NEXT_COMMAND = "pixpro-d2 pretrain my_photos"
+SIZES = ("demo", "smoke")
 
 
-def run(output: Path, size: Size, device: str) -> None:
+def run(output: Path, size: "Size", device: str) -> None:
     """Run the demo into a folder, and print the results.
 
     Raises:
         UsageError: if a training fails or is interrupted, or the folder belongs to another demo.
     """
+    from ..extras.demo.experiments import (  # these load PyTorch
+        RANDOM,
+        fine_tuning_name,
+        list_experiments,
+        pretraining_name,
+        tested_scenes,
+    )
+    from ..extras.demo.pictures import draw_features, draw_pairs, draw_segmentations, save
+    from ..extras.demo.table import gather_values, table, verdict
+    from ..extras.study.jobs import run_all
+    from ..extras.study.running import arguments, is_finished, read_results, run_folder
+
     start = time.time()
     print(f"1. Render {size.unlabelled} scenes without labels, {size.labelled} with labels and {size.test} to test on")
     _render(output, size)
@@ -87,7 +88,9 @@ def run(output: Path, size: Size, device: str) -> None:
     )
 
 
-def _render(output: Path, size: Size) -> None:
+def _render(output: Path, size: "Size") -> None:
+    from ..extras.demo.experiments import SIDE, scenes_folder
+
     options: dict[str, Any] = {"size": SIDE, "layouts": ("voc",), "clutter": False, "kind": "things"}
     render_dataset(scenes_folder(output, "unlabelled"), train=size.unlabelled, test=0, seed=1, **options)
     render_dataset(scenes_folder(output, "labelled"), train=size.labelled, test=size.test, seed=0, **options)
@@ -97,8 +100,8 @@ def _announce(line: str) -> None:
     print(f"   {line}", flush=True)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.demo",
         description="Pre-train, fine-tune and evaluate on rendered scenes.",
@@ -107,10 +110,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for all results")
     parser.add_argument("--size", choices=SIZES, default="demo", help="smoke: only check that everything runs")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
+    from ..extras.demo import experiments  # it loads PyTorch
+
     try:
         with requeue_when_stopped():
-            run(args.output.resolve(), SIZES[args.size], args.device)
+            run(args.output.resolve(), experiments.SIZES[args.size], args.device)
     except UsageError as error:
         sys.exit(f"error: {error}")
 

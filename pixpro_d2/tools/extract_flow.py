@@ -13,11 +13,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from detectron2.utils.logger import setup_logger
-
-from ..extras.video.extraction import extract
-from ..flow.estimators import ESTIMATORS, build_estimator
+from ..command_line import positive
 from ..utils.errors import UsageError
+
+ESTIMATORS = ("dis", "raft_small", "raft_large")
 
 
 def part(text: str) -> tuple[int, int]:
@@ -28,8 +27,8 @@ def part(text: str) -> tuple[int, int]:
     return i, n
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.extract_flow",
         description="Write the optical flow of videos, for pre-training on them.",
@@ -46,14 +45,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--scale", type=int, choices=(8, 4), default=8, help="pixels of a frame for each pixel of the flow (default 8)"
     )
-    parser.add_argument("--batch", type=int, default=4, help="pairs of frames at a time (default 4)")
+    parser.add_argument("--batch", type=positive, default=4, help="pairs of frames at a time (default 4)")
     parser.add_argument(
         "--part", type=part, default=(1, 1), metavar="I/N", help="only the I-th of N parts of the videos: 1/N to N/N"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace flow of another estimator or scale in OUT")
-    args = parser.parse_args(argv)
-    if args.batch < 1:
-        parser.error("--batch must be at least 1")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
+    from detectron2.utils.logger import setup_logger  # these load PyTorch
+
+    from ..extras.video.extraction import extract
+    from ..flow.estimators import build_estimator
+
     setup_logger(name="pixpro_d2")
     try:
         estimator = build_estimator(args.estimator, args.weights, args.device, args.scale)

@@ -9,12 +9,11 @@ on the image ids and the seed. A smaller subset lies within every larger subset 
 import argparse
 from collections.abc import Sequence
 
-from ..data.datasets.label_subset import write_subsets
 from ..utils.errors import UsageError
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.label_subset", description="Random subsets of a COCO annotation file."
     )
@@ -22,7 +21,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("out_dir", metavar="OUT_DIR", help="folder for the subsets, made if there is none")
     parser.add_argument("--percent", type=float, nargs="+", required=True, metavar="P", help="sizes, e.g. 1 10")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw, by default 0")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
+    from ..data.datasets.label_subset import write_subsets  # it loads PyTorch
+
     try:
         written = write_subsets(args.json_file, args.out_dir, args.percent, args.seed)
     except UsageError as error:

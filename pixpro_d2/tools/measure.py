@@ -20,21 +20,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..command_line import OptionsAnywhere
-from ..config import is_pretraining
-from ..data.io.reader import UnreadableImage, restrict_pillow
-from ..data.pretrain.samples import dataset_name, load_samples
-from ..engine.configure import load_config, resolve_device, resolve_sync_bn
-from ..engine.pretrained import load_pretrained
-from ..evaluation.label_grids import has_labels
-from ..evaluation.readouts import readouts
-from ..extras.report.transfer import table, verdict
 from ..utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = OptionsAnywhere(
         prog="python -m pixpro_d2.tools.measure",
         description="Measure how well dense features match between two views of an image.",
@@ -49,7 +41,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-random", action="store_true", help="measure no random weights and print no verdict")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options as KEY VALUE ...")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
+    from ..data.io.reader import UnreadableImage  # these load PyTorch
+    from ..extras.report.transfer import table, verdict
+
     try:
         found, random = _measure_config(args)
     except (UsageError, UnreadableImage) as error:
@@ -63,6 +63,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    from ..config import is_pretraining
+    from ..data.io.reader import restrict_pillow
+    from ..data.pretrain.samples import dataset_name, load_samples
+    from ..engine.configure import load_config, resolve_device, resolve_sync_bn
+    from ..engine.pretrained import load_pretrained
+    from ..evaluation.label_grids import has_labels
+    from ..evaluation.readouts import readouts
+
     cfg = load_config(args.config_file, args.opts)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     if not is_pretraining(cfg) or not cfg.MODEL.PIXPRO.IN_FEATURES:

@@ -174,8 +174,8 @@ def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     return parse
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.prepare_video", description="Turn videos into folders of frames."
     )
@@ -185,7 +185,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--short-side", type=_positive(int), metavar="S", help="scale larger frames down, in pixels")
     parser.add_argument("--workers", type=_positive(int), default=os.cpu_count(), metavar="N", help="videos at a time")
     parser.add_argument("--quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="JPEG quality")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
     asked = {"fps": args.fps, "short_side": args.short_side, "quality": args.quality}
     try:
         videos = find_videos(args.source)

@@ -98,8 +98,8 @@ def render_dataset(
     return True
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.render",
         description="Render a small synthetic data set.",
@@ -120,7 +120,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         default="shapes",
         help="shapes: only the outline tells the class; things: pattern and hue, too, much easier to learn",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
     try:
         written = render_dataset(
             args.out, args.train, args.test, args.size, args.seed, args.layout, not args.plain, args.objects

@@ -14,12 +14,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..extras.scenes.render_video import render_videos
 from ..utils.errors import UsageError
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.render_video",
         description="Render synthetic videos with exact optical flow.",
@@ -36,7 +35,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--labelled", type=int, default=1, help="frames of each video to label")
     parser.add_argument("--plain", action="store_true", help="backgrounds without clutter")
     parser.add_argument("--no-arrays", action="store_true", help="write no flow and masks at full resolution")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
+    from ..extras.scenes.render_video import render_videos  # it loads PyTorch
+
     try:
         rendered = render_videos(
             args.out,

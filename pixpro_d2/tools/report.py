@@ -41,8 +41,8 @@ def write_report(folders: Sequence[str], output: str | Path | None = None) -> st
         ) from error
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.report", description="Write an HTML page about one run or several."
     )
@@ -50,7 +50,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "folders", metavar="OUTPUT_DIR", nargs="+", help="OUTPUT_DIR of a run, or a folder that holds several"
     )
     parser.add_argument("--output", metavar="FILE", help="page to write; without it report.html in the first folder")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
     try:
         path = write_report(args.folders, args.output)
     except UsageError as error:

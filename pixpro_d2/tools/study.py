@@ -11,18 +11,17 @@ experiments, until the study is complete. The second form writes the page from t
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..extras.study.data import ROOT, StudyData
-from ..extras.study.experiments import fine_tuning_seed, list_experiments
-from ..extras.study.jobs import run_all, time_left
 from ..extras.study.methods import PARTS
-from ..extras.study.page import write_page
-from ..extras.study.recipes import STUDY, Scale
-from ..extras.study.running import is_finished, read_results
+from ..extras.study.places import ROOT
+from ..extras.study.recipes import STUDY
 from ..utils.errors import UsageError
 from ..utils.signals import requeue_when_stopped
+
+if TYPE_CHECKING:
+    from ..extras.study.data import StudyData
 
 PAGE = ROOT / "docs" / "study.md"
 # option -> (prefix of its value, tasks that need it)
@@ -34,40 +33,8 @@ DATA_OPTIONS = {
 }
 
 
-def run_study(
-    output: Path,
-    data: StudyData,
-    parts: list[str],
-    seeds: tuple[list[int], list[int]],
-    scale: Scale,
-    jobs: int = 1,
-    announce: Callable[[str], None] = print,
-) -> int:
-    """Run all unfinished experiments; return the number of experiments that ran.
-
-    Args:
-        output: folder of the study.
-        data: what to train on.
-        parts: keys of PARTS.
-        seeds: seeds of the pre-training, and numbers of the fine-tunings of each pre-training.
-        scale: recipes of the experiments.
-        jobs: experiments that run at a time.
-        announce: called with lines about progress.
-
-    Raises:
-        UsageError: if data cannot be used, an experiment fails, or ``output`` belongs to another study.
-    """
-    experiments = list_experiments(parts, *seeds, scale, data)
-    left = [experiment for experiment in experiments if not is_finished(experiment, output)]
-    announce(f"{len(left)} of {len(experiments)} experiments to run, {time_left(left, jobs)}")
-    if left:
-        fine_tunings = [fine_tuning_seed((pretraining, number)) for pretraining in seeds[0] for number in seeds[1]]
-        data.prepare([PARTS[name] for name in parts], fine_tunings, scale)
-    return len(run_all(left, output, jobs, announce))
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.study", description="Study whether pre-training helps, and write a page on it."
     )
@@ -93,7 +60,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cells", metavar="voc:DIR", help="data set with the splits train or trainval, and test")
     parser.add_argument("--report", action="store_true", help="run nothing: write the page from finished results")
     parser.add_argument("--page", type=Path, default=PAGE, metavar="FILE", help="page, by default docs/study.md")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
+    from ..extras.study.jobs import run_study  # these load PyTorch
+    from ..extras.study.page import write_page
+    from ..extras.study.running import read_results
+
     try:
         if not args.report:
             with requeue_when_stopped():
@@ -110,8 +86,10 @@ def _announce(line: str) -> None:
     print(line, flush=True)
 
 
-def _study_data(args: argparse.Namespace) -> StudyData:
+def _study_data(args: argparse.Namespace) -> "StudyData":
     """Check the arguments, and return the data that their parts need."""
+    from ..extras.study.data import StudyData
+
     for option, value, lowest in (
         ("pretraining-seeds", min(args.pretraining_seeds), 0),
         ("seeds", min(args.seeds), 0),

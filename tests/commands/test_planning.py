@@ -88,19 +88,17 @@ def test_warm_up_follows_the_length_that_the_user_says(scenes):
 
 
 @pytest.mark.parametrize(
-    ("task", "data", "config", "key", "classes"),
+    ("task", "data", "config"),
     [
-        ("detection", "voc:{}@train", "voc/faster_rcnn_R_18_FPN_small", "ROI_HEADS", 5),
-        ("segmentation", "voc_seg:{}@train", "semseg/fpn_R_18_small", "SEM_SEG_HEAD", 6),
-        ("classification", "classes:{}/train", "classification/resnet_R_18_small", "CLASSIFIER", 5),
+        ("detection", "voc:{}@train", "voc/faster_rcnn_R_18_FPN_small"),
+        ("segmentation", "voc_seg:{}@train", "semseg/fpn_R_18_small"),
+        ("classification", "classes:{}/train", "classification/resnet_R_18_small"),
     ],
 )
-def test_the_config_suits_task_and_network_and_the_classes_are_the_datas(
-    scenes, weights, task, data, config, key, classes
-):
+def test_the_config_suits_task_and_network(scenes, weights, task, data, config):
     plan = plan_fine_tuning(weights(18), task, data.format(scenes))
     args, cfg = config_of(plan)
-    assert args.config_file == config and classes == cfg.MODEL[key].NUM_CLASSES
+    assert args.config_file == config
     assert weights(18) == cfg.MODEL.WEIGHTS and cfg.DATASETS.TEST == () and cfg.MODEL.DEVICE == "cpu"
     assert str(plan.folder) == cfg.OUTPUT_DIR and plan.folder.name.endswith(f"_{task}")
 
@@ -113,5 +111,3 @@ def test_a_larger_network_gets_its_config(scenes, weights):
 def test_mistakes(scenes, weights):
     with pytest.raises(UsageError, match="is resnet50, for which there is no config of classification: name a config"):
         plan_fine_tuning(weights(50), "classification", f"classes:{scenes}/train")
-    with pytest.raises(UsageError, match="has no label maps, but SemanticSegmentor needs them"):
-        plan_fine_tuning(weights(18), "segmentation", f"voc:{scenes}@train")

@@ -1,5 +1,6 @@
 """Random numbers of an iteration, the learning rate that is recorded, and the warning of collapse."""
 
+import contextlib
 import math
 import random
 
@@ -7,9 +8,14 @@ import numpy as np
 import pytest
 import torch
 from detectron2.engine.train_loop import TrainerBase
+from detectron2.modeling import build_model
 from detectron2.utils import comm
 
-from pixpro_d2.engine.hooks import CollapseHook, LRScheduler, SeedHook
+import configs
+from pixpro_d2.checkpoint import PixProCheckpointer
+from pixpro_d2.checkpoint.convention import TORCHVISION
+from pixpro_d2.checkpoint.plain_backbone import FILE
+from pixpro_d2.engine.hooks import CollapseHook, LRScheduler, PlainBackboneHook, SeedHook
 from pixpro_d2.solver.build import lars_groups
 from pixpro_d2.solver.lars import LARS
 
@@ -87,3 +93,15 @@ def warnings_of(caplog, values, share=0.1, dim=16):
 def test_collapse_is_told_when_it_lasts(caplog, values, expected):
     assert math.isclose(CollapseHook(0.1, 16).threshold, 0.025)
     assert warnings_of(caplog, values) == expected
+
+
+@pytest.mark.parametrize("fails, files", [(False, [FILE]), (True, [])])
+def test_only_a_finished_run_leaves_its_backbone(fails, files, tmp_path):
+    def step(trainer):
+        assert not (fails and trainer.iter == 1)
+
+    model = build_model(configs.tiny())
+    hook = PlainBackboneHook(PixProCheckpointer(model, str(tmp_path)), TORCHVISION)
+    with contextlib.suppress(AssertionError):
+        Drawing(hook, step).train(0, 2)
+    assert [path.name for path in tmp_path.iterdir()] == files

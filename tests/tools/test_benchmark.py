@@ -8,6 +8,7 @@ from data_helpers import write_images
 
 import configs
 from pixpro_d2.engine import acceleration
+from pixpro_d2.extras.benchmark import gpu
 from pixpro_d2.extras.benchmark.memory import GPU_SIZES
 from pixpro_d2.tools import benchmark, benchmark_gpu
 
@@ -101,7 +102,7 @@ def test_all_gpu_rows_at_their_smallest(tmp_path, capsys, monkeypatch):
     path = tmp_path / "report.json"
     benchmark_gpu.main(["--tiny", "--device", "cpu", "--workers", "0", "--profile", "--json", str(path)])
     text, report = capsys.readouterr().out, json.loads(path.read_text())
-    for row in benchmark_gpu.ROWS:
+    for row in gpu.ROWS:
         result = report["rows"][row.what]
         assert list(result["parts"]) == [*PARTS, "rest"]
         rate = result["images_per_second_overall" if row.source == "loader" else "images_per_second"]
@@ -109,7 +110,7 @@ def test_all_gpu_rows_at_their_smallest(tmp_path, capsys, monkeypatch):
         line, checks = (line for line in text.splitlines() if line.startswith(f"| {row.what} "))
         assert f"| {rate:.0f} " in line and "not on a GPU" in checks
     assert "| pixpro_fpn.yaml" in text and "aten::mkldnn_convolution" in text
-    (first, _) = (line for line in text.splitlines() if line.startswith(f"| {benchmark_gpu.ROWS[0].what} "))
+    (first, _) = (line for line in text.splitlines() if line.startswith(f"| {gpu.ROWS[0].what} "))
     assert "| 100% " in first and "2100 images/s on an H200" in first and "90% of the first" in text
 
 
@@ -118,10 +119,10 @@ def test_a_row_that_does_not_fit_is_a_row():
         "images_per_second": {"median": 50.0}, "images_per_second_overall": 40.0, "parts": {"backward": 0.002},
         "flops": 2e12, "flops_bound": 4e12, "bandwidth": 1e12, "bandwidth_bound": 4e12, "peak_bytes": 2**30,
     }  # fmt: skip
-    first, second, third, *others = (row.what for row in benchmark_gpu.ROWS)
+    first, second, third, *others = (row.what for row in gpu.ROWS)
     rows = {first: dict(result, images_per_second={"median": 80.0}), second: "out of memory", third: result}
     rows |= dict.fromkeys(others, result)
-    lines = benchmark_gpu.row_table(rows).splitlines()[2:]
+    lines = gpu.row_table(rows).splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells[0][2:] == ["80", "100%", "2 TFLOP/s (50%)", "1 TB/s (25%)", "1.0", "backward 2.0"]
     assert cells[1][2] == "out of memory"
@@ -136,7 +137,7 @@ def test_checks_of_rows():
         "large": "out of memory",
         "here": {"copied_gradients": 1, "waits": None},
     }
-    lines = benchmark_gpu.checks_table(rows).splitlines()[2:]
+    lines = gpu.checks_table(rows).splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert cells == [
         ["eager", "0", "0"], ["compiled", "3", "2: step.py:7, loop.py:9"], ["here", "1", "not on a GPU"],

@@ -13,6 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from pixpro_d2.data.datasets.imagenet import load_imagenet
+from pixpro_d2.extras import data_check
 from pixpro_d2.extras.scenes.render_video import render_videos
 from pixpro_d2.tools import check_data
 from pixpro_d2.tools.render import dataset_names, render_dataset
@@ -78,7 +79,7 @@ def test_problems_are_listed_and_fail(tmp_path, capsys):
 
 
 def test_only_all_opens_every_file(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(check_data, "SAMPLE", 3)
+    monkeypatch.setattr(data_check, "SAMPLE", 3)
     paths = write_images(tmp_path / "a", 6)
     paths[1].write_bytes(b"no image")
     code, printed = _check(capsys, f"images:{tmp_path}")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pixpro_d2.extras.scenes.video_scene import render_clip
+from pixpro_d2.extras.video.flow_comparison import measure
 from pixpro_d2.modeling.pretrain.flow_points import CONSISTENCY
 from pixpro_d2.tools import flow_quality
 
@@ -29,7 +30,7 @@ class _Exact:
 
 
 def _measure(estimator):
-    rows = flow_quality.measure(2, estimator, frames=4, size=(64, 96), n_frames=3, views=6, grid=5)
+    rows = measure(2, estimator, frames=4, size=(64, 96), n_frames=3, views=6, grid=5)
     return {(row["flow"], row["consistency"]): row for row in rows}
 
 

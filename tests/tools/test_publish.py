@@ -11,8 +11,9 @@ from detectron2.modeling import build_model
 import configs
 from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
 from pixpro_d2.checkpoint.initialize import initialize
-from pixpro_d2.tools import publish as publish_module
-from pixpro_d2.tools.publish import commit_of, main, publish
+from pixpro_d2.extras import publishing
+from pixpro_d2.extras.publishing import commit_of, publish
+from pixpro_d2.tools.publish import main
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -91,7 +92,7 @@ def checkout(tmp_path):
 
 def test_commit_is_that_of_the_checkout(run, checkout, tmp_path, monkeypatch):
     head = git(checkout, "rev-parse", "HEAD")
-    monkeypatch.setattr(publish_module, "__file__", str(checkout / "pixpro_d2/publish.py"))
+    monkeypatch.setattr(publishing, "__file__", str(checkout / "pixpro_d2/publish.py"))
     assert publish(str(run[1]), str(tmp_path / "a.pth"))[1]["git_commit"] == head
     (checkout / "pixpro_d2/publish.py").write_text("changed")
     assert commit_of(str(checkout / "pixpro_d2/publish.py")) == f"{head}-dirty"
@@ -101,7 +102,7 @@ def test_commit_of_another_repository_is_not_taken(run, checkout, tmp_path, monk
     (tmp_path / "publish.py").touch()
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     for file in (checkout / ".venv/pixpro_d2/publish.py", tmp_path / "publish.py"):
-        monkeypatch.setattr(publish_module, "__file__", str(file))
+        monkeypatch.setattr(publishing, "__file__", str(file))
         with pytest.raises(UsageError, match=f"{file.parent} is in no git checkout of this project: name .* --commit"):
             publish(str(run[1]), str(tmp_path / "b.pth"))
     monkeypatch.setenv("PATH", "")

@@ -25,7 +25,7 @@ SMALL = {"frames": 4, "size": (48, 64), "seed": 5, "flow_scale": 8, "labelled": 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     out = tmp_path_factory.mktemp("render") / "videos"
-    assert render_video.render_videos(out, 4, **SMALL) == 4
+    assert rendering.render_videos(out, 4, **SMALL) == 4
     return out
 
 
@@ -87,7 +87,7 @@ def test_labels_are_those_of_the_frames(videos, clips):
 
 
 def test_labelled_objects_have_their_centres_in_the_frame(tmp_path):
-    render_video.render_videos(tmp_path / "videos", 2, frames=30, size=(48, 64), labelled=30, arrays=False)
+    rendering.render_videos(tmp_path / "videos", 2, frames=30, size=(48, 64), labelled=30, arrays=False)
     written = {path.name.split("_")[1] for path in (tmp_path / "videos" / "leftImg8bit").rglob("*.png")}
     fit = 0
     for video in range(2):
@@ -104,20 +104,20 @@ def test_labelled_objects_have_their_centres_in_the_frame(tmp_path):
 
 def test_a_folder_is_completed(videos, tmp_path):
     out = tmp_path / "videos"
-    assert render_video.render_videos(out, 2, **SMALL) == 2
+    assert rendering.render_videos(out, 2, **SMALL) == 2
     first = {path: path.stat().st_mtime_ns for path in (out / "frames").rglob("*.jpg")}
     (out / ".000002.partial" / "exact").mkdir(parents=True)  # left by a run that was killed
-    assert render_video.render_videos(out, 4, **SMALL) == 2
+    assert rendering.render_videos(out, 4, **SMALL) == 2
     assert {path: path.stat().st_mtime_ns for path in first} == first
     assert _files(out) == _files(videos)
-    assert render_video.render_videos(out, 4, **SMALL) == 0
+    assert rendering.render_videos(out, 4, **SMALL) == 0
 
 
 @pytest.mark.parametrize("change", [{"seed": 6}, {"frames": 5}, {"flow_scale": None}, {"clutter": False}])
 def test_videos_with_other_options_are_refused(videos, change):
     before = _files(videos)
     with pytest.raises(UsageError, match="exists"):
-        render_video.render_videos(videos, 4, **{**SMALL, **change})
+        rendering.render_videos(videos, 4, **{**SMALL, **change})
     assert _files(videos) == before
 
 
@@ -125,7 +125,7 @@ def test_a_foreign_folder_is_refused(tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     for out in (tmp_path, tmp_path / "note.txt"):
         with pytest.raises(UsageError, match="exists"):
-            render_video.render_videos(out, 1, **SMALL)
+            rendering.render_videos(out, 1, **SMALL)
     assert _files(tmp_path) == {"note.txt": b"mine"}
 
 
@@ -143,18 +143,18 @@ def test_a_full_disk_leaves_whole_videos_only(videos, tmp_path, monkeypatch, ste
     with monkeypatch.context() as patch:
         patch.setattr(rendering, step, fail_on_second)
         with pytest.raises(UsageError, match=f"{out} .*No space left on device.*somewhere"):
-            render_video.render_videos(out, 4, **SMALL)
+            rendering.render_videos(out, 4, **SMALL)
     assert [path.name for path in (out / "frames").iterdir()] == ["000000"]
     assert not list(out.glob(".*"))
     assert _files(out).items() <= _files(videos).items()
-    assert render_video.render_videos(out, 4, **SMALL) == 3
+    assert rendering.render_videos(out, 4, **SMALL) == 3
     assert _files(out) == _files(videos)
 
 
 def test_frames_are_put_in_place_last(tmp_path, monkeypatch):
     out, moved, replace = tmp_path / "videos", [], os.replace
     monkeypatch.setattr(os, "replace", lambda source, target: moved.append(Path(target)) or replace(source, target))
-    render_video.render_videos(out, 1, **SMALL)
+    rendering.render_videos(out, 1, **SMALL)
     assert out / "exact" / "000000" in moved
     assert set(moved[moved.index(out / "frames" / "000000") + 1 :]) <= {out / "flow" / "manifest.json"}
 
@@ -173,7 +173,7 @@ def test_frames_are_put_in_place_last(tmp_path, monkeypatch):
 )
 def test_options_that_cannot_be_met_are_refused(tmp_path, options, message):
     with pytest.raises(UsageError, match=message):
-        render_video.render_videos(tmp_path / "videos", **{"videos": 1, **SMALL, **options})
+        rendering.render_videos(tmp_path / "videos", **{"videos": 1, **SMALL, **options})
     assert not list(tmp_path.rglob("*.jpg")) and not list(tmp_path.rglob("*partial*"))
 
 

@@ -10,6 +10,7 @@ import pytest
 from configs import TINY
 from pixpro_d2.extras.study import methods, recipes, running
 from pixpro_d2.extras.study.data import StudyData
+from pixpro_d2.extras.study.jobs import run_study
 from pixpro_d2.tools import study
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
@@ -84,7 +85,7 @@ def test_a_failure_names_the_experiment_and_its_log(tiny, tmp_path, monkeypatch)
     monkeypatch.setattr("pixpro_d2.extras.study.running.LAUNCHER", ("no_such_program.py",))
     data = StudyData(tmp_path / "data", photographs=tmp_path / "scenes", cells=tmp_path / "scenes")
     with pytest.raises(UsageError, match="cells-random-3-seed1-0 ended with exit code 2: see .*random-3-seed1-0.log"):
-        study.run_study(tmp_path, data, ["cells"], ([1], [0]), study.STUDY, announce=lambda line: None)
+        run_study(tmp_path, data, ["cells"], ([1], [0]), study.STUDY, announce=lambda line: None)
     assert "no_such_program" in (tmp_path / "runs" / "cells-random-3-seed1-0.log").read_text()
     assert not (tmp_path / "results").exists()
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...config_files import configs_folder
 from ...data.datasets.class_folders import folder_classes
 from ...data.datasets.label_subset import draw_images
 from ...data.datasets.paths import read_class_names
@@ -14,11 +13,9 @@ from ...utils.errors import UsageError
 from ...utils.files import write_file
 from ..scenes.render_video import render_videos
 from .methods import Part
+from .places import ROOT
 from .recipes import Scale
 
-CHECKOUT = Path(__file__).resolve().parents[3]
-# Folder where commands run: the checkout, or the current folder if the package is installed without a checkout.
-ROOT = CHECKOUT if configs_folder().parent == CHECKOUT else Path.cwd()
 # No clutter: with clutter, a short training learns only the background.
 PRETRAINING_VIDEOS: dict[str, Any] = {"seed": 0, "flow_scale": 8, "labelled": 0, "clutter": False}
 LABELLED_VIDEOS: dict[str, Any] = {

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...utils.errors import UsageError
-from .experiments import Experiment
-from .running import Training
+from .data import StudyData
+from .experiments import Experiment, fine_tuning_seed, list_experiments
+from .methods import PARTS
+from .recipes import Scale
+from .running import Training, is_finished
 
 POLL_SECONDS = 0.2  # between checks of running trainings
 
@@ -72,3 +75,35 @@ def time_left(experiments: list[Experiment], jobs: int) -> str:
     """Return in words the approximate duration of experiments if ``jobs`` of them run at a time."""
     hours = sum(experiment.seconds for experiment in experiments) / 3600 / jobs
     return f"about {hours:.1f} hours" if hours >= 1 else f"about {60 * hours:.0f} min"
+
+
+def run_study(
+    output: Path,
+    data: StudyData,
+    parts: list[str],
+    seeds: tuple[list[int], list[int]],
+    scale: Scale,
+    jobs: int = 1,
+    announce: Callable[[str], None] = print,
+) -> int:
+    """Run all unfinished experiments; return the number of experiments that ran.
+
+    Args:
+        output: folder of the study.
+        data: what to train on.
+        parts: keys of PARTS.
+        seeds: seeds of the pre-training, and numbers of the fine-tunings of each pre-training.
+        scale: recipes of the experiments.
+        jobs: experiments that run at a time.
+        announce: called with lines about progress.
+
+    Raises:
+        UsageError: if data cannot be used, an experiment fails, or ``output`` belongs to another study.
+    """
+    experiments = list_experiments(parts, *seeds, scale, data)
+    left = [experiment for experiment in experiments if not is_finished(experiment, output)]
+    announce(f"{len(left)} of {len(experiments)} experiments to run, {time_left(left, jobs)}")
+    if left:
+        fine_tunings = [fine_tuning_seed((pretraining, number)) for pretraining in seeds[0] for number in seeds[1]]
+        data.prepare([PARTS[name] for name in parts], fine_tunings, scale)
+    return len(run_all(left, output, jobs, announce))

@@ -1,22 +1,40 @@
-"""Define the command line: each sub-command is a function of the parsed arguments, listed in :func:`main`."""
+"""Define the command line: each sub-command is a function of the parsed arguments, listed in ``PICTURES``."""
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-from ...command_line import OptionsAnywhere
-from ...data.io.reader import UnreadableImage
+from ...command_line import OptionsAnywhere, positive
 from ...launch_arguments import add_init_option
 from ...utils.errors import UsageError
-from ...visualization.pairs import STRIDES
-from .data_pictures import flow, pairs
-from .model_pictures import attention, features, matches
-from .predictions import predictions
+
+# sub-command -> (module, which has a function of the same name, purpose)
+PICTURES = {
+    "pairs": (
+        ".data_pictures",
+        "Show two views of an image, or of two frames of a video, and their positive pairs; needs no model.",
+    ),
+    "flow": (
+        ".data_pictures",
+        "Show the optical flow between the ends of runs of video frames, and the part that training uses.",
+    ),
+    "attention": (".model_pictures", "Show the attention of the pixel propagation module for a few pixels of a view."),
+    "features": (
+        ".model_pictures",
+        "Show the dense features of all images as colours, by their three principal components.",
+    ),
+    "matches": (".model_pictures", "Show which pixels of two views the features match, against the true matches."),
+    "predictions": (
+        ".predictions",
+        "Show detections or segmentations of one or several models beside the ground truth.",
+    ),
+}
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line ``argv``, by default the arguments of the process."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = OptionsAnywhere(
         prog="python -m pixpro_d2.tools.visualize",
         description="Pictures of what pre-training sees and learns, and of what a downstream model predicts.",
@@ -26,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         "image or folder, for videos a folder of folders of frames, or data set, such as voc:DIR@test; by default "
         "DATASETS.TRAIN"
     )
-    for run in (pairs, flow, attention, features, matches):
-        _add_command(commands, run, "config of a pre-training", images)
+    for name in ("pairs", "flow", "attention", "features", "matches"):
+        _add_command(commands, name, "config of a pre-training", images)
     labelled = "labelled data set, such as voc:DIR@test; by default the first of DATASETS.TEST"
-    _add_command(commands, predictions, "config of a detector or of a semantic segmentation", labelled)
+    _add_command(commands, "predictions", "config of a detector or of a semantic segmentation", labelled)
     parsers = commands.choices
     add_init_option(parsers["predictions"])
     parsers["pairs"].add_argument(
-        "--level", help=f"feature whose grid is shown ({', '.join(STRIDES)}); by default the first of "
+        "--level", help="feature whose grid is shown, such as res5, p3 or s4; by default the first of "
         "MODEL.PIXPRO.IN_FEATURES")  # fmt: skip
     for name in ("attention", "features", "matches"):
         parsers[name].add_argument(
@@ -50,33 +68,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="S",
         help="lowest score of shown detections, by default 0.5",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``, by default the arguments of the process."""
+    args = build_parser().parse_args(argv)
+    from ...data.io.reader import UnreadableImage  # these load PyTorch
+
+    draw = getattr(import_module(PICTURES[args.command][0], __package__), args.command)
     try:
-        args.run(args)
+        draw(args)
     except (UsageError, UnreadableImage) as error:
         sys.exit(f"error: {error}")
 
 
 def _add_command(
     commands: "argparse._SubParsersAction[OptionsAnywhere]",
-    run: Callable[[argparse.Namespace], None],
+    name: str,
     config: str,
     images: str,
 ) -> None:
-    """Add the sub-command ``run``, named and described by the function, with the arguments of all sub-commands."""
-    parser = commands.add_parser(run.__name__, help=run.__doc__, description=run.__doc__)
-    parser.set_defaults(run=run)
+    """Add a sub-command of ``PICTURES`` with the arguments of all sub-commands."""
+    _, purpose = PICTURES[name]
+    parser = commands.add_parser(name, help=purpose, description=purpose)
     parser.add_argument("--config-file", required=True, metavar="FILE", help=config)
     parser.add_argument("--input", metavar="PATH", help=images)
-    output = Path("output", run.__name__)
+    output = Path("output", name)
     parser.add_argument("--output", type=Path, default=output, metavar="DIR", help=f"by default {output}")
-    parser.add_argument("--count", type=_positive, default=4, metavar="N", help="images to show, by default 4")
+    parser.add_argument("--count", type=positive, default=4, metavar="N", help="images to show, by default 4")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all randomness, by default 0")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options, after the rest")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value

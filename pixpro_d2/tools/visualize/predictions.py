@@ -9,6 +9,8 @@ from detectron2.config import CfgNode
 from PIL import Image
 from torch import nn
 
+from ...data.datasets.catalog import ensure_registered
+from ...engine.class_count import resolve_class_count
 from ...engine.trainer import Trainer
 from ...utils.errors import UsageError
 from ...visualization.predictions import TASKS, LabelledImages, picture_predictions
@@ -26,6 +28,9 @@ def predictions(args: argparse.Namespace) -> None:
     name = args.input or next(iter(cfg.DATASETS.TEST), None)
     if name is None:
         raise UsageError("DATASETS.TEST is empty: name a labelled data set by --input, such as voc:DIR@test.")
+    ensure_registered([name])
+    cfg.DATASETS.TEST = (name,)
+    resolve_class_count(cfg, args.config_file, [*args.opts[::2], "DATASETS.TEST"], "DATASETS.TEST")
     data = LabelledImages(cfg, name, Trainer.build_test_loader)
     models = {title: _load(cfg, path) for title, path in titles(args.weights).items()}
 

@@ -86,8 +86,12 @@ def test_segmentation_beside_the_truth(labelled, tmp_path, monkeypatch):
             "Data set 'my_photos' is not registered; there is no such folder either: address",
         ),
         (DETECTOR, ["--input", "images:{}"], "Data set 'images:.*' has no labels of detection"),
-        (DETECTOR, ["--input", "voc:{}@test"], "NUM_CLASSES is 80, but data set .* has 5 classes: set it to 5"),
-        (DETECTOR, ["--input", "voc:{}@test", "MODEL.ROI_HEADS.NUM_CLASSES", "5"], "There is no checkpoint .*none.pth"),
+        (
+            DETECTOR,
+            ["--input", "voc:{}@test", "MODEL.ROI_HEADS.NUM_CLASSES", "80"],
+            "NUM_CLASSES is 80, but data set .* has 5 classes: set it to 5",
+        ),
+        (DETECTOR, ["--input", "voc:{}@test"], "There is no checkpoint .*none.pth"),
     ],
 )
 def test_mistakes_with_predictions_are_one_line(labelled, tmp_path, config, args, message):

@@ -1,0 +1,96 @@
+"""Convert the backbone of a checkpoint to the files of other code."""
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from ..utils.errors import UsageError, check_choice
+from ..utils.files import report_write_errors, write_file
+from . import export
+from .formats import Source, read_weights
+from .tensors import check_tensors
+
+SUFFIXES = {
+    "detectron2": (".pkl",),  # detectron2's checkpointer recognises this suffix
+    "torchvision": (".pth", ".pt"),
+    "timm": (".pth", ".pt"),
+    "safetensors": (".safetensors",),
+    "official": (".pth", ".pt"),
+}
+# Whether a format keeps the FPN by default; other formats have no place for it.
+KEEPS_FPN = {"detectron2": True, "safetensors": True, "torchvision": False}
+
+
+def convert(
+    source_path: str,
+    out: str,
+    to: str,
+    branch: str = "online",
+    with_fpn: bool | None = None,
+    with_hash: bool = False,
+) -> tuple[str, str]:
+    """Convert the backbone of a checkpoint.
+
+    Args:
+        source_path: checkpoint in any known format.
+        out: file to write, with a suffix out of ``SUFFIXES[to]``.
+        to: name of the format, out of ``SUFFIXES``.
+        branch: ``online`` or ``target``.
+        with_fpn: keep the FPN, which must exist; None for the default of the format, see ``KEEPS_FPN``.
+        with_hash: put a hash into the file's name.
+
+    Returns:
+        Path of the file, and one line about its contents.
+
+    Raises:
+        UsageError: if the checkpoint cannot be converted.
+    """
+    check_choice("--to", to, tuple(SUFFIXES))
+    check_out(out, to, SUFFIXES[to])
+    if to == "official" and branch == "target":
+        raise UsageError("--to official holds both branches: leave --branch out.")
+    if with_fpn and to not in KEEPS_FPN:
+        raise UsageError(f"--to {to} has no place for an FPN: leave out --with-fpn, or use {' or '.join(KEEPS_FPN)}.")
+    source = read_weights(source_path)
+    backbone = export.backbone_of(source, branch, source_path)
+    check_tensors({**backbone.trunk, **backbone.pyramid}, source_path)
+    if with_fpn and not backbone.pyramid:
+        raise UsageError(f"The {branch} backbone of {source_path} has no FPN: leave out --with-fpn.")
+    keeps = KEEPS_FPN.get(to, False) if with_fpn is None else with_fpn
+    dropped = {} if keeps else backbone.pyramid
+    if dropped:
+        backbone = export.Backbone(backbone.trunk, {})
+    with report_write_errors(out):
+        path = write_file(out, _writer(source, backbone, source_path, to), with_hash)
+    name = export.architecture(backbone.trunk) or "backbone"
+    fpn = f", FPN of {len(backbone.pyramid)} tensors" if backbone.pyramid else ""
+    without = f", without its FPN of {len(dropped)} tensors" if dropped else ""
+    return path, (
+        f"{to} format, {name} of {len(backbone.trunk)} tensors{fpn}: the {branch} branch of {source_path} "
+        f"({source.format}){without}; input: {source.convention or 'unknown'}"
+    )
+
+
+def check_out(out: str, to: str, suffixes: tuple[str, ...]) -> None:
+    """Check the suffix and the folder of a file to write.
+
+    Raises:
+        UsageError: for another suffix than the format ``to`` has, or without such a folder.
+    """
+    if not out.endswith(suffixes):
+        raise UsageError(f"{out} must end in {' or '.join(suffixes)} for --to {to}.")
+    folder = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(folder):
+        raise UsageError(f"There is no folder {folder}: make it first.")
+
+
+def _writer(source: Source, backbone: export.Backbone, path: str, to: str) -> Callable[[str], None]:
+    """Check everything, and return the function that writes the file to a path."""
+    if to == "safetensors":
+        return lambda out: export.write_safetensors(source, backbone, out)
+    if to == "detectron2":
+        contents = export.to_detectron2(source, backbone)
+        return lambda out: export.write_detectron2(contents, out)
+    contents = (export.to_official if to == "official" else export.to_torchvision)(source, backbone, path)
+    return lambda out: torch.save(contents, out)

@@ -1,0 +1,67 @@
+"""Run ``pixpro-d2 completion``: print a script that lets a shell complete commands, options and their values."""
+
+import argparse
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+
+from . import cli
+from .config_files import config_names, start_names
+from .utils.errors import UsageError
+
+SHELLS = ("bash", "zsh", "tcsh", "fish")
+EPILOG = """examples:
+  pixpro-d2 completion bash > ~/.local/share/bash-completion/completions/pixpro-d2
+  pixpro-d2 completion zsh > ~/.zfunc/_pixpro-d2    # a folder of $fpath"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="pixpro-d2 completion",
+        description="Print a script that completes the command line of pixpro-d2 in a shell.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=SHELLS)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line ``argv``; by default the command line of this process.
+
+    Raises:
+        UsageError: if shtab is not installed.
+    """
+    args = build_parser().parse_args(argv)
+    if find_spec("shtab") is None:
+        raise UsageError("The script is made by shtab, which is not installed: run `pip install shtab`.")
+    import shtab
+
+    parser = whole_parser()
+    _complete_files(parser, shtab.FILE)
+    print(shtab.complete(parser, args.shell))
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """Return one parser with all commands of pixpro-d2 as sub-commands."""
+    whole = argparse.ArgumentParser(prog="pixpro-d2")
+    whole.add_argument("--version", action="store_true", help="print the version")
+    commands = whole.add_subparsers()
+    for name, (module, purpose) in cli.COMMANDS.items():
+        command = import_module(module, __package__).build_parser()
+        commands.add_parser(name, help=purpose, parents=[command], add_help=False)
+    return whole
+
+
+def _complete_files(parser: argparse.ArgumentParser, files: dict[str, str]) -> None:
+    """Let each argument with a value complete the names that it takes, or else files, in place."""
+    names = {"--init": start_names(), "--recipe": ["auto", *(name.removesuffix(".yaml") for name in config_names())]}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_files(command, files)
+        elif action.nargs != 0 and not action.choices:
+            action.choices = next((names[option] for option in action.option_strings if option in names), None)
+            if not action.choices:
+                action.complete = files  # type: ignore[attr-defined]  # shtab's attribute

@@ -1,0 +1,184 @@
+"""Describe a data set, list its problems, and draw its first images with their labels."""
+
+import functools
+import itertools
+import statistics
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.utils.visualizer import Visualizer
+from PIL import Image
+from tabulate import tabulate
+from tqdm import tqdm
+
+from ..data.datasets.catalog import ensure_registered, load_dicts
+from ..data.datasets.semseg import read_label
+from ..data.datasets.video import list_frames
+from ..data.inspection.records import TASKS, Report, inspect, task_of
+from ..data.inspection.videos import VideoReport, inspect_videos
+from ..data.io.reader import read_image
+from ..engine.config_checks import check_pixel_range
+from ..evaluation.checks import evaluation_errors
+from ..flow_files import FlowFiles
+from ..utils.errors import UsageError
+from ..visualization.detections import draw_detections
+from ..visualization.figures import LINE, MARGIN, add_image, new_figure, palette, text_width, to_image
+from ..visualization.segmentation import draw_segmentation
+
+SAMPLE = 200  # images or videos that are decoded without --all
+MAX_PROBLEMS = 10  # printed problems
+EXTREME_CLASSES = 10  # printed classes from either end of a long list
+UNLABELLED = "  no labels: for pre-training only"
+
+
+def describe(name: str, report: Report) -> list[str]:
+    """Return lines of text about a data set, without its problems."""
+    lines = [f"{name}: {report.images} images, {report.opened} of them opened", *_sides(report.sizes)]
+    lines += report.values.describe(report.pixel_range)
+    if report.task is None:
+        return [*lines, UNLABELLED]
+    _, key, unit = TASKS[report.task]
+    lines.append(f"  {report.task}, {len(report.classes)} classes: set {key} to {len(report.classes)}")
+    total = max(1, report.counts.total())
+    rows = [(i, x, report.counts[i], f"{100 * report.counts[i] / total:.1f} %") for i, x in enumerate(report.classes)]
+    if len(rows) > 2 * EXTREME_CLASSES + 80:  # print all of COCO's 80 classes
+        rows.sort(key=lambda row: -row[2])
+        lines.append(f"  the {EXTREME_CLASSES} most frequent classes and the {EXTREME_CLASSES} rarest:")
+        rows = rows[:EXTREME_CLASSES] + rows[-EXTREME_CLASSES:]
+    lines += tabulate(rows, headers=("class", "name", unit, "share")).splitlines()
+    return lines + ([_masks(report)] if report.task == "detection" else [])
+
+
+def _masks(report: Report) -> str:
+    """Return a line of text about the masks of objects, with the config keys to set."""
+    formats = report.masks.keys() - {""}
+    if not formats:
+        return "  no masks: set MODEL.MASK_ON False"
+    return f"  masks: set MODEL.MASK_ON True and INPUT.MASK_FORMAT {min(formats)}"
+
+
+def describe_videos(name: str, report: VideoReport) -> list[str]:
+    """Return lines of text about a data set of videos, without its problems."""
+    frames = report.frames
+    shortest = min(frames, key=lambda name: frames[name])
+    lines = [
+        f"{name}: {len(frames)} videos of {sum(frames.values())} frames, {report.opened} of them opened",
+        f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
+        f"skips {shortest}",
+        *_sides(report.sizes),
+        *report.values.describe(report.pixel_range),
+    ]
+    if report.with_flow is not None:
+        lines.append(f"  optical flow: of {report.with_flow} videos")
+    return [*lines, UNLABELLED]
+
+
+def _sides(sizes: Iterable[tuple[int, int]]) -> list[str]:
+    """Return lines of text about the (width, height) of images."""
+    pairs = zip(("width", "height"), zip(*sizes))
+    return [f"  {side}: {_spread(values)} pixels (min/median/max)" for side, values in pairs]
+
+
+def _spread(values: Collection[int]) -> str:
+    return f"{min(values)} / {statistics.median(values):g} / {max(values)}"
+
+
+def draw(record: dict[str, Any], metadata: Metadata, pixel_range: tuple[float, ...] = ()) -> Image.Image:
+    """Draw an image with its labels, or the first frame of a video."""
+    is_video = "num_frames" in record
+    image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"], pixel_range)
+    task = task_of(record)
+    if task == "segmentation":
+        return draw_segmentation(image, read_label(record["sem_seg_file_name"]), metadata.stuff_classes)
+    if task == "detection":
+        names, annotations = metadata.thing_classes, record["annotations"]
+        masked = _with_masks(image, annotations, palette(len(names)))
+        return draw_detections(masked, annotations, {}, names, side=max(300, *image.size), legend=False)
+    caption = metadata.classes[record["category_id"]] if task == "classification" else "no labels"
+    width = max(image.width, round(text_width(caption)))
+    figure = new_figure(width + 2 * MARGIN, image.height + LINE + 2 * MARGIN)
+    add_image(figure, image, (MARGIN, MARGIN), image.size, caption)
+    return to_image(figure)
+
+
+def _with_masks(image: Image.Image, annotations: Iterable[dict[str, Any]], colours: Sequence[str]) -> Image.Image:
+    """Draw the masks of objects in the colours of their categories."""
+    masked = [annotation for annotation in annotations if annotation.get("segmentation") is not None]
+    drawing = Visualizer(np.asarray(image))
+    drawing.overlay_instances(
+        masks=[annotation["segmentation"] for annotation in masked],
+        assigned_colors=[colours[annotation["category_id"]] for annotation in masked],
+        alpha=0.6,
+    )
+    return Image.fromarray(drawing.get_output().get_image())
+
+
+def save_pictures(
+    dicts: Sequence[dict[str, Any]],
+    metadata: Metadata,
+    folder: str | Path,
+    unsound: Collection[int] = (),
+    count: int = 4,
+    pixel_range: tuple[float, ...] = (),
+) -> list[Path]:
+    """Write the first ``count`` images with their labels to ``folder`` as PNG; return the paths.
+
+    Images with indices in ``unsound`` are skipped, because their labels cannot be drawn.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    paths = []
+    sound = (dicts[i] for i in range(len(dicts)) if i not in unsound)
+    for i, record in enumerate(itertools.islice(sound, count)):
+        path = Path(folder, f"{i}_{Path(record['file_name']).stem}.png")
+        draw(record, metadata, pixel_range).save(path)
+        paths.append(path)
+    return paths
+
+
+def check_data(
+    name: str, sample_all: bool, pictures: str | None, flow_folder: str | None, pixel_range: tuple[float, ...]
+) -> int:
+    """Print a description of a data set and its problems; return the number of problems.
+
+    Args:
+        name: registered name or address.
+        sample_all: decode all images, not only ``SAMPLE`` of them.
+        pictures: folder for the first images with their labels; None for none.
+        flow_folder: for videos, folder of their flow; None for none.
+        pixel_range: INPUT.PIXEL_RANGE.
+
+    Raises:
+        UsageError: for a mistake in the arguments, or a data set that cannot be loaded.
+        UnreadableImage: for a picture to draw that cannot be read.
+    """
+    check_pixel_range("--pixel-range", pixel_range)
+    ensure_registered([name])
+    dicts = load_dicts(name)
+    metadata = MetadataCatalog.get(name)
+    sample = None if sample_all else SAMPLE
+    report: Report | VideoReport
+    progress = functools.partial(tqdm, desc="check", unit="", leave=False)
+    if "num_frames" in dicts[0]:
+        unsound: Collection[int] = ()
+        flow = FlowFiles(flow_folder) if flow_folder else None
+        videos = report = inspect_videos(dicts, flow, sample, progress, pixel_range)
+        lines = describe_videos(name, videos)
+    elif flow_folder:
+        raise UsageError(f"--flow is for videos, but data set '{name}' has images.")
+    else:
+        images = report = inspect(dicts, metadata, sample, progress, pixel_range=pixel_range)
+        images.errors += evaluation_errors(name, dicts)
+        unsound = images.unsound
+        lines = describe(name, images)
+    print("\n".join(lines))
+    for problem in report.problems[:MAX_PROBLEMS]:
+        print(f"problem: {problem}")
+    if len(report.problems) > MAX_PROBLEMS:
+        print(f"... and {len(report.problems) - MAX_PROBLEMS} more problems")
+    if pictures:
+        for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range=pixel_range):
+            print(f"wrote {path}")
+    return len(report.problems)

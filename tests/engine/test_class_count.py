@@ -1,0 +1,87 @@
+"""The number of classes: whose it is, where it was set last."""
+
+import shutil
+
+import pytest
+
+import configs
+from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.engine.class_count import resolve_class_count
+from pixpro_d2.engine.configure import load_config
+from pixpro_d2.tools.render import render_dataset
+
+VOC, COCO = "voc/faster_rcnn_R_50_FPN_24k", "coco/retinanet_R_50_FPN_1x"
+RECIPES = [path for path in configs.CONFIGS.glob("*/**/[!B]*.yaml") if path.parent.name != "init"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Objects of 5 classes in several layouts; 6 classes of pixels."""
+    out = tmp_path_factory.mktemp("classes") / "scenes"
+    render_dataset(out, train=2, test=2, size=64)
+    for name in "abcd":
+        shutil.copytree(out / "JPEGImages", out / "train" / name)
+    return out
+
+
+def resolved(config, *opts, data_key="DATASETS.TRAIN"):
+    """(sentence, config) of a command line."""
+    cfg = load_config(config, opts)
+    ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    return resolve_class_count(cfg, config, opts[::2], data_key), cfg
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "node", "number"),
+    [
+        (VOC, "voc:{}@train", "ROI_HEADS", 5),
+        (COCO, "coco:{0}/annotations/train.json@{0}/JPEGImages", "RETINANET", 5),
+        ("coco/fcos_R_50_FPN_1x", "voc:{}@train", "FCOS", 5),
+        ("voc/fcn_R_50_30k", "voc_seg:{}@train", "SEM_SEG_HEAD", 6),
+        ("semseg/fpn_R_18_small", "semseg:{0}/JPEGImages@{0}/SegmentationClass", "SEM_SEG_HEAD", 6),
+        ("classification/resnet_R_18_small", "classes:{}/train", "CLASSIFIER", 4),
+    ],
+)
+def test_data_of_the_command_line_bring_their_number(scenes, config, data, node, number):
+    name = data.format(scenes)
+    sentence, cfg = resolved(config, "DATASETS.TRAIN", name)
+    assert number == cfg.MODEL[node].NUM_CLASSES
+    assert sentence == f"MODEL.{node}.NUM_CLASSES is {number}, the number of classes of data set '{name}'."
+
+
+def test_a_number_of_the_command_line_stays(scenes):
+    sentence, cfg = resolved(VOC, "DATASETS.TRAIN", f"voc:{scenes}@train", "MODEL.ROI_HEADS.NUM_CLASSES", "7")
+    assert (sentence, cfg.MODEL.ROI_HEADS.NUM_CLASSES) == ("", 7)
+
+
+@pytest.mark.parametrize("config", RECIPES)
+def test_no_recipe_changes_on_its_own_data(config):
+    cfg = load_config(str(config), [])
+    before = cfg.dump()
+    for data_key in ("DATASETS.TRAIN", "DATASETS.TEST"):
+        assert resolve_class_count(cfg, str(config), [], data_key) == ""
+    assert cfg.dump() == before
+
+
+@pytest.mark.parametrize(("own", "expected"), [("", 5), ("MODEL: {ROI_HEADS: {NUM_CLASSES: 3}}", 3)])
+def test_a_file_that_names_other_data_than_its_base(own, expected, scenes, tmp_path):
+    """The base's number is of the base's data; a number beside the data is of these."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"_BASE_: {configs.CONFIGS}/{VOC}.yaml\nDATASETS: {{TRAIN: ['voc:{scenes}@train']}}\n{own}\n")
+    sentence, cfg = resolved(str(path))
+    assert expected == cfg.MODEL.ROI_HEADS.NUM_CLASSES and bool(sentence) == (expected == 5)
+    above = tmp_path / "above.yaml"
+    above.write_text("_BASE_: mine.yaml\nSOLVER: {MAX_ITER: 3}\n")
+    assert expected == resolved(str(above))[1].MODEL.ROI_HEADS.NUM_CLASSES
+
+
+def test_an_evaluation_takes_the_number_of_its_data(scenes):
+    sentence, cfg = resolved(VOC, "DATASETS.TEST", f"voc:{scenes}@test", data_key="DATASETS.TEST")
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 5 and sentence
+    _, cfg = resolved(VOC, "DATASETS.TEST", f"voc:{scenes}@test")
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 20  # a training's data are still VOC's
+
+
+def test_data_without_labels_leave_the_number_to_the_check_of_labels(scenes):
+    assert resolved(VOC, "DATASETS.TRAIN", f"images:{scenes}")[0] == ""
+    assert resolved("pretrain/quickstart", "DATASETS.TRAIN", f"images:{scenes}")[0] == ""

@@ -1,0 +1,118 @@
+"""The backbone of a checkpoint as a network of its own: the same features, from images in [0, 1]."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+import configs
+from pixpro_d2.checkpoint import PixProCheckpointer
+from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION, InputConvention
+from pixpro_d2.extras.deployment.network import load_network
+from pixpro_d2.utils.errors import UsageError
+
+C5 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"]]
+C5 += ["MODEL.PIXPRO.IN_FEATURES", ["res5"]]
+REGNET = ["MODEL.BACKBONE.NAME", "build_regnet_fpn_backbone", "MODEL.REGNETS.OUT_FEATURES", ["s2", "s3", "s4"]]
+REGNET += ["MODEL.FPN.IN_FEATURES", ["s2", "s3", "s4"], "MODEL.PIXPRO.ZERO_INIT_RESIDUAL", False]
+NARROW = ["MODEL.RESNETS.DEPTH", 50, *configs.NARROW]
+GROUP_NORM = ["MODEL.RESNETS.NORM", "GN", "MODEL.FPN.NORM", "GN"]
+RETINANET = "coco/retinanet_R_50_FPN_1x.yaml"
+PYRAMID = ["p3", "p4", "p5", "p6"]
+
+
+def run_of(folder, *opts, config="pretrain/quickstart.yaml", convention=TORCHVISION):
+    """(model in eval mode, path of its checkpoint) of a run, without its config."""
+    torch.manual_seed(4)
+    cfg = configs.tiny(*opts, config=config)
+    model = build_model(cfg).eval()
+    for name, value in model.state_dict().items():
+        if "running_mean" in name:
+            value.normal_(0, 0.1)
+        elif "running_var" in name:
+            value.uniform_(0.5, 1.5)
+    PixProCheckpointer(model, str(folder), convention=convention).save("model_final", iteration=1)
+    return cfg, model, str(folder / "model_final.pth")
+
+
+@torch.no_grad()
+def check(network, backbone, convention=TORCHVISION):
+    """Compare a network with the backbone, given images as detectron2 normalises them."""
+    images = torch.rand(2, 3, 64, 128)
+    pixels = 255 * (images.flip(1) if convention.format == "BGR" else images)
+    mean, std = (torch.tensor(x).view(-1, 1, 1) for x in (convention.pixel_mean, convention.pixel_std))
+    expected = backbone((pixels - mean) / std)
+    found = dict(zip(network.names, network(images)))
+    for name, value in expected.items():
+        assert value.std() > 0
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4 * value.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("opts", "names"),
+    [
+        ([], PYRAMID),
+        (C5, ["res2", "res3", "res4", "res5"]),
+        (NARROW, PYRAMID),
+        (REGNET, PYRAMID),
+        (GROUP_NORM, PYRAMID),
+    ],
+    ids=["pyramid", "C5", "narrow", "RegNet", "group norm"],
+)
+def test_a_run_with_its_config(opts, names, tmp_path):
+    cfg, model, path = run_of(tmp_path, *opts)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    network = load_network(path)
+    assert network.names == names and not network.training and network.divisor == 32
+    check(network, model.backbone)
+
+
+@pytest.mark.parametrize(
+    ("opts", "config", "convention"),
+    [
+        ([], "pretrain/quickstart.yaml", TORCHVISION),
+        (C5, "pretrain/quickstart.yaml", MSRA),
+        (NARROW, "pretrain/quickstart.yaml", TORCHVISION),
+        ([], RETINANET, TORCHVISION),
+    ],
+    ids=["pyramid", "BGR", "narrow", "RetinaNet"],
+)
+def test_a_plain_resnet_without_a_config(opts, config, convention, tmp_path):
+    _, model, path = run_of(tmp_path, *opts, config=config, convention=convention)
+    check(load_network(path), model.backbone, convention)
+
+
+def test_branch_and_pyramid_can_be_chosen(tmp_path):
+    _, model, path = run_of(tmp_path)
+    with torch.no_grad():
+        model.target_backbone.bottom_up.stem.conv1.weight.add_(0.1)
+    PixProCheckpointer(model, str(tmp_path), convention=TORCHVISION).save("model_final")
+    network = load_network(path, branch="target", with_fpn=False)
+    assert network.names == ["res3", "res4", "res5"]
+    check(network, model.target_backbone.bottom_up)
+
+
+@pytest.mark.parametrize(
+    ("opts", "convention", "message"),
+    [
+        (REGNET, TORCHVISION, "model_final.pth is no plain ResNet: name the config of its training with --config-file"),
+        (GROUP_NORM, TORCHVISION, "The norms of the backbone of .*model_final.pth have no statistics: name the config"),
+        (C5, None, "model_final.pth does not say which input its backbone takes: name the config"),
+    ],
+)
+def test_what_cannot_be_told_from_the_tensors(opts, convention, message, tmp_path):
+    _, _, path = run_of(tmp_path, *opts, convention=convention)
+    with pytest.raises(UsageError, match=message):
+        load_network(path)
+
+
+def test_another_config_than_the_trainings(tmp_path):
+    _, _, path = run_of(tmp_path)
+    with pytest.raises(UsageError, match=r"does not fit .*R_50_FPN_1x.yaml \(\S+ differs\): name the config"):
+        load_network(path, config_file=str(configs.CONFIGS / RETINANET))
+
+
+def test_grey_images(tmp_path):
+    grey = InputConvention("L", (120.0,), (60.0,), None)
+    opts = ["MODEL.PIXEL_MEAN", [120.0], "MODEL.PIXEL_STD", [60.0], "INPUT.FORMAT", "L"]
+    cfg, _, path = run_of(tmp_path, *opts, convention=grey)
+    assert load_network(path).channels == 1
