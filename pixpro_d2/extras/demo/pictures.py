@@ -14,9 +14,9 @@ from ...engine.pretrained import load_pretrained
 from ...engine.trainer import Trainer
 from ...utils.files import write_file
 from ...visualization.comparisons import picture_features
+from ...visualization.figures import contact_sheet
 from ...visualization.pairs import picture_pairs
 from ...visualization.predictions import LabelledImages, picture_predictions
-from ...visualization.sheet import contact_sheet
 from ...visualization.views import ViewSource, compare_views
 from ..study.experiments import Experiment
 
