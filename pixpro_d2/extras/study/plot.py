@@ -53,7 +53,7 @@ def plot_rows(title: str, unit: str, rows: Sequence[Row]) -> Image.Image:
     for variant in dict.fromkeys(row.variant for row in rows):
         columns = [row for row in rows if row.variant == variant]
         axes.annotate(
-            variant, (x + (len(columns) - 1) / 2, 0), (0, -34), xycoords=("data", "axes fraction"),
+            variant, (x + (len(columns) - 1) / 2, 0), (0, -27), xycoords=("data", "axes fraction"),
             textcoords="offset points", color=TEXT, size=SIZE, ha="center", va="top", annotation_clip=False,
         )  # fmt: skip
         for row in columns:
