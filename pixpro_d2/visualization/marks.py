@@ -1,6 +1,7 @@
 """Marks over a panel: dots, lines and crosses on a dark halo, and borders of bins."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,10 +29,12 @@ def draw_crosses(axes: Axes, points: np.ndarray, colours: Colours, radius: float
 
 def draw_lines(axes: Axes, lines: np.ndarray, colours: Colours, width: float = 1.5, faint: bool = False) -> None:
     """Draw straight ``lines`` (n, 2, 2), from (x, y) to (x, y); faint lines are translucent and have no halo."""
-    effects = [] if faint else [withStroke(linewidth=2 * width, foreground=HALO)]
-    drawn = LineCollection(list(lines), colors=colours, linewidths=width, path_effects=effects)
-    drawn.set_alpha(0.43 if faint else None)
-    axes.add_collection(drawn, autolim=False)
+    strokes: list[tuple[Any, float]] = [(colours, width)] if faint else [(HALO, 2 * width), (colours, width)]
+    for stroke_colours, stroke_width in strokes:
+        drawn = LineCollection(list(lines), colors=stroke_colours, linewidths=stroke_width, capstyle="projecting")
+        if faint:
+            drawn.set_alpha(0.43)
+        axes.add_collection(drawn, autolim=False)
 
 
 def draw_box(axes: Axes, corners: Sequence[float], colour: str, width: float = 2.0) -> None:

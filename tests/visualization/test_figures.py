@@ -33,6 +33,7 @@ from pixpro_d2.visualization.figures import (
     text_block,
     text_width,
     to_image,
+    wrap,
     write,
 )
 
@@ -136,15 +137,24 @@ def test_bar_runs_from_dark_to_bright():
 def test_text_wraps_and_keeps_every_word(monkeypatch):
     found = capture(monkeypatch)
     text = "Shown: 12 bins of view 1, with lines to all positives in view 2. " * 3
-    one, long = text_block(["one"], 300), text_block([text, "unbreakable" * 5], 300)
+    one, long = text_block(["one"], 300), text_block([text, "unbreakable" * 2], 300)
     assert one.width == long.width == 300 and long.height > 5 * one.height / 2
     for block in (one, long):
-        assert not near(block, "#e8e8e8", 90)[:, 300 - MARGIN + 1 :].any()  # the margin is free
+        assert not near(block, "#e8e8e8", 90)[:, 300 - MARGIN + 2 :].any()  # the margin is free
         rows = np.flatnonzero(near(block, "#e8e8e8", 90).any(axis=1))
         assert 0 < rows.min() < LINE and block.height - 2 * MARGIN < rows.max() < block.height - MARGIN / 2
-    (drawn,) = found[-1].texts
-    assert " ".join(words(found[-1])).split() == text.split() + ["unbreakable" * 5]
-    assert len(drawn._get_wrapped_text().split("\n")) > 5
+    assert words(found[-1])[-1] == "unbreakable" * 2 and len(words(found[-1])) > 5
+    assert " ".join(words(found[-1])).split() == text.split() + ["unbreakable" * 2]
+
+
+@pytest.mark.parametrize("width", [60, 200, 350])
+def test_lines_are_full(width):
+    """No line is too wide, and none has room for the first word of the next."""
+    lines = wrap(("Shown: 12 bins of view 1, with lines to all positives in view 2. " * 3).strip(), width)
+    assert max(map(text_width, lines)) <= width + 1
+    for line, following in itertools.pairwise(lines):
+        assert text_width(f"{line} {following.split()[0]}") > width - 1
+    assert wrap("", 100) == [""]
 
 
 def test_legend_has_a_square_of_its_colour_before_each_name():

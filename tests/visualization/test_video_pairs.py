@@ -71,7 +71,7 @@ def test_texts_and_width(size, matched, monkeypatch):
     picture = draw(size, POSITIVES & matched)
     assert picture.width == WIDTH == 1200
     figure, column = found
-    said = " ".join(words(figure) + words(column)).replace("\n", " ")
+    said = " ".join(words(figure) + words(column))
     assert "view 1's frame: a.jpg" in said and "view 2's frame: b.jpg" in said and "Caption." in said
     assert "view 2, mirrored: 40 x 40 pixels" in said
     assert ("2 bins have a colour each" in said) == matched

@@ -14,9 +14,9 @@ from ...engine.pretrained import load_pretrained
 from ...engine.trainer import Trainer
 from ...utils.files import write_file
 from ...visualization.comparisons import picture_features
+from ...visualization.figures import contact_sheet
 from ...visualization.pairs import picture_pairs
 from ...visualization.predictions import LabelledImages, picture_predictions
-from ...visualization.figures import contact_sheet
 from ...visualization.views import ViewSource, compare_views
 from ..study.experiments import Experiment
 
@@ -60,7 +60,7 @@ def draw_segmentations(fine_tunings: dict[str, tuple[Experiment, Path]], name: s
     for title, (experiment, path) in fine_tunings.items():
         cfg = _config(experiment)
         models[title] = Trainer.build_model(cfg)
-        Trainer.initialize(cfg, models[title], str(path), complete=True)
+        Trainer.build_checkpointer(cfg, models[title]).resume_or_load(str(path), resume=False)
     data = LabelledImages(cfg, name, Trainer.build_test_loader)
     return contact_sheet(
         [picture_predictions(data.read(i), models, 0.5) for i in range(min(MAX_SCENES, len(data.records)))]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import mean
 
+import numpy as np
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -16,7 +17,7 @@ from ...visualization.figures import (
     palette,
     to_image,
 )
-from ...visualization.marks import HALO
+from ...visualization.marks import draw_dots
 from .comparison import Row, averages, init_title
 from .experiments import Pair
 from .methods import METHODS, RANDOM
@@ -52,7 +53,7 @@ def plot_rows(title: str, unit: str, rows: Sequence[Row]) -> Image.Image:
     for variant in dict.fromkeys(row.variant for row in rows):
         columns = [row for row in rows if row.variant == variant]
         axes.annotate(
-            variant, (x + (len(columns) - 1) / 2, 0), (0, -34), xycoords=("data", "axes fraction"),
+            variant, (x + (len(columns) - 1) / 2, 0), (0, -27), xycoords=("data", "axes fraction"),
             textcoords="offset points", color=TEXT, size=SIZE, ha="center", va="top", annotation_clip=False,
         )  # fmt: skip
         for row in columns:
@@ -60,7 +61,7 @@ def plot_rows(title: str, unit: str, rows: Sequence[Row]) -> Image.Image:
             ticks[x] = f"{average:.1f}"
             axes.hlines(average, x - 0.35, x + 0.35, color=colours[row.init], linewidth=3)
             places = [x + 0.35 * offset for offset in offsets(row.values)]
-            axes.scatter(places, list(row.values.values()), s=90, color=colours[row.init], edgecolors=HALO, zorder=3)
+            draw_dots(axes, np.stack((places, list(row.values.values())), axis=1), colours[row.init])
             x += 1
         x += 1
     axes.set_xticks(list(ticks), list(ticks.values()))
