@@ -32,7 +32,7 @@ def pretraining(config):
     return lambda scenes: [
         *("--config-file", f"configs/pretrain/{config}.yaml", "DATASETS.TRAIN", f"('images:{scenes}/JPEGImages',)"),
         *(*configs.TINY, *NETWORK),
-        *("MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 64),
+        *("MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 64, "MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES", 8),
     ]
 
 
@@ -44,6 +44,7 @@ def detection(scenes):
 TASKS = {
     "pixpro": pretraining("quickstart"),
     "densecl": pretraining("densecl_c5_200ep"),
+    "slotcon": pretraining("slotcon_fpn"),
     "detection": detection,
 }
 
