@@ -11,7 +11,7 @@ from ...launch_arguments import add_init_option
 from ...utils.errors import UsageError
 from ...visualization.pairs import STRIDES
 from .data_pictures import flow, pairs
-from .model_pictures import attention, features, matches
+from .model_pictures import attention, features, matches, slots
 from .predictions import predictions
 
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "image or folder, for videos a folder of folders of frames, or data set, such as voc:DIR@test; by default "
         "DATASETS.TRAIN"
     )
-    for run in (pairs, flow, attention, features, matches):
+    for run in (pairs, flow, attention, features, matches, slots):
         _add_command(commands, run, "config of a pre-training", images)
     labelled = "labelled data set, such as voc:DIR@test; by default the first of DATASETS.TEST"
     _add_command(commands, predictions, "config of a detector or of a semantic segmentation", labelled)
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parsers["pairs"].add_argument(
         "--level", help=f"feature whose grid is shown ({', '.join(STRIDES)}); by default the first of "
         "MODEL.PIXPRO.IN_FEATURES")  # fmt: skip
-    for name in ("attention", "features", "matches"):
+    for name in ("attention", "features", "matches", "slots"):
         parsers[name].add_argument(
             "--weights", default="", metavar="FILE", help="checkpoint; by default MODEL.WEIGHTS, random if it is empty"
         )
