@@ -13,6 +13,8 @@ from slot_helpers import C0, OVERLAPS, Alike, P, Q, features, head, method, view
 from torch import nn
 
 import configs
+from pixpro_d2.checkpoint.export import backbone_of
+from pixpro_d2.checkpoint.formats import recognise
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.modeling.pretrain.momentum import momentum_at, update_target
 from pixpro_d2.modeling.pretrain.slot_heads import MaskedBatchNorm, SlotPredictor, SlotProjector
@@ -387,7 +389,9 @@ def test_state_and_parameters_of_a_resnet50():
         for start in ("backbone.", "target_backbone.", "projector.", "target_projector.", "method.predictor.")
     }
     assert list(counts.values()) == [318, 318, 16, 16, 16] and len(names) == 687
-    assert sum(name.startswith("target_backbone.") and "num_batches_tracked" in name for name in names) == 53
+    source = recognise({"model": model.state_dict()}, "model.pth")
+    exported = backbone_of(source, "target", "model.pth").trunk  # the authors transfer the target branch
+    assert len(exported) == 318 and sum("num_batches_tracked" in name for name in exported) == 53
     assert sum(p.numel() for p in model.backbone.parameters()) == 23_508_032
     assert model.method.prototypes.weight.numel() == 524_288
     scaled, plain = (group["params"] for group in lars_groups(model, 2.0))

@@ -5,6 +5,8 @@ import math
 import pytest
 import slot_oracle
 import torch
+from detectron2.utils import comm
+from distributed_helpers import in_processes
 from slot_helpers import C0, OVERLAPS, P, Q, features, whole
 
 from pixpro_d2.modeling.pretrain.slots import (
@@ -98,6 +100,18 @@ def test_center_by_numbers():
     close(once, "-.000886 .002458 -.003715 .004276 -.003745")
     close(updated_center(once, scores, 0.9), "-.001683 .004669 -.007058 .008124 -.007116")
     close(slot_oracle.center_slow(torch.zeros(5), scores), once)
+
+
+def center_of_a_share():
+    """The centre after a batch whose scores of X the first process has, and of Y the second."""
+    return updated_center(torch.zeros(5), [scores_of((X, Y)[comm.get_rank()], Q)], 0.9)
+
+
+@pytest.mark.slow
+def test_center_of_two_processes_by_numbers(tmp_path):
+    """The first process alone would have -.003003 .002402 -.001312 -.000206 .001749."""
+    for center in in_processes(tmp_path, center_of_a_share):
+        close(center, "-.000886 .002458 -.003715 .004276 -.003745")
 
 
 def test_a_bad_batch_leaves_the_center():
