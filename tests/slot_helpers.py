@@ -67,3 +67,11 @@ def views(n=2, overlaps=None):
     first, second = overlaps or (whole(n), whole(n))
     x, y = features(n)
     return view(x, x, first), view(y, y, second)
+
+
+def close(value, expected, atol=1e-5):
+    """Compare with numbers, or with "1 2 / 3 4"."""
+    if isinstance(expected, str):
+        expected = torch.tensor([[float(x) for x in row.split()] for row in expected.split("/")])
+    value = torch.as_tensor(value).detach().float()
+    torch.testing.assert_close(value, torch.as_tensor(expected).float().reshape(value.shape), atol=atol, rtol=0)
