@@ -132,10 +132,11 @@ def sample_pair(
         width, height: size of the image in pixels.
         min_scale, max_scale: range of the area as a share of the image, in (0, 1].
         min_overlap: least :func:`overlap`, in [0, 1); with 0 the first pair is returned.
-        redraw: ``both``, or ``second`` to draw the second view by :func:`sample_second`.
+        redraw: ``both``, or ``second`` to draw the second view alone again, by :func:`sample_second` and its measure.
 
     Returns:
-        The first pair that overlaps enough. If none of ``PAIR_ATTEMPTS`` pairs does, the pair that overlaps most.
+        The first pair that overlaps enough. If none of ``PAIR_ATTEMPTS`` pairs does, the pair that overlaps most; with
+        ``second``, a pair that may not overlap.
     """
     if redraw == "second":
         first = sample_view(rng, width, height, min_scale, max_scale)
