@@ -36,8 +36,8 @@ def is_pretraining(cfg: CN) -> bool:
 
 def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO = CN()
-    # The pixel-level pretext task: `pixpro` (consistency), `pixcontrast` (contrast within the other view) or
-    # `densecl` (contrast with other images).
+    # The pixel-level pretext task: `pixpro` (consistency), `pixcontrast` (contrast within the other view), `densecl`
+    # (contrast with other images) or `slotcon` (grouping of pixels, and contrast of the groups).
     cfg.MODEL.PIXPRO.METHOD = "pixpro"
     # Backbone features that carry a pixel loss: ["res5"] in the official code, ["p3", "p4", "p5", "p6"]
     # for FPN pre-training; [] for the instance branch alone. The losses are averaged over them.
@@ -65,7 +65,7 @@ def _add_model_config(cfg: CN) -> None:
     # batch, the second about covariances of channels. The papers' recipes use 0; 2.0 and 0.08 help short pre-training.
     cfg.MODEL.PIXPRO.VARIANCE_WEIGHT = 0.0
     cfg.MODEL.PIXPRO.COVARIANCE_WEIGHT = 0.0
-    # tau of `pixcontrast` (paper: 0.3) and `densecl` (paper: 0.2).
+    # tau of `pixcontrast` (paper: 0.3), `densecl` and `slotcon` (papers: 0.2).
     cfg.MODEL.PIXPRO.TEMPERATURE = 0.3
     # Normalisation in projector, PPM and instance heads; any name that detectron2's get_norm knows.
     cfg.MODEL.PIXPRO.NORM = "SyncBN"
@@ -129,6 +129,21 @@ def _add_model_config(cfg: CN) -> None:
     # Weight lambda of the mean of both directions. INSTANCE.WEIGHT weighs the sum of both directions, so the paper's
     # weight 1 - lambda of the image-level loss is INSTANCE.WEIGHT = (1 - lambda) / 2.
     cfg.MODEL.PIXPRO.DENSECL.WEIGHT = 0.5
+
+    cfg.MODEL.PIXPRO.SLOTCON = CN()
+    # Number of prototypes of METHOD `slotcon`, shared by all IN_FEATURES: 2048 on ImageNet, 256 on COCO in the paper.
+    cfg.MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES = 2048
+    # Temperatures of the softmax over the prototypes: of the target's assignment and of the slots of both branches, and
+    # of the online branch's assignment.
+    cfg.MODEL.PIXPRO.SLOTCON.TARGET_TEMPERATURE = 0.07
+    cfg.MODEL.PIXPRO.SLOTCON.ONLINE_TEMPERATURE = 0.1
+    # Share of the old centre that is kept at each update; each of IN_FEATURES has its own centre.
+    cfg.MODEL.PIXPRO.SLOTCON.CENTER_MOMENTUM = 0.9
+    # Weight w of the grouping loss; the contrast of slots has the weight 1 - w.
+    cfg.MODEL.PIXPRO.SLOTCON.GROUP_WEIGHT = 0.5
+    # Share of a view's pixels that a prototype must win to be contrasted, at least one pixel. With 0.02 this is one
+    # of 7 x 7 pixels, as in the authors' code, and 16 of 28 x 28.
+    cfg.MODEL.PIXPRO.SLOTCON.MIN_SHARE = 0.02
 
     # Accept MODEL.WEIGHTS that share only some weights with the backbone; by default this is an error.
     cfg.MODEL.ALLOW_PARTIAL_WEIGHTS = False
@@ -195,6 +210,11 @@ def _add_input_config(cfg: CN) -> None:
     # Least common area of two crops, as a share of the smaller crop, in [0, 1). Crops are drawn again up to 20 times;
     # then the pair with the largest overlap is used.
     cfg.INPUT.PIXPRO.MIN_OVERLAP = 0.0
+    # Crops to draw again for MIN_OVERLAP: `both`, or `second` as SlotCon's code does. There the common area is a share
+    # of the second crop, which is drawn up to 10 times; then one more crop is used as it comes.
+    cfg.INPUT.PIXPRO.REDRAW = "both"
+    # Interpolation that resizes a crop: `bilinear` (PixPro) or `bicubic` (SlotCon).
+    cfg.INPUT.PIXPRO.INTERPOLATION = "bilinear"
     # Photometric augmentation pair: `byol` (official), `mocov2`, `simclr` or `none`.
     cfg.INPUT.PIXPRO.AUG = "byol"
 

@@ -11,6 +11,7 @@ GENERAL_NAMES = {
     "pixpro": ("pixpro_fpn", "pixpro_c5"),
     "pixpro_head": ("pixpro_fcos_head", "pixpro_retinanet_head"),
     "pixcontrast": ("pixcontrast_fpn", "pixcontrast_c5"),
+    "slotcon": ("slotcon_fpn", "slotcon_c5"),
 }
 
 

@@ -36,7 +36,7 @@ def pretraining(config, *images):
         *("--config-file", f"configs/pretrain/{config}.yaml"),
         *("DATASETS.TRAIN", str(tuple(f"images:{scenes}/{name}" for name in images))),
         *(*configs.TINY, *NETWORK),
-        *("MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 64),
+        *("MODEL.PIXPRO.DENSECL.QUEUE_SIZE", 64, "MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES", 8),
     ]
 
 
@@ -49,6 +49,7 @@ TASKS = {
     "pixpro": pretraining("quickstart", "JPEGImages"),
     "archives": pretraining("quickstart", "images.zip", "images.tar"),
     "densecl": pretraining("densecl_c5_200ep", "JPEGImages"),
+    "slotcon": pretraining("slotcon_fpn", "JPEGImages"),
     "detection": detection,
 }
 

@@ -14,6 +14,7 @@ from pixpro_d2.modeling.pretrain import correspondence_builder
 
 LARS = ("SOLVER.OPTIMIZER", "LARS")  # PyTorch's own SGD waits for nothing only on GPUs, where it is the fused one
 VIDEO = ("INPUT.PIXPRO.N_FRAMES", 3, "MODEL.PIXPRO.FLOW.CONSISTENCY", "pixel")
+SLOTS = ("MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES", 12)
 METHODS = {
     "PixPro": ("pixpro_c5_100ep", ()),
     "PixPro on a pyramid": ("pixpro_fpn", ()),
@@ -23,6 +24,8 @@ METHODS = {
     "PixContrast": ("pixcontrast_fpn", ()),
     "SimCLR*": ("simclr_star_c5_100ep", ()),
     "DenseCL": ("densecl_c5_200ep", LARS),
+    "SlotCon": ("slotcon_c5_100ep", SLOTS),
+    "SlotCon on a pyramid": ("slotcon_fpn", SLOTS),
     "parts of a batch": ("pixpro_c5_100ep", ("SOLVER.ACCUMULATION_STEPS", 2)),
     "colours by the model": ("pixpro_fpn", ("INPUT.AUG_DEVICE", "model")),
     "recomputation": ("pixpro_c5_100ep", ("MODEL.PIXPRO.RECOMPUTE", True)),

@@ -25,6 +25,9 @@ C5 = {
     "pixpro_c5": ("output/pixpro_c5_100ep/model_final.pth", *RGB),
     "pixcontrast": ("output/pixcontrast_c5_100ep/model_final.pth", *RGB),
     "pixcontrast_c5": ("output/pixcontrast_c5_100ep/model_final.pth", *RGB),
+    "slotcon": ("output/slotcon_c5_100ep/model_final.pth", *RGB),
+    "slotcon_c5": ("output/slotcon_c5_100ep/model_final.pth", *RGB),
+    "slotcon_coco": ("output/slotcon_coco_800ep/model_final.pth", *RGB),
 }
 FPN = {
     **C5,
@@ -32,6 +35,8 @@ FPN = {
     "pixpro_fpn": ("output/pixpro_fpn/model_final.pth", *RGB),
     "pixcontrast": ("output/pixcontrast_fpn/model_final.pth", *RGB),
     "pixcontrast_fpn": ("output/pixcontrast_fpn/model_final.pth", *RGB),
+    "slotcon": ("output/slotcon_fpn/model_final.pth", *RGB),
+    "slotcon_fpn": ("output/slotcon_fpn/model_final.pth", *RGB),
 }
 FCOS_HEAD = ("output/pixpro_fpn_fcos_head/model_final.pth", *RGB)
 RETINANET_HEAD = ("output/pixpro_fpn_retinanet_head/model_final.pth", *RGB)
@@ -117,13 +122,13 @@ def test_a_pretraining_has_a_start_too():
         (
             "coco/mask_rcnn_R_50_C4_1x", "pixprp",
             r"--init knows no start 'pixprp': choose from msra, pixcontrast, pixcontrast_c5, pixpro, pixpro_c5, "
-            r"random, torchvision\.",
+            r"random, slotcon, slotcon_c5, slotcon_coco, torchvision\.",
         ),
         (
             "coco/mask_rcnn_R_50_FPN_1x", "pixpro_fcos_head",
             r"--init pixpro_fcos_head needs the head of FCOS: choose from "
             r"msra, pixcontrast, pixcontrast_c5, pixcontrast_fpn, pixpro, pixpro_c5, pixpro_fpn, random, "
-            r"torchvision\.",
+            r"slotcon, slotcon_c5, slotcon_coco, slotcon_fpn, torchvision\.",
         ),
         ("voc/fcn_R_50_30k", "pixpro_fpn", r"--init pixpro_fpn needs an FPN: choose from .*"),
         ("voc/fcn_R_50_30k", "pixpro_head", r"--init pixpro_head needs the head of FCOS or the head of RetinaNet: .*"),

@@ -85,6 +85,25 @@ def check_norm_inputs(cfg: CfgNode, shapes: Mapping[str, ShapeSpec]) -> None:
         )
 
 
+def check_prototypes(cfg: CfgNode, shapes: Mapping[str, ShapeSpec]) -> None:
+    """Check that METHOD slotcon has no more prototypes than pixels of a batch to assign to them.
+
+    Args:
+        cfg: resolved config.
+        shapes: features that carry a loss, by name.
+    """
+    if cfg.MODEL.PIXPRO.METHOD != "slotcon":
+        return
+    crop, prototypes = cfg.INPUT.PIXPRO.CROP_SIZE, cfg.MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES
+    pixels = {level: cfg.SOLVER.IMS_PER_BATCH * (-(-crop // shapes[level].stride)) ** 2 for level in shapes}
+    finest = max(pixels, key=pixels.__getitem__, default="")
+    if finest and prototypes > pixels[finest]:
+        raise UsageError(
+            f"MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES is {prototypes}, but a batch has only {pixels[finest]} pixels at "
+            f"{finest}: lower it, or raise SOLVER.IMS_PER_BATCH."
+        )
+
+
 def check_batch(cfg: CfgNode) -> None:
     """Check that SOLVER.IMS_PER_BATCH divides evenly among the processes, and their images among accumulation steps."""
     batch, world_size = cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()

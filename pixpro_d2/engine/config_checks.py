@@ -6,6 +6,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..data.pretrain.views import INTERPOLATIONS
 from ..modeling.heads.dense_head import HEADS
 from ..modeling.pretrain.flow_points import CONSISTENCY
 from ..modeling.pretrain.methods import METHODS
@@ -140,6 +141,12 @@ RANGES: dict[str, _Range] = {
     "MODEL.PIXPRO.INSTANCE.TEMPERATURE": _above(0),
     "MODEL.PIXPRO.DENSECL.QUEUE_SIZE": _at_least(1),
     "MODEL.PIXPRO.DENSECL.WEIGHT": _at_least(0),
+    "MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES": _at_least(2),
+    "MODEL.PIXPRO.SLOTCON.TARGET_TEMPERATURE": _above(0),
+    "MODEL.PIXPRO.SLOTCON.ONLINE_TEMPERATURE": _above(0),
+    "MODEL.PIXPRO.SLOTCON.CENTER_MOMENTUM": _between(0, 1),
+    "MODEL.PIXPRO.SLOTCON.GROUP_WEIGHT": _between(0, 1),
+    "MODEL.PIXPRO.SLOTCON.MIN_SHARE": _between(0, 1),
     "MODEL.REGNETS.STEM_WIDTH": _at_least(1),
     "MODEL.REGNETS.DEPTH": _at_least(1),
     "MODEL.REGNETS.W_A": _at_least(0),
@@ -245,6 +252,8 @@ CHOICES = {
     "MODEL.PIXPRO.MEAN_OVER": ("all", "matched"),
     "MODEL.PIXPRO.FLOW.CONSISTENCY": tuple(CONSISTENCY),
     "MODEL.PIXPRO.INSTANCE.LOSS": ("byol", "infonce"),
+    "INPUT.PIXPRO.REDRAW": ("both", "second"),
+    "INPUT.PIXPRO.INTERPOLATION": tuple(INTERPOLATIONS),
     "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),
     "INPUT.CROP.TYPE": ("relative_range", "relative", "absolute", "absolute_range"),
     "INPUT.MASK_FORMAT": ("polygon", "bitmask"),

@@ -15,6 +15,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from ..data.io.reader import UnreadableImage
 from ..data.pretrain.samples import load_samples
+from ..modeling.pretrain.methods import SlotConMethod
 from ..utils.errors import UsageError
 from ..utils.files import write_file
 from ..utils.retry import retry
@@ -22,6 +23,7 @@ from ..visualization.comparisons import picture_attention, picture_features, pic
 from ..visualization.motion import picture_flow
 from ..visualization.pairs import picture_pairs
 from ..visualization.predictions import TASKS, Labelled, LabelledImages, picture_predictions
+from ..visualization.slots import picture_slots
 from ..visualization.views import Subject, ViewSource, compare_views
 
 if TYPE_CHECKING:
@@ -129,6 +131,8 @@ class PictureHook(PeriodicPictures):
         views = [self.source.images(subject.plain)[0] for subject in self.subjects]
         picture, self._colours = picture_features(plain, views, note, self._colours)
         self.write("features", picture)
+        if isinstance(self.model.method, SlotConMethod):
+            self.write("slots", picture_slots(plain, self.model.method, views, note))
         for i, subject in enumerate(self.subjects):
             if self.model.ppm is not None:
                 self.write(f"attention_{i + 1}", picture_attention(plain, i, self.model.ppm, views[i], note))

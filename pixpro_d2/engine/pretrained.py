@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("backbone", "pyramid", "head", "projector", "ppm")  # of the online branch, to compare pixels
+PARTS = ("backbone", "pyramid", "head", "projector", "ppm", "prototypes")  # of the online branch, to compare pixels
 
 
 @dataclass(frozen=True)
@@ -97,5 +97,6 @@ def _complete_target(model: "PixPro", missing: Collection[str]) -> bool:
 
 
 def _part(name: str) -> str:
-    """Return the part of the model that a parameter belongs to: its top-level module, or the pyramid."""
-    return "pyramid" if name.startswith("backbone.fpn_") else name.split(".")[0]
+    """Return the part of the model that a parameter belongs to: its top-level module, pyramid or prototypes."""
+    special = {"backbone.fpn_": "pyramid", "method.prototypes.": "prototypes"}
+    return next((part for start, part in special.items() if name.startswith(start)), name.split(".")[0])

@@ -40,7 +40,7 @@ from ..utils.errors import ONE_SENTENCE
 from ..utils.signals import StopSignals
 from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from .building import refusals_explained
-from .checks import check_evaluation, check_norm_inputs
+from .checks import check_evaluation, check_norm_inputs, check_prototypes
 from .hooks import (
     CheckpointHook,
     CollapseHook,
@@ -84,6 +84,7 @@ class Trainer(DefaultTrainer):
         model: Any = self.build_model(cfg)
         if is_pretraining(cfg):
             check_norm_inputs(cfg, {**bottom_up(model.backbone).output_shape(), **model.used_features()})
+            check_prototypes(cfg, model.used_features())
         optimizer = self.build_optimizer(cfg, model)
         self._trainer = TrainLoop(
             wrap_ddp(cfg, model),

@@ -34,6 +34,14 @@ def bottom_up(backbone: "Backbone") -> "Backbone":
     return getattr(backbone, "bottom_up", backbone)
 
 
+def derived_features(backbone: "Backbone") -> set[str]:
+    """Return the features that an FPN makes of its others without weights, such as P6 by subsampling P5."""
+    top = getattr(backbone, "top_block", None)
+    if top is None or any(True for _ in top.parameters()):
+        return set()
+    return set(list(backbone.output_shape())[-top.num_levels :])
+
+
 def last_feature_channels(backbone: "Backbone") -> int:
     """Return the number of channels of the bottom-up network's last feature (C5 of a ResNet)."""
     return list(bottom_up(backbone).output_shape().values())[-1].channels

@@ -13,6 +13,7 @@ READINGS = 5  # number of values that a curve needs to be judged
 MIN_SPREAD_SHARE = 0.5  # features count as spread from this share of the standard deviation 1 / sqrt(C) on
 MIN_KEPT_FALL = 0.25  # share of its fall that a loss must keep: it may rise as the target's momentum goes to 1
 MAX_VARIANCE_RATIO = 1.25  # a variance term above this multiple of its first value has risen, and not by noise
+MIN_PROTOTYPES = 2  # prototypes of a level that win a pixel of a batch; with fewer, all pixels are alike
 MAX_UNPAIRED_SHARE = 0.1  # share of images without a positive pair that is still acceptable
 MIN_CHANCE_RATIO = 1.5  # a match accuracy must reach this multiple of chance to have learned anything
 
@@ -31,7 +32,8 @@ def assess(curves: Mapping[str, Curve], spread: float | None = None, collapsed: 
     Args:
         curves: curves by name, see :mod:`.curves`: ``total_loss``, and if they exist
             ``loss_variance_LEVEL``, ``feature_std/LEVEL``, ``effective_rank/LEVEL``, ``images_without_pair/LEVEL``,
-            ``match_accuracy/LEVEL`` and ``chance/LEVEL``; of held-out images ``test/feature_std/LEVEL``;
+            ``match_accuracy/LEVEL`` and ``chance/LEVEL``, ``prototypes_in_use/LEVEL``; of held-out images
+            ``test/feature_std/LEVEL``;
             ``skipped_steps``, the number of steps so far that were skipped because of non-finite gradients.
         spread: standard deviation of features with evenly spread directions, 1 / sqrt(C).
         collapsed: share of ``spread`` below which features have collapsed.
@@ -47,6 +49,7 @@ def assess(curves: Mapping[str, Curve], spread: float | None = None, collapsed: 
         held_out = {level: curve[-1][1] for level, curve in _levels(curves, "test/feature_std", readings=1).items()}
         findings += _spread(held_out, spread, collapsed, " on held-out images")
     findings += _terms(_levels(curves, "loss_variance", separator="_"))
+    findings += _prototypes(_levels(curves, "prototypes_in_use"))
     findings += _pairs(_levels(curves, "images_without_pair"))
     findings += _matches(_levels(curves, "match_accuracy"), _levels(curves, "chance"))
     if curves.get("skipped_steps"):
@@ -128,6 +131,17 @@ def _terms(levels: Mapping[str, Curve]) -> list[Finding]:
     worst = max(kept, key=kept.__getitem__)
     text = f"the variance term of {worst} is at {100 * kept[worst]:.0f} % of its first value"
     return [Finding(GOOD if kept[worst] <= MAX_VARIANCE_RATIO else WATCH, text)]
+
+
+def _prototypes(levels: Mapping[str, Curve]) -> list[Finding]:
+    """Judge the prototypes of SlotCon by the level that uses fewest of them."""
+    used = {level: medians(curve)[-1] for level, curve in levels.items()}
+    if not used:
+        return []
+    fewest = min(used, key=used.__getitem__)
+    if used[fewest] < MIN_PROTOTYPES:
+        return [Finding(BAD, f"one prototype wins nearly all pixels of {fewest}")]
+    return [Finding(GOOD, f"{used[fewest]:.0f} prototypes or more are in use")]
 
 
 def _pairs(levels: Mapping[str, Curve]) -> list[Finding]:

@@ -25,6 +25,7 @@ PARTS = ["SOLVER.ACCUMULATION_STEPS", 2]
 
 C5, FPN = "pretrain/pixpro_c5_100ep.yaml", "pretrain/quickstart.yaml"
 PIXCONTRAST, SIMCLR = "pretrain/pixcontrast_c5_100ep.yaml", "pretrain/simclr_star_c5_100ep.yaml"
+SLOTCON = "pretrain/slotcon_quickstart.yaml"
 # In the first batch the second process's images have no pairs, in the second one the first process's.
 UNMATCHED = [crops([1, 1, 0, 0]), crops([0, 0, 0, 1], seed=1)]
 
@@ -42,6 +43,7 @@ RUNS = {
     "PixContrast": (PIXCONTRAST, NO_NORM, None),
     "one process without pairs": (PIXCONTRAST, NO_NORM, UNMATCHED),
     "gathered negatives": (SIMCLR, NO_NORM, None),
+    "SlotCon": (SLOTCON, [*NO_NORM, "MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES", 8], None),
     "FPN separate": (FPN, SEPARATE, None),
 }
 

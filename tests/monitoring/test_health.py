@@ -52,6 +52,8 @@ def test_a_healthy_run():
         ({"loss_variance_p3": curve(0.8, *[0.2] * 9), "loss_variance_p4": curve(0.8, *[0.4] * 9)}, GOOD,
          "the variance term of p4 is at 50 % of its first value"),
         ({"loss_variance_p3": curve(0.4, *[0.6] * 9)}, WATCH, "the variance term of p3 is at 150 % of its first value"),
+        ({"prototypes_in_use__p3": level(60), "prototypes_in_use__p4": level(1)}, BAD, "wins nearly all pixels of p4"),
+        ({"prototypes_in_use__p3": level(60), "prototypes_in_use__p4": level(31)}, GOOD, "31 prototypes or more are"),
         ({"images_without_pair__p3": level(0.2)}, WATCH, "20 % of the images have no positive pair on p3"),
         ({"match_accuracy__p3": level(0.3), "chance__p3": level(0.02)}, GOOD, "30 % of the pixels of p3 find"),
         ({"match_accuracy__p6": level(0.86), "chance__p6": level(0.7)}, GOOD, "86 % of the pixels of p6 find"),

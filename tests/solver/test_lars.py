@@ -52,6 +52,22 @@ def test_two_steps_T14():  # noqa: N802
     close(b, [0.384, -0.732])
 
 
+def test_two_steps_of_slotcons_recipe_S13():  # noqa: N802
+    """Biases have neither decay nor scaling; a weight of 0 has no scaling (S13b)."""
+    w, b, zero = parameter([[1, 2], [3, 4]]), parameter([0.5, -0.5]), parameter([[0.0, 0], [0, 0]])
+    optimizer = optimizer_of([w, b, zero], lr=2.0)
+    gradient = torch.tensor([[0.1, 0.2], [0.3, 0.4]])
+    set_gradients([w, b, zero], [gradient, torch.tensor([0.01, 0.02]), gradient])
+    optimizer.step()
+    close(w, [[0.998, 1.996], [2.994, 3.992]])
+    close(b, [0.48, -0.54])
+    close(zero, [[-0.2, -0.4], [-0.6, -0.8]])
+    set_gradients([w, b], [gradient, torch.tensor([0.01, 0.02])])
+    optimizer.step()
+    close(w, [[0.994204, 1.988408], [2.982612, 3.976817]])
+    close(b, [0.442, -0.616])
+
+
 def test_zero_parameter_takes_the_plain_step_T14b():  # noqa: N802
     w = parameter(torch.zeros(2, 2))
     optimizer = optimizer_of([w], lr=4.0)

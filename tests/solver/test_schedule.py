@@ -36,6 +36,29 @@ def test_learning_rate(iteration, expected):
 
 
 @pytest.mark.parametrize(
+    "iteration, expected",
+    [
+        pytest.param(iteration, lr, id=f"S14-{iteration}")
+        for iteration, lr in [
+            (0, 0.02),
+            (1, 0.0596),
+            (25, 1.01),
+            (49, 1.9604),
+            (50, 2.0),
+            (51, 1.99978068),
+            (125, 1.0000005),
+            (199, 0.00022032),
+            (200, 0.000001),
+        ]
+    ],
+)
+def test_learning_rate_of_slotcons_recipe(iteration, expected):
+    # 20 epochs of 10 iterations, 5 of them warm-up, base learning rate 2.
+    schedule = warmup_cosine(50, 200, warmup_factor=0.01, end_factor=ETA / 2)
+    assert 2 * schedule(iteration / 200) == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize(
     "base, warmup_iters, total_iters", [(4.0, 7, 53), (0.03, 1, 10), (1.0, 0, 17), (2.828, 625, 1251)]
 )
 def test_other_lengths_against_slow(base, warmup_iters, total_iters):

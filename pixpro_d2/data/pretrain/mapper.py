@@ -25,6 +25,8 @@ class TwoViewMapper:
         image_format: str,
         max_scale: float = 1.0,
         min_overlap: float = 0.0,
+        redraw: str = "both",
+        interpolation: str = "bilinear",
         draft: bool = True,
         aug_device: str = "cpu",
         pixel_range: tuple[float, ...] = (),
@@ -36,7 +38,8 @@ class TwoViewMapper:
             min_scale: smallest crop area as a share of the image, in (0, 1].
             image_format: RGB, BGR or L.
             max_scale: largest crop area as a share of the image, from ``min_scale`` to 1.
-            min_overlap: least overlap of the two crops, see :func:`pixpro_d2.data.pretrain.views.sample_pair`.
+            min_overlap, redraw: least overlap of the two crops, see :func:`pixpro_d2.data.pretrain.views.sample_pair`.
+            interpolation: how to resize a crop, out of ``views.INTERPOLATIONS``.
             draft: decode JPEG files no larger than the views need.
             aug_device: ``cpu`` applies the photometric augmentation here; ``model`` leaves it to
                 :func:`pixpro_d2.data.pretrain.device_photometric.apply_recipes`.
@@ -47,6 +50,8 @@ class TwoViewMapper:
         self.min_scale = min_scale
         self.max_scale = max_scale
         self.min_overlap = min_overlap
+        self.redraw = redraw
+        self.interpolation = interpolation
         self.image_format = image_format
         self.draft = draft
         self.aug_device = aug_device
@@ -63,6 +68,8 @@ class TwoViewMapper:
             "min_scale": pixpro.MIN_SCALE,
             "max_scale": pixpro.MAX_SCALE,
             "min_overlap": pixpro.MIN_OVERLAP,
+            "redraw": pixpro.REDRAW,
+            "interpolation": pixpro.INTERPOLATION,
             "image_format": cfg.INPUT.FORMAT,
             "draft": pixpro.DRAFT,
             "aug_device": cfg.INPUT.AUG_DEVICE,
@@ -99,11 +106,12 @@ class TwoViewMapper:
             The entries that a call of the mapper returns, without file_name.
         """
         width, height = images[0].size
-        views = sample_pair(rng, width, height, self.min_scale, self.max_scale, self.min_overlap)
+        views = sample_pair(rng, width, height, self.min_scale, self.max_scale, self.min_overlap, self.redraw)
         recipes = [policy.sample(rng) for policy in self.policies]
         decoded = [image.decode(self.max_shrink(views)) for image in images]
         pixels = [
-            to_planes(view.render(image, self.crop_size, shrink)) for view, (image, shrink) in zip(views, decoded)
+            to_planes(view.render(image, self.crop_size, shrink, self.interpolation))
+            for view, (image, shrink) in zip(views, decoded)
         ]
         sample: dict[str, Any] = {"boxes": np.stack([view.box for view in views]), "image_size": (height, width)}
         if self.aug_device == "model":

@@ -5,7 +5,8 @@ A view is described before any pixel is read, so its geometry is exact by constr
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,9 @@ from PIL import Image
 RATIO = (3 / 4, 4 / 3)  # range of width / height, as in every ImageNet recipe
 ATTEMPTS = 10  # number of draws of a crop box
 PAIR_ATTEMPTS = 20  # number of draws of a pair of crop boxes that must overlap
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+Crop = tuple[int, int, int, int]  # left, top, width, height
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,8 @@ class View:
             x0, x1 = x1, x0
         return np.array([x0, self.top, x1, self.top + self.height], dtype=np.float32)
 
-    def render(self, image: Image.Image, size: int, shrink: int = 1) -> Image.Image:
-        """Cut the view out of a PIL image and resize it to ``size`` x ``size`` pixels, bilinear.
+    def render(self, image: Image.Image, size: int, shrink: int = 1, interpolation: str = "bilinear") -> Image.Image:
+        """Cut the view out of a PIL image and resize it to ``size`` x ``size`` pixels, by one of INTERPOLATIONS.
 
         The image may be ``shrink`` times smaller than the original image, whose pixels the view counts.
         """
@@ -43,7 +47,7 @@ class View:
         left, top = int(x0), int(y0)
         crop = image.crop((left, top, math.ceil(x1), math.ceil(y1)))
         box = (x0 - left, y0 - top, x1 - left, y1 - top)
-        crop = crop.resize((size, size), Image.Resampling.BILINEAR, box=box)
+        crop = crop.resize((size, size), INTERPOLATIONS[interpolation], box=box)
         return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else crop
 
 
@@ -68,19 +72,58 @@ def sample_view(
         ratio_range: range of width / height.
         flip_p: probability of a mirrored view.
     """
-    crop = _central_crop(width, height, ratio_range)
+    drawn = (crop for crop, _ in _draws(rng, width, height, min_scale, max_scale, ratio_range))
+    crop = next(drawn, _central_crop(width, height, ratio_range))
+    return View(*crop, flip=bool(rng.random() < flip_p))
+
+
+def sample_second(
+    rng: np.random.Generator,
+    first: View,
+    width: int,
+    height: int,
+    min_scale: float,
+    max_scale: float,
+    min_overlap: float,
+    flip_p: float = 0.5,
+) -> View:
+    """Draw a view that has enough in common with the view ``first``, as SlotCon's code does.
+
+    A draw counts if the common area is at least ``min_overlap`` of the drawn area, before the area is rounded to whole
+    pixels. After ATTEMPTS draws the view is drawn by :func:`sample_view`, and may have nothing in common.
+    """
+    for crop, area in _draws(rng, width, height, min_scale, max_scale, RATIO):
+        view = View(*crop, flip=False)
+        if common_area(first, view) >= min_overlap * area:
+            return replace(view, flip=bool(rng.random() < flip_p))
+    return sample_view(rng, width, height, min_scale, max_scale, flip_p=flip_p)
+
+
+def _draws(
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    min_scale: float,
+    max_scale: float,
+    ratio_range: tuple[float, float],
+) -> Iterator[tuple[Crop, float]]:
+    """Draw ATTEMPTS crops; yield those that fit into the image, with their areas before rounding."""
     for _ in range(ATTEMPTS):
         area = width * height * rng.uniform(min_scale, max_scale)
         ratio = math.exp(rng.uniform(math.log(ratio_range[0]), math.log(ratio_range[1])))
         w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < w <= width and 0 < h <= height:
-            crop = (int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
-            break
-    return View(*crop, flip=bool(rng.random() < flip_p))
+            yield (int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h), area
 
 
 def sample_pair(
-    rng: np.random.Generator, width: int, height: int, min_scale: float, max_scale: float, min_overlap: float
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    min_scale: float,
+    max_scale: float,
+    min_overlap: float,
+    redraw: str = "both",
 ) -> tuple[View, View]:
     """Draw two views by :func:`sample_view` until they overlap enough.
 
@@ -89,10 +132,15 @@ def sample_pair(
         width, height: size of the image in pixels.
         min_scale, max_scale: range of the area as a share of the image, in (0, 1].
         min_overlap: least :func:`overlap`, in [0, 1); with 0 the first pair is returned.
+        redraw: ``both``, or ``second`` to draw the second view alone again, by :func:`sample_second` and its measure.
 
     Returns:
-        The first pair that overlaps enough. If none of ``PAIR_ATTEMPTS`` pairs does, the pair that overlaps most.
+        The first pair that overlaps enough. If none of ``PAIR_ATTEMPTS`` pairs does, the pair that overlaps most; with
+        ``second``, a pair that may not overlap.
     """
+    if redraw == "second":
+        first = sample_view(rng, width, height, min_scale, max_scale)
+        return first, sample_second(rng, first, width, height, min_scale, max_scale, min_overlap)
     best, largest = None, -1.0
     for _ in range(PAIR_ATTEMPTS):
         first, second = (sample_view(rng, width, height, min_scale, max_scale) for _ in range(2))
@@ -107,13 +155,17 @@ def sample_pair(
 
 def overlap(first: View, second: View) -> float:
     """Return the common area of two views of one image as a share of the smaller view, in [0, 1]."""
+    return common_area(first, second) / min(first.width * first.height, second.width * second.height)
+
+
+def common_area(first: View, second: View) -> int:
+    """Return the number of pixels of the image that both views show."""
     columns = min(first.left + first.width, second.left + second.width) - max(first.left, second.left)
     rows = min(first.top + first.height, second.top + second.height) - max(first.top, second.top)
-    smaller = min(first.width * first.height, second.width * second.height)
-    return max(columns, 0) * max(rows, 0) / smaller
+    return max(columns, 0) * max(rows, 0)
 
 
-def _central_crop(width: int, height: int, ratio_range: tuple[float, float]) -> tuple[int, int, int, int]:
+def _central_crop(width: int, height: int, ratio_range: tuple[float, float]) -> Crop:
     ratio = width / height
     w, h = width, height
     if ratio < ratio_range[0]:

@@ -78,7 +78,7 @@ def _run_stages(stages: "Stages", mapper: TwoViewMapper, images: Sequence[dict[s
         with stages("decode"):
             pixels, shrink = image.decode(mapper.max_shrink(views))
         with stages("crop and resize"):
-            crops = [to_planes(view.render(pixels, mapper.crop_size, shrink)) for view in views]
+            crops = [to_planes(view.render(pixels, mapper.crop_size, shrink, mapper.interpolation)) for view in views]
         with stages("photometric"):
             crops = [apply(recipe, crop) for recipe, crop in zip(recipes, crops)]
         boxes = np.stack([view.box for view in views])

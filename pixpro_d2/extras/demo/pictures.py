@@ -60,7 +60,7 @@ def draw_segmentations(fine_tunings: dict[str, tuple[Experiment, Path]], name: s
     for title, (experiment, path) in fine_tunings.items():
         cfg = _config(experiment)
         models[title] = Trainer.build_model(cfg)
-        Trainer.build_checkpointer(cfg, models[title]).resume_or_load(str(path), resume=False)
+        Trainer.initialize(cfg, models[title], str(path), complete=True)
     data = LabelledImages(cfg, name, Trainer.build_test_loader)
     return contact_sheet(
         [picture_predictions(data.read(i), models, 0.5) for i in range(min(MAX_SCENES, len(data.records)))]

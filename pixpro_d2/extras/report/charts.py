@@ -56,6 +56,17 @@ FAMILIES = {
     "images_without_pair": Family(
         "Images without positive pairs", "Share of images whose two views hardly overlap; they teach nothing."
     ),
+    "prototypes_in_use": Family(
+        "Prototypes in use", "How many prototypes win a pixel of the batch; falling to 1 is collapse."
+    ),
+    "largest_prototype": Family("Largest prototype", "Share of the pixels that the most frequent prototype wins."),
+    "prototype_entropy": Family(
+        "Entropy of the prototypes", "How evenly the prototypes are used, in nats; 0 is collapse to one prototype."
+    ),
+    "assignment_entropy": Family(
+        "Entropy of an assignment", "How undecided the assignment of a pixel is, in nats; it should fall."
+    ),
+    "shared_slots": Family("Shared slots", "Slots that both views of an image contain; they are contrasted."),
     "result": Family("Results", "What each evaluation during training measured."),
     "ema_momentum": Family("Target momentum", "Share of itself that the target branch keeps at each step; rises to 1."),
     "lr": Family("Learning rate", "Warm-up, then the schedule."),

@@ -8,7 +8,7 @@ from ...monitoring.curves import Curve, finite
 from ...monitoring.health import assess, verdict
 from .runs import Run
 
-_METHODS = {"pixpro": "PixPro", "pixcontrast": "PixContrast", "densecl": "DenseCL"}
+_METHODS = {"pixpro": "PixPro", "pixcontrast": "PixContrast", "densecl": "DenseCL", "slotcon": "SlotCon"}
 _VARIANTS = {("pixpro", False): "PixPro without PPM", ("pixcontrast", True): "PixContrast with PPM"}
 _TASKS = {
     "RetinaNet": "RetinaNet",

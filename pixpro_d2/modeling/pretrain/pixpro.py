@@ -13,7 +13,7 @@ from torch import Tensor
 from ...data.pretrain.collate import collate_videos
 from ...data.pretrain.device_photometric import apply_recipes, to_format
 from ...utils.errors import UsageError
-from ..backbone import bottom_up, feature_channels, last_feature_channels
+from ..backbone import bottom_up, derived_features, feature_channels, last_feature_channels
 from ..heads.dense_head import build_dense_head
 from ..residual import zero_init_residual
 from .correspondence import BoxCorrespondence
@@ -22,7 +22,7 @@ from .instance import InstanceBranch
 from .methods import METHODS
 from .monitors import feature_std, pair_counts
 from .ppm import PixelPropagation
-from .projector import LevelHeads, Projector
+from .projector import LevelHeads
 from .two_branch import LevelComparison, TwoBranch
 
 
@@ -97,7 +97,8 @@ class PixPro(TwoBranch):
     @property
     def has_unused_parameters(self) -> bool:
         """Return whether the backbone has features without a loss; DistributedDataParallel must know."""
-        return set(self.backbone.output_shape()) != set(self.used_features())
+        unused = set(self.backbone.output_shape()) - set(self.used_features())
+        return not unused <= derived_features(self.backbone)
 
     def used_features(self) -> dict[str, ShapeSpec]:
         """Return the shapes of the backbone's features that carry a loss."""
@@ -155,6 +156,9 @@ class PixPro(TwoBranch):
         for level, x in comparisons.items():
             scalars[f"positive_pairs/{level}"], scalars[f"images_without_pair/{level}"] = pair_counts(x.positives)
             scalars[f"feature_std/{level}"] = feature_std(x.projection)
+            with torch.autocast(x.projection.device.type, enabled=False):
+                own = self.method.monitors(level, x.views)
+            scalars.update({f"{name}/{level}": value for name, value in own.items()})
         if scalars:
             for name, value in zip(scalars, torch.stack(list(scalars.values())).tolist()):
                 storage.put_scalar(name, value, smoothing_hint=False)
@@ -180,7 +184,8 @@ def build_pixel_heads(cfg: CfgNode, backbone: Backbone) -> dict[str, Any]:
         head = build_dense_head(cfg, backbone)
         channels = dict.fromkeys(channels, head.out_channels)
     hidden, out = pixpro.PROJECTOR.HIDDEN_DIM, pixpro.PROJECTOR.OUT_DIM
-    projector = LevelHeads(lambda width: Projector(width, hidden, out, pixpro.NORM), channels, pixpro.SHARE_HEADS)
+    build = METHODS[pixpro.METHOD].build_projector
+    projector = LevelHeads(lambda width: build(width, hidden, out, pixpro.NORM), channels, pixpro.SHARE_HEADS)
     if not pixpro.PPM.ENABLED:
         return {"head": head, "projector": projector, "ppm": None}
     ppm = LevelHeads(

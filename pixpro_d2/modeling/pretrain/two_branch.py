@@ -15,6 +15,7 @@ from .methods import LevelView, PixelMethod
 from .momentum import update_target
 from .projector import LevelHeads
 from .unit import unit
+from .view_overlap import view_overlaps
 
 if TYPE_CHECKING:
     from detectron2.modeling import Backbone
@@ -165,14 +166,18 @@ class TwoBranch(nn.Module):
     def _compare_level(
         self, level: str, online: list["_Branch"], target: list["_Branch"], geometry: Any
     ) -> LevelComparison:
+        overlaps = view_overlaps(geometry) if self.method.needs_overlap else (None, None)
         first, second = (
             LevelView(
                 queries=unit(self.ppm[level](o.projections[level]) if self.ppm is not None else o.projections[level]),
                 keys=unit(t.projections[level]),
                 features=o.features[level],
                 target_features=t.features[level],
+                projection=o.projections[level],
+                target_projection=t.projections[level],
+                overlap=overlap,
             )
-            for o, t in zip(online, target)
+            for o, t, overlap in zip(online, target, overlaps)
         )
         grids = [(view.queries.shape[-2], view.queries.shape[-1]) for view in (first, second)]
         with torch.no_grad(), torch.autocast(first.queries.device.type, enabled=False):

@@ -26,6 +26,10 @@ PICTURES = {
         "Show the dense features of all images as colours, by their three principal components.",
     ),
     "matches": (".model_pictures", "Show which pixels of two views the features match, against the true matches."),
+    "slots": (
+        ".model_pictures",
+        "Show which prototype of SlotCon wins each pixel: a segmentation that needed no label.",
+    ),
     "predictions": (
         ".predictions",
         "Show detections or segmentations of one or several models beside the ground truth.",
@@ -44,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         "image or folder, for videos a folder of folders of frames, or data set, such as voc:DIR@test; by default "
         "DATASETS.TRAIN"
     )
-    for name in ("pairs", "flow", "attention", "features", "matches"):
+    for name in ("pairs", "flow", "attention", "features", "matches", "slots"):
         _add_command(commands, name, "config of a pre-training", images)
     labelled = "labelled data set, such as voc:DIR@test; by default the first of DATASETS.TEST"
     _add_command(commands, "predictions", "config of a detector or of a semantic segmentation", labelled)
@@ -53,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parsers["pairs"].add_argument(
         "--level", help="feature whose grid is shown, such as res5, p3 or s4; by default the first of "
         "MODEL.PIXPRO.IN_FEATURES")  # fmt: skip
-    for name in ("attention", "features", "matches"):
+    for name in ("attention", "features", "matches", "slots"):
         parsers[name].add_argument(
             "--weights", default="", metavar="FILE", help="checkpoint; by default MODEL.WEIGHTS, random if it is empty"
         )

@@ -11,6 +11,7 @@ from ...modeling.pretrain.pixpro import PixPro
 from ...modeling.pretrain.two_branch import LevelComparison
 from ...utils.errors import UsageError
 from ...visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
+from ...visualization.slots import picture_slots
 from ...visualization.views import Subject, ViewSource, compare_views
 from .inputs import first_readable, images_of, load_pretraining_config, name_of, write_picture
 
@@ -52,6 +53,22 @@ def matches(args: argparse.Namespace) -> None:
         views, boxes = source.images(subject.sample), subject.sample["boxes"]
         picture = picture_matches(comparisons, 0, views, boxes, loaded.note)
         write_picture(args, picture, name_of(number, image))
+
+
+def slots(args: argparse.Namespace) -> None:
+    """Show which prototype of SlotCon wins each pixel: a segmentation that needed no label."""
+    cfg = load_pretraining_config(args)
+    if cfg.MODEL.PIXPRO.METHOD != "slotcon":
+        raise UsageError(
+            f"{args.config_file} has no prototypes, whose pixels this shows (MODEL.PIXPRO.METHOD is "
+            f"{cfg.MODEL.PIXPRO.METHOD}): take a config of SlotCon."
+        )
+    loaded, source = _load(args, cfg)
+    loaded.require(("projector", "prototypes"), "the segments")
+    plain = [subject.plain for _, _, subject in _subjects(args, cfg, source)]
+    views = [source.images(sample)[0] for sample in plain]
+    method: Any = loaded.model.method
+    write_picture(args, picture_slots(_compare(args, loaded.model, plain), method, views, loaded.note))
 
 
 def _load(args: argparse.Namespace, cfg: CfgNode) -> tuple[Pretrained, ViewSource]:

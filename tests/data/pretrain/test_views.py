@@ -8,7 +8,16 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as F
 
-from pixpro_d2.data.pretrain.views import ATTEMPTS, RATIO, View, overlap, sample_pair, sample_view
+from pixpro_d2.data.pretrain.views import (
+    ATTEMPTS,
+    RATIO,
+    View,
+    common_area,
+    overlap,
+    sample_pair,
+    sample_second,
+    sample_view,
+)
 from pixpro_d2.modeling.pretrain.correspondence import BoxCorrespondence, box_overlap, normalize_boxes
 
 DRAWS = 5000
@@ -215,3 +224,66 @@ def test_the_pair_that_overlaps_most_where_none_overlaps_enough():
     boxes = [torch.tensor(view.box)[None] for view in best]
     assert below.monitors(boxes)["pairs_below_overlap"] == 1
     assert BoxCorrespondence(0.7).monitors(boxes) == {}
+
+
+class Scripted:
+    """In the place of a generator: squares ``crops`` (side, left, top) of an image of side 100, then no flip.
+
+    A side of 0 is a crop of the whole area with a ratio of 4/3, which does not fit.
+    """
+
+    def __init__(self, *crops):
+        self.numbers = []
+        for side, left, top in crops:
+            self.numbers += [side**2 / 100**2, 0.0, left, top] if side else [1.0, np.log(4 / 3)]
+
+    def uniform(self, low, high):
+        return self.numbers.pop(0)
+
+    def integers(self, high):
+        return self.numbers.pop(0)
+
+    def random(self):
+        return 0.9
+
+
+def second_crop(first, *crops):
+    view = sample_second(Scripted(*crops), View(*first, flip=False), 100, 100, 0.08, 1.0, min_overlap=0.01)
+    return view.width, view.left, view.top
+
+
+CORNER = (0, 0, 40, 40)
+
+
+def test_the_second_crop_is_drawn_until_it_overlaps():
+    """Common areas 0, 4 and 25 pixels against limits of 16, 25 and 25: the third is enough, as the limit is (S6)."""
+    assert second_crop(CORNER, (40, 40, 0), (50, 38, 38), (50, 35, 35)) == (50, 35, 35)
+
+
+def test_after_ten_draws_one_more_crop_is_taken_as_it_comes():
+    found = second_crop(CORNER, *[(50, 50, 50)] * 10, (30, 70, 70))
+    assert found == (30, 70, 70)
+    assert common_area(View(*CORNER, flip=False), View(70, 70, 30, 30, flip=False)) == 0
+
+
+def test_a_draw_that_does_not_fit_uses_up_an_attempt():
+    assert second_crop(CORNER, *[(0, 0, 0)] * 9, (50, 0, 0)) == (50, 0, 0)
+    assert second_crop(CORNER, *[(0, 0, 0)] * 10, (50, 50, 50)) == (50, 50, 50)
+
+
+@pytest.mark.parametrize("width, height, share", [(640, 480, 0.598), (500, 375, 0.601)])
+def test_pairs_whose_second_crop_is_drawn_again(width, height, share):
+    """A free second crop has less than 1 % of itself in common in 3.2 % of the pairs, here hardly ever (S6)."""
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(DRAWS):
+        first, second = sample_pair(rng, width, height, 0.08, 1.0, 0.01, "second")
+        shares.append(common_area(first, second) / (second.width * second.height))
+    assert np.mean(np.array(shares) < 0.0099) < 0.001 and np.mean(shares) == pytest.approx(share, abs=0.015)
+
+
+def test_pixels_of_bicubic_views_are_torchvisions():
+    image = Image.fromarray(noise(0, 61, 97))
+    rendered = View(13, 7, 40, 50, flip=False).render(image, 32, interpolation="bicubic")
+    expected = F.resized_crop(image, 7, 13, 50, 40, [32, 32], InterpolationMode.BICUBIC)
+    assert np.abs(np.asarray(rendered, int) - np.asarray(expected, int)).max() == 0
+    assert rendered.tobytes() != View(13, 7, 40, 50, flip=False).render(image, 32).tobytes()

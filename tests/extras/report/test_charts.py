@@ -22,6 +22,7 @@ def test_names():
     assert split_name("loss_variance_p3") == ("loss_variance", "p3") and split_name("loss_ins") == ("loss", "ins")
     assert split_name("feature_std/p3") == ("feature_std", "p3") and split_name("lr") == ("lr", "")
     assert split_name("held_out/match_accuracy/p3") == ("match_accuracy", "held_out/p3")
+    assert split_name("prototypes_in_use/p3") == ("prototypes_in_use", "p3")
     assert split_name("voc/bbox/AP") == ("result", "voc/bbox/AP") and split_name("rpn/x") == (None, "rpn/x")
 
 

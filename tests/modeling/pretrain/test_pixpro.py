@@ -114,7 +114,7 @@ def test_eval_returns_the_features_of_each_image():
         (("MODEL.PIXPRO.IN_FEATURES", ["p7"]), "p7.*p3, p4, p5, p6"),
         (("MODEL.PIXPRO.IN_FEATURES", []), "IN_FEATURES is empty"),
         (("INPUT.PIXPRO.CROP_SIZE", 100), "CROP_SIZE is 100.*multiple of 32"),
-        (("MODEL.PIXPRO.METHOD", "pixpr"), "METHOD is 'pixpr'.*pixpro, pixcontrast or densecl"),
+        (("MODEL.PIXPRO.METHOD", "pixpr"), "METHOD is 'pixpr'.*pixpro, pixcontrast, densecl or slotcon"),
         (("MODEL.PIXPRO.MEAN_OVER", "some"), "MEAN_OVER"),
         (("MODEL.PIXPRO.DISTANCE_UNITS", "feet"), "DISTANCE_UNITS"),
         (("MODEL.PIXPRO.PPM.GAMMA", 0.0), "GAMMA"),

@@ -7,12 +7,22 @@ from .base import LevelView, PixelMethod
 from .densecl import DenseCLMethod
 from .pixcontrast import PixContrastMethod
 from .pixpro import PixProMethod
+from .slotcon import SlotConMethod
 
 # MODEL.PIXPRO.METHOD -> class; each has `from_config(cfg)`
 METHODS: dict[str, type[PixelMethod]] = {
     "pixpro": PixProMethod,
     "pixcontrast": PixContrastMethod,
     "densecl": DenseCLMethod,
+    "slotcon": SlotConMethod,
 }
 
-__all__ = ["METHODS", "DenseCLMethod", "LevelView", "PixContrastMethod", "PixProMethod", "PixelMethod"]
+__all__ = [
+    "METHODS",
+    "DenseCLMethod",
+    "LevelView",
+    "PixContrastMethod",
+    "PixProMethod",
+    "PixelMethod",
+    "SlotConMethod",
+]
