@@ -10,7 +10,7 @@ from . import __version__
 from .commands.checks import check_config_file, check_detectron2, check_first_word
 from .utils.errors import UsageError
 
-# name -> (module with a function main(argv), purpose). The modules of pixpro_d2.tools load PyTorch and detectron2.
+# name -> (module with the functions build_parser() and main(argv), purpose). No module loads PyTorch for its help.
 COMMANDS = {
     "pretrain": (".commands.pretrain", "pre-train on a folder of images, with everything else chosen"),
     "finetune": (".commands.finetune", "train a detector, a segmentation or a classifier from pre-trained weights"),

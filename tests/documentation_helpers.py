@@ -13,13 +13,8 @@ from pixpro_d2.engine import argument_parser
 from pixpro_d2.engine.configure import command_config
 
 ROOT = Path(__file__).resolve().parent.parent
-APART = (
-    "commands.pretrain",
-    "commands.finetune",
-    "commands.evaluate",
-    "install_detectron2",
-    "completion",
-)  # not among the tools
+# Modules of commands that are not among the tools.
+APART = ("commands.pretrain", "commands.finetune", "commands.evaluate", "install_detectron2", "completion")
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

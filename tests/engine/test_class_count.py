@@ -2,9 +2,13 @@
 
 import shutil
 
+import cli
 import pytest
+from detectron2.modeling import build_model
+from stream_helpers import write_boxes
 
 import configs
+from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.engine.class_count import resolve_class_count
 from pixpro_d2.engine.configure import load_config
@@ -85,3 +89,23 @@ def test_an_evaluation_takes_the_number_of_its_data(scenes):
 def test_data_without_labels_leave_the_number_to_the_check_of_labels(scenes):
     assert resolved(VOC, "DATASETS.TRAIN", f"images:{scenes}")[0] == ""
     assert resolved("pretrain/quickstart", "DATASETS.TRAIN", f"images:{scenes}")[0] == ""
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (
+            list("abcde"),
+            "Class 0 is 'a' in the training that wrote .*model_final.pth, but 'class 0' in the data",
+        ),
+        (None, "model_final.pth .*(roi_heads|box_predictor)"),
+    ],
+)
+def test_an_evaluation_needs_the_classes_of_its_checkpoint(classes, message, tmp_path):
+    """Data of 2 classes for a detector of 5, whose checkpoint names its classes or does not."""
+    name, detector = write_boxes(tmp_path / "boxes", 2), "voc/faster_rcnn_R_18_FPN_small.yaml"
+    model = build_model(configs.tiny("MODEL.ROI_HEADS.NUM_CLASSES", 5, config=detector))
+    PixProCheckpointer(model, str(tmp_path), classes=classes).save("model_final")
+    words = ["--eval-only", "--config-file", f"configs/{detector}", *configs.TINY_DETECTOR, "DATASETS.TEST", name]
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        cli.run_here(*words, "MODEL.WEIGHTS", tmp_path / "model_final.pth", "OUTPUT_DIR", tmp_path / "out")
