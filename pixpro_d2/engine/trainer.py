@@ -53,7 +53,6 @@ from .hooks import (
     UnreadableHook,
 )
 from .loop import TrainLoop
-from .pictures import build_picture_hook, build_prediction_hook
 from .terminal import progress_line
 from .writers import build_wandb_writers
 
@@ -157,11 +156,15 @@ class Trainer(DefaultTrainer):
             if isinstance(self.data_loader, ViewLoader):
                 built.append(UnreadableHook(self.data_loader, self._trainer))
             if cfg.VIS_PERIOD > 0:  # in all processes: some methods compare features of all
+                from .pictures import build_picture_hook  # imports matplotlib, which most runs need not wait for
+
                 built.append(build_picture_hook(cfg, self.checkpointer.model))
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             loader = self.build_train_loader(_without_workers(cfg))  # training's keeps its position
             built.append(PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER))
         if cfg.VIS_PERIOD > 0 and not is_pretraining(cfg):
+            from .pictures import build_prediction_hook
+
             built.append(build_prediction_hook(cfg, self.checkpointer.model, self.build_test_loader))
         keep = solver.CHECKPOINT_KEEP_LAST, solver.CHECKPOINT_KEEP_EVERY
         periods = solver.CHECKPOINT_PERIOD, solver.CHECKPOINT_MINUTES
