@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from . import cli
 from .config_files import config_names, start_names
@@ -54,7 +55,7 @@ def whole_parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _complete_files(parser: argparse.ArgumentParser, files: dict[str, str]) -> None:
+def _complete_files(parser: argparse.ArgumentParser, files: dict[str, Any]) -> None:
     """Let each argument with a value complete the names that it takes, or else files, in place."""
     names = {"--init": start_names(), "--recipe": ["auto", *(name.removesuffix(".yaml") for name in config_names())]}
     for action in parser._actions:
