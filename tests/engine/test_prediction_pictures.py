@@ -25,7 +25,7 @@ SMALL = [
 FCN = ["MODEL.SEM_SEG_HEAD.CONVS_DIM", 16]
 TASKS = {
     "faster_rcnn": ("voc/faster_rcnn_R_18_FPN_small", *VOC),
-    "retinanet": ("coco/retinanet_R_50_FPN_1x", *COCO, *RETINANET),
+    "retinanet": ("coco/retinanet_R_50_FPN_1x", *COCO, *RETINANET, "MODEL.RETINANET.NUM_CLASSES", 5),
     "fcos": ("coco/fcos_R_50_FPN_1x", *COCO, *FCOS),
     "fcn": ("voc/fcn_R_50_30k", *VOC_SEG, *FCN),
 }
