@@ -15,9 +15,10 @@ EXAMPLES = """examples:
   --config-file pretrain/pixpro_fpn --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://HOST:PORT"""
 
 
-def argument_parser() -> OptionsAnywhere:
+def argument_parser(prog: str | None = None) -> OptionsAnywhere:
     """Return a parser of the options of detectron2 and this project; ``--dist-url`` is a free port by default."""
     parser = OptionsAnywhere(
+        prog=prog,
         description="Train or evaluate what a config describes.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

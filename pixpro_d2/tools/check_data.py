@@ -19,14 +19,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ..command_line import program
 from ..utils.errors import UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.check_data", description="Check a data set before training on it."
-    )
+    parser = argparse.ArgumentParser(prog=program("check-data"), description="Check a data set before training on it.")
     parser.add_argument("name", metavar="NAME", help="registered name or address, as in DATASETS.TRAIN")
     parser.add_argument("--all", action="store_true", help="decode all images, not only 200 evenly spaced ones")
     parser.add_argument("--pictures", metavar="DIR", help="write the first images with their labels to this folder")

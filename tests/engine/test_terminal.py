@@ -211,11 +211,11 @@ def test_a_run_that_is_stopped_and_resumed(terminal, tmp_path):
     write_images(tmp_path / "images", 4, size=(60, 80))
     opts = ["DATASETS.TRAIN", (f"images:{tmp_path / 'images'}",), "OUTPUT_DIR", str(tmp_path / "run")]
     screens = []
-    for hook, resume in ((Stop(), False), (HookBase(), True)):
+    for hook in (Stop(), HookBase()):
         shown, _ = terminal()
         trainer = Trainer(configs.tiny(*opts))
         trainer.register_hooks([hook])
-        trainer.resume_or_load(resume)
+        trainer.resume_or_load(resume=True)  # the first time, from an empty folder
         try:
             trainer.train()
         except SystemExit as end:
@@ -226,6 +226,8 @@ def test_a_run_that_is_stopped_and_resumed(terminal, tmp_path):
     assert any(line.startswith("Asked to stop: the run ends after iteration 1") for line in stopped)
     assert resumed[-1] == "" and "| 4/4 [" in resumed[-2] and "loss " in resumed[-2]
     assert "Starting training from iteration 2" in resumed
+    nothing = f"{tmp_path / 'run'} has no checkpoint to resume from: the run starts at iteration 0."
+    assert nothing in stopped and nothing not in resumed
 
 
 def test_details_are_for_the_log_alone(tmp_path, capsys, monkeypatch):
