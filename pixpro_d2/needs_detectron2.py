@@ -1,6 +1,11 @@
 """Raise an ImportError with instructions if detectron2 is missing; packages that need it import this module first."""
 
+import warnings
+
 from .utils.detectron2_check import HOW, detectron2_is_installed
 
 if not detectron2_is_installed():
     raise ImportError(HOW)
+
+# PyTorch says so of functions in detectron2 and fvcore, whenever they are imported; a user cannot act on it.
+warnings.filterwarnings("ignore", message="`torch.jit.script` is (deprecated|not supported)", category=FutureWarning)

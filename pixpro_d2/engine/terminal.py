@@ -20,7 +20,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 LOGGERS = ("fvcore", "detectron2", "pixpro_d2")  # set up to print to stdout and to write log.txt
 DETAILS = "pixpro_d2.details"  # logger of texts that are too long for a terminal
-LOG_ONLY = (DETAILS, "detectron2.engine.defaults")  # the second prints the whole model
+# Loggers whose messages, except for warnings, go to log.txt alone: the whole model, and details of reading data.
+LOG_ONLY = (
+    DETAILS,
+    "detectron2.engine.defaults",
+    *(f"detectron2.data.{name}" for name in ("build", "common", "dataset_mapper")),
+)
 LINE_FORMAT = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 SPEED_ITERATIONS = 20  # number of iterations in the mean of the speed
 # Messages of libraries that a user cannot act on.
@@ -61,7 +66,7 @@ def log_details(cfg: CfgNode, command: str) -> None:
 
 def is_for_terminal(record: logging.LogRecord) -> bool:
     """Return whether a message is printed, not written to log.txt alone."""
-    return record.name not in LOG_ONLY
+    return record.levelno >= logging.WARNING or record.name not in LOG_ONLY
 
 
 class _Line(tqdm):

@@ -160,7 +160,7 @@ def check_data(
     metadata = MetadataCatalog.get(name)
     sample = None if sample_all else SAMPLE
     report: Report | VideoReport
-    progress = functools.partial(tqdm, desc="check", unit="", leave=False)
+    progress = functools.partial(tqdm, desc="check", unit="", leave=False, disable=None)  # shown on a terminal
     if "num_frames" in dicts[0]:
         unsound: Collection[int] = ()
         flow = FlowFiles(flow_folder) if flow_folder else None

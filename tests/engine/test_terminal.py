@@ -239,12 +239,21 @@ def test_details_are_for_the_log_alone(tmp_path, capsys, monkeypatch):
     log_details(cfg, "python train_net.py --flag")
     logging.getLogger("pixpro_d2.engine").info("for everybody")
     logging.getLogger("detectron2.engine.defaults").info("Model:\nlayers")
+    logging.getLogger("detectron2.data.common").info("Serializing 4 elements")
+    logging.getLogger("detectron2.data.common").warning("a warning of any logger")
     log = (tmp_path / "log.txt").read_text()
-    for text in ("python train_net.py --flag", "PyTorch", "META_ARCHITECTURE: PixPro", "Model:", "for everybody"):
+    for text in (
+        "python train_net.py --flag",
+        "PyTorch",
+        "META_ARCHITECTURE: PixPro",
+        "Model:",
+        "Serializing",
+        "for everybody",
+    ):
         assert text in log
     assert "\x1b" not in log
     printed = capsys.readouterr().out
-    assert "for everybody" in printed and len(printed.splitlines()) == 1
+    assert "for everybody" in printed and "a warning of" in printed and len(printed.splitlines()) == 2
 
 
 def test_a_second_run_in_a_process_has_its_own_log(tmp_path, capsys, monkeypatch):
