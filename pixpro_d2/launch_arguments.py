@@ -4,6 +4,7 @@ import argparse
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from .command_line import OptionsAnywhere
 from .config_files import start_names
@@ -85,8 +86,12 @@ def command_of_process() -> str:
 
 
 def command_of(args: argparse.Namespace) -> str:
-    """Return a shell command line of train_net.py with the arguments ``args``."""
-    parser, words = argument_parser(), ["python", "train_net.py"]
+    """Return a shell command line that launches a run with the arguments ``args``.
+
+    The launcher is train_net.py if it started this process; otherwise ``pixpro-d2 train``, which needs no checkout.
+    """
+    launcher = "python train_net.py" if Path(sys.argv[0]).name == "train_net.py" else "pixpro-d2 train"
+    parser, words = argument_parser(), launcher.split()
     for name, value in vars(args).items():
         if name == "opts" or value == parser.get_default(name):
             continue
