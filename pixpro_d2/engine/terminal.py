@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -50,10 +51,19 @@ def set_up_logging(folder: str) -> None:
                 handler.run_folder = folder
                 if _prints(handler):
                     handler.addFilter(is_for_terminal)
+                elif handler.formatter is not None:
+                    handler.setFormatter(_Uncoloured(handler.formatter._fmt, handler.formatter.datefmt))
     for text in SILENT_WARNINGS:
         warnings.filterwarnings("ignore", message=text)
     for name in SILENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class _Uncoloured(logging.Formatter):
+    """Remove colour codes, which detectron2 puts into the texts themselves when it runs on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return re.sub(r"\x1b\[[\d;]*m", "", super().format(record))
 
 
 def log_details(cfg: CfgNode, command: str) -> None:

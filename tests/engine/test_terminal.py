@@ -239,7 +239,7 @@ def test_details_are_for_the_log_alone(tmp_path, capsys, monkeypatch):
     log_details(cfg, "python train_net.py --flag")
     logging.getLogger("pixpro_d2.engine").info("for everybody")
     logging.getLogger("detectron2.engine.defaults").info("Model:\nlayers")
-    logging.getLogger("detectron2.data.common").info("Serializing 4 elements")
+    logging.getLogger("detectron2.data.common").info("\x1b[1;36mSerializing\x1b[0m 4 elements")
     logging.getLogger("detectron2.data.common").warning("a warning of any logger")
     log = (tmp_path / "log.txt").read_text()
     for text in (
@@ -247,7 +247,7 @@ def test_details_are_for_the_log_alone(tmp_path, capsys, monkeypatch):
         "PyTorch",
         "META_ARCHITECTURE: PixPro",
         "Model:",
-        "Serializing",
+        "INFO: Serializing 4",
         "for everybody",
     ):
         assert text in log
