@@ -1,8 +1,9 @@
-"""Parse command lines: KEY VALUE pairs with options before, between and behind the pairs, and positive numbers."""
+"""Parse command lines: KEY VALUE pairs with options anywhere, positive numbers, and the words of a command."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -43,3 +44,10 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not positive")
     return value
+
+
+def program(name: str) -> str:
+    """Return the words that started the command ``name``: through ``pixpro-d2``, or as a module of tools."""
+    module = name.replace("-", "_")
+    is_module = Path(sys.argv[0]).as_posix().endswith((f"tools/{module}.py", f"tools/{module}/__main__.py"))
+    return f"python -m pixpro_d2.tools.{module}" if is_module else f"pixpro-d2 {name}"

@@ -4,6 +4,7 @@ import argparse
 import re
 import shlex
 import sys
+from pathlib import Path
 
 from .command_line import OptionsAnywhere
 from .config_files import start_names
@@ -15,9 +16,10 @@ EXAMPLES = """examples:
   --config-file pretrain/pixpro_fpn --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://HOST:PORT"""
 
 
-def argument_parser() -> OptionsAnywhere:
+def argument_parser(prog: str | None = None) -> OptionsAnywhere:
     """Return a parser of the options of detectron2 and this project; ``--dist-url`` is a free port by default."""
     parser = OptionsAnywhere(
+        prog=prog,
         description="Train or evaluate what a config describes.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -84,8 +86,12 @@ def command_of_process() -> str:
 
 
 def command_of(args: argparse.Namespace) -> str:
-    """Return a shell command line of train_net.py with the arguments ``args``."""
-    parser, words = argument_parser(), ["python", "train_net.py"]
+    """Return a shell command line that launches a run with the arguments ``args``.
+
+    The launcher is train_net.py if it started this process; otherwise ``pixpro-d2 train``, which needs no checkout.
+    """
+    launcher = "python train_net.py" if Path(sys.argv[0]).name == "train_net.py" else "pixpro-d2 train"
+    parser, words = argument_parser(), launcher.split()
     for name, value in vars(args).items():
         if name == "opts" or value == parser.get_default(name):
             continue

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -101,6 +102,11 @@ def test_every_command_has_a_module_and_is_listed(capsys):
     cli.main([])
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines[lines.index("commands:") + 1 :]} == set(cli.COMMANDS)
+
+
+def test_every_command_is_called_as_it_was_started():
+    for name, (module, _) in cli.COMMANDS.items():
+        assert import_module(module, "pixpro_d2").build_parser().prog == f"pixpro-d2 {name}"
 
 
 def test_version(capsys):

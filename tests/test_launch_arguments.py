@@ -68,9 +68,20 @@ def test_options_stand_anywhere(option, name, value, place):
     assert getattr(args, name) == value and args.opts == WORDS
 
 
-def test_arguments_become_the_command_again():
+@pytest.mark.parametrize(
+    ("program", "launcher"),
+    [
+        ("/a/train_net.py", "python train_net.py"),
+        ("/bin/pixpro-d2", "pixpro-d2 train"),
+        ("my_script.py", "pixpro-d2 train"),
+    ],
+)
+def test_arguments_become_the_command_again(program, launcher, monkeypatch):
+    monkeypatch.setattr("sys.argv", [program])
     opts = ["A.B", "('x y',)", "C", "it's $HOME \"`", "D", ""]
     args = argument_parser().parse_args(["--config-file", "a b.yaml", "--eval-only", "--num-gpus", "2", *opts])
-    shell = command_of(args).replace("python train_net.py", "printf '%s\\n'", 1)
+    command = command_of(args)
+    assert command.startswith(f"{launcher} --config-file")
+    shell = command.replace(launcher, "printf '%s\\n'", 1)
     words = subprocess.run(["sh", "-c", shell], capture_output=True, text=True).stdout.split("\n")[:-1]
     assert words == ["--config-file", "a b.yaml", "--eval-only", "--num-gpus", "2", *opts]

@@ -46,7 +46,7 @@ def mistakes(scenes, tmp_path):
             ["--num-gpus", "2", *args(scenes, tmp_path / "o", "SOLVER.IMS_PER_BATCH", 3)],
             "IMS_PER_BATCH is 3",
         ),
-        "nothing to evaluate": (["--eval-only", *args(scenes, tmp_path / "o")], "needs data sets in DATASETS.TEST"),
+        "nothing to evaluate": (["--eval-only", *args(scenes, tmp_path / "o")], "The evaluation has no data set"),
         "classes": (
             ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml", *configs.TINY_DETECTOR]
             + ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "OUTPUT_DIR", tmp_path / "o"]

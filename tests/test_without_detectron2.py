@@ -70,3 +70,16 @@ ensure_registered(["cityscapes:folder@train"])
     done = run(program, "cityscapesscripts", "shapely")
     last = done.stderr.splitlines()[-1]
     assert last.endswith("Cityscapes data need cityscapesscripts: run `pip install cityscapesscripts shapely`.")
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("`torch.jit.script` is deprecated. Please switch to `torch.compile` or `torch.export`.", "FutureWarning"),
+        ("torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument.", "UserWarning"),
+    ],
+)
+def test_warnings_of_pytorch_about_detectron2_are_not_shown(text, category):
+    program = f"import warnings, pixpro_d2.tools\nwarnings.warn({text!r}, {category})\nwarnings.warn('another')"
+    shown = run(program).stderr
+    assert "another" in shown and category + ": " + text not in shown

@@ -11,6 +11,9 @@ TASKS = ("detection", "segmentation", "classification")
 EPILOG = """examples:
   pixpro-d2 finetune output/my_photos/model_final.pth --task detection --data voc:my_data@train --test voc:my_data@test
   pixpro-d2 finetune output/my_photos/model_final.pth --task segmentation --data semseg:images@labels"""
+NEXT = """Next:
+  pixpro-d2 report {folder}
+  pixpro-d2 evaluate {folder} --test DATA"""
 
 
 def build_parser() -> OptionsAnywhere:
@@ -46,3 +49,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     print(plan.sentence, flush=True)
     run(plan.words)
+    if not args.dry_run:
+        print(NEXT.format(folder=plan.folder), flush=True)

@@ -10,7 +10,7 @@ from .checks import check_detectron2
 
 def build_parser() -> OptionsAnywhere:
     """Return the parser of the command line."""
-    return argument_parser()
+    return argument_parser("pixpro-d2 train")
 
 
 def main(argv: Sequence[str]) -> None:

@@ -140,7 +140,10 @@ def check_evaluation(cfg: CfgNode, resume: bool) -> None:
     A kNN classifier has no trained head: its random weights are a baseline.
     """
     if not cfg.DATASETS.TEST:
-        raise UsageError("--eval-only needs data sets in DATASETS.TEST, which is empty.")
+        raise UsageError(
+            "The evaluation has no data set, because DATASETS.TEST is empty: set DATASETS.TEST, or add --test DATA to "
+            "`pixpro-d2 evaluate`."
+        )
     has_weights = cfg.MODEL.WEIGHTS or (resume and candidates(cfg.OUTPUT_DIR))
     if not has_weights and cfg.MODEL.META_ARCHITECTURE != "KNNClassifier":
         raise UsageError(

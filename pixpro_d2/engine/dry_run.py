@@ -1,10 +1,11 @@
 """Describe a run before it starts, and try its first two iterations."""
 
+import logging
 import os
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,7 +25,7 @@ from ..utils.memory import peak_memory
 from .configure import command_config, load_config, setup
 from .trainer import Trainer
 
-SCHEDULE_ROWS = 8  # rows of the schedule, besides the end of the warm-up
+SCHEDULE_ROWS = 4  # rows of the schedule, besides the end of the warm-up
 
 
 def describe_plan(cfg: CfgNode, given: CfgNode, recipe: CfgNode, num_images: int) -> list[str]:
@@ -44,7 +45,7 @@ def describe_plan(cfg: CfgNode, given: CfgNode, recipe: CfgNode, num_images: int
     columns = ["iteration", "epoch", "learning rate", *(["momentum of the target"] if is_pretraining(cfg) else [])]
     return [
         "Keys that differ from the config file:",
-        *(f"  {line}" for line in changed_keys(shown, recipe)),
+        *(f"  {line}" for line in join_equal(changed_keys(shown, recipe))),
         f"Training data: {num_images} images in an epoch of {', '.join(cfg.DATASETS.TRAIN)}",
         *(f"Test data: {len(DatasetCatalog.get(name))} images of {name}" for name in cfg.DATASETS.TEST),
         f"Length: {solver.MAX_ITER} iterations, {epoch_of(solver.MAX_ITER, num_images, cfg):.2f} epochs",
@@ -61,6 +62,15 @@ def changed_keys(cfg: CfgNode, default: CfgNode, prefix: str = "") -> Iterator[s
             yield from changed_keys(value, default[name], f"{prefix}{name}.")
         elif value != default[name]:
             yield f"{prefix}{name} {value!r}"
+
+
+def join_equal(lines: Iterable[str]) -> list[str]:
+    """Join lines ``A.NAME VALUE`` and ``B.NAME VALUE`` to ``A.NAME, B.NAME VALUE``, such as one norm in all parts."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for line in lines:
+        key, _, value = line.partition(" ")
+        keys.setdefault((key.rpartition(".")[2], value), []).append(key)
+    return [f"{', '.join(found)} {value}" for (_, value), found in keys.items()]
 
 
 def epoch_of(iteration: int, num_images: int, cfg: CfgNode) -> float:
@@ -169,7 +179,11 @@ def try_iterations(trainer: Trainer) -> Trial:
     states = [*trainer.model.parameters(), *trainer.model.buffers()]
     states += [x for state in trainer.optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor)]
     peak = peak_memory(device)  # a checkpoint would add to it
-    trainer.checkpointer.save("dry_run")
+    logging.disable(logging.INFO)  # the line about a file that is deleted at once
+    try:
+        trainer.checkpointer.save("dry_run")
+    finally:
+        logging.disable(logging.NOTSET)
     file = os.path.join(trainer.checkpointer.save_dir, "dry_run.pth")
     return Trial(
         seconds,

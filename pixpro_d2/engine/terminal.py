@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,11 +21,16 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 LOGGERS = ("fvcore", "detectron2", "pixpro_d2")  # set up to print to stdout and to write log.txt
 DETAILS = "pixpro_d2.details"  # logger of texts that are too long for a terminal
-LOG_ONLY = (DETAILS, "detectron2.engine.defaults")  # the second prints the whole model
+# Loggers whose messages, except for warnings, go to log.txt alone: the whole model, and details of reading data.
+LOG_ONLY = (
+    DETAILS,
+    "detectron2.engine.defaults",
+    *(f"detectron2.data.{name}" for name in ("build", "common", "dataset_mapper")),
+)
 LINE_FORMAT = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 SPEED_ITERATIONS = 20  # number of iterations in the mean of the speed
 # Messages of libraries that a user cannot act on.
-SILENT_WARNINGS = ("torch.meshgrid: in an upcoming release", "This DataLoader will create")
+SILENT_WARNINGS = ("This DataLoader will create",)
 SILENT_LOGGERS = ("torch.utils.cpp_extension",)
 
 
@@ -45,10 +51,19 @@ def set_up_logging(folder: str) -> None:
                 handler.run_folder = folder
                 if _prints(handler):
                     handler.addFilter(is_for_terminal)
+                elif handler.formatter is not None:
+                    handler.setFormatter(_Uncoloured(handler.formatter._fmt, handler.formatter.datefmt))
     for text in SILENT_WARNINGS:
         warnings.filterwarnings("ignore", message=text)
     for name in SILENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class _Uncoloured(logging.Formatter):
+    """Remove colour codes, which detectron2 puts into the texts themselves when it runs on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return re.sub(r"\x1b\[[\d;]*m", "", super().format(record))
 
 
 def log_details(cfg: CfgNode, command: str) -> None:
@@ -61,7 +76,7 @@ def log_details(cfg: CfgNode, command: str) -> None:
 
 def is_for_terminal(record: logging.LogRecord) -> bool:
     """Return whether a message is printed, not written to log.txt alone."""
-    return record.name not in LOG_ONLY
+    return record.levelno >= logging.WARNING or record.name not in LOG_ONLY
 
 
 class _Line(tqdm):

@@ -56,6 +56,8 @@ from .loop import TrainLoop
 from .terminal import progress_line
 from .writers import build_wandb_writers
 
+logger = logging.getLogger(__name__)
+
 
 class Trainer(DefaultTrainer):
     """Train like detectron2's DefaultTrainer, with the parts of pixpro_d2."""
@@ -135,6 +137,8 @@ class Trainer(DefaultTrainer):
             self.start_iter = self.iter + 1
             self.data_loader.start_at(self.start_iter)
             return
+        if resume:
+            logger.info(f"{self.cfg.OUTPUT_DIR} has no checkpoint to resume from: the run starts at iteration 0.")
         self.initialize(self.cfg, self.checkpointer.model, self.cfg.MODEL.WEIGHTS)
         if is_pretraining(self.cfg):
             self.checkpointer.model.reset_target()

@@ -2,13 +2,14 @@
 
 import functools
 import itertools
+import os
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image
 from tabulate import tabulate
@@ -23,6 +24,7 @@ from ..data.io.reader import read_image
 from ..engine.config_checks import check_pixel_range
 from ..evaluation.checks import evaluation_errors
 from ..flow_files import FlowFiles
+from ..utils.archives import is_archive
 from ..utils.errors import UsageError
 from ..visualization.detections import draw_detections
 from ..visualization.figures import LINE, MARGIN, add_image, new_figure, palette, text_width, to_image
@@ -144,7 +146,7 @@ def check_data(
     """Print a description of a data set and its problems; return the number of problems.
 
     Args:
-        name: registered name or address.
+        name: registered name or address; a folder or an archive alone is one of images.
         sample_all: decode all images, not only ``SAMPLE`` of them.
         pictures: folder for the first images with their labels; None for none.
         flow_folder: for videos, folder of their flow; None for none.
@@ -155,12 +157,14 @@ def check_data(
         UnreadableImage: for a picture to draw that cannot be read.
     """
     check_pixel_range("--pixel-range", pixel_range)
+    if ":" not in name and name not in DatasetCatalog.list() and (os.path.isdir(name) or is_archive(name)):
+        name = f"images:{name}"
     ensure_registered([name])
     dicts = load_dicts(name)
     metadata = MetadataCatalog.get(name)
     sample = None if sample_all else SAMPLE
     report: Report | VideoReport
-    progress = functools.partial(tqdm, desc="check", unit="", leave=False)
+    progress = functools.partial(tqdm, desc="check", unit="", leave=False, disable=None)  # shown on a terminal
     if "num_frames" in dicts[0]:
         unsound: Collection[int] = ()
         flow = FlowFiles(flow_folder) if flow_folder else None

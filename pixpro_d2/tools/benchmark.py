@@ -9,7 +9,7 @@ python -m pixpro_d2.tools.benchmark step --config-file configs/pretrain/pixpro_c
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import OptionsAnywhere
+from ..command_line import OptionsAnywhere, program
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import write_json
@@ -27,7 +27,7 @@ SOURCES = ("synthetic", "cached", "loader")
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OptionsAnywhere(
-        prog="python -m pixpro_d2.tools.benchmark",
+        prog=program("benchmark"),
         description="Measure pre-training on this machine.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")

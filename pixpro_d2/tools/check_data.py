@@ -2,8 +2,9 @@
 
 python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR] [--pixel-range LOW HIGH]
 
-NAME is a value of DATASETS.TRAIN or TEST: a registered name, or an address such as voc:DIR@SPLIT. The command prints
-the number and sizes of the images, the frequency of each class, the NUM_CLASSES to set, and the problems:
+NAME is a folder or an archive of images, or a value of DATASETS.TRAIN or TEST: a registered name, or an address such as
+voc:DIR@SPLIT. The command prints the number and sizes of the images, the frequency of each class, the NUM_CLASSES to
+set, and the problems:
 
 * missing or unreadable files, and sizes that differ;
 * labels that training or evaluation would fail at;
@@ -19,15 +20,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from ..command_line import program
 from ..utils.errors import UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.check_data", description="Check a data set before training on it."
-    )
-    parser.add_argument("name", metavar="NAME", help="registered name or address, as in DATASETS.TRAIN")
+    parser = argparse.ArgumentParser(prog=program("check-data"), description="Check a data set before training on it.")
+    parser.add_argument("name", metavar="NAME", help="folder of images, or a data set such as voc:DIR@SPLIT")
     parser.add_argument("--all", action="store_true", help="decode all images, not only 200 evenly spaced ones")
     parser.add_argument("--pictures", metavar="DIR", help="write the first images with their labels to this folder")
     parser.add_argument(

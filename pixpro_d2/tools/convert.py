@@ -7,6 +7,7 @@ its backbone for other code.
 import argparse
 from collections.abc import Sequence
 
+from ..command_line import program
 from ..utils.errors import UsageError
 
 ONNX = "onnx"
@@ -29,7 +30,7 @@ them."""
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.convert",
+        prog=program("convert"),
         description="Convert the backbone of a checkpoint between formats.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..command_line import program
 from ..utils.errors import UsageError
 from ..utils.signals import requeue_when_stopped
 from .render import render_dataset
@@ -103,7 +104,7 @@ def _announce(line: str) -> None:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.demo",
+        prog=program("demo"),
         description="Pre-train, fine-tune and evaluate on rendered scenes.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

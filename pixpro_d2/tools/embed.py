@@ -8,7 +8,7 @@ The first row belongs to the first name in features.txt, and so on. ``--pool non
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import positive
+from ..command_line import positive, program
 from ..commands.checks import check_file, data_address
 from ..utils.errors import UsageError
 
@@ -16,7 +16,7 @@ from ..utils.errors import UsageError
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.embed", description="Write the features of images, one row for each image."
+        prog=program("embed"), description="Write the features of images, one row for each image."
     )
     add = parser.add_argument
     add("data", metavar="DATA", help="folder of images, or a data set such as voc:DIR@SPLIT")

@@ -13,7 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..command_line import positive
+from ..command_line import positive, program
 from ..utils.errors import UsageError
 
 ESTIMATORS = ("dis", "raft_small", "raft_large")
@@ -30,7 +30,7 @@ def part(text: str) -> tuple[int, int]:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.extract_flow",
+        prog=program("extract-flow"),
         description="Write the optical flow of videos, for pre-training on them.",
     )
     parser.add_argument("video_dir", metavar="VIDEO_DIR", help="folder with a folder of frames for each video")

@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ..command_line import positive
+from ..command_line import positive, program
 from ..utils.errors import UsageError
 from .extract_flow import ESTIMATORS
 from .render_video import frame_size
@@ -25,7 +25,7 @@ HEADERS = ("flow", "consistency", "pairs", "right %", "right off outlines %", "f
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.flow_quality",
+        prog=program("flow-quality"),
         description="Compare the pixels that optical flow matches with the truth, on rendered video.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -9,13 +9,14 @@ on the image ids and the seed. A smaller subset lies within every larger subset 
 import argparse
 from collections.abc import Sequence
 
+from ..command_line import program
 from ..utils.errors import UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.label_subset", description="Random subsets of a COCO annotation file."
+        prog=program("label-subset"), description="Random subsets of a COCO annotation file."
     )
     parser.add_argument("json_file", metavar="INSTANCES.json", help="annotation file in COCO's format")
     parser.add_argument("out_dir", metavar="OUT_DIR", help="folder for the subsets, made if there is none")

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ..command_line import OptionsAnywhere
+from ..command_line import OptionsAnywhere, program
 from ..utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OptionsAnywhere(
-        prog="python -m pixpro_d2.tools.measure",
+        prog=program("measure"),
         description="Measure how well dense features match between two views of an image.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

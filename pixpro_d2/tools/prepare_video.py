@@ -21,6 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..command_line import program
 from ..extras.video.decoding import RECORD, VideoError, extract_frames, partial_folder, read_record
 from ..utils.errors import UsageError
 from ..utils.files import write_json
@@ -176,9 +177,7 @@ def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.prepare_video", description="Turn videos into folders of frames."
-    )
+    parser = argparse.ArgumentParser(prog=program("prepare-video"), description="Turn videos into folders of frames.")
     parser.add_argument("source", metavar="SRC", help=f"video, or folder of videos ({', '.join(EXTENSIONS)})")
     parser.add_argument("target", metavar="DST", type=Path, help="folder for the folders of frames")
     parser.add_argument("--fps", type=_positive(float), required=True, metavar="F", help="frames a second, e.g. 10")

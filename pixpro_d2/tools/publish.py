@@ -7,13 +7,14 @@ of the weights.
 import argparse
 from collections.abc import Sequence
 
+from ..command_line import program
 from ..utils.errors import UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.publish",
+        prog=program("publish"),
         description="Strip a run's checkpoint to its weights, add metadata, and put a hash into its name.",
     )
     parser.add_argument("checkpoint", metavar="CKPT", help="checkpoint of a run of train_net.py")

@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..command_line import program
 from ..extras.scenes.scene import KINDS, describe_scene, render_scene
 from ..extras.scenes.writers import WRITERS, Sample
 from ..utils.errors import UsageError
@@ -101,7 +102,7 @@ def render_dataset(
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.render",
+        prog=program("render"),
         description="Render a small synthetic data set.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -14,13 +14,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..command_line import program
 from ..utils.errors import UsageError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.render_video",
+        prog=program("render-video"),
         description="Render synthetic videos with exact optical flow.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..command_line import program
 from ..extras.report.page import render
 from ..extras.report.runs import find_runs, read_run, short_names
 from ..utils.errors import UsageError
@@ -43,9 +44,7 @@ def write_report(folders: Sequence[str], output: str | Path | None = None) -> st
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.report", description="Write an HTML page about one run or several."
-    )
+    parser = argparse.ArgumentParser(prog=program("report"), description="Write an HTML page about one run or several.")
     parser.add_argument(
         "folders", metavar="OUTPUT_DIR", nargs="+", help="OUTPUT_DIR of a run, or a folder that holds several"
     )

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..command_line import program
 from ..extras.study.methods import PARTS
 from ..extras.study.places import ROOT
 from ..extras.study.recipes import STUDY
@@ -36,7 +37,7 @@ DATA_OPTIONS = {
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pixpro_d2.tools.study", description="Study whether pre-training helps, and write a page on it."
+        prog=program("study"), description="Study whether pre-training helps, and write a page on it."
     )
     parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder of runs and results")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="by default all parts")

@@ -83,7 +83,7 @@ def test_random_weights_are_not_evaluated_unless_they_are_a_baseline(tmp_path):
     check_evaluation(load_config(QUICKSTART, opts), True)
     with pytest.raises(UsageError, match="would evaluate random weights"):
         check_evaluation(load_config(QUICKSTART, opts), False)
-    with pytest.raises(UsageError, match="needs data sets in DATASETS.TEST, which is empty"):
+    with pytest.raises(UsageError, match="^The evaluation has no data set, .* or add --test DATA"):
         check_evaluation(load_config(QUICKSTART, ["MODEL.WEIGHTS", "w.pth"]), False)
 
 

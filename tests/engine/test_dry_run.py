@@ -76,6 +76,7 @@ def test_pretraining(scenes, tmp_path, temporary):
         "Batch: 4 images, 4 in each of 1 processes",
     ):
         assert line in output.splitlines()
+    assert "dry_run.pth" not in output
     assert "MODEL.MASK_ON" not in output and "METRICS_PERIOD" not in output.partition("Keys that differ")[2]
     data = ["DATASETS.TRAIN", (f"images:{scenes}/JPEGImages",)]
     first, second = train(tmp_path, "pretrain/quickstart.yaml", [*data, *opts])["losses"]["total_loss"]

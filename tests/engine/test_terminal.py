@@ -211,11 +211,11 @@ def test_a_run_that_is_stopped_and_resumed(terminal, tmp_path):
     write_images(tmp_path / "images", 4, size=(60, 80))
     opts = ["DATASETS.TRAIN", (f"images:{tmp_path / 'images'}",), "OUTPUT_DIR", str(tmp_path / "run")]
     screens = []
-    for hook, resume in ((Stop(), False), (HookBase(), True)):
+    for hook in (Stop(), HookBase()):
         shown, _ = terminal()
         trainer = Trainer(configs.tiny(*opts))
         trainer.register_hooks([hook])
-        trainer.resume_or_load(resume)
+        trainer.resume_or_load(resume=True)  # the first time, from an empty folder
         try:
             trainer.train()
         except SystemExit as end:
@@ -226,6 +226,8 @@ def test_a_run_that_is_stopped_and_resumed(terminal, tmp_path):
     assert any(line.startswith("Asked to stop: the run ends after iteration 1") for line in stopped)
     assert resumed[-1] == "" and "| 4/4 [" in resumed[-2] and "loss " in resumed[-2]
     assert "Starting training from iteration 2" in resumed
+    nothing = f"{tmp_path / 'run'} has no checkpoint to resume from: the run starts at iteration 0."
+    assert nothing in stopped and nothing not in resumed
 
 
 def test_details_are_for_the_log_alone(tmp_path, capsys, monkeypatch):
@@ -237,12 +239,21 @@ def test_details_are_for_the_log_alone(tmp_path, capsys, monkeypatch):
     log_details(cfg, "python train_net.py --flag")
     logging.getLogger("pixpro_d2.engine").info("for everybody")
     logging.getLogger("detectron2.engine.defaults").info("Model:\nlayers")
+    logging.getLogger("detectron2.data.common").info("\x1b[1;36mSerializing\x1b[0m 4 elements")
+    logging.getLogger("detectron2.data.common").warning("a warning of any logger")
     log = (tmp_path / "log.txt").read_text()
-    for text in ("python train_net.py --flag", "PyTorch", "META_ARCHITECTURE: PixPro", "Model:", "for everybody"):
+    for text in (
+        "python train_net.py --flag",
+        "PyTorch",
+        "META_ARCHITECTURE: PixPro",
+        "Model:",
+        "INFO: Serializing 4",
+        "for everybody",
+    ):
         assert text in log
     assert "\x1b" not in log
     printed = capsys.readouterr().out
-    assert "for everybody" in printed and len(printed.splitlines()) == 1
+    assert "for everybody" in printed and "a warning of" in printed and len(printed.splitlines()) == 2
 
 
 def test_a_second_run_in_a_process_has_its_own_log(tmp_path, capsys, monkeypatch):

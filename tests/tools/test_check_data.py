@@ -119,6 +119,14 @@ def test_images_in_an_archive(tmp_path, capsys):
     assert _check(capsys, tmp_path)[0] == 0
 
 
+def test_a_folder_and_an_archive_alone_are_of_images(tmp_path, capsys, monkeypatch):
+    write_images(tmp_path / "images", 2)
+    WRITERS["zip"](tmp_path / "a.zip", tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    for name in ("images", "a.zip"):
+        assert _check(capsys, name)[1].startswith(f"images:{name}: 2 images, 2 of them opened\n")
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar", "shards"])
 def test_archives_of_images(tmp_path, capsys, kind):
     paths = write_images(tmp_path / "images", 6)

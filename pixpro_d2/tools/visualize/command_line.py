@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from ...command_line import OptionsAnywhere, positive
+from ...command_line import OptionsAnywhere, positive, program
 from ...launch_arguments import add_init_option
 from ...utils.errors import UsageError
 
@@ -40,7 +40,7 @@ PICTURES = {
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = OptionsAnywhere(
-        prog="python -m pixpro_d2.tools.visualize",
+        prog=program("visualize"),
         description="Pictures of what pre-training sees and learns, and of what a downstream model predicts.",
     )
     commands = parser.add_subparsers(required=True, dest="command", metavar="WHAT")
