@@ -1,4 +1,4 @@
-"""What pictures show: the figures they are rendered from, their words, and their colours."""
+"""Look into pictures: the figures they are rendered from, their words, and their colours."""
 
 import numpy as np
 from matplotlib.colors import to_rgb

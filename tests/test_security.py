@@ -31,10 +31,11 @@ from pixpro_d2.data.datasets.imagenet import load_imagenet
 from pixpro_d2.data.datasets.video import INDEX, count_frames
 from pixpro_d2.data.datasets.voc import read_annotation
 from pixpro_d2.data.downstream.build import build_train_loader
-from pixpro_d2.data.io.reader import read_bytes, read_image, zip_member
+from pixpro_d2.data.io.reader import read_bytes, read_image
 from pixpro_d2.engine.configure import load_config
 from pixpro_d2.evaluation.build import check_test_set
 from pixpro_d2.flow_files import FlowFiles
+from pixpro_d2.utils.archives import join_member
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -225,7 +226,7 @@ def test_names_of_zip_members_do_not_lead_to_other_files(tmp_path, evil_zip):
     secret.write_text("secret")
     for name in ("../../secret.txt", "../secret.txt", str(secret), "/../secret.txt"):
         with pytest.raises(KeyError):
-            read_bytes(zip_member(str(folder / "train.zip"), name))
+            read_bytes(join_member(str(folder / "train.zip"), name))
 
 
 def _annotation(prologue="", name="disk"):

@@ -1,12 +1,11 @@
 """Convert the backbone of a checkpoint to the files of other code."""
 
-import os
 from collections.abc import Callable
 
 import torch
 
 from ..utils.errors import UsageError, check_choice
-from ..utils.files import report_write_errors, write_file
+from ..utils.files import check_folder_of, report_write_errors, write_file
 from . import export
 from .formats import Source, read_weights
 from .tensors import check_tensors
@@ -80,9 +79,7 @@ def check_out(out: str, to: str, suffixes: tuple[str, ...]) -> None:
     """
     if not out.endswith(suffixes):
         raise UsageError(f"{out} must end in {' or '.join(suffixes)} for --to {to}.")
-    folder = os.path.dirname(os.path.abspath(out))
-    if not os.path.isdir(folder):
-        raise UsageError(f"There is no folder {folder}: make it first.")
+    check_folder_of(out)
 
 
 def _writer(source: Source, backbone: export.Backbone, path: str, to: str) -> Callable[[str], None]:

@@ -127,12 +127,14 @@ def twin(source: Source) -> str | None:
         return None
     trunk = backbone_of(source, "online", "the model").trunk
     name = architecture(trunk)
-    statistics = {key for key in _shapes(name) if "running_" in key} if name else set()
-    return name if statistics <= {resnet_names.to_torchvision(key) for key in trunk} else None
+    return name if name and not _missing_statistics(name, trunk) else None
 
 
 def architecture(trunk: Mapping[str, torch.Tensor]) -> str | None:
-    """Return the name of torchvision's ResNet that a trunk belongs to; None for any other trunk."""
+    """Return the name of torchvision's ResNet that has the weights of a trunk; None for any other trunk.
+
+    The trunk may have other norms than batch norms.
+    """
     renamed = {resnet_names.to_torchvision(name): value.shape for name, value in trunk.items()}
     for name in _RESNETS:
         shapes = _shapes(name)
@@ -140,6 +142,12 @@ def architecture(trunk: Mapping[str, torch.Tensor]) -> str | None:
         if weights <= set(renamed) and all(key and shapes.get(key) == shape for key, shape in renamed.items()):
             return name
     return None
+
+
+def _missing_statistics(name: str, trunk: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the running statistics of torchvision's ResNet ``name`` that a trunk lacks."""
+    there = {resnet_names.to_torchvision(key) for key in trunk}
+    return [key for key in _shapes(name) if "running_" in key and key not in there]
 
 
 @functools.cache
@@ -151,7 +159,8 @@ def _shapes(name: str) -> dict[str, torch.Size]:
 
 
 def _torchvision_trunk(backbone: Backbone, path: str) -> dict[str, torch.Tensor]:
-    if architecture(backbone.trunk) is None:
+    resnet = architecture(backbone.trunk)
+    if resnet is None:
         odd = next((name for name in backbone.trunk if resnet_names.to_torchvision(name) is None), None)
         channels = backbone.trunk["stem.conv1.weight"].shape[1] if "stem.conv1.weight" in backbone.trunk else 3
         why = f"its number of input channels is {channels}" if channels != 3 else "its depth or widths are others"
@@ -159,6 +168,12 @@ def _torchvision_trunk(backbone: Backbone, path: str) -> dict[str, torch.Tensor]
         raise UsageError(
             f"The backbone of {path} is none of torchvision's {', '.join(_RESNETS)} ({why}): use --to detectron2 or "
             "safetensors."
+        )
+    lacking = _missing_statistics(resnet, backbone.trunk)
+    if lacking:
+        raise UsageError(
+            f"The backbone of {path} lacks the running statistics of torchvision's {resnet} ({lacking[0]} is the "
+            "first), as a ResNet with group norms does: use --to detectron2 or safetensors."
         )
     renamed = {resnet_names.to_torchvision(name): value for name, value in backbone.trunk.items()}
     return {name: value for name, value in renamed.items() if name}  # torchvision's ResNet has all names

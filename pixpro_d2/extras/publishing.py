@@ -12,7 +12,7 @@ from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.tensors import check_tensors
 from ..engine.configure import load_config
 from ..utils.errors import UsageError
-from ..utils.files import report_write_errors, write_file
+from ..utils.files import check_folder_of, report_write_errors, write_file
 
 
 def publish(
@@ -48,6 +48,7 @@ def publish(
     out = out or str(Path(checkpoint_path).with_suffix(".pth"))
     if not out.endswith((".pth", ".pt")):
         raise UsageError(f"{out} must end in .pth or .pt.")
+    check_folder_of(out)
     config_file = config_file or os.path.join(os.path.dirname(checkpoint_path), "config.yaml")
     if not os.path.isfile(config_file):
         raise UsageError(f"There is no config {config_file}: name the run's with --config-file.")

@@ -80,6 +80,11 @@ def title_of(pattern: str) -> str:
     return os.path.splitext(os.path.basename(pattern))[0]
 
 
+def join_member(archive: str, member: str) -> str:
+    """Return the file name of a member of an archive."""
+    return f"{archive}@/{member}"
+
+
 def split_member(file_name: str) -> tuple[str, str] | None:
     """Split ``ARCHIVE@/MEMBER`` into the path of the archive and its member; return None for any other file name."""
     found = _MEMBER.fullmatch(file_name) if "@/" in file_name else None

@@ -48,6 +48,17 @@ def write_file(path: str, write: Callable[[str], object], with_hash: bool = Fals
     return path
 
 
+def check_folder_of(path: str) -> None:
+    """Check that the folder of a file to write exists.
+
+    Raises:
+        UsageError: if the folder is missing.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise UsageError(f"There is no folder {folder}: make it first.")
+
+
 def _sync_folder(folder: str) -> None:
     """Sync the names in a folder to the disk, where the system can do so.
 

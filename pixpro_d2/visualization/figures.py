@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
-from matplotlib.colors import to_hex, to_rgb
+from matplotlib.colors import ListedColormap, NoNorm, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
@@ -151,6 +151,13 @@ def cover(axes: Axes, values: np.ndarray, **options: Any) -> None:
 def cover_map(axes: Axes, values: np.ndarray) -> None:
     """Draw a map (H, W) of numbers in [0, 1] over a panel, smoothly, in the colours of MAGMA; NaN is 0."""
     cover(axes, np.nan_to_num(values), cmap=MAGMA, vmin=0, vmax=1, alpha=OPACITY)
+
+
+def cover_classes(axes: Axes, ids: np.ndarray, colours: Sequence[str]) -> None:
+    """Colour a panel by a map (H, W) of class ids; a bin whose class has no colour stays as it is."""
+    known = np.ma.masked_outside(np.asarray(ids, dtype=int), 0, len(colours) - 1)
+    options = dict(cmap=ListedColormap(colours), norm=NoNorm(), alpha=OPACITY)
+    cover(axes, known, interpolation="auto", interpolation_stage="rgba", **options)
 
 
 def wrap(text: str, width: float) -> list[str]:

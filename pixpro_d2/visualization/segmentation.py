@@ -3,18 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, NoNorm
 from PIL import Image
 
 from .detections import TOP
 from .figures import (
     GAP,
     MARGIN,
-    OPACITY,
     add_image,
     contact_sheet,
-    cover,
+    cover_classes,
     fit,
     legend_block,
     new_figure,
@@ -55,19 +52,12 @@ def draw_segmentation(
     for i, (title, said, shown) in enumerate(panels):
         axes = add_image(figure, image, (MARGIN + i * (side + MARGIN), MARGIN), size, shorten(title, side, said))
         if shown is not None:
-            _colour(axes, shown, colours)
+            cover_classes(axes, shown, colours)
     present = [i for i in np.unique([truth, *predictions.values()]).tolist() if 0 <= i < len(class_names)]
     blocks = [to_image(figure)]
     if present:
         blocks.append(legend_block([class_names[i] for i in present], [colours[i] for i in present], width))
     return contact_sheet(blocks)
-
-
-def _colour(axes: Axes, ids: np.ndarray, colours: Sequence[str]) -> None:
-    """Colour the pixels of a panel by their class; a pixel whose class has no colour stays as it is."""
-    known = np.ma.masked_outside(np.asarray(ids, dtype=int), 0, len(colours) - 1)
-    options = dict(cmap=ListedColormap(colours), norm=NoNorm(), alpha=OPACITY)
-    cover(axes, known, interpolation="auto", interpolation_stage="rgba", **options)
 
 
 def _describe(truth: np.ndarray, ids: np.ndarray, ignore_label: int) -> str:

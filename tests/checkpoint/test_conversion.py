@@ -273,6 +273,18 @@ def test_other_architectures_are_refused(to, tmp_path):
     assert not (tmp_path / "out.pth").exists()
 
 
+def test_group_norms_have_no_place_in_torchvisions_resnet(tmp_path):
+    path = save(tmp_path, build_model(configs.tiny(*C5, "MODEL.RESNETS.NORM", "GN")))
+    for to in ("torchvision", "timm", "official"):
+        with pytest.raises(
+            UsageError, match=r"final.pth lacks .* statistics of .* resnet18 \(bn1.running_mean.*use --to det"
+        ):
+            convert(path, str(tmp_path / "out.pth"), to)
+    assert not (tmp_path / "out.pth").exists()
+    for to in ("detectron2", "safetensors"):
+        convert(path, str(tmp_path / f"out{SUFFIXES[to][0]}"), to)
+
+
 def test_mistakes(plain, tmp_path):
     _, path = plain
     torch.save({"model": {"a.b": torch.zeros(1)}}, tmp_path / "unknown.pth")

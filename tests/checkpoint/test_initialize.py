@@ -252,7 +252,7 @@ def test_pretraining_starts_from_an_official_checkpoint(official):
     }.items():
         assert torch.equal(state[name], theirs[f"module.{their_name}"]), name
     assert "20 of 20 convolutions, 60 of 60 weights" in line
-    # Of each head, the file has the weights only.
+    # The file has only the weights of each head.
     assert "(official PixPro); also projector 3 of 6, ppm 1 of 2, instance 6 of 12. Tensors skipped: nothing." in line
 
 

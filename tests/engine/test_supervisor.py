@@ -87,8 +87,7 @@ def kill_itself(number):
 
 
 def run(*bodies, then=None):
-    """What supervise returns for processes of these (function, *arguments), the seconds it took, and the processes'
-    exit codes."""
+    """Supervise processes of these (function, *arguments); return the result, the seconds and the exit codes."""
     with StopSignals() as signals:
         context = start_processes(_run_body, (bodies,), len(bodies), join=False, start_method="fork")
         if then:

@@ -29,7 +29,7 @@ def draw(scores, truth=TRUTH, side=200, box=(20.0, 10.0, 60.0, 40.0), **kwargs):
 
 
 def words_of(monkeypatch, *args, **kwargs):
-    """What :func:`draw` writes, a list for each block: the panels, and the legend below."""
+    """Return the words of :func:`draw`, a list for each block: the panels, and the legend below."""
     found = capture(monkeypatch)
     draw(*args, **kwargs)
     return [words(figure) for figure in found]

@@ -21,7 +21,7 @@ def test_only_known_classes_are_coloured():
 
 
 def test_single_pixels_are_shown():
-    """Of a map that is enlarged by 4, every pixel keeps its own colour."""
+    """Every pixel of a map that is enlarged by 4 keeps its own colour."""
     ids = np.random.default_rng(0).integers(0, 3, (50, 50))
     picture = draw_segmentation(Image.new("RGB", (50, 50)), ids, NAMES, side=200)
     found = np.asarray(picture)[TOP : TOP + 200, 200 + 2 * MARGIN :][2:200:4, 2:200:4][:, :50].astype(int)

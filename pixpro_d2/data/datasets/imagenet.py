@@ -6,8 +6,8 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ...utils.archives import join_member
 from ...utils.errors import UsageError
-from ..io.reader import zip_member
 from .class_folders import load_class_folders
 
 
@@ -27,7 +27,7 @@ def load_imagenet(root: str, split: str) -> tuple[list[dict[str, Any]], list[str
         return load_class_folders(folder)
     if os.path.isfile(archive) and os.path.isfile(map_file):
         dicts: list[dict[str, Any]] = [
-            {"file_name": zip_member(archive, member), "image_id": i, "category_id": label}
+            {"file_name": join_member(archive, member), "image_id": i, "category_id": label}
             for i, (member, label) in enumerate(_read_map(map_file))
         ]
         return dicts, [str(i) for i in range(1 + max((x["category_id"] for x in dicts), default=-1))]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
-from ...utils.archives import archive_files, folder_of, is_archive
+from ...utils.archives import archive_files, folder_of, is_archive, join_member
 from ...utils.errors import UsageError
 from ..io.archives import list_members
 from ..io.file_list import FileList, ShardList
@@ -103,7 +103,7 @@ def _list_archives(folder: str, archives: list[str], pattern: str) -> tuple[File
     try:
         listed = zip(archives, pool.map(members_of, archives))
         files = FileList.from_names(
-            folder, (f"{archive}@/{member}" for archive, members in listed for member in members)
+            folder, (join_member(archive, member) for archive, members in listed for member in members)
         )
     finally:
         pool.shutdown(cancel_futures=True)  # after an error, the other archives need no list

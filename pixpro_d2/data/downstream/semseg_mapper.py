@@ -84,8 +84,14 @@ class SemSegMapper:
         sample = dict(dataset_dict)
         label_file = sample.pop("sem_seg_file_name", None)
         image = required_image(sample["file_name"], self.pixel_range)
-        sample["width"], sample["height"] = image.size
         labels = self._read_labels(label_file, image.size) if self.is_train else None
+        listed = sample.get("width", image.width), sample.get("height", image.height)
+        if listed != image.size:  # a batch of test images would have several sizes
+            raise UsageError(
+                f"{sample['file_name']} is {image.width} x {image.height} pixels, but its data set or its label map "
+                f"says {listed[0]} x {listed[1]}: make both sizes equal."
+            )
+        sample["width"], sample["height"] = image.size
         data = T.AugInput(detection_utils.convert_PIL_to_numpy(image, self.image_format), sem_seg=labels)
         self.augmentations(data)
         sample["image"] = torch.as_tensor(np.ascontiguousarray(data.image.transpose(2, 0, 1)))

@@ -10,6 +10,8 @@ import numpy as np
 from detectron2.data.common import DatasetFromList
 from torch.utils.data import ConcatDataset
 
+from ...utils.archives import split_member
+
 
 class FileList(Sequence):
     """Provide read-only dataset dicts ``{"file_name", "image_id"}`` of files below a folder; the id is the index.
@@ -78,7 +80,8 @@ class ShardList(FileList):
         number = {archive: i for i, archive in enumerate(archives)}
 
         def archive_of(index: int) -> int:
-            return number[self.name(index).partition("@/")[0]]
+            archive, _ = split_member(self.name(index)) or ("", "")
+            return number[archive]
 
         ends = [bisect.bisect_right(range(len(files)), i, key=archive_of) for i in range(len(archives))]
         self.sizes = [end - start for start, end in zip([0, *ends], ends)]

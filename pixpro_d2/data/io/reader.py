@@ -34,11 +34,6 @@ def restrict_pillow(max_pixels: int) -> None:
     EpsImagePlugin.gs_binary = False  # treat Ghostscript as not installed
 
 
-def zip_member(archive: str, member: str) -> str:
-    """Return the file name of ``member`` in the zip file ``archive``, for :func:`read_bytes`."""
-    return f"{archive}@/{member}"
-
-
 def read_bytes(file_name: str) -> bytes:
     """Read the content of a file; ``ARCHIVE@/MEMBER`` names a member of a zip or tar file."""
     member = split_member(file_name)

@@ -20,7 +20,7 @@ from ...data.io.workers import build_loader
 from ...data.pretrain.photometric import to_array
 from ...engine.configure import load_config
 from ...utils.errors import UsageError
-from ...utils.files import report_write_errors, write_file
+from ...utils.files import check_folder_of, report_write_errors, write_file
 from .network import FeatureNetwork, load_network
 
 logger = logging.getLogger(__name__)
@@ -70,8 +70,7 @@ def embed(
         raise UsageError(f"{out} must end in {NPY} or {PARQUET}.")
     if suffix == PARQUET and find_spec("pyarrow") is None:
         raise UsageError(f"{out} needs pyarrow: run `pip install pyarrow`, or name a file that ends in {NPY}.")
-    if not Path(out).absolute().parent.is_dir():
-        raise UsageError(f"There is no folder {Path(out).absolute().parent}: make it first.")
+    check_folder_of(out)
     ensure_registered([data])
     images = load_dicts(data)
     if "num_frames" in images[0]:

@@ -61,6 +61,13 @@ def test_testing_reads_no_labels(pair):
     assert (sample["height"], sample["width"], sample["image_id"]) == (60, 80, 5)
 
 
+@pytest.mark.parametrize("is_train", [True, False])
+def test_the_size_in_the_data_set_must_be_the_image_s(is_train, pair):
+    assert mapper(is_train)({**pair, "height": 60, "width": 80})["height"] == 60
+    with pytest.raises(UsageError, match=r"image\.png is 80 x 60 pixels, but its data set .* says 80 x 59"):
+        mapper(is_train)({**pair, "height": 59, "width": 80})
+
+
 def test_mistakes_name_the_file(pair, tmp_path):
     with pytest.raises(UsageError, match=r"labels\.png holds 18, but labels are 0 to 17 or 255"):
         mapper(True, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 18)(pair)

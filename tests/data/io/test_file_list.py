@@ -30,8 +30,8 @@ def test_a_list_is_as_one_of_dicts():
 
 
 def test_shards_know_their_sizes():
-    names = ["0.tar@/1+2/a.png", "0.tar@/3+4/b@.png", "2.tar@/5+6/c.png"]
-    files = ShardList(FileList.from_names("/root", names), [f"{i}.tar" for i in range(4)])
+    names = ["a@/0.tar@/1+2/a.png", "a@/0.tar@/3+4/b@.png", "a@/2.tar@/5+6/c.png"]
+    files = ShardList(FileList.from_names("/root", names), [f"a@/{i}.tar" for i in range(4)])
     assert files.sizes == [2, 0, 1, 0] and list(files) == _dicts("/root", names)
     again = pickle.loads(pickle.dumps(files))
     assert again.sizes == files.sizes and to_shared_list(files) is files

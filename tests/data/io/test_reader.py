@@ -15,7 +15,8 @@ from detectron2.data import detection_utils
 from PIL import EpsImagePlugin, Image
 
 from pixpro_d2.data.io import archives
-from pixpro_d2.data.io.reader import UnreadableImage, read_bytes, read_image, restrict_pillow, zip_member
+from pixpro_d2.data.io.reader import UnreadableImage, read_bytes, read_image, restrict_pillow
+from pixpro_d2.utils.archives import join_member
 from pixpro_d2.utils.retry import may_pass
 
 GREY = noise(0, 6, 5, 0)
@@ -197,19 +198,19 @@ def archive(tmp_path):
 def test_zip_members(archive):
     path, contents = archive
     for i, (member, content) in enumerate(contents.items()):
-        assert read_bytes(zip_member(path, member)) == content
-        np.testing.assert_array_equal(_read(zip_member(path, member)), noise(i, 12, 16))
+        assert read_bytes(join_member(path, member)) == content
+        np.testing.assert_array_equal(_read(join_member(path, member)), noise(i, 12, 16))
     for member, reason in [("n01/none.png", "no item named"), ("n01/broken.png", "format")]:
         with pytest.raises(UnreadableImage, match=reason) as caught:
-            read_image(zip_member(path, member))
+            read_image(join_member(path, member))
         assert path in str(caught.value) and member in str(caught.value)
     with pytest.raises(UnreadableImage, match="nowhere.zip"):
-        read_image(zip_member(path.replace("train.zip", "nowhere.zip"), "a.png"))
+        read_image(join_member(path.replace("train.zip", "nowhere.zip"), "a.png"))
 
 
 def test_zip_members_in_forked_workers(archive):
     path, contents = archive
-    names = [zip_member(path, member) for member in contents]
+    names = [join_member(path, member) for member in contents]
     assert read_bytes(names[0]) == next(iter(contents.values()))  # opened here, before the fork
     with multiprocessing.get_context("fork").Pool(3) as pool:
         tasks = pool.map_async(read_bytes, names * 20, chunksize=4)
@@ -235,15 +236,15 @@ def test_a_bad_member_leaves_the_others_readable(tmp_path, method):
     for i, path in enumerate(paths):
         if i == 1:
             with pytest.raises(UnreadableImage, match=r"a\.zip@/001\.png: (BadZipFile|error)") as caught:
-                read_image(zip_member(archive, path.name))
+                read_image(join_member(archive, path.name))
             assert not may_pass(caught.value)
         else:
-            np.testing.assert_array_equal(_read(zip_member(archive, path.name)), noise(i, 12, 16))
+            np.testing.assert_array_equal(_read(join_member(archive, path.name)), noise(i, 12, 16))
 
 
 def test_a_zip_file_that_was_away_is_opened_anew(archive):
     path, contents = archive
-    names = [zip_member(path, member) for member in contents]
+    names = [join_member(path, member) for member in contents]
     read_bytes(names[0])
     with open(os.devnull, "wb") as unreadable:  # as a mount that goes away makes the files that were opened on it
         os.dup2(unreadable.fileno(), archives._open_zip(path, os.getpid()).fp.fileno())

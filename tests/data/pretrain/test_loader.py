@@ -19,10 +19,11 @@ from distributed_helpers import in_processes
 from PIL import Image
 
 from pixpro_d2.data.io.file_list import FileList, JoinedLists
-from pixpro_d2.data.io.reader import UnreadableImage, zip_member
+from pixpro_d2.data.io.reader import UnreadableImage
 from pixpro_d2.data.pretrain.loader import MAX_REPLACEMENTS, ViewDataset, build_view_loader
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.samples import load_images
+from pixpro_d2.utils.archives import join_member
 from pixpro_d2.utils.errors import UsageError
 
 LOGGER = "pixpro_d2.data"
@@ -353,10 +354,10 @@ def test_bad_members_of_a_zip_file_are_skipped(tmp_path):
     with open(archive, "rb+") as file:
         file.seek(place)
         file.write(b"damaged")
-    DatasetCatalog.register(name, lambda: [{"file_name": zip_member(archive, f"ö/{path.name}")} for path in paths])
+    DatasetCatalog.register(name, lambda: [{"file_name": join_member(archive, f"ö/{path.name}")} for path in paths])
     loader = build_view_loader(make_cfg(name, DATALOADER__NUM_WORKERS=1, DATALOADER__MAX_UNREADABLE=0.2))
     batches = take(loader, 2)
-    assert loader.unreadable == {zip_member(archive, "ö/003.png")}
+    assert loader.unreadable == {join_member(archive, "ö/003.png")}
     stems = sorted(file_name[-7:-4] for batch in batches for file_name in batch["file_names"])
     assert stems == ["000", "001", "002", "004", "004", "005", "006", "007"]
 

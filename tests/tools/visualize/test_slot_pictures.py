@@ -10,7 +10,7 @@ from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.extras.report.pictures import find_pictures
 from pixpro_d2.tools import visualize
 from pixpro_d2.tools.render import render_dataset
-from pixpro_d2.visualization.slots import WIDTH
+from pixpro_d2.visualization.figures import WIDTH
 
 CONFIG = "pretrain/slotcon_quickstart.yaml"
 TINY = [*map(str, configs.TINY), "MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES", "6"]
