@@ -11,6 +11,7 @@ from torch import nn
 from . import needs_detectron2  # noqa: F401
 from .checkpoint.export import architecture, backbone_of, to_torchvision
 from .checkpoint.formats import read_weights
+from .checkpoint.plain_backbone import FILE
 from .commands.checks import check_file, data_address
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining
 from .engine.main import run
@@ -35,8 +36,19 @@ class FinishedRun:
 
     @property
     def backbone(self) -> nn.Module:
-        """Return the backbone as a torchvision ResNet, see :func:`load_backbone`."""
-        return load_backbone(self.checkpoint)
+        """Return the backbone as a torchvision ResNet, see :func:`load_backbone`.
+
+        Raises:
+            UsageError: if no ResNet of torchvision is equal to the backbone, for example because of a dilation.
+        """
+        # A run writes this file only for an equal ResNet; the weights alone do not show a dilation.
+        path = self.folder / FILE
+        if not path.is_file():
+            raise UsageError(
+                f"No ResNet of torchvision is equal to the backbone of {self.checkpoint}: build the network of "
+                f"{self.folder / 'config.yaml'}."
+            )
+        return load_backbone(path)
 
 
 def pretrain(

@@ -7,10 +7,23 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from detectron2.modeling import build_model
 
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.retention import remove_superseded
 from pixpro_d2.utils.errors import UsageError
+
+
+def build_with_statistics(cfg):
+    """Build the model of a config in eval mode; the statistics of its norms differ from their start."""
+    torch.manual_seed(4)
+    model = build_model(cfg).eval()
+    for name, value in model.state_dict().items():
+        if "running_mean" in name:
+            value.normal_(0, 0.1)
+        elif "running_var" in name:
+            value.uniform_(0.5, 1.5)
+    return model
 
 
 def model_at(iteration, size=1000):

@@ -29,6 +29,10 @@ NARROW = [
     "MODEL.RESNETS.WIDTH_PER_GROUP", 8,
     "MODEL.FPN.OUT_CHANNELS", 64,
 ]  # fmt: skip
+C5 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"]]
+C5 += ["MODEL.PIXPRO.IN_FEATURES", ["res5"]]
+REGNET_FPN = ["MODEL.BACKBONE.NAME", "build_regnet_fpn_backbone", "MODEL.REGNETS.OUT_FEATURES", ["s2", "s3", "s4"]]
+REGNET_FPN += ["MODEL.FPN.IN_FEATURES", ["s2", "s3", "s4"]]
 TINY_DETECTOR = [
     "MODEL.DEVICE", "cpu",
     "MODEL.FPN.OUT_CHANNELS", 32,

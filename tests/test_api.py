@@ -1,5 +1,6 @@
 """Pre-training, fine-tuning and backbone by one call each."""
 
+import dataclasses
 import math
 
 import pytest
@@ -35,6 +36,14 @@ def test_pretraining_leaves_checkpoint_metrics_and_backbone(pretraining, scenes)
     assert torch.equal(network.conv1.weight, trained)
     with torch.no_grad():
         assert network(torch.rand(1, 3, 64, 64)).shape == (1, 512)
+
+
+def test_a_backbone_without_an_equal_resnet(pretraining, tmp_path):
+    run = dataclasses.replace(pretraining, folder=tmp_path)
+    with pytest.raises(
+        UsageError, match="No ResNet of torchvision is equal to the backbone of .*model_final.pth: build"
+    ):
+        _ = run.backbone
 
 
 def test_finetuning_from_it(pretraining, scenes):

@@ -1,6 +1,7 @@
 """Write the trained backbone of a run as a plain ResNet of torchvision."""
 
 import os
+from pathlib import Path
 
 from torch import nn
 
@@ -30,12 +31,13 @@ def write_plain_backbone(model: nn.Module, convention: InputConvention, folder: 
     """
     source = source_of_model(model.state_dict(), convention)
     name = None if _is_dilated(model) else twin(source)
+    path = os.path.join(folder, FILE)
     if name is None:
+        Path(path).unlink(missing_ok=True)  # of an earlier run
         return None
     backbone = backbone_of(source, "online", "the model")
     backbone.pyramid = {}
     tensors = to_torchvision(source, backbone, "the model")
-    path = os.path.join(folder, FILE)
     with report_write_errors(path):
         write_file(path, lambda partial: write_tensors(tensors, convention, partial))
     return name

@@ -11,15 +11,13 @@ from detectron2.modeling import build_model
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
 import configs
+from configs import C5
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION
 from pixpro_d2.checkpoint.conversion import SUFFIXES, convert
 from pixpro_d2.checkpoint.formats import recognise
 from pixpro_d2.checkpoint.reading import read_checkpoint
 from pixpro_d2.utils.errors import UsageError
-
-C5 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"]]
-C5 += ["MODEL.PIXPRO.IN_FEATURES", ["res5"]]
 
 
 def load(path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torchvision
-from detectron2.modeling import build_model
+from checkpoint_helpers import build_with_statistics
 from safetensors.torch import load_file
 from torch import nn
 
@@ -13,30 +13,18 @@ from pixpro_d2.checkpoint.formats import recognise
 from pixpro_d2.checkpoint.plain_backbone import FILE, write_plain_backbone
 from pixpro_d2.checkpoint.reading import read_checkpoint
 
-C5 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"]]
-C5 += ["MODEL.PIXPRO.IN_FEATURES", ["res5"]]
-REGNET = ["MODEL.BACKBONE.NAME", "build_regnet_fpn_backbone", "MODEL.REGNETS.OUT_FEATURES", ["s2", "s3", "s4"]]
-REGNET += ["MODEL.FPN.IN_FEATURES", ["s2", "s3", "s4"]]
 DETECTOR, SEGMENTATION = "voc/faster_rcnn_R_18_FPN_small.yaml", "voc/fcn_R_50_30k.yaml"
 
 
 def model_of(*opts, config="pretrain/quickstart.yaml"):
-    """A model in eval mode whose weights and statistics differ from their start."""
-    torch.manual_seed(4)
-    model = build_model(configs.tiny(*opts, config=config)).eval()
-    for name, value in model.state_dict().items():
-        if "running_mean" in name:
-            value.normal_(0, 0.1)
-        elif "running_var" in name:
-            value.uniform_(0.5, 1.5)
-    return model
+    return build_with_statistics(configs.tiny(*opts, config=config))
 
 
 @pytest.mark.parametrize(
     "opts, config",
     [
         ([], "pretrain/quickstart.yaml"),
-        (C5, "pretrain/quickstart.yaml"),
+        (configs.C5, "pretrain/quickstart.yaml"),
         (["MODEL.RESNETS.NORM", "FrozenBN"], DETECTOR),
     ],
     ids=["pyramid", "C5", "frozen norms"],
@@ -75,12 +63,13 @@ def test_the_file_is_a_checkpoint_with_its_input(tmp_path):
         ([], "pretrain/quickstart.yaml", MSRA),
         (["MODEL.RESNETS.NORM", "GN"], "pretrain/quickstart.yaml", TORCHVISION),
         (["MODEL.RESNETS.DEPTH", 50, *configs.NARROW], "pretrain/quickstart.yaml", TORCHVISION),
-        (REGNET, "pretrain/quickstart.yaml", TORCHVISION),
+        (configs.REGNET_FPN, "pretrain/quickstart.yaml", TORCHVISION),
         ([], SEGMENTATION, TORCHVISION),
     ],
     ids=["BGR", "group norm", "width", "RegNet", "dilation"],
 )
 def test_backbones_without_a_twin(opts, config, convention, tmp_path):
+    (tmp_path / FILE).write_bytes(b"of an earlier run")
     assert write_plain_backbone(model_of(*opts, config=config), convention, str(tmp_path)) is None
     assert not list(tmp_path.iterdir())
 

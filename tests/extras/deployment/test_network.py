@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from detectron2.modeling import build_model
+from checkpoint_helpers import build_with_statistics
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
@@ -10,10 +10,7 @@ from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION, InputConvention
 from pixpro_d2.extras.deployment.network import load_network
 from pixpro_d2.utils.errors import UsageError
 
-C5 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.OUT_FEATURES", ["res5"]]
-C5 += ["MODEL.PIXPRO.IN_FEATURES", ["res5"]]
-REGNET = ["MODEL.BACKBONE.NAME", "build_regnet_fpn_backbone", "MODEL.REGNETS.OUT_FEATURES", ["s2", "s3", "s4"]]
-REGNET += ["MODEL.FPN.IN_FEATURES", ["s2", "s3", "s4"], "MODEL.PIXPRO.ZERO_INIT_RESIDUAL", False]
+REGNET = [*configs.REGNET_FPN, "MODEL.PIXPRO.ZERO_INIT_RESIDUAL", False]
 NARROW = ["MODEL.RESNETS.DEPTH", 50, *configs.NARROW]
 GROUP_NORM = ["MODEL.RESNETS.NORM", "GN", "MODEL.FPN.NORM", "GN"]
 RETINANET = "coco/retinanet_R_50_FPN_1x.yaml"
@@ -22,14 +19,8 @@ PYRAMID = ["p3", "p4", "p5", "p6"]
 
 def run_of(folder, *opts, config="pretrain/quickstart.yaml", convention=TORCHVISION):
     """(model in eval mode, path of its checkpoint) of a run, without its config."""
-    torch.manual_seed(4)
     cfg = configs.tiny(*opts, config=config)
-    model = build_model(cfg).eval()
-    for name, value in model.state_dict().items():
-        if "running_mean" in name:
-            value.normal_(0, 0.1)
-        elif "running_var" in name:
-            value.uniform_(0.5, 1.5)
+    model = build_with_statistics(cfg)
     PixProCheckpointer(model, str(folder), convention=convention).save("model_final", iteration=1)
     return cfg, model, str(folder / "model_final.pth")
 
@@ -51,7 +42,7 @@ def check(network, backbone, convention=TORCHVISION):
     ("opts", "names"),
     [
         ([], PYRAMID),
-        (C5, ["res2", "res3", "res4", "res5"]),
+        (configs.C5, ["res2", "res3", "res4", "res5"]),
         (NARROW, PYRAMID),
         (REGNET, PYRAMID),
         (GROUP_NORM, PYRAMID),
@@ -70,7 +61,7 @@ def test_a_run_with_its_config(opts, names, tmp_path):
     ("opts", "config", "convention"),
     [
         ([], "pretrain/quickstart.yaml", TORCHVISION),
-        (C5, "pretrain/quickstart.yaml", MSRA),
+        (configs.C5, "pretrain/quickstart.yaml", MSRA),
         (NARROW, "pretrain/quickstart.yaml", TORCHVISION),
         ([], RETINANET, TORCHVISION),
     ],
@@ -96,7 +87,7 @@ def test_branch_and_pyramid_can_be_chosen(tmp_path):
     [
         (REGNET, TORCHVISION, "model_final.pth is no plain ResNet: name the config of its training with --config-file"),
         (GROUP_NORM, TORCHVISION, "The norms of the backbone of .*model_final.pth have no statistics: name the config"),
-        (C5, None, "model_final.pth does not say which input its backbone takes: name the config"),
+        (configs.C5, None, "model_final.pth does not say which input its backbone takes: name the config"),
     ],
 )
 def test_what_cannot_be_told_from_the_tensors(opts, convention, message, tmp_path):
