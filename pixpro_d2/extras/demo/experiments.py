@@ -107,7 +107,6 @@ def _fine_tuning(
         "SOLVER.STEPS": f"({size.fine_tuning * 4 // 5},)",
         "SOLVER.WARMUP_ITERS": size.fine_tuning // 10,
         "SOLVER.CHECKPOINT_PERIOD": 100,
-        "SOLVER.AMP.ENABLED": True,
         "MODEL.DEVICE": device,
     }
     recipe = Recipe(FINE_TUNE, size.fine_tuning, 0.15, 20, options)
