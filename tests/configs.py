@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pixpro_d2.engine.configure import load_config, resolve_sync_bn
+from pixpro_d2.engine.configuration.configure import load_config, resolve_sync_bn
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 TINY = [

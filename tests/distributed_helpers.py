@@ -10,7 +10,7 @@ from method_helpers import share
 
 import configs
 from pixpro_d2.engine import Trainer
-from pixpro_d2.engine.process_group import ProcessGroup, leave
+from pixpro_d2.engine.processes.process_group import ProcessGroup, leave
 
 
 def in_processes(folder, function, *args, world_size=2, timeout=240):

@@ -10,7 +10,7 @@ from unittest import mock
 
 from pixpro_d2.cli import COMMANDS
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.configure import command_config
+from pixpro_d2.engine.configuration.configure import command_config
 
 ROOT = Path(__file__).resolve().parent.parent
 # Modules of commands that are not among the tools.

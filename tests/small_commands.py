@@ -16,7 +16,7 @@ from video_helpers import write_video
 
 import configs
 from pixpro_d2.config import is_pretraining
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.extras.scenes.video_scene import render_clip
 from pixpro_d2.tools.render import render_dataset
 

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 import configs
 from pixpro_d2 import add_pixpro_config, config
 from pixpro_d2.config_files import recipe_and_start, start_names
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.utils.errors import UsageError
 
 PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("**/*.yaml"))

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from documentation_helpers import ROOT, anchors, blocks, check, commands, expand, links, prose, read, spans
 from small_commands import reader_folder, render_data, run, why_not_run
 
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 
 FOLDERS = (ROOT, ROOT / "docs", ROOT / "docs/api", ROOT / "datasets")
 PAGES = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in folder.glob("*.md"))

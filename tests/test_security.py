@@ -32,7 +32,7 @@ from pixpro_d2.data.datasets.video import INDEX, count_frames
 from pixpro_d2.data.datasets.voc import read_annotation
 from pixpro_d2.data.downstream.build import build_train_loader
 from pixpro_d2.data.io.reader import read_bytes, read_image
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.evaluation.build import check_test_set
 from pixpro_d2.flow_files import FlowFiles
 from pixpro_d2.utils.archives import join_member

@@ -8,8 +8,8 @@ from detectron2.config import CfgNode
 
 import configs
 from pixpro_d2.config_files import recipe_and_start, start_names, starts_folder
-from pixpro_d2.engine.config_checks import value_of
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.config_checks import value_of
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.starts import KEYS
 from pixpro_d2.utils.errors import UsageError
 

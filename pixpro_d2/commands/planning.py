@@ -8,7 +8,7 @@ from typing import Any
 from ..checkpoint.export import architecture, backbone_of
 from ..checkpoint.formats import read_weights
 from ..data.datasets.catalog import ensure_registered, load_dicts
-from ..engine.configure import load_config
+from ..engine.configuration.configure import load_config
 from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
 from .machine import this_machine

@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> None:
     check_arguments(args)
     config_path(args.config_file)
     check_detectron2()
-    from ..engine.launch import launch  # these two load PyTorch
     from ..engine.main import main as run_process
+    from ..engine.processes.launch import launch  # these two load PyTorch
 
     launch(run_process, args)

@@ -18,7 +18,7 @@ from ..checkpoint.resume import candidates
 from ..config import is_pretraining
 from ..starts import KEYS
 from ..utils.errors import UsageError, check_choice
-from .config_checks import value_of
+from .configuration.config_checks import value_of
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from ..modeling.pretrain.momentum import momentum_at
 from ..solver.build import build_lr_scheduler
 from ..utils.errors import UsageError
 from ..utils.memory import peak_memory
-from .configure import command_config, load_config, setup
+from .configuration.configure import command_config, load_config, setup
 from .trainer import Trainer
 
 SCHEDULE_ROWS = 4  # rows of the schedule, besides the end of the warm-up

@@ -10,10 +10,10 @@ from typing import Any
 
 from ..launch_arguments import argument_parser
 from ..utils.errors import ONE_SENTENCE
-from .configure import setup
+from .configuration.configure import setup
 from .dry_run import dry_run
-from .failed_start import failed_start_removed
-from .launch import launch
+from .processes.failed_start import failed_start_removed
+from .processes.launch import launch
 from .trainer import Trainer
 
 

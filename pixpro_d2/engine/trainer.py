@@ -65,7 +65,7 @@ class Trainer(DefaultTrainer):
     def __init__(self, cfg: CfgNode) -> None:
         """
         Args:
-            cfg: result of :func:`.configure.setup`.
+            cfg: result of :func:`.configuration.configure.setup`.
         """
         # DefaultTrainer.__init__ does not let a subclass choose the training loop, the checkpointer or the arguments of
         # DDP. This method builds the same parts, and checks the data first.

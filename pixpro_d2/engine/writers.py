@@ -95,7 +95,7 @@ def start_run(wandb: ModuleType, cfg: CfgNode, resumed: bool) -> "wandb.Run":
 
     Args:
         wandb: the module of Weights & Biases.
-        cfg: complete config, as :func:`.configure.setup` returns it.
+        cfg: complete config, as :func:`.configuration.configure.setup` returns it.
         resumed: whether the training resumes from a checkpoint of OUTPUT_DIR.
 
     Returns:

@@ -21,7 +21,7 @@ from ..data.datasets.video import list_frames
 from ..data.inspection.records import TASKS, Report, inspect, task_of
 from ..data.inspection.videos import VideoReport, inspect_videos
 from ..data.io.reader import read_image
-from ..engine.config_checks import check_pixel_range
+from ..engine.configuration.config_checks import check_pixel_range
 from ..evaluation.checks import evaluation_errors
 from ..flow_files import FlowFiles
 from ..utils.archives import is_archive

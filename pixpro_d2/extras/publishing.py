@@ -10,7 +10,7 @@ import torch
 from ..checkpoint.convention import InputConvention
 from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.tensors import check_tensors
-from ..engine.configure import load_config
+from ..engine.configuration.configure import load_config
 from ..utils.errors import UsageError
 from ..utils.files import check_folder_of, report_write_errors, write_file
 

@@ -66,7 +66,7 @@ def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     from ..config import is_pretraining
     from ..data.io.reader import restrict_pillow
     from ..data.pretrain.samples import dataset_name, load_samples
-    from ..engine.configure import load_config, resolve_device, resolve_sync_bn
+    from ..engine.configuration.configure import load_config, resolve_device, resolve_sync_bn
     from ..engine.pretrained import load_pretrained
     from ..evaluation.label_grids import has_labels
     from ..evaluation.readouts import readouts

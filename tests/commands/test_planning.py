@@ -8,7 +8,7 @@ from archive_helpers import write_shards, write_zip
 from pixpro_d2.commands.machine import Machine
 from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.launch_arguments import check_arguments
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError

@@ -5,7 +5,7 @@ import pytest
 import configs
 from pixpro_d2.engine import Trainer
 from pixpro_d2.engine.building import refusals_explained
-from pixpro_d2.engine.configure import load_config, resolve_sync_bn
+from pixpro_d2.engine.configuration.configure import load_config, resolve_sync_bn
 from pixpro_d2.solver.schedule import scaled_lr
 from pixpro_d2.utils.errors import UsageError, check_choice
 

@@ -17,7 +17,7 @@ from pixpro_d2.engine.checks import (
     check_resnet,
     check_task,
 )
-from pixpro_d2.engine.configure import load_config, resolve_sync_bn
+from pixpro_d2.engine.configuration.configure import load_config, resolve_sync_bn
 from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")

@@ -14,7 +14,7 @@ from PIL import Image
 import configs
 from pixpro_d2.data import ensure_registered
 from pixpro_d2.engine import Trainer
-from pixpro_d2.engine.configure import load_config, resolve_sync_bn
+from pixpro_d2.engine.configuration.configure import load_config, resolve_sync_bn
 from pixpro_d2.engine.pictures import build_prediction_hook
 from pixpro_d2.tools.render import render_dataset
 

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import configs
 from pixpro_d2.engine import Trainer
 from pixpro_d2.engine.checks import check_wandb
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.engine.writers import WandbWriter, channels_last, start_run
 from pixpro_d2.utils.errors import UsageError
 

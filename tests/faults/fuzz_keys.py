@@ -5,7 +5,7 @@ import argparse
 import cli
 import yaml
 
-from pixpro_d2.engine.configure import load_config, setup
+from pixpro_d2.engine.configuration.configure import load_config, setup
 from pixpro_d2.tools.render import render_dataset
 
 FILES = ["pretrain/quickstart.yaml", "voc/faster_rcnn_R_18_FPN_small.yaml", "voc/fcn_R_50_30k.yaml"]

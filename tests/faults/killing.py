@@ -3,7 +3,7 @@
 import os
 import signal
 
-from pixpro_d2.engine.configure import SEED_FILE
+from pixpro_d2.engine.configuration.configure import SEED_FILE
 from pixpro_d2.utils.files import read_json
 from pixpro_d2.utils.signals import REQUEUE
 

@@ -13,7 +13,7 @@ from ...data.io.reader import restrict_pillow
 from ...data.pretrain.samples import dataset_name
 from ...engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from ...engine.checks import check_batch, check_image_format
-from ...engine.configure import load_config, resolve_device, resolve_schedule, resolve_sync_bn
+from ...engine.configuration.configure import load_config, resolve_device, resolve_schedule, resolve_sync_bn
 from ...engine.hooks import EMAHook
 from ...engine.loop import TrainLoop
 from ...modeling.pretrain.pixpro import PixPro

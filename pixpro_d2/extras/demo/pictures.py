@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from ...data import ensure_registered
-from ...engine.configure import load_config, resolve_sync_bn
+from ...engine.configuration.configure import load_config, resolve_sync_bn
 from ...engine.pretrained import load_pretrained
 from ...engine.trainer import Trainer
 from ...utils.files import write_file

@@ -18,7 +18,7 @@ from ...data.datasets.catalog import ensure_registered, load_dicts
 from ...data.io.reader import UnreadableImage, read_image, restrict_pillow
 from ...data.io.workers import build_loader
 from ...data.pretrain.photometric import to_array
-from ...engine.configure import load_config
+from ...engine.configuration.configure import load_config
 from ...utils.errors import UsageError
 from ...utils.files import check_folder_of, report_write_errors, write_file
 from .network import FeatureNetwork, load_network

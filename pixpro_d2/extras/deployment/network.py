@@ -13,7 +13,7 @@ from ...checkpoint.convention import InputConvention
 from ...checkpoint.depth import resnet_options
 from ...checkpoint.formats import Source, read_weights
 from ...checkpoint.tensors import check_tensors
-from ...engine.configure import load_config, resolve_sync_bn
+from ...engine.configuration.configure import load_config, resolve_sync_bn
 from ...utils.errors import UsageError
 
 _STAGES = ["res2", "res3", "res4", "res5"]

@@ -17,7 +17,7 @@ from ...data.datasets.catalog import is_name
 from ...data.datasets.images import list_images
 from ...data.io.reader import UnreadableImage, restrict_pillow
 from ...data.pretrain.samples import dataset_name, load_samples
-from ...engine.configure import command_config, resolve_sync_bn
+from ...engine.configuration.configure import command_config, resolve_sync_bn
 from ...utils.archives import is_archive
 from ...utils.errors import UsageError
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 from ...data.datasets.catalog import ensure_registered
-from ...engine.class_count import resolve_class_count
+from ...engine.configuration.class_count import resolve_class_count
 from ...engine.trainer import Trainer
 from ...utils.errors import UsageError
 from ...visualization.predictions import TASKS, LabelledImages, picture_predictions

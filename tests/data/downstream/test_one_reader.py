@@ -18,7 +18,7 @@ from pixpro_d2.data.inspection.stored_values import StoredValues
 from pixpro_d2.data.io.reader import UnreadableImage, read_image
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.video_mapper import VideoMapper
-from pixpro_d2.engine.config_checks import check_pixel_range
+from pixpro_d2.engine.configuration.config_checks import check_pixel_range
 from pixpro_d2.tools import check_data
 from pixpro_d2.tools.render import render_dataset
 

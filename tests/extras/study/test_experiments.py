@@ -4,7 +4,7 @@ import pytest
 from detectron2.config import CfgNode
 
 from configs import CONFIGS
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.extras.study.data import StudyData
 from pixpro_d2.extras.study.experiments import fine_tuning_seed, list_experiments, pair_of
 from pixpro_d2.extras.study.methods import METHODS, PARTS

@@ -13,7 +13,7 @@ from PIL import Image
 
 import configs
 from pixpro_d2.data.io.reader import read_image
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.extras.scenes.video_scene import render_clip
 from pixpro_d2.extras.scenes.writers.video import write_frames
 from pixpro_d2.flow_files import write_flow

@@ -7,8 +7,8 @@ from detectron2.layers import get_norm
 import configs
 from pixpro_d2.config import add_pixpro_config
 from pixpro_d2.engine.acceleration import AMP_DTYPES
-from pixpro_d2.engine.config_checks import CHOICES, NORMS, RANGES, check_values, set_value, value_of
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.config_checks import CHOICES, NORMS, RANGES, check_values, set_value, value_of
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.modeling.heads.dense_head import HEADS
 from pixpro_d2.modeling.pretrain.flow_points import CONSISTENCY
 from pixpro_d2.modeling.pretrain.methods import METHODS

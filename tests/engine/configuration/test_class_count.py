@@ -10,8 +10,8 @@ from stream_helpers import write_boxes
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.data.datasets.catalog import ensure_registered
-from pixpro_d2.engine.class_count import resolve_class_count
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.class_count import resolve_class_count
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.tools.render import render_dataset
 
 VOC, COCO = "voc/faster_rcnn_R_50_FPN_24k", "coco/retinanet_R_50_FPN_1x"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from detectron2.utils import comm
 
-from ..monitoring.run_record import FILE as RUN_FILE
-from ..utils.errors import UsageError
-from .configure import SEED_FILE, command_config
+from ...monitoring.run_record import FILE as RUN_FILE
+from ...utils.errors import UsageError
+from ..configuration.configure import SEED_FILE, command_config
 
 # Patterns of the files that a run writes before its first iteration.
 FILES_OF_START = ("log.txt*", "config.yaml", RUN_FILE, SEED_FILE, "metrics.json", "events.out.tfevents.*")

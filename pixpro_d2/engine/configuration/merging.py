@@ -6,8 +6,8 @@ import re
 import yaml
 from detectron2.config import CfgNode
 
-from ..config_files import missing_file
-from ..utils.errors import UsageError
+from ...config_files import missing_file
+from ...utils.errors import UsageError
 from .config_checks import leaves
 from .name_lists import single_names_accepted
 

@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch.distributed.elastic.utils.distributed import get_free_port
 
-from ..utils.errors import UsageError
+from ...utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
 

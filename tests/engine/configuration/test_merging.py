@@ -4,7 +4,7 @@ import pytest
 from detectron2.config import CfgNode
 
 import configs
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = configs.CONFIGS / "pretrain/quickstart.yaml"

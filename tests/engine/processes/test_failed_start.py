@@ -8,7 +8,7 @@ from data_helpers import write_images
 
 import configs
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.failed_start import failed_start_removed, remove_failed_start
+from pixpro_d2.engine.processes.failed_start import failed_start_removed, remove_failed_start
 from pixpro_d2.utils.errors import UsageError
 
 

@@ -14,11 +14,11 @@ import torch.multiprocessing as mp
 from detectron2.config import CfgNode
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from ..config_files import config_path
-from ..launch_arguments import check_arguments
-from ..utils.errors import UsageError
-from ..utils.signals import REQUEUE, StopSignals, requeue_when_stopped
-from .configure import command_config, resolve_device
+from ...config_files import config_path
+from ...launch_arguments import check_arguments
+from ...utils.errors import UsageError
+from ...utils.signals import REQUEUE, StopSignals, requeue_when_stopped
+from ..configuration.configure import command_config, resolve_device
 from .failed_start import remove_failed_start
 from .process_group import ProcessGroup, in_torchrun, leave
 from .supervisor import Refusal, supervise

@@ -3,7 +3,7 @@
 import pytest
 
 import configs
-from pixpro_d2.engine.configure import load_config
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")

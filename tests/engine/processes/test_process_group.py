@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import configs
-from pixpro_d2.engine.process_group import ProcessGroup, leave
+from pixpro_d2.engine.processes.process_group import ProcessGroup, leave
 from pixpro_d2.launch_arguments import argument_parser
 from pixpro_d2.utils.errors import UsageError
 
@@ -47,7 +47,7 @@ def test_torchrun_tells_all(monkeypatch):
 
 def test_a_file_between_machines_is_warned_of():
     words = ["--num-machines", 2, "--dist-url", "file:///shared/meeting"]
-    with logged("pixpro_d2.engine.process_group") as messages:
+    with logged("pixpro_d2.engine.processes.process_group") as messages:
         assert group(*words).url == "file:///shared/meeting"
     assert messages == ["file:// does not work reliably between machines; prefer --dist-url tcp://HOST:PORT."]
 

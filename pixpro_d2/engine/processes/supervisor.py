@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch.multiprocessing import ProcessContext
 
-from ..utils.signals import REQUEUE, StopSignals
+from ...utils.signals import REQUEUE, StopSignals
 
 POLL_SECONDS = 0.5
 GRACE_SECONDS = 5.0

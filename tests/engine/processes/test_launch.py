@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from pixpro_d2.engine import argument_parser, launch
-from pixpro_d2.engine.launch import _run_joined
+from pixpro_d2.engine.processes.launch import _run_joined
 from pixpro_d2.utils.signals import REQUEUE, STOP_SIGNALS
 
 CONFIG = ["--config-file", "configs/pretrain/quickstart.yaml"]

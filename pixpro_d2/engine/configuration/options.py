@@ -8,7 +8,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..utils.errors import UsageError
+from ...utils.errors import UsageError
 from .config_checks import leaves, set_value
 from .merging import NULLABLE, TYPES, unknown_key
 from .name_lists import NAME_LISTS

@@ -6,11 +6,11 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..data.pretrain.views import INTERPOLATIONS
-from ..modeling.heads.dense_head import HEADS
-from ..modeling.pretrain.flow_points import CONSISTENCY
-from ..modeling.pretrain.methods import METHODS
-from ..utils.errors import UsageError, check_choice
+from ...data.pretrain.views import INTERPOLATIONS
+from ...modeling.heads.dense_head import HEADS
+from ...modeling.pretrain.flow_points import CONSISTENCY
+from ...modeling.pretrain.methods import METHODS
+from ...utils.errors import UsageError, check_choice
 
 
 def check_values(cfg: CfgNode) -> None:

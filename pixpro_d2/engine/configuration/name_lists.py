@@ -6,8 +6,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..data.datasets.catalog import is_name
-from ..utils.errors import UsageError
+from ...data.datasets.catalog import is_name
+from ...utils.errors import UsageError
 from .config_checks import set_value, value_of
 
 NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.PIXPRO.IN_FEATURES")

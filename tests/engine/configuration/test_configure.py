@@ -7,7 +7,7 @@ from PIL import Image
 
 import configs
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.configure import (
+from pixpro_d2.engine.configuration.configure import (
     load_config,
     resolve_device,
     resolve_schedule,

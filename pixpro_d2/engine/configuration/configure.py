@@ -13,20 +13,20 @@ from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
-from ..config import add_pixpro_config, is_pretraining
-from ..config_files import config_path
-from ..data.datasets.catalog import ensure_registered
-from ..data.io.reader import restrict_pillow
-from ..data.pretrain.sampler import batches_per_epoch
-from ..data.pretrain.samples import epoch_length
-from ..launch_arguments import command_of
-from ..monitoring.run_record import record_start
-from ..solver.schedule import scaled_lr
-from ..starts import merge_start
-from ..utils.errors import UsageError
-from ..utils.files import read_json, write_file, write_json
-from ..utils.machine import describe_machine
-from .checks import (
+from ...config import add_pixpro_config, is_pretraining
+from ...config_files import config_path
+from ...data.datasets.catalog import ensure_registered
+from ...data.io.reader import restrict_pillow
+from ...data.pretrain.sampler import batches_per_epoch
+from ...data.pretrain.samples import epoch_length
+from ...launch_arguments import command_of
+from ...monitoring.run_record import record_start
+from ...solver.schedule import scaled_lr
+from ...starts import merge_start
+from ...utils.errors import UsageError
+from ...utils.files import read_json, write_file, write_json
+from ...utils.machine import describe_machine
+from ..checks import (
     check_batch,
     check_changes,
     check_fresh_start,
@@ -40,13 +40,13 @@ from .checks import (
     later_keys_known,
     warn_of_another_model,
 )
+from ..terminal import log_details, set_up_logging
 from .class_count import resolve_class_count
 from .config_checks import check_values, leaves, set_value, value_of
 from .merging import merge_file
 from .name_lists import single_names_accepted
 from .options import merge_options
 from .registered import check_registered
-from .terminal import log_details, set_up_logging
 
 SEED_FILE = "seed.json"
 AUTO = "auto"

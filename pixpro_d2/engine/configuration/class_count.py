@@ -9,9 +9,9 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ..config_files import config_path
-from ..data.datasets.catalog import load_dicts
-from ..data.downstream.tasks import TASKS, Labels
+from ...config_files import config_path
+from ...data.datasets.catalog import load_dicts
+from ...data.downstream.tasks import TASKS, Labels
 from .config_checks import set_value, value_of
 
 LISTED_WHEN_LOADED = ("coco:", "semseg:")  # the files of these data sets list the classes

@@ -12,7 +12,7 @@ from multiprocessing import util
 import pytest
 from torch.multiprocessing import start_processes
 
-from pixpro_d2.engine import supervisor
+from pixpro_d2.engine.processes import supervisor
 from pixpro_d2.utils.signals import REQUEUE, STOP_SIGNALS, StopSignals
 
 FORK = multiprocessing.get_context("fork")

@@ -1,0 +1,1 @@
+"""Read, merge and check the config of a run."""
