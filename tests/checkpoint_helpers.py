@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from detectron2.modeling import build_model
 
+import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.retention import remove_superseded
 from pixpro_d2.utils.errors import UsageError
@@ -24,6 +25,14 @@ def build_with_statistics(cfg):
         elif "running_var" in name:
             value.uniform_(0.5, 1.5)
     return model
+
+
+def save_pretraining(folder):
+    """(model, path of its checkpoint) of a pre-training with random weights."""
+    torch.manual_seed(3)
+    model = build_model(configs.tiny())
+    PixProCheckpointer(model, str(folder)).save("model_final", iteration=7)
+    return model, str(folder / "model_final.pth")
 
 
 def model_at(iteration, size=1000):

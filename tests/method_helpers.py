@@ -56,6 +56,21 @@ def train(opts, batches):
     return {"losses": losses, "gradients": gradients, "buffers": dict(model.method.named_buffers())}
 
 
+def train_model(model, batches):
+    """Steps of SGD and of the target's momentum on a model of one process; the losses of each step, by name."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    history = []
+    for batch in batches:
+        with EventStorage():
+            losses = model(batch)
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+        model.move_target(0.9)
+        history.append({name: loss.item() for name, loss in losses.items()})
+    return history
+
+
 def train_each(runs):
     """What :func:`train` returns for each of ``runs``, name -> its arguments."""
     return {name: train(*run) for name, run in runs.items()}

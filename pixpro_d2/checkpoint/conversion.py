@@ -17,7 +17,7 @@ SUFFIXES = {
     "safetensors": (".safetensors",),
     "official": (".pth", ".pt"),
 }
-# Whether a format keeps the FPN by default; other formats have no place for it.
+# Formats that can hold an FPN, and True for the formats that keep it by default.
 KEEPS_FPN = {"detectron2": True, "safetensors": True, "torchvision": False}
 
 
@@ -54,8 +54,7 @@ def convert(
     source = read_weights(source_path)
     backbone = export.backbone_of(source, branch, source_path)
     check_tensors({**backbone.trunk, **backbone.pyramid}, source_path)
-    if with_fpn and not backbone.pyramid:
-        raise UsageError(f"The {branch} backbone of {source_path} has no FPN: leave out --with-fpn.")
+    check_pyramid(bool(backbone.pyramid), with_fpn, branch, source_path)
     keeps = KEEPS_FPN.get(to, False) if with_fpn is None else with_fpn
     dropped = {} if keeps else backbone.pyramid
     if dropped:
@@ -80,6 +79,12 @@ def check_out(out: str, to: str, suffixes: tuple[str, ...]) -> None:
     if not out.endswith(suffixes):
         raise UsageError(f"{out} must end in {' or '.join(suffixes)} for --to {to}.")
     check_folder_of(out)
+
+
+def check_pyramid(has_fpn: bool, with_fpn: bool | None, branch: str, path: str) -> None:
+    """Raise a UsageError if an FPN is demanded of the backbone in ``path``, which has none."""
+    if with_fpn and not has_fpn:
+        raise UsageError(f"The {branch} backbone of {path} has no FPN: leave out --with-fpn.")
 
 
 def _writer(source: Source, backbone: export.Backbone, path: str, to: str) -> Callable[[str], None]:

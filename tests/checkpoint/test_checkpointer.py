@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from checkpoint_helpers import save_pretraining
 from detectron2.modeling import build_model
 
 import configs
@@ -20,11 +21,7 @@ def build(*opts):
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretrained")
-    torch.manual_seed(3)
-    model = build()
-    PixProCheckpointer(model, str(folder)).save("model_final", iteration=7)
-    return model, str(folder / "model_final.pth")
+    return save_pretraining(tmp_path_factory.mktemp("pretrained"))
 
 
 def test_resume_restores_everything_and_returns_the_rest(pretrained, tmp_path):

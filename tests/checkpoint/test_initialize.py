@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from checkpoint_helpers import save_pretraining
 from detectron2.modeling import build_backbone, build_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -28,11 +29,7 @@ def build(config="pretrain/quickstart.yaml", *opts):
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pretrained")
-    torch.manual_seed(3)
-    model = build()
-    PixProCheckpointer(model, str(folder)).save("model_final", iteration=7)
-    return model, str(folder / "model_final.pth")
+    return save_pretraining(tmp_path_factory.mktemp("pretrained"))
 
 
 def test_detector_takes_a_pretraining_checkpoint_and_says_so_in_one_line(pretrained):

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import torch
 
-from ...checkpoint.conversion import check_out
+from ...checkpoint.conversion import check_out, check_pyramid
 from ...utils.errors import UsageError
 from ...utils.files import report_write_errors, write_file
 from .network import FeatureNetwork, load_network
@@ -42,8 +42,7 @@ def convert_to_onnx(
     if missing:
         raise UsageError(f"--to onnx needs {' and '.join(missing)}: run `pip install onnx onnxscript onnxruntime`.")
     network = load_network(source_path, branch, config_file, with_fpn is not False)
-    if with_fpn and not hasattr(network.backbone, "bottom_up"):
-        raise UsageError(f"The {branch} backbone of {source_path} has no FPN: leave out --with-fpn.")
+    check_pyramid(hasattr(network.backbone, "bottom_up"), with_fpn, branch, source_path)
     checked = "not compared with the network, because onnxruntime is not installed"
 
     def write(partial: str) -> None:

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from method_helpers import train_model
 
 import configs
 from pixpro_d2.modeling.pretrain.methods import DenseCLMethod, LevelView
 from pixpro_d2.modeling.pretrain.methods.densecl import KeyQueue, densecl_loss
-from pixpro_d2.modeling.pretrain.momentum import update_target
 from pixpro_d2.modeling.pretrain.monitors import nearest_pixels
 from pixpro_d2.utils.errors import UsageError
 
@@ -241,27 +241,11 @@ def batch(seed):
     }
 
 
-def train(model, seeds):
-    """SGD and momentum steps; the losses of each."""
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    history = []
-    for seed in seeds:
-        with EventStorage():
-            losses = model(batch(seed))
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        optimizer.step()
-        for online, target in model.momentum_pairs():
-            update_target(list(online.parameters()), list(target.parameters()), 0.9)
-        history.append({name: loss.item() for name, loss in losses.items()})
-    return history
-
-
 def test_config_trains_by_the_parts_of_all_methods():
     model = build()
     assert model.momentum == 0.999 and model.method.temperature == model.instance.temperature == 0.2
     assert model.ppm is None and model.instance.loss == "infonce" and model.instance_weight == 0.25
-    (losses,) = train(model, [0])
+    (losses,) = train_model(model, map(batch, [0]))
     assert list(losses) == ["loss_pix_res5", "loss_ins"]
     # Unlearned, close to lambda * ln(1 + K) for K negatives of other images; K here is 7.
     assert 0 < losses["loss_pix_res5"] < math.log(8)
@@ -273,19 +257,19 @@ def test_config_trains_by_the_parts_of_all_methods():
 
 def test_a_resumed_run_continues_with_its_queue():
     whole = build()
-    history = train(whole, range(4))
+    history = train_model(whole, map(batch, range(4)))
     stopped = build()
-    train(stopped, range(2))
+    train_model(stopped, map(batch, range(2)))
     state = {name: value.clone() for name, value in stopped.state_dict().items()}
     assert {"method.queues.res5.vectors", "method.queues.res5.position"} <= set(state)
     resumed = build(seed=5)
     resumed.load_state_dict(state)
-    assert train(resumed, range(2, 4)) == history[2:]
+    assert train_model(resumed, map(batch, range(2, 4))) == history[2:]
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), atol=0, rtol=0)
 
     forgetful = build(seed=5)
     forgetful.load_state_dict({name: x for name, x in state.items() if "queues" not in name}, strict=False)
-    assert train(forgetful, range(2, 4)) != history[2:]
+    assert train_model(forgetful, map(batch, range(2, 4))) != history[2:]
 
 
 def test_fpn_levels_have_a_queue_each():

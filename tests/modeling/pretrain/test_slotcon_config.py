@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from method_helpers import train_model
 from PIL import Image
 from slot_helpers import view
 
@@ -34,24 +35,9 @@ def batch(seed, n=3):
     }
 
 
-def train(model, seeds):
-    """SGD and momentum steps; the losses of each."""
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    history = []
-    for seed in seeds:
-        with EventStorage():
-            losses = model(batch(seed))
-        optimizer.zero_grad()
-        sum(losses.values()).backward()
-        optimizer.step()
-        model.move_target(0.9)
-        history.append({name: loss.item() for name, loss in losses.items()})
-    return history
-
-
 def test_config_trains_every_part():
     model = build()
-    (losses,) = train(model, [0])
+    (losses,) = train_model(model, map(batch, [0]))
     # Untrained, the grouping loss is at most about log 7 in each direction, half of it counts; the contrast adds to it.
     assert list(losses) == ["loss_pix_res5"] and 0 < losses["loss_pix_res5"] < 2 * math.log(7) + 0.4 * math.log(12)
     made = model.method
@@ -63,18 +49,18 @@ def test_config_trains_every_part():
 
 def test_a_resumed_run_continues_with_its_center_and_prototypes():
     whole_run = build()
-    history = train(whole_run, range(4))
+    history = train_model(whole_run, map(batch, range(4)))
     stopped = build()
-    train(stopped, range(2))
+    train_model(stopped, map(batch, range(2)))
     state = {name: value.clone() for name, value in stopped.state_dict().items()}
     resumed = build(seed=5)
     resumed.load_state_dict(state)
-    assert train(resumed, range(2, 4)) == history[2:]
+    assert train_model(resumed, map(batch, range(2, 4))) == history[2:]
     torch.testing.assert_close(resumed.state_dict(), whole_run.state_dict(), atol=0, rtol=0)
     for part in ("centers", "prototypes"):
         forgetful = build(seed=5)
         forgetful.load_state_dict({name: x for name, x in state.items() if part not in name}, strict=False)
-        assert train(forgetful, range(2, 4)) != history[2:], part
+        assert train_model(forgetful, map(batch, range(2, 4))) != history[2:], part
 
 
 def test_levels_share_prototypes_and_have_a_center_each():

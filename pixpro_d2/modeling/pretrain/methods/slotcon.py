@@ -183,7 +183,7 @@ class SlotConMethod(PixelMethod):
         """
         pixels = query.online[0, 0].numel()
         least = least_pixels(self.min_share, pixels)
-        # No more prototypes than this can win so many pixels each.
+        # At most pixels // least prototypes can each win `least` pixels.
         places, is_key = places_of(present_slots(key.target, least), min(len(query.online[0]), pixels // least))
         is_query = is_key & present_slots(query.online, least).gather(1, places)
         slots = self._slots(query.online, query.view.projection, places).flatten(0, 1)
