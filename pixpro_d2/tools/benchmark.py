@@ -50,8 +50,11 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--repeats", type=int, default=5 if name == "data" else 20, help="measured repetitions")
     if name in ("step", "optimizer"):
         command.add_argument("--warmup", type=int, default=5, help="repetitions before these")
+        peers = {"reference": "the plain reference step", "lightly": "lightly's BYOL"}
+        if name == "optimizer":
+            del peers["lightly"]
         command.add_argument(
-            "--compare", choices=["reference"], help="measure the plain reference step in turns with ours"
+            "--compare", choices=peers, help=f"measure {' or '.join(peers.values())} in turns with ours"
         )
     if name == "step":
         command.add_argument("--source", choices=SOURCES, default="synthetic", help="where the batches come from")

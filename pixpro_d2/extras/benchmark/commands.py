@@ -93,16 +93,18 @@ def run_memory(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _compare(cfg: CfgNode, args: argparse.Namespace, updates_only: bool) -> dict[str, Any]:
-    result = compare(cfg, args.repeats, args.warmup, updates_only, "cached" if updates_only else args.source)
+    source = "cached" if updates_only else args.source
+    result = compare(cfg, args.repeats, args.warmup, updates_only, source, args.compare)
     print("Milliseconds, side by side")
     _print_times(result["seconds"], result["parts"])
     ratio = result["ratio"]
     print(
-        f"\nreference / ours: median {ratio['median']:.3f}, quartiles {ratio['lower_quartile']:.3f} to "
+        f"\n{args.compare} / ours: median {ratio['median']:.3f}, quartiles {ratio['lower_quartile']:.3f} to "
         f"{ratio['upper_quartile']:.3f}, range {ratio['min']:.3f} to {ratio['max']:.3f} over {args.repeats} pairs"
     )
     values = "norms of the weights" if updates_only else "losses"
-    print(f"largest difference of the {values}: {result['difference']:.2g}")
+    if result["difference"] is not None:
+        print(f"largest difference of the {values}: {result['difference']:.2g}")
     return result
 
 
@@ -112,7 +114,7 @@ def _print_times(seconds: dict[str, list[float]], parts: dict[str, dict[str, flo
     for name in ("median", "lower_quartile", "upper_quartile"):
         rows.append([f"iteration, {name.replace('_', ' ')}", *(1000 * spread(s)[name] for s in seconds.values())])
     for part in next(iter(parts.values())):
-        rows.append([part, *(1000 * times[part] for times in parts.values())])
+        rows.append([part, *(1000 * times[part] if part in times else None for times in parts.values())])
     print(tabulate(rows, headers=["", *seconds], floatfmt=".2f"))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 
+from .lightly_step import LightlyStep
 from .reference import ReferenceStep
 from .step import TrainingStep
 from .timing import Steps, spread, time_parts, time_steps
@@ -21,18 +22,21 @@ def build_side(cfg: CfgNode, name: str, updates_only: bool, source: str) -> Step
 
     Args:
         cfg: result of :func:`pixpro_d2.extras.benchmark.step.measured_config`.
-        name: ``ours`` or ``reference``.
-        updates_only: measure only the optimiser and the momentum update.
+        name: ``ours``, ``reference`` or ``lightly``.
+        updates_only: measure only the optimiser and the momentum update, for ``ours`` and ``reference``.
         source: see :func:`pixpro_d2.extras.benchmark.sources.build_batches`.
     """
+    if name == "lightly":
+        return LightlyStep(cfg, source)
     side = TrainingStep(cfg, source, read_period=1) if name == "ours" else ReferenceStep(cfg, source)
     return UpdateStep(side) if updates_only else side
 
 
 def compare(
-    cfg: CfgNode, repeats: int, warmup: int, updates_only: bool = False, source: str = "synthetic"
-) -> dict[str, Any]:
-    """Measure our step and the reference step alternately.
+    cfg: CfgNode, repeats: int, warmup: int, updates_only: bool = False, source: str = "synthetic",
+    peer: str = "reference",
+) -> dict[str, Any]:  # fmt: skip
+    """Measure our step and another step alternately.
 
     Each side has its own process, so the sides share no allocator, memory formats, threads or caches. One side steps
     while the other side waits. Drifts of the machine's speed affect both sides.
@@ -41,19 +45,20 @@ def compare(
         cfg: see :func:`build_side`, also for ``updates_only`` and ``source``.
         repeats: measured steps of each side.
         warmup: steps of each side before the measured steps.
+        peer: ``reference`` or ``lightly``.
 
     Returns:
         Results by name:
 
         * seconds: list[float] by side;
-        * ratio: spread of reference / ours over the repeats;
+        * ratio: spread of peer / ours over the repeats;
         * difference: largest difference between the values (losses, or norms of the weights) of both sides in the same
-          step, warm-up included; NaN if a value is NaN;
+          step, warm-up included; NaN if a value is NaN; None for a peer with another loss;
         * parts: seconds by part, by side.
     """
-    sides = ("ours", "reference")
+    sides = ("ours", peer)
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    difference = 0.0
+    difference = 0.0 if peer == "reference" else None
     with ExitStack() as stack:
         calls = {name: stack.enter_context(in_process(build_side, cfg, name, updates_only, source)) for name in sides}
         for repeat in range(warmup + repeats):
@@ -62,10 +67,11 @@ def compare(
                 taken, values[name] = call(_timed_step)
                 if repeat >= warmup:
                     seconds[name].append(taken)
-            differences = np.abs(np.subtract(values["ours"], values["reference"]))
-            difference = float(np.max([difference, *differences]))  # NaN if any difference is NaN
+            if difference is not None:
+                differences = np.abs(np.subtract(values["ours"], values[peer]))
+                difference = float(np.max([difference, *differences]))  # NaN if any difference is NaN
         parts = {name: call(time_parts, max(1, repeats // 4)) for name, call in calls.items()}
-    ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["reference"])]
+    ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds[peer])]
     return {"seconds": seconds, "ratio": spread(ratios), "difference": difference, "parts": parts}
 
 

@@ -27,9 +27,11 @@ class Side:
     def step(self):
         self.log.append(self.name)
         self.count += 1
-        self.clock[0] += {"ours": 1, "reference": 1 + self.count}[self.name]
+        self.clock[0] += 1 if self.name == "ours" else 1 + self.count
 
     def values(self):
+        if self.name == "lightly":
+            return [7.0]
         return [1.0, 2.0 + (self.apart if self.name == "reference" and self.count == 3 else 0)]
 
 
@@ -39,14 +41,14 @@ def compare(monkeypatch):
     log, clock = [], [0.0]
     monkeypatch.setattr("pixpro_d2.extras.benchmark.timing.time.perf_counter", lambda: clock[0])
 
-    def function(apart):
+    def function(apart, **options):
         @contextmanager
         def here(build, cfg, name, *args):
             side = Side(name, log, clock, apart)
             yield lambda function, *arguments: function(side, *arguments)
 
         monkeypatch.setattr(turns, "in_process", here)
-        return turns.compare(cfg=None, repeats=3, warmup=1), log
+        return turns.compare(cfg=None, repeats=3, warmup=1, **options), log
 
     return function
 
@@ -63,6 +65,12 @@ def test_sides_take_turns_and_ratios_are_of_pairs(compare):
 def test_a_reference_that_diverges_shows(compare):
     result, _ = compare(apart=math.nan)  # in one value of one step
     assert math.isnan(result["difference"])
+
+
+def test_a_peer_with_another_loss_is_timed_only(compare):
+    result, log = compare(apart=0, peer="lightly")
+    assert log[:2] == ["ours", "lightly"] and result["difference"] is None
+    assert result["seconds"]["lightly"] == [3, 4, 5] and result["ratio"]["median"] == 4
 
 
 def test_a_process_keeps_its_object_and_returns_errors():
