@@ -82,6 +82,7 @@ def test_detector_from_the_checkpoint_and_eval_only_agree(scenes, pretrained):
     copied = re.findall(r"copypaste: (.*)", output)[-1]
     trained = cli.metrics(tuned)[-1]
     assert copied == ",".join(f"{trained[f'bbox/{name}']:.4f}" for name in ("AP", "AP50", "AP75"))
+    assert f"Result on voc:{scenes}@test: bbox AP {trained['bbox/AP']:.2f}, AP50" in output
 
 
 def test_coco_data_set_by_path(scenes, pretrained):

@@ -33,6 +33,7 @@ from ..data.pretrain.loader import ViewLoader, build_view_loader
 from ..evaluation.build import build_evaluator, check_test_set
 from ..evaluation.checks import check_expected_tasks, check_to_train
 from ..evaluation.pretext import evaluate_pretext, held_out_images
+from ..evaluation.summary import describe_results
 from ..modeling.backbone import bottom_up
 from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
@@ -195,7 +196,12 @@ class Trainer(DefaultTrainer):
     @classmethod
     def test(cls, cfg: CfgNode, model: Any, evaluators: Any = None) -> dict[str, Any]:
         """Evaluate as detectron2 does; evaluate a pre-training without labels, in all processes."""
-        return evaluate_pretext(cfg, model) if is_pretraining(cfg) else super().test(cfg, model, evaluators)
+        if is_pretraining(cfg):
+            return evaluate_pretext(cfg, model)
+        results = super().test(cfg, model, evaluators)
+        for line in describe_results(results, cfg.DATASETS.TEST) if comm.is_main_process() else ():
+            logger.info(line)
+        return results
 
     @classmethod
     def build_checkpointer(cls, cfg: CfgNode, model: nn.Module, **options: Any) -> PixProCheckpointer:
