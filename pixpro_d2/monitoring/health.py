@@ -14,6 +14,7 @@ MIN_SPREAD_SHARE = 0.5  # features count as spread from this share of the standa
 MIN_KEPT_FALL = 0.25  # share of its fall that a loss must keep: it may rise as the target's momentum goes to 1
 MAX_VARIANCE_RATIO = 1.25  # a variance term above this multiple of its first value has risen, and not by noise
 MIN_PROTOTYPES = 2  # prototypes of a level that win a pixel of a batch; with fewer, all pixels are alike
+MIN_KEPT_PROTOTYPES = 0.25  # share of its first prototypes in use that a level must keep: few tell only places
 MAX_UNPAIRED_SHARE = 0.1  # share of images without a positive pair that is still acceptable
 MIN_CHANCE_RATIO = 1.5  # a match accuracy must reach this multiple of chance to have learned anything
 
@@ -134,13 +135,17 @@ def _terms(levels: Mapping[str, Curve]) -> list[Finding]:
 
 
 def _prototypes(levels: Mapping[str, Curve]) -> list[Finding]:
-    """Judge the prototypes of SlotCon by the level that uses fewest of them."""
+    """Judge the prototypes of SlotCon: their number by the lowest level, and the share that a level keeps in use."""
     used = {level: medians(curve)[-1] for level, curve in levels.items()}
     if not used:
         return []
     fewest = min(used, key=used.__getitem__)
     if used[fewest] < MIN_PROTOTYPES:
         return [Finding(BAD, f"one prototype wins nearly all pixels of {fewest}")]
+    first = {level: curve[0][1] for level, curve in levels.items()}
+    lost = min(used, key=lambda level: used[level] / max(first[level], 1))
+    if used[lost] < MIN_KEPT_PROTOTYPES * first[lost]:
+        return [Finding(WATCH, f"{lost} uses {used[lost]:.0f} prototypes, after {first[lost]:.0f} at the start")]
     return [Finding(GOOD, f"{used[fewest]:.0f} prototypes or more are in use")]
 
 
