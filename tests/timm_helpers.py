@@ -20,7 +20,11 @@ def build(name, seed=0, **options):
     """Build a small form of a network, in which every tensor has values of its own."""
     torch.manual_seed(seed)
     options = {"num_classes": 0, **SIZES.get(name, {}), **options}
-    network = timm.create_model(name, pretrained=False, **options)
+    return randomize(timm.create_model(name, pretrained=False, **options))
+
+
+def randomize(network):
+    """Fill every tensor of a network with distinct values."""
     for key, value in network.state_dict().items():
         if value.is_floating_point():
             value.uniform_(0.5, 1.5) if key.endswith("running_var") else value.normal_(0, 0.1)

@@ -104,11 +104,7 @@ def _check_convention(path: str, source: Source, ours: InputConvention | None) -
     theirs = source.convention
     keys = theirs.keys_to_set(ours) if theirs and ours else {}
     if keys:
-        tag = (
-            ""
-            if source.knows_input
-            else ", or name the tag of the weights in MODEL.TIMM.NAME if they have another input"
-        )
+        tag = "" if source.knows_input else ", or add the tag of weights with another input to MODEL.TIMM.NAME"
         raise UsageError(
             f"MODEL.WEIGHTS {path} was trained with {theirs}, unlike this config: set {as_options(keys)}{tag}."
         )

@@ -1,6 +1,6 @@
 """Weights of networks of timm: find them in a file, and convert them to a model's network.
 
-A network of timm is the module ``net`` of a backbone or of the network below its pyramid; the names below it are timm's.
+A network of timm is the module ``net`` of a backbone, or of the network below a pyramid. The names below it are timm's.
 """
 
 import sys
@@ -38,7 +38,7 @@ class NetworkWeights:
     """Hold the tensors of a file, with the weights of the network below ``NET``.
 
     Attributes:
-        state: all tensors of the file. Parts that the network was built without, such as a classifier, are not below NET.
+        state: all tensors of the file. Parts that the network was built without, such as a classifier, are outside NET.
         prefix: names of the modules around the network in the file.
         channels: number of channels of the images; None if the file lacks the first convolution.
         resized: one phrase on each tensor that was adapted to the size of the network.
@@ -66,6 +66,11 @@ def convention_of(network: nn.Module) -> InputConvention:
     """Return the input convention of timm's own weights of a network."""
     mean, std = (tuple(255 * value for value in _config(network)[key]) for key in ("mean", "std"))
     return InputConvention("RGB", mean, std)
+
+
+def name_of(network: nn.Module) -> str:
+    """Return timm's name of a network, without the tag of weights."""
+    return _config(network)["architecture"]
 
 
 def find_weights(tensors: Mapping[str, Tensor], network: nn.Module) -> NetworkWeights | None:
@@ -141,7 +146,7 @@ def _full_names(network: nn.Module) -> set[str]:
     import timm  # it is installed, because the network is timm's
 
     with torch.device("meta"):
-        return set(timm.create_model(_config(network)["architecture"], pretrained=False).state_dict())
+        return set(timm.create_model(name_of(network), pretrained=False).state_dict())
 
 
 def _config(network: nn.Module) -> dict[str, Any]:
