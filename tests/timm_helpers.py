@@ -12,6 +12,7 @@ SIZES = {
     "vit_tiny_patch16_224": VIT,
     "vit_small_patch14_dinov2": {**VIT, "img_size": 56},
     "vit_small_patch14_reg4_dinov2": {**VIT, "img_size": 56},
+    "vit_small_patch16_dinov3": VIT,
     "swin_tiny_patch4_window7_224": {"embed_dim": 8, "depths": (2, 1, 1, 1), "num_heads": (1, 1, 1, 1)},
 }
 
@@ -48,6 +49,18 @@ def official_dinov2(state):
         state["cls_token"] = state["cls_token"] - position
         state["pos_embed"] = torch.cat([position, state["pos_embed"]], 1)
     return state
+
+
+def official_dinov3(state):
+    """Return the layout of DINOv3's release, whose keys have no bias, but zeros and a mask for it."""
+    names = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma", "reg_token": "storage_tokens"}
+    renamed = {}
+    for name, value in state.items():
+        for old, new in names.items():
+            name = name.replace(old, new)
+        renamed[name] = value
+    masks = {f"blocks.{i}.attn.qkv.{leaf}": torch.zeros(48) for i in range(2) for leaf in ("bias", "bias_mask")}
+    return {**renamed, **masks, "mask_token": torch.zeros(1, 16), "rope_embed.periods": torch.ones(2)}
 
 
 def official_convnext(state):

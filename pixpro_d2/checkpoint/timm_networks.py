@@ -3,6 +3,9 @@
 A network of timm is the module ``net`` of a backbone, or of the network below a pyramid. The names below it are timm's.
 """
 
+import contextlib
+import io
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -30,6 +33,7 @@ _PREFIXES = (
 )
 # Names of an official release that share no name with timm's; timm's converter recognises them.
 _OFFICIAL = ("downsample_layers.0.0.weight",)  # ConvNeXt
+_GRIDS = ("pos_embed", "relative_position_bias_table")  # that converters resize
 _MIN_SHARE = 0.2  # of the network's names that a file must have
 
 
@@ -101,7 +105,7 @@ def find_weights(tensors: Mapping[str, Tensor], network: nn.Module) -> NetworkWe
     resized = tuple(
         f"{name} from {list(inner[name].shape)} to {list(value.shape)}"
         for name, value in converted.items()
-        if name in own and name in inner and inner[name].numel() != value.numel()
+        if name.endswith(_GRIDS) and name in inner and _side(inner[name]) != _side(value)
     )
     first = next((name for name, value in own.items() if name.endswith(".weight") and value.ndim == 4), "")
     channels = converted[first].shape[1] if first in converted and converted[first].ndim == 4 else None
@@ -131,9 +135,15 @@ def _convert(inner: dict[str, Tensor], own: Mapping[str, Tensor], network: nn.Mo
     if converter is None or _sides(patches[0]) != _sides(patches[1]):
         return inner
     try:
-        return converter(dict(inner), network)
+        with contextlib.redirect_stdout(io.StringIO()):  # the converter of DINOv3 prints the biases that are no weights
+            return converter(dict(inner), network)
     except Exception:  # converters may raise any exception for weights of another network; its names are reported
         return inner
+
+
+def _side(grid: Tensor) -> int:
+    """Return the side of a square grid of tokens (..., channels); a class token does not count."""
+    return math.isqrt(grid.numel() // grid.shape[-1])
 
 
 def _sides(weight: Tensor | None) -> torch.Size | None:

@@ -80,17 +80,19 @@ def test_pruned_parts_of_the_file_have_no_place(tmp_path):
     [
         ("vit_small_patch14_dinov2", timm_helpers.official_dinov2),
         ("vit_small_patch14_reg4_dinov2", timm_helpers.official_dinov2),
+        ("vit_small_patch16_dinov3", timm_helpers.official_dinov3),
         (CONVNEXT, timm_helpers.official_convnext),
         (SWIN, timm_helpers.official_swin),
     ],
 )
 @pytest.mark.parametrize("prefix", ["", "teacher.backbone."])
-def test_official_releases(name, layout, prefix, tmp_path):
-    state = build(name, num_classes=0 if "dinov2" in name else 7).state_dict()
+def test_official_releases(name, layout, prefix, tmp_path, capsys):
+    state = build(name, num_classes=0 if "dino" in name else 7).state_dict()
     official = {f"{prefix}{key}": value for key, value in layout(state).items()}
     network, loaded = load(name, {"model": official}, tmp_path / "w.pth")
     own = network.state_dict()
-    assert not loaded.missing
+    assert not loaded.missing and "Resized" not in loaded.summary
+    assert not capsys.readouterr().out
     for key, value in own.items():  # the class token of a release with registers is the sum of two
         torch.testing.assert_close(value, state[key], atol=1e-7 if key == "cls_token" else 0, rtol=0)
 
