@@ -66,6 +66,8 @@ class TimmBackbone(Backbone):
         """Build the network up to the last of the features of these indices."""
         net = import_timm().create_model(self.name, pretrained=False, num_classes=0, **options)
         self._indices = net.prune_intermediate_layers(list(indices), prune_norm=not self.is_plain)
+        if hasattr(net, "head"):
+            net.head = nn.Identity()  # early versions of timm leave a norm in it, without a gradient
         self.net = net
         infos = [net.feature_info[index] for index in indices]
         self._shapes = {
