@@ -127,7 +127,7 @@ def _convert(inner: dict[str, Tensor], own: Mapping[str, Tensor], network: nn.Mo
     """Apply timm's converter for files of the network, unless they have patches of another size."""
     converter = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     patches = [state.get("patch_embed.proj.weight") for state in (inner, own)]
-    if converter is None or _sides(patches[0]) != _sides(patches[1]):
+    if converter is None or _kernel_size(patches[0]) != _kernel_size(patches[1]):
         return inner
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the converter of DINOv3 prints the biases that are no weights
@@ -138,10 +138,10 @@ def _convert(inner: dict[str, Tensor], own: Mapping[str, Tensor], network: nn.Mo
 
 def _side(grid: Tensor) -> int:
     """Return the side of a square grid of tokens (..., channels); a class token does not count."""
-    return math.isqrt(grid.numel() // grid.shape[-1])
+    return math.isqrt(grid.shape[:-1].numel())
 
 
-def _sides(weight: Tensor | None) -> torch.Size | None:
+def _kernel_size(weight: Tensor | None) -> torch.Size | None:
     """Return the height and width of the kernels of a convolution; None for another tensor."""
     return weight.shape[2:] if weight is not None and weight.ndim == 4 else None
 

@@ -172,6 +172,13 @@ def test_another_network_is_an_error_with_its_first_difference(name, other, diff
         load(name, state, tmp_path / "w.pth", allow_partial=name == VIT and "embed_dim" in other)
 
 
+@pytest.mark.parametrize("odd", [torch.tensor(1.0), torch.zeros(0), torch.zeros(1, 198, 16), torch.zeros(1, 197, 0)])
+def test_position_embeddings_that_fit_no_grid_are_an_error(odd, tmp_path):
+    state = {**build(VIT).state_dict(), "pos_embed": odd}
+    with pytest.raises(UsageError, match=r"\(pos_embed is \[.* here; differing weights: 1\)"):
+        load(VIT, state, tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize("prefix", ["", "backbone.net.", "backbone."])
 def test_a_network_of_another_kind_is_an_error(prefix, tmp_path):
     state = {f"{prefix}{name}": value for name, value in build(CONVNEXT).state_dict().items()}
