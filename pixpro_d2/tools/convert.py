@@ -16,7 +16,8 @@ EPILOG = """formats:
   detectron2   pickle as the official PixPro converter writes it, for detectron2's own checkpointer; FPN included
   torchvision  state dict of torchvision's ResNet without fc, and without an FPN; --with-fpn makes it one of
                torchvision's BackboneWithFPN (body.*, fpn.*)
-  timm         the same names as torchvision; no FPN
+  timm         names of a network of timm, which are torchvision's for a ResNet; no FPN. A .safetensors file keeps the
+               input convention as metadata
   safetensors  names of this project's models (backbone.*), FPN included, input convention in the metadata
   official     checkpoint of the official PixPro code: both branches and, if there, the pre-training heads; no FPN
   onnx         graph of backbone and FPN, with one output for each feature: res2 to res5, or p2 to p6. Its input is
