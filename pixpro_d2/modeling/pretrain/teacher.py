@@ -102,11 +102,18 @@ class Teacher:
 
 
 @torch.no_grad()
-def probe_teacher(network: nn.Module, channels: int, image_size: tuple[int, int], name: str) -> torch.Size:
+def probe_teacher(
+    network: nn.Module,
+    channels: int,
+    image_size: tuple[int, int],
+    name: str,
+    advice: str = "wrap the teacher in a module that returns such a map",
+) -> torch.Size:
     """Run a network on two black images (2, channels, *image_size) in eval mode, and return the shape of its map.
 
     Args:
-        name: name of the teacher in the error message.
+        name: name of the teacher in the error messages.
+        advice: what to do if the output is no map.
 
     Raises:
         UsageError: if the network does not give a map (2, C, h, w).
@@ -125,7 +132,6 @@ def probe_teacher(network: nn.Module, channels: int, image_size: tuple[int, int]
     if not torch.is_tensor(output) or output.dim() != 4 or len(output) != 2:
         given = f"a tensor of shape {tuple(output.shape)}" if torch.is_tensor(output) else f"a {type(output).__name__}"
         raise UsageError(
-            f"{name} gives {given} for two images, but the student needs a feature map (N, C, h, w): wrap the teacher "
-            "in a module that returns such a map."
+            f"{name} gives {given} for two images, but the student needs a feature map (N, C, h, w): {advice}."
         )
     return output.shape
