@@ -84,7 +84,9 @@ class Teacher:
             conversion: from the student's images to the network's.
             channels: channels of the map.
         """
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
+        for parameter in network.parameters():  # a TorchScript module has no requires_grad_
+            parameter.requires_grad_(False)
         self.conversion = conversion
         self.channels = channels
         self._device: torch.device | None = None
