@@ -108,8 +108,9 @@ def _config(path: Path) -> CfgNode:
     cfg.set_new_allowed(True)
     try:
         cfg.merge_from_file(str(path))
-    except (AssertionError, KeyError, ValueError, OSError) as error:
-        raise UsageError(f"{KEY}.TEACHER: {path} is no config of a run ({error}).") from error
+    except Exception as error:  # detectron2 may raise any exception for a file that is no config
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"{KEY}.TEACHER: {path} is no config of a run ({reason}): name another folder.") from error
     return cfg
 
 
