@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
+from detectron2.modeling import build_backbone
 from torch import nn
 
+import configs
 from pixpro_d2.modeling.pretrain.teacher import InputConversion, InputNormalization, Teacher
 
 PLAIN = InputNormalization("RGB", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -34,6 +36,17 @@ def save_script(path, channels=5, stride=8, in_channels=3, seed=0):
     torch.manual_seed(seed)
     torch.jit.script(nn.Conv2d(in_channels, channels, stride, stride)).save(str(path))
     return str(path)
+
+
+def save_run(folder):
+    """The folder of a run with a narrow ResNet, as far as a teacher needs it; returns its path."""
+    cfg = configs.tiny(*configs.C5, *configs.NARROW, "MODEL.RESNETS.DEPTH", 50)
+    torch.manual_seed(0)
+    weights = {f"backbone.{name}": value for name, value in build_backbone(cfg).state_dict().items()}
+    folder.mkdir()
+    torch.save({"model": weights}, folder / "model_final.pth")
+    (folder / "config.yaml").write_text(cfg.dump())
+    return str(folder)
 
 
 def slow_loss(projections, maps, boxes, view="other", loss="cosine"):

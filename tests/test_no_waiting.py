@@ -4,7 +4,7 @@ import pytest
 import torch
 from benchmark_helpers import FPN, measured
 from device_helpers import META, NoAutocast, watched
-from distillation_helpers import Averages, save_script
+from distillation_helpers import Averages, save_run
 from flow_helpers import Differences
 from learner_helpers import images, small_learner
 
@@ -68,7 +68,7 @@ def test_a_step_waits_for_nothing(monkeypatch, method):
 
 @pytest.mark.parametrize("options", [(), ("MODEL.PIXPRO.PIXEL_WEIGHT", 1.0)])
 def test_a_step_with_a_teacher_waits_for_nothing(monkeypatch, tmp_path, options):
-    teacher = ("MODEL.PIXPRO.DISTILL.TEACHER", save_script(tmp_path / "teacher.pt"))
+    teacher = ("MODEL.PIXPRO.DISTILL.TEACHER", save_run(tmp_path / "run"))
     cfg = measured("pretrain/distill_fpn.yaml", *teacher, *options)
     assert train(monkeypatch, cfg, synthetic_batch(cfg, 4)).count((4, 2, 3, 64, 64)) == 1
 
