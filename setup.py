@@ -21,6 +21,7 @@ ONNX = [
     "onnxruntime>=1.18",  # compares the graph with the network
     "onnxscript>=0.2",  # PyTorch's exporter
 ]
+TIMM = ["timm>=1.0.22"]  # earlier versions cannot build their vision transformers without values
 
 
 class BuildWithConfigs(build_py):
@@ -69,6 +70,7 @@ setup(
             *CITYSCAPES,
             *COMPLETION,
             *ONNX,
+            *TIMM,
             "ipykernel>=6",
             "mypy>=1.15",
             "nbclient>=0.10",
@@ -80,6 +82,7 @@ setup(
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.28", "ruff>=0.5"],  # ruff formats signatures
         "onnx": ONNX,  # for `pixpro-d2 convert --to onnx`
         "parquet": ["pyarrow>=14"],  # for `pixpro-d2 embed DATA OUT.parquet`
+        "timm": TIMM,  # for MODEL.TIMM
         "wandb": ["wandb>=0.16"],  # for WANDB.ENABLED
     },
 )

@@ -183,6 +183,22 @@ def _add_model_config(cfg: CN) -> None:
     # Squeeze-excitation ratio: 0 for RegNetX, 0.25 for RegNetY.
     cfg.MODEL.REGNETS.SE_RATIO = 0.0
 
+    # A network of timm as a backbone (`build_timm_backbone`, `build_timm_fpn_backbone`,
+    # `build_retinanet_timm_fpn_backbone`, `build_fcos_timm_fpn_backbone`). Features: stem (stride 2), res2 (4) .. res5
+    # (32), as of a ResNet; last_feat of a plain vision transformer. MODEL.FPN.IN_FEATURES chooses the levels of the
+    # pyramid: res3 .. res5 make p3 .. p5. A plain vision transformer gets ViTDet's simple feature pyramid, whose norm
+    # is layer norm whatever MODEL.FPN.NORM says.
+    cfg.MODEL.TIMM = CN()
+    # Name of the network in `timm.list_models()`, such as `convnext_tiny`. Its weights are random, without drop path;
+    # MODEL.WEIGHTS reads files of timm.
+    cfg.MODEL.TIMM.NAME = ""
+    # Features that the backbone returns; [] for all.
+    cfg.MODEL.TIMM.OUT_FEATURES = []
+    # Stride of the last feature: 8, 16 or 32. Less than 32 dilates the last stages; few networks can do this.
+    cfg.MODEL.TIMM.OUTPUT_STRIDE = 32
+    # Kind of the network's batch norms, for example `BN` or `FrozenBN`; other norms stay.
+    cfg.MODEL.TIMM.NORM = "SyncBN"
+
 
 def _add_downstream_config(cfg: CN) -> None:
     # Keep the backbone fixed: its parameters are not trained, and its norms keep their running statistics.

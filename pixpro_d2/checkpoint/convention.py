@@ -1,7 +1,7 @@
 """The input and the network variant that weights expect; names and shapes of the weights do not show them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -80,5 +80,7 @@ def as_options(keys: Mapping[str, Any]) -> str:
 
 # Convention of torchvision, timm and all supported self-supervised code, also after detectron2's conversion.
 TORCHVISION = InputConvention("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), False)
+# The same for networks that have no bottlenecks.
+IMAGENET = replace(TORCHVISION, stride_in_1x1=None)
 # Convention of detectron2's ImageNetPretrained/MSRA and of its default config.
 MSRA = InputConvention("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0), True)

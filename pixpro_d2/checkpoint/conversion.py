@@ -1,6 +1,7 @@
 """Convert the backbone of a checkpoint to the files of other code."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from .tensors import check_tensors
 SUFFIXES = {
     "detectron2": (".pkl",),  # detectron2's checkpointer recognises this suffix
     "torchvision": (".pth", ".pt"),
-    "timm": (".pth", ".pt"),
+    "timm": (".pth", ".pt", ".safetensors"),
     "safetensors": (".safetensors",),
     "official": (".pth", ".pt"),
 }
@@ -60,8 +61,8 @@ def convert(
     if dropped:
         backbone = export.Backbone(backbone.trunk, {})
     with report_write_errors(out):
-        path = write_file(out, _writer(source, backbone, source_path, to), with_hash)
-    name = export.architecture(backbone.trunk) or "backbone"
+        path = write_file(out, _writer(source, backbone, source_path, to, out), with_hash)
+    name = "network of timm" if backbone.is_timm else export.architecture(backbone.trunk) or "backbone"
     fpn = f", FPN of {len(backbone.pyramid)} tensors" if backbone.pyramid else ""
     without = f", without its FPN of {len(dropped)} tensors" if dropped else ""
     return path, (
@@ -87,12 +88,15 @@ def check_pyramid(has_fpn: bool, with_fpn: bool | None, branch: str, path: str) 
         raise UsageError(f"The {branch} backbone of {path} has no FPN: leave out --with-fpn.")
 
 
-def _writer(source: Source, backbone: export.Backbone, path: str, to: str) -> Callable[[str], None]:
+def _writer(source: Source, backbone: export.Backbone, path: str, to: str, out: str) -> Callable[[str], None]:
     """Check everything, and return the function that writes the file to a path."""
     if to == "safetensors":
-        return lambda out: export.write_safetensors(source, backbone, out)
+        return lambda partial: export.write_safetensors(source, backbone, partial)
     if to == "detectron2":
-        contents = export.to_detectron2(source, backbone)
-        return lambda out: export.write_detectron2(contents, out)
-    contents = (export.to_official if to == "official" else export.to_torchvision)(source, backbone, path)
-    return lambda out: torch.save(contents, out)
+        pickled = export.to_detectron2(source, backbone, path)
+        return lambda partial: export.write_detectron2(pickled, partial)
+    exporters = {"official": export.to_official, "timm": export.to_timm, "torchvision": export.to_torchvision}
+    contents: Any = exporters[to](source, backbone, path)
+    if out.endswith(".safetensors"):  # with the input as metadata
+        return lambda partial: export.write_tensors(contents, source.convention, partial)
+    return lambda partial: torch.save(contents, partial)

@@ -8,7 +8,9 @@ from torch import Tensor
 from ..utils.errors import UsageError
 from .depth import block_counts, input_channels, resnet_options, stage_of
 from .formats import Source
-from .transfer import STATISTICS, WEIGHTS, Transfer, trunk_names
+from .names.fpn import is_fpn
+from .timm_networks import NET, has_network
+from .transfer import COUNTER, STATISTICS, Transfer, is_weight, trunk_names
 
 
 def check_trunk(
@@ -28,17 +30,21 @@ def check_trunk(
         UsageError: if the trunks differ; the message names the first difference and the keys to set.
     """
     trunk = trunk_names(own)
+    is_timm = has_network(own)
+    if is_timm and has_network(source.state):
+        _check_network(path, source, own, transfer, allow_partial, frozen)
+        return
     if trunk and not any(name in transfer.state for name in trunk):
+        advice = "; set MODEL.TIMM.NAME to the network of the weights" if is_timm else ""
         kind = f"recognised as {source.format}" if source.format else "of no known format"
         raise UsageError(
             f"MODEL.WEIGHTS {path}, {kind}, holds no weight of this model's backbone: its first names are "
-            f"{', '.join(list(source.state)[:3])}, the model expects {', '.join(trunk[:3])}."
+            f"{', '.join(list(source.state)[:3])}, the model expects {', '.join(trunk[:3])}{advice}."
         )
-    endings = WEIGHTS if source.folded_norms else WEIGHTS + STATISTICS
-    expected = trunk_names(own, endings)
+    expected = trunk_names(own, with_statistics=not source.folded_norms)
     missing = [name for name in expected if name not in transfer.state]
     stages = {stage_of(name) for name in trunk}
-    unplaced = [n for n in transfer.skipped if n.endswith(WEIGHTS + STATISTICS) and stage_of(n) in stages - {None}]
+    unplaced = [n for n in transfer.skipped if not n.endswith(COUNTER) and stage_of(n) in stages - {None}]
     if not (missing or unplaced) or (allow_partial and not frozen):
         return
     advice = " (the backbone is frozen and must be covered)" if frozen else ""
@@ -54,6 +60,36 @@ def check_trunk(
     raise UsageError(
         f"MODEL.WEIGHTS {path} has {len(unplaced)} weights of the backbone that the model has no place for "
         f"({unplaced[0]} is the first): use the depth, norm and options it was trained with{advice}."
+    )
+
+
+def _check_network(
+    path: str, source: Source, own: Mapping[str, Tensor], transfer: Transfer, allow_partial: bool, frozen: bool
+) -> None:
+    """Check that the file and the model have the same network of timm; see :func:`check_trunk`."""
+    expected = trunk_names(own, with_statistics=True)
+    missing = [name for name in expected if name not in transfer.state]
+    unplaced = [name for name in transfer.skipped if name.startswith(NET) and not name.endswith(COUNTER)]
+    has_some = len(missing) < len(expected)
+    if not (missing or unplaced) or (allow_partial and not frozen and has_some):
+        return
+    # The first layer tells networks apart best: it shows the width, the size of the patches and the channels of images.
+    first = next((name for name in expected if name.endswith(".weight") and own[name].ndim == 4), "")
+    odd = first if first in missing else (missing or unplaced)[0]
+    inner = odd[odd.index(".net.") + len(".net.") :]
+    theirs = source.state.get(f"{NET}{inner}")
+    there, here = list(theirs.shape) if theirs is not None else [], list(own[odd].shape) if odd in own else []
+    if odd == first and there[:1] + there[2:] == here[:1] + here[2:]:
+        _check_channels(path, there[1], here[1])
+    if not there:
+        difference = f"{inner} is not there"
+    else:
+        difference = f"{inner} is {there} there and {here} here" if here else f"{inner} is not here"
+    advice = ", or set MODEL.ALLOW_PARTIAL_WEIGHTS True" if has_some else ""
+    advice = " (the backbone is frozen and must be covered)" if frozen else advice
+    raise UsageError(
+        f"MODEL.WEIGHTS {path} is of another network of timm than the model ({difference}; differing weights: "
+        f"{len(missing) + len(unplaced)}): set MODEL.TIMM.NAME to the network of the weights{advice}."
     )
 
 
@@ -95,7 +131,7 @@ def check_complete(path: str, source: Source, own: Mapping[str, Tensor], transfe
     Raises:
         UsageError: if a weight stays random; the message counts the random weights of each part.
     """
-    ignored = (".num_batches_tracked", *(STATISTICS if source.folded_norms else ()))
+    ignored = (COUNTER, *(STATISTICS if source.folded_norms else ()))
     needed = [name for name in own if not name.endswith(ignored)]
     random = [name for name in needed if name not in transfer.state]
     if not random:
@@ -120,25 +156,24 @@ def describe_transfer(path: str, source: Source, own: Mapping[str, Tensor], tran
     counts = Counter(name.split(".")[0] for name in transfer.skipped)
     skipped = ", ".join(f"{module} ({count})" for module, count in counts.items()) or "nothing"
     misshapen = f", of another shape: {', '.join(transfer.misshapen)}" if transfer.misshapen else ""
+    resized = f" Resized: {', '.join(source.resized)}." if source.resized else ""
     known = "" if source.convention else "; its input format is unknown and not checked"
     return (
         f"Backbone: {len([name for name in convolutions if name in transfer.state])} of {len(convolutions)} "
         f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {path} "
         f"({source.format or 'names of the model'}{known}){f'; also {also}' if also else ''}. "
-        f"Tensors skipped: {skipped}{misshapen}. Not in the file: {absent}."
+        f"Tensors skipped: {skipped}{misshapen}.{resized} Not in the file: {absent}."
     )
 
 
 def _beyond(own: Mapping[str, Tensor], trunk: Iterable[str], transfer: Transfer) -> list[tuple[str, tuple[int, int]]]:
     """Count the weights outside trunk and target branch, without statistics: (part, (loaded, in the model))."""
     outside = set(own) - set(trunk)
-    names = [n for n in own if n in outside and n.endswith(WEIGHTS) and not n.startswith("target_")]
+    names = [n for n in own if n in outside and is_weight(n) and not n.startswith("target_")]
     total, have = Counter(map(_part, names)), Counter(_part(name) for name in names if name in transfer.state)
     return [(part, (have[part], total[part])) for part in total]
 
 
 def _part(name: str) -> str:
     """Return the part of a model that a weight belongs to."""
-    if name.startswith(("backbone.fpn_", "backbone.top_block.")):
-        return "pyramid"
-    return name.split(".")[0]
+    return "pyramid" if is_fpn(name.removeprefix("backbone.")) else name.split(".")[0]

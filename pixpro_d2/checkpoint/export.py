@@ -17,6 +17,7 @@ from .formats import OFFICIAL, ONLINE, TARGET, Source
 from .names import fpn as fpn_names
 from .names import heads as head_names
 from .names import resnet as resnet_names
+from .timm_networks import has_network
 
 _RESNETS = (
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
@@ -26,10 +27,18 @@ _RESNETS = (
 
 @dataclass
 class Backbone:
-    """Hold a backbone's tensors under detectron2's names, without the prefixes ``backbone.`` and ``bottom_up.``."""
+    """Hold a backbone's tensors under detectron2's names, without the prefixes ``backbone.`` and ``bottom_up.``.
+
+    The names of a network of timm begin with ``net.``.
+    """
 
     trunk: dict[str, torch.Tensor]
     pyramid: dict[str, torch.Tensor]
+
+    @property
+    def is_timm(self) -> bool:
+        """Return whether the trunk is a network of timm."""
+        return has_network(f"{ONLINE}{name}" for name in self.trunk)
 
 
 def backbone_of(source: Source, branch: str, path: str) -> Backbone:
@@ -50,12 +59,13 @@ def backbone_of(source: Source, branch: str, path: str) -> Backbone:
     return Backbone(trunk, pyramid)
 
 
-def to_detectron2(source: Source, backbone: Backbone) -> dict[str, Any]:
+def to_detectron2(source: Source, backbone: Backbone, path: str) -> dict[str, Any]:
     """Return the contents of a pickle as from the official converter, with the pyramid as ``fpn_*``.
 
     The names are suffixes of the names in detectron2's models, and detectron2's checkpointer matches the suffixes. The
     input of official checkpoints is known. For other checkpoints, the input convention is a further entry.
     """
+    _check_no_timm(backbone, path)
     official = source.format == OFFICIAL
     contents: dict[str, Any] = {
         "model": {name: value.numpy() for name, value in {**backbone.trunk, **backbone.pyramid}.items()},
@@ -69,6 +79,7 @@ def to_detectron2(source: Source, backbone: Backbone) -> dict[str, Any]:
 
 def to_torchvision(source: Source, backbone: Backbone, path: str) -> dict[str, torch.Tensor]:
     """Return a state dict of torchvision's ResNet without ``fc``, or of its ``BackboneWithFPN`` with a pyramid."""
+    _check_no_timm(backbone, path)
     _check_convention(source, path)
     trunk = _torchvision_trunk(backbone, path)
     if not backbone.pyramid:
@@ -78,12 +89,25 @@ def to_torchvision(source: Source, backbone: Backbone, path: str) -> dict[str, t
     return {**{f"body.{name}": value for name, value in trunk.items()}, **pyramid}
 
 
+def to_timm(source: Source, backbone: Backbone, path: str) -> dict[str, torch.Tensor]:
+    """Return a state dict with timm's names, without classifier and pyramid.
+
+    A state dict has no place for the mean and the standard deviation of the input; they are those of the training.
+    """
+    if not backbone.is_timm:
+        return to_torchvision(source, Backbone(backbone.trunk, {}), path)
+    if source.convention and source.convention.format == "BGR":
+        raise UsageError(f"{path} expects {source.convention}, but timm's networks take RGB: use --to safetensors.")
+    return {name.removeprefix("net."): value for name, value in backbone.trunk.items()}
+
+
 def to_official(source: Source, backbone: Backbone, path: str) -> dict[str, Any]:
     """Return a checkpoint of the official code.
 
     The checkpoint holds ``model`` with ``module.encoder.*``, and target and heads if the source has them. The heads of
     a model with an FPN are skipped, because the official heads take the features of the ResNet.
     """
+    _check_no_timm(backbone, path)
     _check_convention(source, path)
     parts = {"encoder": _torchvision_trunk(backbone, path)}
     if any(name.startswith(TARGET) for name in source.state):
@@ -177,6 +201,12 @@ def _torchvision_trunk(backbone: Backbone, path: str) -> dict[str, torch.Tensor]
         )
     renamed = {resnet_names.to_torchvision(name): value for name, value in backbone.trunk.items()}
     return {name: value for name, value in renamed.items() if name}  # torchvision's ResNet has all names
+
+
+def _check_no_timm(backbone: Backbone, path: str) -> None:
+    """Raise a UsageError if a trunk is a network of timm, which the formats of ResNets cannot hold."""
+    if backbone.is_timm:
+        raise UsageError(f"The backbone of {path} is a network of timm: use --to timm or safetensors.")
 
 
 def _check_convention(source: Source, path: str) -> None:

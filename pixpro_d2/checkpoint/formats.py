@@ -2,7 +2,8 @@
 
 For every format, :func:`recognise` gives the weights names of this project: ``backbone.*`` and
 ``target_backbone.*`` with detectron2's names of a ResNet, or ``backbone.bottom_up.*`` and ``backbone.fpn_*`` if
-there is an FPN, and ``projector.*`` and so on for official PixPro. All other tensors keep their names.
+there is an FPN, and ``projector.*`` and so on for official PixPro. A network of timm is ``backbone.net.*`` with timm's
+names. All other tensors keep their names.
 """
 
 import re
@@ -13,10 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
+from torch import nn
 
 from ..utils.errors import UsageError
-from . import class_names
-from .convention import MSRA, TORCHVISION, InputConvention
+from . import class_names, timm_networks
+from .convention import IMAGENET, MSRA, TORCHVISION, InputConvention
 from .depth import input_channels
 from .names import fpn as fpn_names
 from .names import heads as head_names
@@ -90,6 +92,8 @@ class Source:
         match_suffixes: whether names outside the backbone are suffixes of the names in detectron2's models.
         folded_norms: whether norms may have scale and shift only.
         classes: entry with the names of the classes, as it is in the file; None without it.
+        resized: one phrase on each tensor that was adapted to the size of the model's network.
+        knows_input: whether the file has told the convention, and not the model's network.
     """
 
     format: str | None
@@ -98,23 +102,30 @@ class Source:
     match_suffixes: bool = False
     folded_norms: bool = False
     classes: Any = None
+    resized: tuple[str, ...] = ()
+    knows_input: bool = True
 
 
-def read_weights(path: str) -> Source:
+def read_weights(path: str, network: nn.Module | None = None) -> Source:
     """Read the weights of a file in any known format, without running code from the file.
+
+    Args:
+        path: path of the file.
+        network: see :func:`recognise`.
 
     Raises:
         UsageError: see :func:`.reading.read_checkpoint` and :func:`recognise`.
     """
-    return recognise(read_checkpoint(path), path)
+    return recognise(read_checkpoint(path), path, network)
 
 
-def recognise(checkpoint: dict[str, Any], path: str) -> Source:
+def recognise(checkpoint: dict[str, Any], path: str, network: nn.Module | None = None) -> Source:
     """Rename the contents of a checkpoint file to this project's names.
 
     Args:
         checkpoint: result of :func:`.reading.read_checkpoint`.
         path: path of the file, for messages.
+        network: network of timm that the weights are for; None if they are for no such network.
 
     Returns:
         The renamed weights. If no format matches, the names are unchanged and the format is None.
@@ -125,12 +136,15 @@ def recognise(checkpoint: dict[str, Any], path: str) -> Source:
     tensors = _tensors(checkpoint)
     if not tensors:
         raise UsageError(f"{path} holds no weights: {_entries(checkpoint)}.")
-    source = _detectron2(checkpoint, tensors) or _caffe2(checkpoint, tensors) or _research(tensors, path)
+    source = _timm(tensors, network) if network is not None else None
+    source = source or _detectron2(checkpoint, tensors) or _caffe2(checkpoint, tensors) or _research(tensors, path)
     source = source or Source(None, tensors)
     source.match_suffixes |= bool(checkpoint.get("matching_heuristics")) or "model_state" in checkpoint
     if input_channels(source.state) not in (None, 3):
         source.convention = None  # the formats' conventions are for colour images only
-    source.convention = _stored(checkpoint) or source.convention
+    stored = _stored(checkpoint)
+    source.convention = stored or source.convention
+    source.knows_input |= stored is not None
     source.classes = checkpoint.get(class_names.KEY)
     return source
 
@@ -190,9 +204,25 @@ def _is_numbers(value: object) -> bool:
     return isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiub")
 
 
+def _timm(tensors: dict[str, torch.Tensor], network: nn.Module) -> Source | None:
+    """Recognise the weights of a network of timm, from timm, research code, an official release or this project."""
+    found = timm_networks.find_weights(tensors, network)
+    if found is None:
+        return None
+    if found.prefix in (timm_networks.NET, timm_networks.BELOW_PYRAMID):
+        return Source("pixpro_d2 checkpoint", found.state, resized=found.resized)
+    below = f" below {found.prefix.removesuffix('.')}" if found.prefix else ""
+    # Self-supervised pairs of student and teacher take ImageNet's input, even if timm's own weights do not.
+    paired = found.prefix.startswith(("teacher.", "student."))
+    convention = IMAGENET if paired else timm_networks.convention_of(network)
+    known = convention if found.channels == 3 else None
+    return Source(f"network of timm{below}", found.state, known, resized=found.resized, knows_input=paired)
+
+
 def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> Source | None:
     """Recognise detectron2's names of a ResNet, from this or another project, with or without ``backbone.``."""
     own = any(name.startswith(TARGET) for name in tensors) or _stored(checkpoint) is not None
+    own = own or timm_networks.has_network(tensors)
     prefixes = [p for p in ("backbone.bottom_up.", ONLINE, "bottom_up.", "") if f"{p}res2.0.conv1.weight" in tensors]
     if not prefixes:
         # Networks without ResNet names are recognised only in files of this project, which mark themselves.

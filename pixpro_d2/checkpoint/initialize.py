@@ -14,6 +14,7 @@ from .convention import InputConvention, as_options
 from .coverage import check_complete, check_trunk, describe_transfer
 from .formats import Source, read_weights
 from .tensors import check_tensors
+from .timm_networks import network_of
 from .transfer import fit, match_suffixes
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def initialize(
         summary = "MODEL.WEIGHTS is empty: the weights are random."
         logger.info(summary)
         return Initialization("", frozenset(), parameters, summary)
-    source = read_weights(_local_path(path))
+    source = read_weights(_local_path(path), network_of(model))
     own = model.state_dict()
     transfer = fit(match_suffixes(source.state, own) if source.match_suffixes else source.state, own)
     if complete:
@@ -103,4 +104,7 @@ def _check_convention(path: str, source: Source, ours: InputConvention | None) -
     theirs = source.convention
     keys = theirs.keys_to_set(ours) if theirs and ours else {}
     if keys:
-        raise UsageError(f"MODEL.WEIGHTS {path} was trained with {theirs}, unlike this config: set {as_options(keys)}.")
+        tag = "" if source.knows_input else ", or add the tag of weights with another input to MODEL.TIMM.NAME"
+        raise UsageError(
+            f"MODEL.WEIGHTS {path} was trained with {theirs}, unlike this config: set {as_options(keys)}{tag}."
+        )

@@ -8,7 +8,11 @@ from torch import Tensor
 from ..utils.errors import UsageError
 
 _NUMBERS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_REAL = (".weight", ".bias", ".running_mean", ".running_var")  # endings of tensors that no whole numbers can be
+# Endings of tensors that no whole numbers can be; the second line has parameters of timm's networks.
+_REAL = (
+    *(".weight", ".bias", ".running_mean", ".running_var"),
+    *(".gamma", "pos_embed", "_token", "relative_position_bias_table"),
+)
 
 
 def check_tensors(tensors: Mapping[str, Tensor], path: str) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import Tensor
 
-WEIGHTS = (".weight", ".bias")
 STATISTICS = (".running_mean", ".running_var")
+COUNTER = ".num_batches_tracked"
 
 
 @dataclass
@@ -76,19 +76,23 @@ def match_suffixes(checkpoint: dict[str, Tensor], model: Mapping[str, Tensor]) -
     return {**rest, **align_and_update_state_dicts(online, ends, c2_conversion=False)}
 
 
-def trunk_names(model: Iterable[str], endings: tuple[str, ...] = WEIGHTS) -> list[str]:
+def is_weight(name: str) -> bool:
+    """Return whether a tensor is neither a running statistic nor a counter of a norm."""
+    return not name.endswith((*STATISTICS, COUNTER))
+
+
+def trunk_names(model: Iterable[str], with_statistics: bool = False) -> list[str]:
     """Return the names of the trunk's weights in the state dict ``model``, which any checkpoint for it must cover.
 
-    The trunk is the backbone below an FPN, and a C4 detector's res5. Its weights are convolution and linear weights and
-    the scale and shift of norms. The FPN is excluded, because its levels differ between pre-training and detection.
-    Running statistics are excluded, too (choose them by the ``endings`` STATISTICS), and the norm that PixPro's C4
-    recipe adds after res5.
+    The trunk is the backbone below an FPN, and a C4 detector's res5. The FPN is excluded, because its levels differ
+    between pre-training and detection. The norm that PixPro's C4 recipe adds after res5 is excluded, too. Running
+    statistics count only ``with_statistics``, and the counters of norms never count.
     """
     prefix = "backbone.bottom_up." if any(name.startswith("backbone.bottom_up.") for name in model) else "backbone."
     return [
         name
         for name in model
-        if name.endswith(endings)
+        if (is_weight(name) or (with_statistics and name.endswith(STATISTICS)))
         and (
             name.startswith(prefix)
             or (name.startswith("roi_heads.res5.") and not name.startswith("roi_heads.res5.norm."))

@@ -76,7 +76,11 @@ def check_norm_inputs(cfg: CfgNode, shapes: Mapping[str, ShapeSpec]) -> None:
     """
     images = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size() // cfg.SOLVER.ACCUMULATION_STEPS
     crop = cfg.INPUT.PIXPRO.CROP_SIZE
-    norms = (cfg.MODEL.PIXPRO.NORM, cfg.MODEL.RESNETS.NORM, cfg.MODEL.REGNETS.NORM)
+    norms = [cfg.MODEL.PIXPRO.NORM]
+    if "timm" in cfg.MODEL.BACKBONE.NAME:
+        norms += [cfg.MODEL.TIMM.NORM]
+    else:
+        norms += [cfg.MODEL.RESNETS.NORM, cfg.MODEL.REGNETS.NORM]
     single = [name for name, shape in shapes.items() if crop <= shape.stride]
     if images == 1 and "BN" in norms and single:
         raise UsageError(

@@ -13,7 +13,7 @@ from detectron2.utils.env import seed_all_rng
 
 from ..checkpoint.checkpointer import PixProCheckpointer
 from ..checkpoint.convention import InputConvention
-from ..checkpoint.plain_backbone import FILE, write_plain_backbone
+from ..checkpoint.plain_backbone import write_plain_backbone
 from ..checkpoint.retention import remove_superseded
 from ..modeling.pretrain.momentum import momentum_at
 from ..monitoring.curves import Curve, read_curves
@@ -202,7 +202,7 @@ class CheckpointHook(HookBase):
 
 
 class PlainBackboneHook(HookBase):
-    """Write the backbone of a finished run as a plain ResNet of torchvision, and name the file; see plain_backbone.py.
+    """Write the backbone of a finished run as a plain network of torchvision or timm; see plain_backbone.py.
 
     Register this hook last, in the main process.
     """
@@ -219,12 +219,9 @@ class PlainBackboneHook(HookBase):
     def after_train(self) -> None:
         if self.trainer.iter < self.trainer.max_iter:  # the run has failed
             return
-        folder = self.checkpointer.save_dir
-        name = write_plain_backbone(self.checkpointer.model, self.convention, folder)
-        if name is None:
-            logger.info("No ResNet of torchvision is equal to this backbone, so the run writes none.")
-        else:
-            logger.info(f"The backbone as torchvision's {name}: {Path(folder, FILE)}")
+        sentence = write_plain_backbone(self.checkpointer.model, self.convention, self.checkpointer.save_dir)
+        none = "No network of torchvision or timm is equal to this backbone and its input, so the run writes none."
+        logger.info(sentence or none)
 
 
 class HealthHook(HookBase):

@@ -13,6 +13,12 @@ if detectron2_is_installed():
     from .heads.roi_heads import Res5ROIHeadsExtraNorm
     from .pretrain.pixpro import PixPro
     from .regnet import build_regnet_backbone, build_regnet_fpn_backbone
+    from .timm_builders import (
+        build_fcos_timm_fpn_backbone,
+        build_retinanet_timm_fpn_backbone,
+        build_timm_backbone,
+        build_timm_fpn_backbone,
+    )
 
     __all__ = [
         "FCNHead",
@@ -22,6 +28,10 @@ if detectron2_is_installed():
         "PixPro",
         "Res5ROIHeadsExtraNorm",
         "build_fcos_resnet_fpn_backbone",
+        "build_fcos_timm_fpn_backbone",
         "build_regnet_backbone",
         "build_regnet_fpn_backbone",
+        "build_retinanet_timm_fpn_backbone",
+        "build_timm_backbone",
+        "build_timm_fpn_backbone",
     ]

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from .backbone import bottom_up
+from .batch_norms import convert_batch_norms
 
 
 def freeze_trunk(model: nn.Module) -> None:
@@ -24,4 +24,4 @@ def freeze_trunk(model: nn.Module) -> None:
         trunk += [block for name, block in roi_heads.res5.named_children() if name != "norm"]
     for module in trunk:
         module.requires_grad_(False)
-        FrozenBatchNorm2d.convert_frozen_batchnorm(module)
+        convert_batch_norms(module, "FrozenBN")

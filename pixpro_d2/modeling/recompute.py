@@ -15,7 +15,7 @@ from .backbone import bottom_up
 
 
 def recompute_stages(backbone: nn.Module) -> None:
-    """Keep only the inputs of the stem and of each stage of a ResNet or RegNet for the backward pass.
+    """Keep only the inputs of each stage of a backbone, and of its stem, for the backward pass.
 
     Losses and gradients do not change. The running statistics of norms do not change either: they count a batch once.
 
@@ -26,18 +26,20 @@ def recompute_stages(backbone: nn.Module) -> None:
     stages = getattr(below, "stages", None) or [stage for stage, _ in getattr(below, "stages_and_names", [])]
     if not stages:
         raise UsageError(
-            f"MODEL.PIXPRO.RECOMPUTE needs a ResNet or RegNet; the backbone is a {type(below).__name__}: set it False."
+            "MODEL.PIXPRO.RECOMPUTE needs a ResNet, a RegNet or a network of timm with stages; the backbone is a "
+            f"{type(below).__name__}: set it False."
         )
-    for stage in (below.stem, *stages):
+    stem = [below.stem] if hasattr(below, "stem") else []
+    for stage in (*stem, *stages):
         stage.forward = partial(_checkpointed, stage, stage.forward)
 
 
-def _checkpointed(stage: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _checkpointed(stage: nn.Module, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
     if not torch.is_grad_enabled():
-        return forward(x)
+        return forward(*args, **kwargs)
     contexts = partial(_contexts, stage)
     # Nothing in these stages is random, and reading a generator's state would wait for the device.
-    return checkpoint(forward, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs)
 
 
 def _contexts(stage: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:

@@ -1,14 +1,14 @@
-"""Backbones of timm (PyTorch Image Models): convolutional networks, Swin-like networks and plain vision transformers."""
+"""Backbones of timm (PyTorch Image Models): convolutional networks, Swin, plain vision transformers and others."""
 
 import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..utils.errors import UsageError
 
@@ -16,6 +16,9 @@ from ..utils.errors import UsageError
 NAMES = {2: "stem", 4: "res2", 8: "res3", 16: "res4", 32: "res5"}
 PLAIN = "last_feat"  # the only feature of a plain vision transformer, under detectron2's name
 MAX_STRIDE = 32
+# Options of the networks that have them: images of any size, nothing random, and no norm weight that starts at 0 unless
+# MODEL.PIXPRO.ZERO_INIT_RESIDUAL asks for it.
+OPTIONS = {"strict_img_size": False, "dynamic_img_size": True, "drop_path_rate": 0.0, "zero_init_last": False}
 
 
 class TimmBackbone(Backbone):
@@ -38,10 +41,10 @@ class TimmBackbone(Backbone):
             output_stride: stride of the last feature, 8, 16 or 32. A smaller stride dilates the last stages.
 
         Raises:
-            UsageError: for a network that timm does not have, without feature maps, or without one of the features.
+            UsageError: for a network that timm does not have, that lacks feature maps or one of the features, or that
+                takes images of one size only.
         """
         super().__init__()
-        timm = import_timm()
         planned, options = _plan(name, in_channels, output_stride)
         strides = [info["reduction"] for info in planned.feature_info]
         self.is_plain = len(set(strides)) == 1
@@ -53,13 +56,34 @@ class TimmBackbone(Backbone):
             )
         chosen = {feature: index for feature, index in known.items() if not out_features or feature in out_features}
         self.name = name
-        self.net = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels, **options)
-        self._indices = self.net.prune_intermediate_layers(list(chosen.values()), prune_norm=not self.is_plain)
+        self._out_features = list(chosen)
+        with torch.device("meta"):
+            self._build(chosen.values(), options)
+        _try_size(self, in_channels, strides[-1])
+        self._build(chosen.values(), options)
+
+    def _build(self, indices: Collection[int], options: dict[str, Any]) -> None:
+        """Build the network up to the last of the features of these indices."""
+        net = import_timm().create_model(self.name, pretrained=False, num_classes=0, **options)
+        self._indices = net.prune_intermediate_layers(list(indices), prune_norm=not self.is_plain)
+        if hasattr(net, "head"):
+            net.head = nn.Identity()  # early versions of timm leave a norm in it, without a gradient
+        self.net = net
+        infos = [net.feature_info[index] for index in indices]
         self._shapes = {
             feature: ShapeSpec(channels=info["num_chs"], stride=info["reduction"])
-            for feature, info in zip(chosen, (self.net.feature_info[index] for index in chosen.values()))
+            for feature, info in zip(self._out_features, infos)
         }
-        self._out_features = list(self._shapes)
+
+    @property
+    def stages(self) -> list[nn.Module]:
+        """Return the stages, or the blocks of a network without stages, in their order."""
+        paths = [info["module"] for info in self.net.feature_info]
+        parents = dict.fromkeys(path.rpartition(".")[0] for path in paths)
+        found = [self.net.get_submodule(path) for path in paths] if "" in parents else []
+        found += [child for parent in parents if parent for child in self.net.get_submodule(parent).children()]
+        # A single layer, such as an activation, keeps its input anyway; a list of modules is not called.
+        return [stage for stage in found if any(stage.children()) and not isinstance(stage, nn.ModuleList)]
 
     @property
     def size_divisibility(self) -> int:
@@ -102,7 +126,7 @@ def import_timm() -> Any:
     return timm
 
 
-def _plan(name: str, in_channels: int, output_stride: int) -> tuple[torch.nn.Module, dict[str, Any]]:
+def _plan(name: str, in_channels: int, output_stride: int) -> tuple[Any, dict[str, Any]]:
     """Return the network without values, at stride 32, and the options that let it take images of any size."""
     timm = import_timm()
     if not timm.is_model(name):
@@ -111,17 +135,46 @@ def _plan(name: str, in_channels: int, output_stride: int) -> tuple[torch.nn.Mod
         hint = f"did you mean {' or '.join(similar)}?" if similar else "timm.list_models() has the names."
         raise UsageError(f"timm {timm.__version__} has no network '{name}': {hint}")
     with torch.device("meta"):
-        network = timm.create_model(name, pretrained=False, num_classes=0, in_chans=in_channels)
+        network = timm.create_model(name, pretrained=False, num_classes=0)
     if not hasattr(network, "forward_intermediates"):
         raise UsageError(f"timm's {name} gives no feature maps: choose another network.")
     accepted = inspect.signature(type(network).__init__).parameters
-    sizes = {"strict_img_size": False, "dynamic_img_size": True}
-    options: dict[str, Any] = {option: value for option, value in sizes.items() if option in accepted}
+    options = {option: value for option, value in OPTIONS.items() if option in accepted}
+    options["in_chans"] = in_channels
     if output_stride != MAX_STRIDE:
         if "output_stride" not in accepted:
             raise UsageError(f"timm's {name} cannot dilate its stages: set MODEL.TIMM.OUTPUT_STRIDE 32.")
         options["output_stride"] = output_stride
     return network, options
+
+
+def _try_size(backbone: TimmBackbone, in_channels: int, stride: int) -> None:
+    """Check that a backbone without values takes images of a size of its own, and gives maps of the shapes it says.
+
+    Raises:
+        UsageError: otherwise.
+    """
+    height, width = 2 * stride, 3 * stride
+    network = f"timm's {backbone.name}"
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            maps = backbone(torch.zeros(1, in_channels, height, width, device="meta"))
+    except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:  # timm has no class of its own
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise UsageError(
+            f"{network} does not take images of any size (with {height} x {width} pixels: {reason}): choose another "
+            "network."
+        ) from error
+    finally:
+        backbone.train()
+    for name, shape in backbone.output_shape().items():
+        expected = (1, shape.channels, height // shape.stride, width // shape.stride)
+        if tuple(maps[name].shape) != expected:
+            raise UsageError(
+                f"{network} says that {name} has the shape {expected} for {height} x {width} pixels, but it has "
+                f"{tuple(maps[name].shape)}: choose another network."
+            )
 
 
 def _named(name: str, strides: Sequence[int]) -> dict[str, int]:

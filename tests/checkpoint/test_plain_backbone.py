@@ -1,6 +1,8 @@
-"""The ResNet of torchvision that a run leaves: what torchvision loads, and which backbones have none."""
+"""The network of torchvision or timm that a run leaves: what they load, and which backbones have none."""
 
 import pytest
+import timm
+import timm_helpers
 import torch
 import torchvision
 from checkpoint_helpers import build_with_statistics
@@ -8,10 +10,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 import configs
-from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION
+from pixpro_d2.checkpoint.convention import IMAGENET, MSRA, TORCHVISION, InputConvention
 from pixpro_d2.checkpoint.formats import recognise
-from pixpro_d2.checkpoint.plain_backbone import FILE, write_plain_backbone
+from pixpro_d2.checkpoint.plain_backbone import FILE, TIMM_FILE, write_plain_backbone
 from pixpro_d2.checkpoint.reading import read_checkpoint
+from pixpro_d2.modeling.timm_backbone import TimmBackbone
 
 DETECTOR, SEGMENTATION = "voc/faster_rcnn_R_18_FPN_small.yaml", "voc/fcn_R_50_30k.yaml"
 
@@ -32,7 +35,8 @@ def model_of(*opts, config="pretrain/quickstart.yaml"):
 @torch.no_grad()
 def test_torchvision_loads_it_strictly_and_gives_the_same_features(opts, config, tmp_path):
     model = model_of(*opts, config=config)
-    assert write_plain_backbone(model, TORCHVISION, str(tmp_path)) == "resnet18"
+    sentence = write_plain_backbone(model, TORCHVISION, str(tmp_path))
+    assert sentence == f"The backbone as torchvision's resnet18: {tmp_path / FILE}"
     theirs = torchvision.models.resnet18()
     theirs.fc = nn.Identity()
     theirs.load_state_dict(load_file(tmp_path / FILE), strict=True)
@@ -46,7 +50,7 @@ def test_torchvision_loads_it_strictly_and_gives_the_same_features(opts, config,
 def test_the_whole_trunk_of_a_c4_detector(tmp_path):
     opts = ["MODEL.RESNETS.NORM", "BN", "MODEL.RPN.HEAD_NAME", "StandardRPNHead"]
     model = model_of(*opts, config="voc/faster_rcnn_R_50_C4_24k.yaml")
-    assert write_plain_backbone(model, TORCHVISION, str(tmp_path)) == "resnet50"
+    assert "resnet50" in write_plain_backbone(model, TORCHVISION, str(tmp_path))
     last = load_file(tmp_path / FILE)["layer4.2.conv3.weight"]
     assert torch.equal(last, model.roi_heads.res5[2].conv3.weight)
 
@@ -69,7 +73,8 @@ def test_the_file_is_a_checkpoint_with_its_input(tmp_path):
     ids=["BGR", "group norm", "width", "RegNet", "dilation"],
 )
 def test_backbones_without_a_twin(opts, config, convention, tmp_path):
-    (tmp_path / FILE).write_bytes(b"of an earlier run")
+    for file in (FILE, TIMM_FILE):
+        (tmp_path / file).write_bytes(b"of an earlier run")
     assert write_plain_backbone(model_of(*opts, config=config), convention, str(tmp_path)) is None
     assert not list(tmp_path.iterdir())
 
@@ -81,3 +86,36 @@ def test_a_model_of_another_form_has_no_twin(tmp_path):
     attention.backbone = torchvision.models.resnet18()
     attention.backbone.layer1[0].se = nn.Linear(2, 2)
     assert [write_plain_backbone(model, TORCHVISION, str(tmp_path)) for model in (other, attention)] == [None, None]
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "mobilenetv3_small_050"])
+@torch.no_grad()
+def test_timm_loads_its_networks_and_gives_the_same_features(name, tmp_path):
+    (tmp_path / FILE).write_bytes(b"of an earlier run")
+    model = torch.nn.Module()
+    model.backbone = timm_helpers.randomize(TimmBackbone(name)).eval()
+    sentence = write_plain_backbone(model, IMAGENET, str(tmp_path))
+    call = f"timm.create_model('{name}', num_classes=0).load_state_dict(safetensors.torch.load_file('{TIMM_FILE}'), "
+    assert sentence == f"The backbone as timm's {name}: {tmp_path / TIMM_FILE}; load it by {call}strict=False)"
+    assert [path.name for path in tmp_path.iterdir()] == [TIMM_FILE]
+    theirs = timm.create_model(name, num_classes=0).eval()
+    missing, unexpected = theirs.load_state_dict(load_file(tmp_path / TIMM_FILE), strict=False)
+    assert not unexpected and all(key.startswith(("head.norm.", "conv_head.")) for key in missing)
+    x = torch.randn(1, 3, 64, 64)
+    last = theirs.forward_intermediates(x, norm=False, intermediates_only=True)[-1]
+    torch.testing.assert_close(model.backbone(x)["res5"], last)
+    source = recognise(read_checkpoint(str(tmp_path / TIMM_FILE)), TIMM_FILE, model.backbone.net)
+    assert source.convention == IMAGENET
+
+
+@pytest.mark.parametrize(
+    "convention, options",
+    [(MSRA, {}), (InputConvention("RGB", (127.5,) * 3, (127.5,) * 3), {}), (IMAGENET, {"output_stride": 16})],
+    ids=["BGR", "other input", "dilation"],
+)
+def test_networks_of_timm_without_a_twin(convention, options, tmp_path):
+    model = torch.nn.Module()
+    model.backbone = TimmBackbone("convnext_atto", **options)
+    (tmp_path / TIMM_FILE).write_bytes(b"of an earlier run")
+    assert write_plain_backbone(model, convention, str(tmp_path)) is None
+    assert not list(tmp_path.iterdir())

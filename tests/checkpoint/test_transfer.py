@@ -5,7 +5,7 @@ import torch
 from detectron2.modeling import build_model
 
 import configs
-from pixpro_d2.checkpoint.transfer import STATISTICS, candidate_names, fit, match_suffixes, trunk_names
+from pixpro_d2.checkpoint.transfer import candidate_names, fit, match_suffixes, trunk_names
 
 
 def state(config, *opts):
@@ -19,6 +19,8 @@ def state(config, *opts):
         ("backbone.bottom_up.res5.0.conv1.weight", "roi_heads.res5.0.conv1.weight"),
         ("backbone.res3.0.conv1.weight", "backbone.bottom_up.res3.0.conv1.weight"),
         ("backbone.bottom_up.res3.0.conv1.weight", "backbone.res3.0.conv1.weight"),
+        ("backbone.net.pos_embed", "backbone.bottom_up.net.pos_embed"),
+        ("backbone.bottom_up.net.pos_embed", "backbone.net.pos_embed"),
     ],
 )
 def test_candidate_names(name, expected):
@@ -85,6 +87,15 @@ def test_suffixes_find_the_heads_but_neither_backbone_nor_target():
     assert set(matched) == {"backbone.res2.w", "roi_heads.box_head.fc1.w", "ead.w", "fc2.w", "fc1000.w"}
 
 
-def test_statistics_of_the_trunk():
-    model = [f"{part}.norm.running_var" for part in ("backbone.bottom_up.res2", "backbone.fpn_output2", "roi_heads")]
-    assert trunk_names(model, STATISTICS) == model[:1]
+def test_statistics_of_the_trunk_count_on_demand_and_counters_never():
+    leaves = ("running_var", "num_batches_tracked", "weight")
+    parts = ("backbone.bottom_up.res2", "backbone.fpn_output2", "roi_heads")
+    model = [f"{part}.norm.{leaf}" for part in parts for leaf in leaves]
+    assert trunk_names(model, with_statistics=True) == [model[0], model[2]]
+    assert trunk_names(model) == [model[2]]
+
+
+def test_every_parameter_of_a_network_of_timm_counts():
+    names = ["pos_embed", "cls_token", "blocks.0.ls1.gamma", "blocks.0.attn.qkv.weight"]
+    model = [*(f"backbone.bottom_up.net.{name}" for name in names), "backbone.simfp_3.0.weight"]
+    assert trunk_names(model) == model[:-1]

@@ -81,5 +81,5 @@ def test_norms_of_several_processes_are_left_alone_too(norm_class):
 
 
 def test_backbone_without_stages_is_refused():
-    with pytest.raises(UsageError, match="needs a ResNet or RegNet; the backbone is a Conv2d"):
+    with pytest.raises(UsageError, match="needs a ResNet, .*; the backbone is a Conv2d: set it False"):
         recompute_stages(nn.Conv2d(3, 4, 1))

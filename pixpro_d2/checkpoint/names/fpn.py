@@ -1,4 +1,4 @@
-"""Names of an FPN's tensors in torchvision and in detectron2.
+"""Names of an FPN's tensors in torchvision and in detectron2, and of detectron2's other pyramids.
 
 torchvision numbers the levels from 0, detectron2 by the stage of the ResNet; both end at the last stage.
 The functions take all names of a pyramid, without any prefix, and are inverse to each other.
@@ -17,8 +17,11 @@ _KINDS_BACK = {theirs: ours for ours, theirs in _KINDS.items()}
 
 
 def is_fpn(name: str) -> bool:
-    """Return whether a detectron2 name belongs to the pyramid; ``top_block`` is RetinaNet's P6 and P7."""
-    return bool(_DETECTRON2.fullmatch(name)) or name.startswith("top_block.")
+    """Return whether a detectron2 name belongs to the pyramid.
+
+    ``top_block`` is RetinaNet's P6 and P7, and ``simfp_*`` the simple feature pyramid of a vision transformer.
+    """
+    return bool(_DETECTRON2.fullmatch(name)) or name.startswith(("top_block.", "simfp_"))
 
 
 def to_torchvision(names: Collection[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ...data.pretrain.views import INTERPOLATIONS
+from ...modeling.batch_norms import CLASSES, KEPT
 from ...modeling.heads.dense_head import HEADS
 from ...modeling.pretrain.agreement import LOSSES
 from ...modeling.pretrain.flow_points import CONSISTENCY
@@ -161,6 +162,7 @@ RANGES: dict[str, _Range] = {
     "MODEL.REGNETS.W_M": _above(1),
     "MODEL.REGNETS.GROUP_WIDTH": _at_least(1),
     "MODEL.REGNETS.SE_RATIO": _between(0, 1),
+    "MODEL.TIMM.OUTPUT_STRIDE": ("8, 16 or 32", lambda value: value in (8, 16, 32)),
     "MODEL.BACKBONE.FREEZE_AT": _between(0, 5),
     "MODEL.FPN.OUT_CHANNELS": _at_least(1),
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": _at_least(1),
@@ -263,6 +265,7 @@ CHOICES = {
     "MODEL.PIXPRO.DISTILL.VIEW": ("other", "same"),
     "MODEL.PIXPRO.DISTILL.LOSS": tuple(LOSSES),
     "MODEL.PIXPRO.INSTANCE.LOSS": ("byol", "infonce"),
+    "MODEL.TIMM.NORM": (KEPT, *CLASSES),
     "INPUT.PIXPRO.REDRAW": ("both", "second"),
     "INPUT.PIXPRO.INTERPOLATION": tuple(INTERPOLATIONS),
     "INPUT.RANDOM_FLIP": ("horizontal", "vertical", "none"),

@@ -71,6 +71,8 @@ def _backbone(run: Run) -> str:
     pyramid = " FPN" if "fpn" in name else ""
     if "resnet" in name:
         return f"ResNet-{run.key('MODEL.RESNETS.DEPTH')}{pyramid}"
+    if "timm" in name:
+        return f"{run.key('MODEL.TIMM.NAME')}{pyramid}"
     return f"RegNet{pyramid}" if "regnet" in name else name
 
 

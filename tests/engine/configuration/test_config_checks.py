@@ -66,6 +66,7 @@ BOUNDS = {
     "SOLVER.STEPS": ([(-1,), (0, 5)], [(), (1,)]),
     "SOLVER.GAMMA": ([-1.0, 0.0], [0.1]),
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ([-1.0, 0.0], [0.1]),
+    "MODEL.TIMM.OUTPUT_STRIDE": ([0, 4, 24, 64], [8, 16, 32]),
     "MODEL.BACKBONE.FREEZE_AT": ([-1, 6], [0, 5]),
     "MODEL.FPN.OUT_CHANNELS": ([0], [1]),
     "MODEL.ROI_HEADS.NUM_CLASSES": ([0, -1], [1]),
