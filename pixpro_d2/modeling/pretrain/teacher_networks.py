@@ -10,7 +10,7 @@ from detectron2.modeling import Backbone, build_backbone
 from detectron2.projects.deeplab import add_deeplab_config
 from torch import Tensor, nn
 
-from ...checkpoint.convention import TORCHVISION
+from ...checkpoint.convention import TORCHVISION, InputConvention
 from ...checkpoint.folder import last_name
 from ...checkpoint.initialize import initialize
 from ...config import add_pixpro_config
@@ -78,8 +78,11 @@ def _open_timm(name: str, weights: str, feature: str) -> FrozenNetwork:
             f"{KEY}.WEIGHTS is empty, and a teacher with random weights teaches nothing: name a file of weights of "
             f"timm's {name}."
         )
-    _load(backbone, weights)
+    # A file of student and teacher, such as DINO's, has another input than timm's own weights of the network.
+    input_of_file = _load(backbone, weights)
     normalization = InputNormalization("RGB", backbone.pixel_mean, backbone.pixel_std)
+    if input_of_file is not None:
+        normalization = InputNormalization(input_of_file.format, input_of_file.pixel_mean, input_of_file.pixel_std)
     return _with_feature(backbone, feature, normalization, f"timm's {name}")
 
 
@@ -156,18 +159,19 @@ def _with_feature(
     return FrozenNetwork(_Feature(network, feature), normalization, divisor, f"{description}, feature {feature}")
 
 
-def _load(backbone: Backbone, path: str) -> None:
-    """Load all weights of a backbone, and of its FPN, from a file.
+def _load(backbone: Backbone, path: str) -> InputConvention | None:
+    """Load all weights of a backbone, and of its FPN, from a file; return the input of the weights if it is known.
 
     Raises:
         UsageError: if the file is missing or damaged, or lacks a weight.
     """
     try:
-        missing = initialize(nn.ModuleDict({"backbone": backbone}), path, frozen=True).missing
+        loaded = initialize(nn.ModuleDict({"backbone": backbone}), path, frozen=True)
     except UsageError as error:
         raise UsageError(f"{KEY}: the teacher cannot be loaded: {error}") from error
-    if missing:
+    if loaded.missing:
         raise UsageError(
-            f"{KEY}: {path} lacks {len(missing)} of the teacher's weights, such as {min(missing)}: name a file that "
-            "holds the whole network."
+            f"{KEY}: {path} lacks {len(loaded.missing)} of the teacher's weights, such as {min(loaded.missing)}: name "
+            "a file that holds the whole network."
         )
+    return loaded.convention

@@ -1,9 +1,12 @@
 """Teachers by name of timm, folder of a run and TorchScript file: they give their own features, or one sentence."""
 
+import functools
 import logging
 import shutil
 
 import pytest
+import timm
+import timm_helpers
 import torch
 from detectron2.modeling import build_backbone, build_model
 from distillation_helpers import save_script
@@ -25,7 +28,7 @@ def save_timm(path, name):
     """Random weights of a network of timm; returns the backbone and the path of the file."""
     torch.manual_seed(0)
     backbone = TimmBackbone(name).eval()
-    torch.save({f"backbone.{key}": value for key, value in backbone.state_dict().items()}, path)
+    torch.save(backbone.net.state_dict(), path)
     return backbone, str(path)
 
 
@@ -158,10 +161,32 @@ def test_a_view_that_the_patches_do_not_fill(files):
         build_teacher(configs.tiny(*opts))
 
 
-def test_dinov2_fits_224_pixels():
-    """Patches of 14 and a pyramid of 32: 224 pixels suit both, 96 do not; no key resizes."""
-    backbone = TimmBackbone("vit_small_patch14_dinov2.lvd142m")
-    assert backbone.size_divisibility == 14 and 224 % 14 == 224 % 32 == 0
+@pytest.mark.parametrize("name", ["vit_small_patch14_dinov2.lvd142m", "vit_small_patch14_reg4_dinov2.lvd142m"])
+def test_dinov2_in_the_layout_of_its_authors(tmp_path, monkeypatch, name):
+    """A narrow network with all the names of the release, embeddings for 518 pixels, and views of 16 x 16 patches."""
+    small = functools.partial(timm.create_model, embed_dim=16, depth=2, num_heads=2)
+    monkeypatch.setattr(timm, "create_model", small)
+    backbone = TimmBackbone(name).eval()
+    timm_helpers.randomize(backbone.net)
+    torch.save(timm_helpers.official_dinov2(backbone.net.state_dict()), tmp_path / "dinov2_vits14_pretrain.pth")
+    opts = (f"{DISTILL}.TEACHER", name, f"{DISTILL}.WEIGHTS", str(tmp_path / "dinov2_vits14_pretrain.pth"))
+    teacher = build_teacher(configs.tiny(*opts, "INPUT.PIXPRO.CROP_SIZE", 224))
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        want = backbone(images)["last_feat"]
+        torch.testing.assert_close(teacher.network(images), want, atol=1e-4, rtol=1e-4)
+    assert want.shape == (1, 16, 16, 16) and teacher.conversion.is_identity
+    with pytest.raises(UsageError, match="CROP_SIZE is 96, .* needs a multiple of 14: .* such as 224"):
+        build_teacher(configs.tiny(*opts, "INPUT.PIXPRO.CROP_SIZE", 96))
+
+
+def test_the_input_of_a_file_counts(files, tmp_path):
+    """DINO's pairs of student and teacher take ImageNet's input, timm's own weights of this network 0.5 and 0.5."""
+    state = torch.load(files / "vit.pth", weights_only=True)
+    pair = {"student": {f"backbone.{key}": x + 1 for key, x in state.items()}}
+    torch.save({**pair, "teacher": {f"backbone.{key}": x for key, x in state.items()}}, tmp_path / "dino.pth")
+    assert tuple(open_teacher(VIT, str(tmp_path / "dino.pth"), "").input.mean) == (123.675, 116.28, 103.53)
+    assert tuple(open_teacher(VIT, str(files / "vit.pth"), "").input.mean) == (127.5, 127.5, 127.5)
 
 
 def test_without_timm(monkeypatch):
