@@ -121,7 +121,7 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.DISTILL.WEIGHT = 0.0
     # The teacher: a network of timm, such as `vit_small_patch14_dinov2.lvd142m`; the folder of a run of this project,
     # with any task; or a TorchScript file (.pt, .ts) that turns images with ImageNet's mean and deviation into a map
-    # (N, C, h, w). Views are converted to the teacher's mean, deviation and order of channels.
+    # (N, C, h, w), whose code runs. Views are converted to the teacher's mean, deviation and order of channels.
     cfg.MODEL.PIXPRO.DISTILL.TEACHER = ""
     # File of weights for a network of timm, in any format that MODEL.WEIGHTS takes.
     cfg.MODEL.PIXPRO.DISTILL.WEIGHTS = ""
