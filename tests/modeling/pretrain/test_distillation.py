@@ -53,13 +53,18 @@ def test_loss_against_slow(view, loss):
     projector = LevelHeads(lambda width: nn.Conv2d(width, 4, 1), dict.fromkeys(grids, 5), shared=False)
     frozen = teacher()
     distillation = Distillation(frozen, projector, 3.0, view, loss)
-    losses = distillation(views, features, boxes)
+    losses = distillation(views, features, boxes if view == "other" else None)
     assert frozen.network.calls == 2  # once for each view, for both levels
     maps = [frozen(x).numpy() for x in views]
     for level in grids:
         projections = [projector[level](x[level]).detach().numpy() for x in features]
         want = 3 * slow_loss(projections, maps, [box.numpy() for box in boxes], view, loss) / 2
         assert losses[f"loss_distill_{level}"].item() == pytest.approx(want, rel=1e-4)
+
+
+def test_frames_of_a_video_have_a_teacher_of_the_same_view(script):
+    opts = ("INPUT.PIXPRO.N_FRAMES", 3, "MODEL.PIXPRO.OFFICIAL_ROUNDING", True, f"{DISTILL}.VIEW", "same")
+    assert built(*C5, *distilled(script, *opts)).distillation.view == "same"
 
 
 def test_nothing_of_the_teacher_is_part_of_the_model(script):
