@@ -78,13 +78,15 @@ def _check_network(
     odd = first if first in missing else (missing or unplaced)[0]
     inner = odd[odd.index(".net.") + len(".net.") :]
     theirs = source.state.get(f"{NET}{inner}")
-    there, here = list(theirs.shape) if theirs is not None else [], list(own[odd].shape) if odd in own else []
-    if odd == first and there[:1] + there[2:] == here[:1] + here[2:]:
-        _check_channels(path, there[1], here[1])
-    if not there:
+    if theirs is None:
         difference = f"{inner} is not there"
+    elif odd not in own:
+        difference = f"{inner} is not here"
     else:
-        difference = f"{inner} is {there} there and {here} here" if here else f"{inner} is not here"
+        there, here = list(theirs.shape), list(own[odd].shape)
+        if odd == first and there[:1] + there[2:] == here[:1] + here[2:]:
+            _check_channels(path, there[1], here[1])
+        difference = f"{inner} is {there} there and {here} here"
     advice = ", or set MODEL.ALLOW_PARTIAL_WEIGHTS True" if has_some else ""
     advice = " (the backbone is frozen and must be covered)" if frozen else advice
     raise UsageError(

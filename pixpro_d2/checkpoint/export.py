@@ -206,7 +206,7 @@ def _torchvision_trunk(backbone: Backbone, path: str) -> dict[str, torch.Tensor]
 def _check_no_timm(backbone: Backbone, path: str) -> None:
     """Raise a UsageError if a trunk is a network of timm, which the formats of ResNets cannot hold."""
     if backbone.is_timm:
-        raise UsageError(f"The backbone of {path} is a network of timm: use --to timm or safetensors.")
+        raise UsageError(f"The backbone of {path} is a network of timm and no ResNet: use --to timm or safetensors.")
 
 
 def _check_convention(source: Source, path: str) -> None:

@@ -71,6 +71,8 @@ FORMATS = (  # the first match counts
     Format("torchvision or timm ResNet", ""),
 )
 
+# Prefixes of self-supervised code, whose input is ImageNet's, even if timm's own weights of the network have another.
+_SELF_SUPERVISED = ("teacher.", "student.", "encoder_q.", "base_encoder.", "online_encoder.")
 # Values of __author__ in detectron2 pickles of torchvision-like ResNets.
 _TORCHVISION_AUTHORS = ("PixPro", "Pixpro", "MOCO", "OpenSelfSup", "torchvision")
 # Entries of a checkpoint that may hold the weights; the first existing entry counts.
@@ -206,17 +208,16 @@ def _is_numbers(value: object) -> bool:
 
 def _timm(tensors: dict[str, torch.Tensor], network: nn.Module) -> Source | None:
     """Recognise the weights of a network of timm, from timm, research code, an official release or this project."""
-    found = timm_networks.find_weights(tensors, network)
+    found = timm_networks.find_weights(tensors, network, [*(form.online for form in FORMATS), "teacher."])
     if found is None:
         return None
     if found.prefix in (timm_networks.NET, timm_networks.BELOW_PYRAMID):
         return Source("pixpro_d2 checkpoint", found.state, resized=found.resized)
     below = f" below {found.prefix.removesuffix('.')}" if found.prefix else ""
-    # Self-supervised pairs of student and teacher take ImageNet's input, even if timm's own weights do not.
-    paired = found.prefix.startswith(("teacher.", "student."))
-    convention = IMAGENET if paired else timm_networks.convention_of(network)
+    knows_input = found.prefix.startswith(_SELF_SUPERVISED)
+    convention = IMAGENET if knows_input else timm_networks.convention_of(network)
     known = convention if found.channels == 3 else None
-    return Source(f"network of timm{below}", found.state, known, resized=found.resized, knows_input=paired)
+    return Source(f"network of timm{below}", found.state, known, resized=found.resized, knows_input=knows_input)
 
 
 def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> Source | None:

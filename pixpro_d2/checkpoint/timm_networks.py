@@ -8,7 +8,7 @@ import io
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,18 +19,6 @@ from .convention import InputConvention
 
 NET = "backbone.net."
 BELOW_PYRAMID = "backbone.bottom_up.net."
-# Prefixes of the network, the best first; any other prefix counts if it is the only one.
-_PREFIXES = (
-    NET,
-    BELOW_PYRAMID,
-    "",
-    "teacher.backbone.",
-    "teacher.",
-    "backbone.",
-    "model.",
-    "encoder.",
-    "student.backbone.",
-)
 # Names of an official release that share no name with timm's; timm's converter recognises them.
 _OFFICIAL = ("downsample_layers.0.0.weight",)  # ConvNeXt
 _GRIDS = ("pos_embed", "relative_position_bias_table")  # that converters resize
@@ -77,16 +65,23 @@ def name_of(network: nn.Module) -> str:
     return _config(network)["architecture"]
 
 
-def find_weights(tensors: Mapping[str, Tensor], network: nn.Module) -> NetworkWeights | None:
+def find_weights(
+    tensors: Mapping[str, Tensor], network: nn.Module, prefixes: Sequence[str] = ()
+) -> NetworkWeights | None:
     """Find the weights of a network in the tensors of a file, and convert them to timm's names and the network's sizes.
 
     Weights of a similar network keep their shapes, so that the difference can be reported.
+
+    Args:
+        tensors: tensors of the file by name.
+        network: network of the model.
+        prefixes: names that may stand before the network's, the best first. They decide between copies of a network.
 
     Returns:
         None if the tensors belong to a network of another kind, or to several networks, none of which is the backbone.
     """
     own = network.state_dict()
-    prefix = _find_prefix(tensors, own)
+    prefix = _find_prefix(tensors, own, (NET, BELOW_PYRAMID, *prefixes))
     if prefix is None:
         return None
     inner = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -112,7 +107,7 @@ def find_weights(tensors: Mapping[str, Tensor], network: nn.Module) -> NetworkWe
     return NetworkWeights(state, prefix, channels, resized)
 
 
-def _find_prefix(tensors: Iterable[str], own: Mapping[str, Tensor]) -> str | None:
+def _find_prefix(tensors: Iterable[str], own: Mapping[str, Tensor], prefixes: Sequence[str]) -> str | None:
     """Return the prefix below which the most names of a network are; None if there are few, or none is the best."""
     counts: Counter[str] = Counter()
     for name in tensors:
@@ -125,14 +120,14 @@ def _find_prefix(tensors: Iterable[str], own: Mapping[str, Tensor]) -> str | Non
     best = [prefix for prefix, count in counts.items() if count == most]
     if most < _MIN_SHARE * len(own):
         return None
-    return best[0] if len(best) == 1 else next((prefix for prefix in _PREFIXES if prefix in best), None)
+    return best[0] if len(best) == 1 else next((prefix for prefix in prefixes if prefix in best), None)
 
 
 def _convert(inner: dict[str, Tensor], own: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Apply timm's converter for files of the network, unless they have patches of another size."""
     converter = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     patches = [state.get("patch_embed.proj.weight") for state in (inner, own)]
-    if converter is None or _sides(patches[0]) != _sides(patches[1]):
+    if converter is None or _kernel_size(patches[0]) != _kernel_size(patches[1]):
         return inner
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the converter of DINOv3 prints the biases that are no weights
@@ -143,10 +138,10 @@ def _convert(inner: dict[str, Tensor], own: Mapping[str, Tensor], network: nn.Mo
 
 def _side(grid: Tensor) -> int:
     """Return the side of a square grid of tokens (..., channels); a class token does not count."""
-    return math.isqrt(grid.numel() // grid.shape[-1])
+    return math.isqrt(grid.shape[:-1].numel())
 
 
-def _sides(weight: Tensor | None) -> torch.Size | None:
+def _kernel_size(weight: Tensor | None) -> torch.Size | None:
     """Return the height and width of the kernels of a convolution; None for another tensor."""
     return weight.shape[2:] if weight is not None and weight.ndim == 4 else None
 

@@ -1,5 +1,6 @@
 """Replace the batch norms of a built network, also those of timm that include an activation."""
 
+from functools import cache
 from typing import Any
 
 from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
@@ -35,7 +36,7 @@ def convert_batch_norms(module: nn.Module, norm: str) -> None:
             convert_batch_norms(child, norm)
 
 
-def _converted(old: Any, norm_class: type[nn.Module], options: dict[str, Any]) -> nn.Module:
+def _converted(old: Any, norm_class: Any, options: dict[str, Any]) -> nn.Module:
     """Return a norm of ``norm_class`` with the values of the batch norm ``old``, and its activation if it has one."""
     has_activation = hasattr(old, "act")
     new = (_with_activation(norm_class) if has_activation else norm_class)(old.num_features, eps=old.eps, **options)
@@ -47,6 +48,7 @@ def _converted(old: Any, norm_class: type[nn.Module], options: dict[str, Any]) -
     return new.train(old.training)
 
 
+@cache
 def _with_activation(norm_class: Any) -> Any:
     """Return the class of norms that end, like timm's BatchNormAct2d, in the modules ``drop`` and ``act``."""
 

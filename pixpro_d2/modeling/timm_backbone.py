@@ -104,7 +104,17 @@ class TimmBackbone(Backbone):
         return dict(self._shapes)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the features (N, C, H / stride, W / stride) of images (N, in_channels, H, W)."""
+        """Return the features (N, C, H / stride, W / stride) of images (N, in_channels, H, W).
+
+        Raises:
+            UsageError: for images whose sides the patches of a plain vision transformer do not divide.
+        """
+        height, width = images.shape[-2:]
+        if self.is_plain and (height % self.size_divisibility or width % self.size_divisibility):
+            raise UsageError(
+                f"{self.name} has patches of {self.size_divisibility} pixels, which do not divide images of "
+                f"{height} x {width} pixels: choose sides that are multiples of {self.size_divisibility}."
+            )
         maps = self.net.forward_intermediates(
             images, indices=self._indices, norm=self.is_plain, output_fmt="NCHW", intermediates_only=True
         )

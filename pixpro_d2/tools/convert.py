@@ -16,7 +16,7 @@ EPILOG = """formats:
   detectron2   pickle as the official PixPro converter writes it, for detectron2's own checkpointer; FPN included
   torchvision  state dict of torchvision's ResNet without fc, and without an FPN; --with-fpn makes it one of
                torchvision's BackboneWithFPN (body.*, fpn.*)
-  timm         names of timm's network, which are torchvision's for a ResNet; no FPN. A .safetensors file also keeps the
+  timm         names of a network of timm, which are torchvision's for a ResNet; no FPN. A .safetensors file keeps the
                input convention as metadata
   safetensors  names of this project's models (backbone.*), FPN included, input convention in the metadata
   official     checkpoint of the official PixPro code: both branches and, if there, the pre-training heads; no FPN
@@ -24,7 +24,7 @@ EPILOG = """formats:
                (N, 3, H, W) of RGB in [0, 1]; the graph normalises it. H and W are multiples of 32
 
 IN may have any of these formats, and those of MoCo, SimSiam, DenseCL, PixelCL, detectron2's model zoo and so on.
-Except for onnx, tensors are copied bit by bit. Networks of timm go to timm, safetensors and onnx. The command skips tensors that a format has no place for, and reports
+Except for onnx, tensors are copied bit by bit. The command skips tensors that a format has no place for, and reports
 them."""
 
 

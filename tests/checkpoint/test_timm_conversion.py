@@ -85,7 +85,9 @@ def test_the_input_travels_with_safetensors(tmp_path):
 @pytest.mark.parametrize("name, convention", [("resnet18", IMAGENET), ("vit_tiny_patch16_224", HALVES)])
 def test_formats_of_resnets_are_refused(to, suffix, name, convention, tmp_path):
     path = save(tmp_path, build(name), convention)
-    with pytest.raises(UsageError, match=f"backbone of {path} is a network of timm: use --to timm or safetensors"):
+    with pytest.raises(
+        UsageError, match=f"backbone of {path} is a network of timm and no ResNet: use --to timm or safetensors"
+    ):
         convert(path, str(tmp_path / f"out.{suffix}"), to)
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import safetensors.torch
+import timm
 import timm_helpers
 import torch
 from timm_helpers import build, model_of
@@ -12,6 +13,7 @@ from pixpro_d2.checkpoint.formats import recognise
 from pixpro_d2.checkpoint.initialize import initialize
 from pixpro_d2.checkpoint.reading import read_checkpoint
 from pixpro_d2.checkpoint.timm_networks import find_weights, network_of
+from pixpro_d2.modeling.timm_backbone import TimmBackbone
 from pixpro_d2.utils.errors import UsageError
 
 CONVNEXT, VIT, SWIN = "convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"
@@ -40,6 +42,13 @@ LAYOUTS = {
     "DINO": lambda state: {
         "student": {f"module.backbone.{name}": value + 1 for name, value in state.items()},
         "teacher": {f"backbone.{name}": value for name, value in state.items()},
+    },
+    "MoCo v3": lambda state: {
+        "state_dict": {
+            f"module.{part}.{name}": value + i
+            for i, part in enumerate(("base_encoder", "momentum_encoder"))
+            for name, value in state.items()
+        }
     },
     "student": lambda state: {f"student.backbone.{name}": value for name, value in state.items()},
 }
@@ -163,6 +172,13 @@ def test_another_network_is_an_error_with_its_first_difference(name, other, diff
         load(name, state, tmp_path / "w.pth", allow_partial=name == VIT and "embed_dim" in other)
 
 
+@pytest.mark.parametrize("odd", [torch.tensor(1.0), torch.zeros(0), torch.zeros(1, 198, 16), torch.zeros(1, 197, 0)])
+def test_position_embeddings_that_fit_no_grid_are_an_error(odd, tmp_path):
+    state = {**build(VIT).state_dict(), "pos_embed": odd}
+    with pytest.raises(UsageError, match=r"\(pos_embed is \[.* here; differing weights: 1\)"):
+        load(VIT, state, tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize("prefix", ["", "backbone.net.", "backbone."])
 def test_a_network_of_another_kind_is_an_error(prefix, tmp_path):
     state = {f"{prefix}{name}": value for name, value in build(CONVNEXT).state_dict().items()}
@@ -216,6 +232,7 @@ def test_images_with_another_number_of_channels(tmp_path):
         (VIT, "parallel", HALVES),
         (VIT, "DINO", IMAGENET),
         (VIT, "student", IMAGENET),
+        (VIT, "MoCo v3", IMAGENET),
         (f"{VIT}.augreg_in21k", "state dict", HALVES),
         ("vit_small_patch16_224.dino", "state dict", IMAGENET),
         (CONVNEXT, "state dict", IMAGENET),
@@ -243,6 +260,16 @@ def test_weights_that_are_no_numbers_or_not_finite(tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             load(VIT, {**state, name: bad}, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("name", ["resnet50d", "efficientnet_b0", "swinv2_cr_tiny_ns_224", "eva02_tiny_patch14_224"])
+def test_all_names_of_whole_networks_have_a_place(name):
+    with torch.device("meta"):
+        network = TimmBackbone(name).net
+        found = find_weights(timm.create_model(name, pretrained=False).state_dict(), network)
+    assert {key.removeprefix("backbone.net.") for key in found.state if key.startswith("backbone.net.")} == set(
+        network.state_dict()
+    )
 
 
 def test_two_networks_of_which_none_is_the_backbone():

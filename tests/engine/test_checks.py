@@ -119,7 +119,12 @@ def test_batch_norm_of_a_single_value(monkeypatch):
         check("SOLVER.IMS_PER_BATCH", 4, "SOLVER.ACCUMULATION_STEPS", 4)
     check("SOLVER.IMS_PER_BATCH", 2)
     check("INPUT.PIXPRO.CROP_SIZE", 128)
-    check("MODEL.PIXPRO.NORM", "GN", "MODEL.RESNETS.NORM", "GN", "MODEL.REGNETS.NORM", "GN")
+    other = ["MODEL.PIXPRO.NORM", "GN", "MODEL.RESNETS.NORM", "GN", "MODEL.REGNETS.NORM", "GN"]
+    check(*other)
+    timm = [*other, "MODEL.BACKBONE.NAME", "build_timm_fpn_backbone"]
+    check(*timm, "MODEL.TIMM.NORM", "FrozenBN")
+    with pytest.raises(UsageError, match="p6 has one pixel"):
+        check(*timm)
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     check("SOLVER.IMS_PER_BATCH", 2)  # norms of both processes together
 

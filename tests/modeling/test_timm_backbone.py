@@ -69,6 +69,13 @@ def test_a_vision_transformer_takes_views_of_several_sizes():
     assert torch.allclose(given[1], tokens + bias, atol=1e-4)
 
 
+def test_patches_divide_the_images():
+    backbone = TimmBackbone("vit_tiny_patch16_224")
+    message = "has patches of 16 pixels, .* of 32 x 40 pixels: choose sides that are multiples of 16"
+    with pytest.raises(UsageError, match=message):
+        backbone(torch.zeros(1, 3, 32, 40))
+
+
 def test_chosen_features_end_the_network():
     whole, part = TimmBackbone("resnet18d"), TimmBackbone("resnet18d", out_features=["res3", "res2"])
     assert list(part.output_shape()) == ["res2", "res3"] and part.size_divisibility == 8

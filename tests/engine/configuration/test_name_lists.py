@@ -25,6 +25,7 @@ def test_a_config_file_with_one_name(tmp_path):
     assert load_config(str(path), []).DATASETS.TRAIN == ("images:my_photos",)
     assert load_config(str(path), ["DATASETS.TRAIN", "images:b"]).DATASETS.TRAIN == ("images:b",)
     assert load_config(QUICKSTART, ["MODEL.PIXPRO.IN_FEATURES", "p3"]).MODEL.PIXPRO.IN_FEATURES == ["p3"]
+    assert load_config(QUICKSTART, ["MODEL.TIMM.OUT_FEATURES", "res5"]).MODEL.TIMM.OUT_FEATURES == ["res5"]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from pixpro_d2.extras.report.runs import read_run
 TRAINED, RANDOM = "output/first/model_final.pth", ""
 
 
-def task_run(tmp_path, weights, score, metric="sem_seg/mIoU", iteration=199, **changes):
+def task_run(tmp_path, weights, score, metric="sem_seg/mIoU", iteration=199, network="", **changes):
     config = copy.deepcopy(CONFIG)
+    config["MODEL"]["TIMM"] = {"NAME": network}
     config["MODEL"] |= {"META_ARCHITECTURE": "SemanticSegmentor", "WEIGHTS": weights}
     config["SOLVER"] |= changes
     name = str(len(list(tmp_path.iterdir())))
@@ -48,6 +49,13 @@ def test_several_runs_are_judged_by_their_standard_error(tmp_path, trained, rand
     assert (answer.verdict, answer.grade) == (verdict, grade)
     assert f"mIoU {sum(trained) / 2:.1f} ± 1.0 (2 runs) from" in answer.reasons[0]
     assert answer.reasons[1] == "The standard error of this difference is 1.4 points."
+
+
+def test_different_networks_of_timm_are_not_compared(tmp_path):
+    trained = task_run(tmp_path, TRAINED, 30.0, network="convnext_atto")
+    others = [task_run(tmp_path, RANDOM, 20.0, network=name) for name in ("resnet18d", "convnext_atto")]
+    assert better_than_random([trained, others[0]])[0].grade == "unknown"
+    assert better_than_random([trained, others[1]])[0].grade == "watch"
 
 
 def test_each_start_and_each_task_has_an_answer(tmp_path):

@@ -40,6 +40,8 @@ def test_what_was_trained_downstream(tmp_path):
     assert spread_std(run) is None
     fcos = run_of(tmp_path, MODEL__META_ARCHITECTURE="FCOSDetector", MODEL__BACKBONE__NAME="build_regnet_backbone")
     assert describe(fcos) == "FCOS with RegNet on images:photos, from random weights."
+    timm = {"MODEL__BACKBONE__NAME": "build_timm_fpn_backbone", "MODEL__TIMM": {"NAME": "convnext_tiny"}}
+    assert describe(run_of(tmp_path, **timm)) == "PixPro pre-training at p3, p4 of convnext_tiny FPN on images:photos."
 
 
 def test_numbers(tmp_path):
