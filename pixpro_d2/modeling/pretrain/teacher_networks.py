@@ -1,6 +1,7 @@
 """The networks that may teach: a network of timm, a run of this project, or a TorchScript file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def open_teacher(name: str, weights: str, feature: str) -> FrozenNetwork:
 
 
 def _open_timm(name: str, weights: str, feature: str) -> FrozenNetwork:
-    backbone = TimmBackbone(name)
+    with _keys_of_teachers():
+        backbone = TimmBackbone(name, out_features=[feature] if feature else [])  # later stages would run in vain
     if not weights:
         raise UsageError(
             f"{KEY}.WEIGHTS is empty, and a teacher with random weights teaches nothing: name a file of weights of "
@@ -165,13 +167,21 @@ def _load(backbone: Backbone, path: str) -> InputConvention | None:
     Raises:
         UsageError: if the file is missing or damaged, or lacks a weight.
     """
-    try:
+    with _keys_of_teachers("the teacher cannot be loaded: "):
         loaded = initialize(nn.ModuleDict({"backbone": backbone}), path, frozen=True)
-    except UsageError as error:
-        raise UsageError(f"{KEY}: the teacher cannot be loaded: {error}") from error
     if loaded.missing:
         raise UsageError(
             f"{KEY}: {path} lacks {len(loaded.missing)} of the teacher's weights, such as {min(loaded.missing)}: name "
             "a file that holds the whole network."
         )
     return loaded.convention
+
+
+@contextmanager
+def _keys_of_teachers(words: str = "") -> Iterator[None]:
+    """Let a UsageError name the keys of the teacher instead of the same keys of the student; ``words`` come first."""
+    try:
+        yield
+    except UsageError as error:
+        reason = str(error).replace("MODEL.TIMM.NAME", f"{KEY}.TEACHER")
+        raise UsageError(f"{KEY}: {words}{reason.replace('MODEL.TIMM.OUT_FEATURES', f'{KEY}.FEATURE')}") from error

@@ -72,6 +72,8 @@ def test_a_feature_by_name(files):
         frozen = open_teacher(SMALL, path, feature)
         with torch.no_grad():
             torch.testing.assert_close(frozen.network.eval()(IMAGES), backbone(IMAGES)[name])
+        count = sum(1 for _ in frozen.network.parameters())
+        assert (count < sum(1 for _ in backbone.parameters())) == (feature == "res3")  # no later stages
 
 
 def online(files, name):
@@ -133,8 +135,8 @@ def wrong(files):
         ("vit_tiny_patch16_225", "x", "", "has no network 'vit_tiny_patch16_225': did you mean vit_tiny_patch16_224"),
         (VIT, "", "", "WEIGHTS is empty, and a teacher with random weights teaches nothing: name a file .*tch16_224"),
         (VIT, "missing.pth", "", "the teacher cannot be loaded: There is no checkpoint .*missing.pth"),
-        (VIT, "{}/small.pth", "", "the teacher cannot be loaded: MODEL.WEIGHTS .*small.pth"),
-        (VIT, "{}/vit.pth", "res4", "FEATURE is 'res4', but timm's vit_tiny_patch16_224 has last_feat: choose from"),
+        (VIT, "{}/small.pth", "", "cannot be loaded: .*small.pth.*; set MODEL.PIXPRO.DISTILL.TEACHER to the network"),
+        (VIT, "{}/vit.pth", "res4", "FEATURE names 'res4', but vit_tiny_patch16_224 has last_feat: choose from"),
         ("{}/run", "", "res9", "FEATURE is 'res9', but the backbone of .*model_final.pth has p3, .*res5: choose from"),
         ("{}/run", "x.pth", "", "WEIGHTS is for networks of timm only, .*run has weights of its own"),
         ("{}/no/run", "", "", "TEACHER is .*no/run, but there is no such folder: name"),
@@ -149,7 +151,7 @@ def wrong(files):
     ],
 )
 def test_wrong_teachers(wrong, teacher, weights, feature, message):
-    with pytest.raises(UsageError, match=rf"^(MODEL\.PIXPRO\.DISTILL|timm).*{message}.*") as caught:
+    with pytest.raises(UsageError, match=rf"^MODEL\.PIXPRO\.DISTILL.*{message}.*") as caught:
         open_teacher(teacher.format(wrong), weights.format(wrong), feature)
     assert "\n" not in str(caught.value)
 
@@ -194,5 +196,5 @@ def test_without_timm(monkeypatch):
         raise UsageError("Networks of timm need timm: run pip install 'pixpro_d2[timm]'.")
 
     monkeypatch.setattr(timm_backbone, "import_timm", missing)
-    with pytest.raises(UsageError, match="^Networks of timm need timm"):
+    with pytest.raises(UsageError, match=f"^{DISTILL}: Networks of timm need timm"):
         open_teacher(VIT, "x.pth", "")
