@@ -91,6 +91,7 @@ class Teacher:
         self.channels = channels
         self._device: torch.device | None = None
 
+    @torch.compiler.disable  # a compiled graph could not move the network, and a TorchScript module has its own graph
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Return the map (N, channels, h, w) of images that are normalised for the student."""
