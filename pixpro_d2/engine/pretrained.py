@@ -106,5 +106,5 @@ def _complete_target(model: "PixPro", missing: Collection[str]) -> bool:
 
 def _part(name: str) -> str:
     """Return the part of the model that a parameter belongs to: its top-level module, pyramid or prototypes."""
-    special = {"backbone.fpn_": "pyramid", "method.prototypes.": "prototypes"}
+    special = {"backbone.fpn_": "pyramid", "backbone.simfp_": "pyramid", "method.prototypes.": "prototypes"}
     return next((part for start, part in special.items() if name.startswith(start)), name.split(".")[0])
