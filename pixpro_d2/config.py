@@ -58,7 +58,7 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.MEAN_OVER = "all"
     # Start value of the target's momentum, which rises to 1 by a cosine over the run.
     cfg.MODEL.PIXPRO.MOMENTUM = 0.99
-    # Weight of the pixel loss, beside the terms below and the instance loss.
+    # Weight of the pixel loss, beside the terms below, the instance loss and distillation.
     cfg.MODEL.PIXPRO.PIXEL_WEIGHT = 1.0
     # Weights of two VICReg terms (Bardes et al. 2022) on the projections of any METHOD, which keep features from
     # collapsing to few directions. The first term is about each channel's standard deviation over all pixels of the
@@ -113,6 +113,25 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.FLOW.CONSISTENCY = "pixel"
     cfg.MODEL.PIXPRO.FLOW.ALPHA1 = 0.01
     cfg.MODEL.PIXPRO.FLOW.ALPHA2 = 0.5
+
+    # Dense distillation: projections of each of IN_FEATURES learn a frozen teacher's features at the same places of the
+    # image. It works beside METHOD's loss, and alone with PIXEL_WEIGHT 0.
+    cfg.MODEL.PIXPRO.DISTILL = CN()
+    # Weight of the mean over IN_FEATURES; 0 builds no teacher.
+    cfg.MODEL.PIXPRO.DISTILL.WEIGHT = 0.0
+    # The teacher: a network of timm, such as `vit_small_patch14_dinov2.lvd142m`; the folder of a run of this project,
+    # with any task; or a TorchScript file (.pt, .ts) that turns images with ImageNet's mean and deviation into a map
+    # (N, C, h, w), whose code runs. Views are converted to the teacher's mean, deviation and order of channels.
+    cfg.MODEL.PIXPRO.DISTILL.TEACHER = ""
+    # File of weights for a network of timm, in any format that MODEL.WEIGHTS takes.
+    cfg.MODEL.PIXPRO.DISTILL.WEIGHTS = ""
+    # Feature of the teacher, such as `res4`; "" for the last one, below an FPN if the teacher has one.
+    cfg.MODEL.PIXPRO.DISTILL.FEATURE = ""
+    # View that the teacher sees: `other` (bins of the student inside the other view count) or `same`.
+    cfg.MODEL.PIXPRO.DISTILL.VIEW = "other"
+    # Loss between projections and the teacher's features, whose channels are standardised over the batch: `cosine`
+    # (1 - cos) or `smooth_l1`.
+    cfg.MODEL.PIXPRO.DISTILL.LOSS = "cosine"
 
     cfg.MODEL.PIXPRO.INSTANCE = CN()
     # Weight alpha of the instance loss on the backbone's last feature; 0 builds no instance branch.

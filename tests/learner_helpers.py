@@ -24,6 +24,19 @@ class SmallNet(nn.Module):
         return self.fc(self.pool(self.body(self.stem(x))).flatten(1))
 
 
+class Tokens(nn.Module):
+    """Tokens (N, skipped + patches, 3): zeros, then the mean colour of each patch, row by row."""
+
+    def __init__(self, patch, skipped=1):
+        super().__init__()
+        self.patch, self.skipped = patch, skipped
+        self.gain = nn.Parameter(torch.ones(3))
+
+    def forward(self, x):
+        patches = nn.functional.avg_pool2d(x, self.patch).flatten(2).transpose(1, 2) * self.gain
+        return torch.cat((patches.new_zeros(len(x), self.skipped, 3), patches), dim=1)
+
+
 def small_net(in_channels=3, seed=0):
     torch.manual_seed(seed)
     return SmallNet(in_channels)

@@ -100,7 +100,7 @@ def test_old_names_of_recipes_with_a_start():
 def test_weights_of_the_starts_are_made_by_pretraining_configs():
     made = {load_config(str(path), []).OUTPUT_DIR for path in PRETRAIN}
     folder = configs.CONFIGS / "init"
-    for path in (*folder.glob("pix*.yaml"), *folder.glob("slotcon*.yaml")):
+    for path in (*folder.glob("pix*.yaml"), *folder.glob("slotcon*.yaml"), *folder.glob("distill*.yaml")):
         weights = load_config(str(path), []).MODEL.WEIGHTS
         assert weights.removesuffix("/model_final.pth") in made and weights.endswith("/model_final.pth")
 

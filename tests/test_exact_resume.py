@@ -8,6 +8,7 @@ import forked
 import pytest
 import torch
 from archive_helpers import WRITERS
+from distillation_helpers import save_script
 from downstream import CLASSES, VOC_SEG, options
 
 import configs
@@ -28,6 +29,7 @@ def scenes(tmp_path_factory):
     render_dataset(out, train=10, test=2, size=96, layouts=("voc", "classes"))
     for ending, write in WRITERS.items():
         write(out / f"images.{ending}", out / "JPEGImages")
+    save_script(out / "teacher.pt")
     return out
 
 
@@ -40,6 +42,10 @@ def pretraining(config, *images):
     ]
 
 
+def distillation(scenes):
+    return [*pretraining("distill_fpn", "JPEGImages")(scenes), "MODEL.PIXPRO.DISTILL.TEACHER", scenes / "teacher.pt"]
+
+
 def detection(scenes):
     args = ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml", *LAYOUT, *NORMS]
     return [*args, "DATASETS.TRAIN", f"('voc:{scenes}@train',)", "MODEL.ROI_HEADS.NUM_CLASSES", 5]
@@ -50,6 +56,7 @@ TASKS = {
     "archives": pretraining("quickstart", "images.zip", "images.tar"),
     "densecl": pretraining("densecl_c5_200ep", "JPEGImages"),
     "slotcon": pretraining("slotcon_fpn", "JPEGImages"),
+    "distillation": distillation,
     "detection": detection,
 }
 

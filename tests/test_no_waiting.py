@@ -4,6 +4,7 @@ import pytest
 import torch
 from benchmark_helpers import FPN, measured
 from device_helpers import META, NoAutocast, watched
+from distillation_helpers import Averages, save_run
 from flow_helpers import Differences
 from learner_helpers import images, small_learner
 
@@ -65,6 +66,13 @@ def test_a_step_waits_for_nothing(monkeypatch, method):
     assert copied.count((4 // parts, 2, 3, 64, 64)) == parts  # the views, once
 
 
+@pytest.mark.parametrize("options", [(), ("MODEL.PIXPRO.PIXEL_WEIGHT", 1.0)])
+def test_a_step_with_a_teacher_waits_for_nothing(monkeypatch, tmp_path, options):
+    teacher = ("MODEL.PIXPRO.DISTILL.TEACHER", save_run(tmp_path / "run"))
+    cfg = measured("pretrain/distill_fpn.yaml", *teacher, *options)
+    assert train(monkeypatch, cfg, synthetic_batch(cfg, 4)).count((4, 2, 3, 64, 64)) == 1
+
+
 def test_a_step_on_video_waits_for_nothing(monkeypatch):
     cfg = measured(FPN, *VIDEO, "MODEL.PIXPRO.FLOW.FILES", "flow")
     flow = dict(zip(("flow_there", "flow_back"), torch.rand(2, 4, 2, 2, 16, 17).half()))
@@ -85,9 +93,18 @@ def test_making_flow_coarse_waits_for_nothing():
         assert to_grid(torch.empty(2, 2, 40, 48, device=META), 8).shape == (2, 2, 5, 6)
 
 
-@pytest.mark.parametrize("method", ["pixpro", "pixcontrast"])
-def test_a_step_of_the_learner_waits_for_nothing(method):
-    learner = small_learner(method=method, instance_weight=1.0).to(META)
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(method="pixpro", instance_weight=1.0),
+        dict(method="pixcontrast", instance_weight=1.0),
+        dict(pixel_weight=0.0, teacher=Averages()),
+    ],
+)
+def test_a_step_of_the_learner_waits_for_nothing(options):
+    learner = small_learner(**options).to(META)
+    if learner.distillation is not None:
+        learner(images().to(META))  # moves the teacher there, once
     optimizer = torch.optim.SGD(learner.parameters(), 0.1)
     batch = images().to(META)
     with watched() as watch:

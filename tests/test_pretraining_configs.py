@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from distillation_helpers import save_script
 
 import configs
 from pixpro_d2.data.pretrain.loader import build_view_loader
@@ -24,9 +25,10 @@ def videos(tmp_path_factory):
 @pytest.mark.parametrize(
     "path", [p for p in PRETRAIN if "Base" not in p.name], ids=lambda path: f"{path.parent.stem}/{path.stem}"
 )
-def test_one_iteration(path, videos):
+def test_one_iteration(path, videos, tmp_path):
     torch.manual_seed(0)
-    cfg = configs.tiny(*SMALL, config=str(path.relative_to(configs.CONFIGS)))
+    opts = ("MODEL.PIXPRO.DISTILL.TEACHER", save_script(tmp_path / "teacher.pt")) if "distill" in path.name else ()
+    cfg = configs.tiny(*SMALL, *opts, config=str(path.relative_to(configs.CONFIGS)))
     model = build_model(cfg)
     batch = _batch_of_videos(cfg, videos) if cfg.INPUT.PIXPRO.N_FRAMES else _batch_of_images()
     before = [p.clone() for p in model.parameters()]

@@ -31,6 +31,7 @@ C5 = {
 }
 FPN = {
     **C5,
+    "distill_fpn": ("output/distill_fpn/model_final.pth", *RGB),
     "pixpro": ("output/pixpro_fpn/model_final.pth", *RGB),
     "pixpro_fpn": ("output/pixpro_fpn/model_final.pth", *RGB),
     "pixcontrast": ("output/pixcontrast_fpn/model_final.pth", *RGB),
@@ -127,7 +128,7 @@ def test_a_pretraining_has_a_start_too():
         (
             "coco/mask_rcnn_R_50_FPN_1x", "pixpro_fcos_head",
             r"--init pixpro_fcos_head needs the head of FCOS: choose from "
-            r"msra, pixcontrast, pixcontrast_c5, pixcontrast_fpn, pixpro, pixpro_c5, pixpro_fpn, random, "
+            r"distill_fpn, msra, pixcontrast, pixcontrast_c5, pixcontrast_fpn, pixpro, pixpro_c5, pixpro_fpn, random, "
             r"slotcon, slotcon_c5, slotcon_coco, slotcon_fpn, torchvision\.",
         ),
         ("voc/fcn_R_50_30k", "pixpro_fpn", r"--init pixpro_fpn needs an FPN: choose from .*"),

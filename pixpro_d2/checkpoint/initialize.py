@@ -29,12 +29,14 @@ class Initialization:
         loaded: names of the model's tensors that are in the file.
         missing: names of the model's parameters that are not in the file and keep their values.
         summary: the line of the log.
+        convention: input convention of the weights; None if unknown.
     """
 
     path: str
     loaded: frozenset[str]
     missing: frozenset[str]
     summary: str
+    convention: InputConvention | None = None
 
 
 def initialize(
@@ -84,7 +86,7 @@ def initialize(
     summary = describe_transfer(path, source, own, transfer)
     logger.info(summary)
     loaded = frozenset(transfer.state)
-    return Initialization(path, loaded, parameters - loaded, summary)
+    return Initialization(path, loaded, parameters - loaded, summary, source.convention)
 
 
 def _local_path(path: str) -> str:

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from ..modeling.backbone import bottom_up
 from ..modeling.recompute import recompute_stages
 from ..utils.errors import UsageError, check_choice
+from ..utils.precision import cpu_has_bfloat16
 
 if TYPE_CHECKING:
     from ..modeling.pretrain.pixpro import PixPro
@@ -39,14 +40,6 @@ def amp_dtype(cfg: CfgNode) -> torch.dtype | None:
         return torch.bfloat16
     logger.info(f"SOLVER.AMP: this {device} has no fast {name}, the run computes in float32.")
     return None
-
-
-def cpu_has_bfloat16() -> bool:
-    """Return whether this processor has instructions for products of bfloat16: AVX512-BF16, AMX or Arm's."""
-    if hasattr(torch.cpu, "get_capabilities"):  # PyTorch 2.11
-        found = torch.cpu.get_capabilities()
-        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return torch.cpu._is_avx512_bf16_supported()  # PyTorch 2.6 to 2.10
 
 
 def set_precision(cfg: CfgNode) -> None:

@@ -118,7 +118,8 @@ class PictureHook(PeriodicPictures):
 
     def _draw_data(self, i: int, subject: Subject) -> None:
         shown = self.source, subject.dataset_dict, subject.sample
-        self.write(f"pairs_{i}", picture_pairs(*shown, self.level))
+        stride = self.model.backbone.output_shape()[self.level].stride
+        self.write(f"pairs_{i}", picture_pairs(*shown, stride))
         if self.source.n_frames > 1:
             self.write(f"flow_{i}", picture_flow(*shown))
 

@@ -73,7 +73,7 @@ def load_pretrained(cfg: CfgNode, weights: str, seed: int) -> Pretrained:
         UsageError: for a file that does not suit the model, or that was trained with another input.
     """
     torch.manual_seed(seed)
-    model = build_model(cfg)
+    model = build_model(_without_teacher(cfg))
     path = weights or cfg.MODEL.WEIGHTS
     if not path:
         return Pretrained(model)
@@ -81,6 +81,14 @@ def load_pretrained(cfg: CfgNode, weights: str, seed: int) -> Pretrained:
     copied = _complete_target(model, missing)
     found = {_part(name) for name in missing}
     return Pretrained(model, path, tuple(part for part in PARTS if part in found), copied)
+
+
+def _without_teacher(cfg: CfgNode) -> CfgNode:
+    """Return the config without distillation: only training needs the teacher, whose files may be elsewhere."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.PIXPRO.DISTILL.WEIGHT = 0.0
+    return cfg
 
 
 def _complete_target(model: "PixPro", missing: Collection[str]) -> bool:
@@ -98,5 +106,5 @@ def _complete_target(model: "PixPro", missing: Collection[str]) -> bool:
 
 def _part(name: str) -> str:
     """Return the part of the model that a parameter belongs to: its top-level module, pyramid or prototypes."""
-    special = {"backbone.fpn_": "pyramid", "method.prototypes.": "prototypes"}
+    special = {"backbone.fpn_": "pyramid", "backbone.simfp_": "pyramid", "method.prototypes.": "prototypes"}
     return next((part for start, part in special.items() if name.startswith(start)), name.split(".")[0])

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..utils.errors import UsageError
 from .probe import check_map, layer_label, probe
+from .tokens import tokens_to_map
 
 
 class Shape(NamedTuple):
@@ -29,6 +30,7 @@ class LayerFeatures(nn.Module):
         in_channels: int,
         image_size: tuple[int, int],
         instance_layer: str | int | None = None,
+        patch_size: int | None = None,
     ) -> None:
         """
         Args:
@@ -39,6 +41,7 @@ class LayerFeatures(nn.Module):
             image_size: (height, width) of the images.
             instance_layer: a further layer, or one of ``layers``, whose output may be vectors (N, C), returned as
                 (N, C, 1, 1). Its entry is the last of the dict.
+            patch_size: makes tokens (N, L, C) a feature map, see :func:`.tokens.tokens_to_map`.
 
         Attributes:
             in_features: names of ``layers`` in the dict.
@@ -48,6 +51,7 @@ class LayerFeatures(nn.Module):
         """
         super().__init__()
         self.net = net
+        self.patch_size = patch_size
         paths = [layer_path(net, layer) for layer in layers]
         self.in_features = [level_name(path) for path in paths]
         if instance_layer is not None:
@@ -78,7 +82,7 @@ class LayerFeatures(nn.Module):
             tap.open()
         try:
             self.net(images)
-            return {name: _as_map(tap, images) for name, tap in self._taps.items()}
+            return {name: _as_map(tap, images, self.patch_size) for name, tap in self._taps.items()}
         finally:
             for tap in self._taps.values():
                 tap.close()
@@ -109,7 +113,7 @@ class _Tap:
             self.output = output
 
 
-def _as_map(tap: _Tap, images: Tensor) -> Tensor:
+def _as_map(tap: _Tap, images: Tensor, patch_size: int | None) -> Tensor:
     output = tap.output
     if output is None:
         raise UsageError(
@@ -121,6 +125,8 @@ def _as_map(tap: _Tap, images: Tensor) -> Tensor:
             f"{layer_label(tap.path)} gives a {type(output).__name__}, not a tensor (N, C, H, W): name a layer "
             "inside it."
         )
+    if output.dim() == 3 and patch_size is not None:
+        return tokens_to_map(output, (images.shape[2], images.shape[3]), patch_size, layer_label(tap.path))
     return output[:, :, None, None] if output.dim() == 2 else output
 
 

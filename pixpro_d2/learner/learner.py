@@ -15,6 +15,7 @@ from ..modeling.pretrain.projector import NormName
 from ..modeling.pretrain.two_branch import TwoBranch
 from ..utils.errors import UsageError
 from ..utils.modules import device_of, eval_mode
+from .distillation import build_distillation, build_teacher
 from .features import LayerFeatures
 from .heads import build_instance_branch, build_method, build_ppm, build_projector
 from .probe import check_backbone, empty_images, is_detectron2_backbone
@@ -39,7 +40,9 @@ class PixelLearner(TwoBranch):
         *,
         in_channels: int = 3,
         image_size: int | tuple[int, int] = 224,
+        patch_size: int | None = None,
         method: str | PixelMethod = "pixpro",
+        pixel_weight: float = 1.0,
         mean_over: str = "all",
         temperature: float = 0.3,
         pos_ratio: float = 0.7,
@@ -56,6 +59,13 @@ class PixelLearner(TwoBranch):
         instance_layer: str | int | None = None,
         variance_weight: float = 0.0,
         covariance_weight: float = 0.0,
+        teacher: nn.Module | None = None,
+        teacher_mean: Sequence[float] | None = None,
+        teacher_std: Sequence[float] | None = None,
+        teacher_patch_size: int | None = None,
+        distill_weight: float = 1.0,
+        distill_view: str = "other",
+        distill_loss: str = "cosine",
         momentum: float = 0.99,
         total_steps: int | None = None,
         min_scale: float = 0.08,
@@ -74,7 +84,10 @@ class PixelLearner(TwoBranch):
                 features.
             in_channels: channels of the images.
             image_size: side, or (height, width), of the views in pixels.
+            patch_size: side of a vision transformer's patches, for layers that give tokens (N, L, C). The tokens become
+                a map; tokens before those of the patches, such as a class token, are skipped.
             method: ``pixpro``, ``pixcontrast`` or an object of your own.
+            pixel_weight: weight of the method's loss; 0 if a teacher or another loss is to count alone.
             mean_over: with ``pixpro``, ``all`` or ``matched`` images.
             temperature: tau of ``pixcontrast`` and ``infonce``.
             pos_ratio: threshold T in bin diagonals.
@@ -92,6 +105,14 @@ class PixelLearner(TwoBranch):
                 default. A detectron2 Backbone always uses its last feature.
             variance_weight, covariance_weight: weights of two terms against features of few directions, see
                 :func:`pixpro_d2.modeling.pretrain.losses.variance_covariance`; 2.0 and 0.08 help short runs.
+            teacher: a frozen network whose features the layers learn: normalised images (N, C, H, W) to a map
+                (N, D, h, w). It is put into eval mode, its parameters take no gradient, and it is no part of the
+                learner's parameters and state.
+            teacher_mean, teacher_std: of the teacher's images in [0, 1]; ImageNet's by default.
+            teacher_patch_size: as ``patch_size``, for a teacher that gives tokens.
+            distill_weight: weight of the mean of the distillation over the layers.
+            distill_view: ``other`` or ``same``, the view that the teacher sees.
+            distill_loss: ``cosine`` or ``smooth_l1``, on the teacher's features with standardised channels.
             momentum: momentum of the target; the start of a cosine to 1 if ``total_steps`` is given.
             total_steps: optimizer steps of the whole run; None keeps the momentum constant.
             min_scale, max_scale: area of the crops as a share of the image, in (0, 1].
@@ -112,7 +133,7 @@ class PixelLearner(TwoBranch):
             check_backbone(backbone, chosen, instance_layer, in_channels, size)
         else:
             last = chosen[-1] if instance_layer is None else instance_layer
-            backbone = LayerFeatures(net, chosen, in_channels, size, last if has_instance else None)
+            backbone = LayerFeatures(net, chosen, in_channels, size, last if has_instance else None, patch_size)
             in_features = backbone.in_features
         channels = {name: backbone.output_shape()[name].channels for name in in_features}
         method = build_method(method, mean_over, temperature)
@@ -122,6 +143,15 @@ class PixelLearner(TwoBranch):
             propagation = build_ppm(in_features, out_dim, ppm_num_layers, ppm_gamma, norm, projector.shared)
         if has_instance:
             instance = build_instance_branch(backbone, hidden_dim, out_dim, instance_loss, temperature, norm)
+        crop = dict(min_scale=min_scale, max_scale=max_scale, ratio_range=ratio_range, flip_p=flip_p)
+        views = TwoViews(in_channels, size, augment, mean, std, crop, distance_units)
+        distillation = None
+        if teacher is not None:
+            frozen = build_teacher(teacher, views, teacher_mean, teacher_std, teacher_patch_size)
+            options = distill_weight, distill_view, distill_loss
+            distillation = build_distillation(frozen, channels, hidden_dim, norm, projector.shared, *options)
+        elif not (pixel_weight or instance_weight or variance_weight or covariance_weight):
+            raise UsageError("pixel_weight is 0, and no other loss has a weight: raise it, or give a teacher.")
         super().__init__(
             backbone=backbone,
             in_features=in_features,
@@ -131,13 +161,14 @@ class PixelLearner(TwoBranch):
             ppm=propagation,
             instance=instance,
             instance_weight=instance_weight,
+            pixel_weight=pixel_weight,
             variance_weight=variance_weight,
             covariance_weight=covariance_weight,
+            distillation=distillation,
         )
         self.momentum = momentum
         self.total_steps = total_steps
-        crop = dict(min_scale=min_scale, max_scale=max_scale, ratio_range=ratio_range, flip_p=flip_p)
-        self.views = TwoViews(in_channels, size, augment, mean, std, crop, distance_units)
+        self.views = views
         self.to(device_of(net))
 
     @property
@@ -154,9 +185,10 @@ class PixelLearner(TwoBranch):
 
         Returns:
             The loss, 0-d, and 0-d tensors without a graph, on the device: the terms of the loss
-            (``loss_pix_<layer>``, ``loss_ins``, ``loss_variance_<layer>``, ``loss_covariance_<layer>``), and for each
-            layer ``positive_pairs/<layer>`` per image, ``images_without_pair/<layer>`` as a share,
-            ``feature_std/<layer>`` of the projections.
+            (``loss_pix_<layer>``, ``loss_ins``, ``loss_variance_<layer>``, ``loss_covariance_<layer>``,
+            ``loss_distill_<layer>``), and for each layer ``positive_pairs/<layer>`` per image,
+            ``images_without_pair/<layer>`` as a share, ``feature_std/<layer>`` of the projections; the latter three are
+            missing in training by a teacher alone.
         """
         views, boxes = self.views(images, generator)
         losses, comparisons = self.compare(views, boxes)

@@ -81,9 +81,10 @@ def check_map(name: str, shape: torch.Size, image_size: tuple[int, int]) -> None
     """
     height, width = image_size
     if len(shape) != 4 or shape[0] != 2:
+        advice = ", or give patch_size if these are the tokens of a vision transformer" if len(shape) == 3 else ""
         raise UsageError(
             f"{name} gives a tensor of shape {tuple(shape)} for two images, but the pixel loss needs feature maps "
-            "(N, C, H, W): choose a layer before the network flattens or reshapes its features."
+            f"(N, C, H, W): choose a layer before the network flattens or reshapes its features{advice}."
         )
     if shape[2] * shape[3] == 1:
         raise UsageError(

@@ -21,27 +21,33 @@ STRIDES |= {f"p{i}": 2**i for i in range(2, 7)}
 STRIDES |= {f"s{i}": 2 ** (i + 1) for i in range(1, 5)}
 
 
-def picture_pairs(source: ViewSource, dataset_dict: dict[str, Any], sample: dict[str, Any], level: str) -> Image.Image:
+def stride_of(level: str) -> int:
+    """Return the pixels of the view per bin of a feature, without a model.
+
+    Raises:
+        UsageError: for a feature whose name does not tell its stride, such as last_feat.
+    """
+    if level not in STRIDES:
+        raise UsageError(f"There is no level '{level}' of a known stride: choose --level from {', '.join(STRIDES)}.")
+    return STRIDES[level]
+
+
+def picture_pairs(source: ViewSource, dataset_dict: dict[str, Any], sample: dict[str, Any], stride: int) -> Image.Image:
     """Draw the positive pairs of two views; needs no model.
 
     Args:
         source: source of the sample.
         dataset_dict: dict of the image, or of the video.
         sample: result of the source's mapper.
-        level: feature whose grid is shown, a key of STRIDES.
+        stride: pixels of the view per bin of the grid that is shown.
 
     Returns:
         The picture of :func:`pixpro_d2.visualization.correspondence.draw_correspondences`; for two frames
         :func:`pixpro_d2.visualization.video_pairs.draw_video_pairs`.
-
-    Raises:
-        UsageError: for an unknown level.
     """
-    if level not in STRIDES:
-        raise UsageError(f"There is no level '{level}': choose from {', '.join(STRIDES)}.")
     geometry = source.geometry(sample)
     views = [np.asarray(view) for view in source.images(sample)]
-    bins = math.ceil(views[0].shape[0] / STRIDES[level])
+    bins = math.ceil(views[0].shape[0] / stride)
     grids = ((bins, bins), (bins, bins))
     positives = source.correspondence(geometry, grids)[0][0].cpu().numpy()
     caption = describe(positives, grids, source.correspondence.pos_ratio)

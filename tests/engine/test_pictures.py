@@ -207,6 +207,17 @@ def test_without_propagation_module_there_is_no_attention(images, tmp_path):
     assert sorted(trainer.images) == ["features", "matches_1", "matches_2", "matches_3"]
 
 
+def test_a_vision_transformer_without_a_pyramid(images, tmp_path):
+    """The pairs are those of its patches: 4 x 4 of 16 pixels; the name of its feature does not tell their size."""
+    opts = ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME", "vit_tiny_patch16_224"]
+    trainer = Drawing()
+    hook = hook_of(config(images, tmp_path, *opts, "MODEL.PIXPRO.IN_FEATURES", ["last_feat"]), trainer)
+    hook.before_train()
+    same = hook_of(config(images, tmp_path / "same", "MODEL.PIXPRO.IN_FEATURES", ["p4"]), Drawing())
+    same.before_train()
+    assert torch.equal(trainer.images["pairs_1"], same.trainer.images["pairs_1"])
+
+
 def test_the_instance_branch_alone_has_no_pictures(images, tmp_path):
     cfg = config(images, tmp_path, "MODEL.PIXPRO.IN_FEATURES", [], "MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0)
     with logged("pixpro_d2") as messages:

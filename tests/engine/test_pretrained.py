@@ -1,6 +1,7 @@
 """The model of a file: what it lacks is said, and what it has stays."""
 
 import torch
+from distillation_helpers import save_script
 
 import configs
 from pixpro_d2.engine import Trainer
@@ -26,3 +27,16 @@ def test_only_what_the_target_lacks_is_copied(tmp_path):
         torch.equal(ours[name], ours[name.replace("target_instance_", "instance.")]) for name in instance
     )
     assert not loaded.copied and "no target branch" not in loaded.note
+
+
+def test_tools_do_not_need_the_teacher(tmp_path):
+    """The checkpoint of a distilled run loads where the teacher's file is not."""
+    teacher = ("MODEL.PIXPRO.DISTILL.WEIGHT", 1.0, "MODEL.PIXPRO.PIXEL_WEIGHT", 0.0, "MODEL.PIXPRO.DISTILL.TEACHER")
+    trained = Trainer.build_model(configs.tiny(*teacher, save_script(tmp_path / "teacher.pt")))
+    path = str(tmp_path / "model.pth")
+    torch.save({"model": trained.state_dict()}, path)
+    loaded = load_pretrained(configs.tiny(*teacher, "missing/teacher.pt"), path, seed=0)
+    assert loaded.model.distillation is None and not loaded.random and not loaded.copied
+    ours, theirs = loaded.model.state_dict(), trained.state_dict()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert {name.split(".")[0] for name in theirs.keys() - ours.keys()} == {"distillation"}

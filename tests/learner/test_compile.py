@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from distillation_helpers import Averages
 from learner_helpers import SMALL, images, small_net
 
 from pixpro_d2 import PixelLearner
@@ -34,11 +35,12 @@ def train(learner, run):
 
 @pytest.mark.parametrize("what", ["learner", "net", "net in place"])
 def test_same_losses(what):
-    plain = PixelLearner(small_net(), ["stem", "body"], **OPTIONS)
+    options = dict(OPTIONS, teacher=Averages())
+    plain = PixelLearner(small_net(), ["stem", "body"], **options)
     net = small_net()
     if what == "net":
         net = torch.compile(net, backend="eager")
-    learner = PixelLearner(net, ["stem", "body"], **OPTIONS)
+    learner = PixelLearner(net, ["stem", "body"], **options)
     plain_state = {name.replace("_orig_mod.", ""): value for name, value in learner.state_dict().items()}
     plain.load_state_dict(copy.deepcopy(plain_state))
     run = learner

@@ -111,3 +111,9 @@ def test_few_readings_are_too_early():
     assert verdict(assess(few, SPREAD))[:2] == (None, "Too early to tell")
     assert verdict(assess({}, None))[0] is None
     assert verdict(assess({"test/feature_std/p3": curve(0)}, SPREAD))[0] is None
+
+
+def test_a_distilled_run_is_judged_by_its_loss():
+    """Without the pixel loss there are no projections to measure in training, only on held-out images."""
+    grade, _, reasons = judge(loss_distill_p3=level(0.3), test__feature_std__p3=level(0.001))
+    assert grade == GOOD and reasons == "the loss fell from 10 to 1."

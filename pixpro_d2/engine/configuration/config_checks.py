@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from ...data.pretrain.views import INTERPOLATIONS
 from ...modeling.batch_norms import CLASSES, KEPT
 from ...modeling.heads.dense_head import HEADS
+from ...modeling.pretrain.agreement import LOSSES
 from ...modeling.pretrain.flow_points import CONSISTENCY
 from ...modeling.pretrain.methods import METHODS
 from ...utils.errors import UsageError, check_choice
@@ -36,6 +37,11 @@ def check_values(cfg: CfgNode) -> None:
     levels = list(cfg.MODEL.PIXPRO.IN_FEATURES)
     if len(set(levels)) < len(levels):
         raise UsageError(f"MODEL.PIXPRO.IN_FEATURES is {levels}; it must name each feature once.")
+    if not any(value_of(cfg, f"MODEL.PIXPRO.{key}") for key in WEIGHTS):
+        raise UsageError(
+            "MODEL.PIXPRO.PIXEL_WEIGHT is 0, and no other loss has a weight: raise it, or MODEL.PIXPRO.DISTILL.WEIGHT, "
+            "INSTANCE.WEIGHT, VARIANCE_WEIGHT or COVARIANCE_WEIGHT."
+        )
     check_pixel_statistics(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
     sizes, sampling = list(cfg.INPUT.MIN_SIZE_TRAIN), cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
     if sampling == "range" and len(sizes) != 2:
@@ -138,6 +144,7 @@ RANGES: dict[str, _Range] = {
     "MODEL.PIXPRO.FLOW.SCALE": _at_least(1),
     "MODEL.PIXPRO.FLOW.ALPHA1": _at_least(0),
     "MODEL.PIXPRO.FLOW.ALPHA2": _above(0),
+    "MODEL.PIXPRO.DISTILL.WEIGHT": _at_least(0),
     "MODEL.PIXPRO.INSTANCE.WEIGHT": _at_least(0),
     "MODEL.PIXPRO.INSTANCE.TEMPERATURE": _above(0),
     "MODEL.PIXPRO.DENSECL.QUEUE_SIZE": _at_least(1),
@@ -244,6 +251,8 @@ RANGES: dict[str, _Range] = {
     # timedelta holds about 10 ** 12 minutes; the milliseconds of gloo and NCCL hold fewer.
     "DISTRIBUTED.TIMEOUT_MINUTES": ("above 0, and at most a million", lambda value: 0 < value <= 1e6),
 }
+# Weights of the losses of a pre-training.
+WEIGHTS = ("PIXEL_WEIGHT", "INSTANCE.WEIGHT", "DISTILL.WEIGHT", "VARIANCE_WEIGHT", "COVARIANCE_WEIGHT")
 MAY_BE_EMPTY = ("SOLVER.STEPS",)
 NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")  # of detectron2
 
@@ -253,6 +262,8 @@ CHOICES = {
     "MODEL.PIXPRO.DISTANCE_UNITS": ("normalized", "pixel"),
     "MODEL.PIXPRO.MEAN_OVER": ("all", "matched"),
     "MODEL.PIXPRO.FLOW.CONSISTENCY": tuple(CONSISTENCY),
+    "MODEL.PIXPRO.DISTILL.VIEW": ("other", "same"),
+    "MODEL.PIXPRO.DISTILL.LOSS": tuple(LOSSES),
     "MODEL.PIXPRO.INSTANCE.LOSS": ("byol", "infonce"),
     "MODEL.TIMM.NORM": (KEPT, *CLASSES),
     "INPUT.PIXPRO.REDRAW": ("both", "second"),

@@ -51,7 +51,13 @@ from .registered import check_registered
 SEED_FILE = "seed.json"
 AUTO = "auto"
 # Keys of paths; no shell expands a ~ in a file.
-PATHS = ("MODEL.WEIGHTS", "MODEL.PIXPRO.FLOW.FILES", "OUTPUT_DIR")
+PATHS = (
+    "MODEL.WEIGHTS",
+    "MODEL.PIXPRO.FLOW.FILES",
+    "MODEL.PIXPRO.DISTILL.TEACHER",
+    "MODEL.PIXPRO.DISTILL.WEIGHTS",
+    "OUTPUT_DIR",
+)
 
 
 def setup(args: Namespace) -> CfgNode:

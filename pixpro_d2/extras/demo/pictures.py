@@ -15,7 +15,7 @@ from ...engine.trainer import Trainer
 from ...utils.files import write_file
 from ...visualization.comparisons import picture_features
 from ...visualization.figures import contact_sheet
-from ...visualization.pairs import picture_pairs
+from ...visualization.pairs import picture_pairs, stride_of
 from ...visualization.predictions import LabelledImages, picture_predictions
 from ...visualization.views import ViewSource, compare_views
 from ..study.experiments import Experiment
@@ -33,7 +33,7 @@ def draw_pairs(pretraining: Experiment) -> Image.Image:
     """Draw the positive pairs of an image, as a pre-training sees them."""
     cfg = _config(pretraining)
     source, image = ViewSource(cfg), _images(cfg)[0]
-    return picture_pairs(source, image, source.mapper(image, np.random.default_rng(4)), "p3")
+    return picture_pairs(source, image, source.mapper(image, np.random.default_rng(4)), stride_of("p3"))
 
 
 def draw_features(pretraining: Experiment, weights: Path) -> Image.Image:

@@ -50,6 +50,10 @@ FAMILIES = {
     "loss_covariance": Family(
         "Covariance term", "A part of the loss: it is 0 if no two channels of a level's features repeat each other."
     ),
+    "loss_distill": Family(
+        "Distance from the teacher",
+        "A part of the loss: how far the projections of a level are from the teacher's features. It should fall.",
+    ),
     "uniformity": Family("Uniformity", "How evenly features lie on the sphere; lower is more even."),
     "ema_distance": Family("Distance of the target", "How far the target branch lags behind the online one."),
     "positive_pairs": Family("Positive pairs", "Pairs of pixels that show the same place, for each image."),

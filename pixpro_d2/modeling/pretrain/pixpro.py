@@ -18,6 +18,7 @@ from ..heads.dense_head import build_dense_head
 from ..residual import zero_init_residual
 from .correspondence import BoxCorrespondence
 from .correspondence_builder import build_correspondence
+from .distillation_builder import build_distillation
 from .instance import InstanceBranch
 from .methods import METHODS
 from .monitors import feature_std, pair_counts
@@ -71,10 +72,12 @@ class PixPro(TwoBranch):
         if pixpro.ZERO_INIT_RESIDUAL:
             zero_init_residual(backbone)
         check_crop_size(backbone, cfg.INPUT.PIXPRO.CROP_SIZE)
+        heads = build_pixel_heads(cfg, backbone)
         return {
             "backbone": backbone,
             "in_features": pixpro.IN_FEATURES,
-            **build_pixel_heads(cfg, backbone),
+            **heads,
+            "distillation": build_distillation(cfg, backbone, heads["head"]),
             "method": METHODS[pixpro.METHOD].from_config(cfg),
             "instance": build_instance_branch(cfg, backbone),
             "instance_weight": pixpro.INSTANCE.WEIGHT,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone import forward_with_last
+from .distillation import Distillation
 from .instance import InstanceBranch
 from .losses import variance_covariance
 from .methods import LevelView, PixelMethod
@@ -61,6 +62,7 @@ class TwoBranch(nn.Module):
         pixel_weight: float = 1.0,
         variance_weight: float = 0.0,
         covariance_weight: float = 0.0,
+        distillation: Distillation | None = None,
     ) -> None:
         """
         Args:
@@ -78,6 +80,7 @@ class TwoBranch(nn.Module):
             pixel_weight: weight of the method's loss.
             variance_weight, covariance_weight: weights of the two terms of
                 `losses.variance_covariance` on the online projections; 0 computes none.
+            distillation: a loss between the features of ``in_features`` and a frozen teacher's features.
         """
         super().__init__()
         self.backbone = backbone
@@ -92,6 +95,7 @@ class TwoBranch(nn.Module):
         self.pixel_weight = pixel_weight
         self.variance_weight = variance_weight
         self.covariance_weight = covariance_weight
+        self.distillation = distillation
 
         self.target_backbone = copy.deepcopy(backbone)
         self.target_head = copy.deepcopy(head)
@@ -99,6 +103,27 @@ class TwoBranch(nn.Module):
         self.target_instance_projector: Any = copy.deepcopy(instance.projector) if instance else None
         for _, target in self.momentum_pairs():
             target.requires_grad_(False)
+        if not self.compares_branches:
+            for head in self._heads_without_loss():
+                head.requires_grad_(False)
+
+    @property
+    def compares_branches(self) -> bool:
+        """Return whether a loss compares the two branches; if none does, training does not run the target branch.
+
+        The target follows the online branch in any case. It is then a moving average of the weights, and checkpoints
+        and evaluations are the same.
+        """
+        return self.distillation is None or self.instance is not None or self.pixel_weight > 0
+
+    @property
+    def _has_terms(self) -> bool:
+        return self.variance_weight > 0 or self.covariance_weight > 0
+
+    def _heads_without_loss(self) -> list[nn.Module]:
+        """Return the heads that have no loss if no loss compares the branches."""
+        heads = [self.ppm, self.method, None if self._has_terms else self.projector]
+        return [head for head in heads if head is not None]
 
     def momentum_pairs(self) -> list[tuple[nn.Module, nn.Module]]:
         """Return (online, target) modules; a target follows its twin (:mod:`pixpro_d2.modeling.pretrain.momentum`)."""
@@ -134,32 +159,44 @@ class TwoBranch(nn.Module):
         Returns:
             The losses, and the comparison of each feature. The losses are ``loss_pix_<feature>`` for each feature, with
             the terms also ``loss_variance_<feature>`` and ``loss_covariance_<feature>``, and with an instance branch
-            ``loss_ins``. They are weighted so that the sum over the features is the mean over the features.
+            ``loss_ins``, with a distillation ``loss_distill_<feature>``. They are weighted so that the sum over the
+            features is the mean over the features. In training, a distillation without a loss that compares the
+            branches gives no ``loss_pix_<feature>`` and no comparisons.
         """
         online = [self._online(view) for view in views]
-        with torch.no_grad():
-            target = [self._target(view) for view in views]
+        target: list[_Branch] = []
+        if self._runs_target:
+            with torch.no_grad():
+                target = [self._target(view) for view in views]
 
         losses: dict[str, Tensor] = {}
         comparisons: dict[str, LevelComparison] = {}
         for level in self.in_features:
-            x = comparisons[level] = self._compare_level(level, online, target, geometry)
             with torch.autocast(views[0].device.type, enabled=False):
-                loss = self.method(level, x.views, (x.positives, x.positives_back))
-                terms = self._terms([branch.projections[level] for branch in online])
-            losses[f"loss_pix_{level}"] = self.pixel_weight * loss / len(self.in_features)
+                terms = self._terms(branch.projections[level] for branch in online)
+            if target:
+                x = comparisons[level] = self._compare_level(level, online, target, geometry)
+                with torch.autocast(views[0].device.type, enabled=False):
+                    loss = self.method(level, x.views, (x.positives, x.positives_back))
+                losses[f"loss_pix_{level}"] = self.pixel_weight * loss / len(self.in_features)
             losses.update({f"loss_{name}_{level}": term / len(self.in_features) for name, term in terms.items()})
+        if self.distillation is not None:
+            losses.update(self.distillation(views, [branch.features for branch in online], geometry))
         if self.instance is not None:
             (q0, q1), (k0, k1) = ([branch.instance for branch in side] for side in (online, target))
             loss = self.instance.direction_loss(q0, k1) + self.instance.direction_loss(q1, k0)
             losses["loss_ins"] = self.instance_weight * loss
         return losses, comparisons
 
+    @property
+    def _runs_target(self) -> bool:
+        return self.compares_branches or not self.training
+
     def _terms(self, projections: Iterable[Tensor]) -> dict[str, Any]:
         """Return the weighted terms of a level by name, as means over the views; none without weights."""
-        weights = {"variance": self.variance_weight, "covariance": self.covariance_weight}
-        if not any(weights.values()):
+        if not self._has_terms:
             return {}
+        weights = {"variance": self.variance_weight, "covariance": self.covariance_weight}
         values = zip(*(variance_covariance(view) for view in projections))
         return {name: weight * sum(value) / len(value) for (name, weight), value in zip(weights.items(), values)}
 
@@ -187,7 +224,8 @@ class TwoBranch(nn.Module):
     def _online(self, images: Tensor) -> "_Branch":
         features, last = self._features(self.backbone, self.head, images)
         vectors = self.instance.queries(last) if self.instance is not None else None
-        return _Branch(features, self.projector(features) if features else {}, vectors)
+        projects = bool(features) and (self._runs_target or self._has_terms)
+        return _Branch(features, self.projector(features) if projects else {}, vectors)
 
     def _target(self, images: Tensor) -> "_Branch":
         features, last = self._features(self.target_backbone, self.target_head, images)

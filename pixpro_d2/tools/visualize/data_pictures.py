@@ -8,7 +8,7 @@ from PIL import Image
 
 from ...utils.errors import UsageError
 from ...visualization.motion import picture_flow
-from ...visualization.pairs import picture_pairs
+from ...visualization.pairs import picture_pairs, stride_of
 from ...visualization.views import ViewSource
 from .inputs import first_readable, images_of, load_pretraining_config, name_of, write_picture
 
@@ -16,12 +16,12 @@ from .inputs import first_readable, images_of, load_pretraining_config, name_of,
 def pairs(args: argparse.Namespace) -> None:
     """Show two views of an image, or of two frames of a video, and their positive pairs; needs no model."""
     cfg = load_pretraining_config(args)
-    level = args.level or cfg.MODEL.PIXPRO.IN_FEATURES[0]
+    stride = stride_of(args.level or cfg.MODEL.PIXPRO.IN_FEATURES[0])
     source = ViewSource(cfg)
 
     def draw(number: int, image: dict[str, Any]) -> Image.Image:
         sample = source.mapper(image, np.random.default_rng((args.seed, number)))
-        return picture_pairs(source, image, sample, level)
+        return picture_pairs(source, image, sample, stride)
 
     for number, image, picture in first_readable(args, images_of(args, cfg), draw):
         write_picture(args, picture, name_of(number, image))

@@ -10,6 +10,7 @@ from pixpro_d2.engine.acceleration import AMP_DTYPES
 from pixpro_d2.engine.configuration.config_checks import CHOICES, NORMS, RANGES, check_values, set_value, value_of
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.modeling.heads.dense_head import HEADS
+from pixpro_d2.modeling.pretrain.agreement import LOSSES
 from pixpro_d2.modeling.pretrain.flow_points import CONSISTENCY
 from pixpro_d2.modeling.pretrain.methods import METHODS
 from pixpro_d2.utils.errors import UsageError
@@ -28,6 +29,7 @@ BOUNDS = {
     "MODEL.PIXPRO.PPM.NUM_LAYERS": ([3, -1], [0, 2]),
     "MODEL.PIXPRO.PROJECTOR.OUT_DIM": ([0], [1]),
     "MODEL.PIXPRO.PROJECTOR.HIDDEN_DIM": ([0, -4], [1]),
+    "MODEL.PIXPRO.DISTILL.WEIGHT": ([-0.1], [0.0]),
     "MODEL.PIXPRO.INSTANCE.WEIGHT": ([-1.0], [0.0]),
     "MODEL.PIXPRO.INSTANCE.TEMPERATURE": ([0.0], [0.1]),
     "MODEL.PIXPRO.DENSECL.QUEUE_SIZE": ([0], [1]),
@@ -134,6 +136,17 @@ def test_a_feature_is_named_once():
         load_config(QUICKSTART, ["MODEL.PIXPRO.IN_FEATURES", "('p3', 'p3')"])
 
 
+def test_a_pretraining_has_a_loss():
+    """quickstart has the variance and covariance terms."""
+    nothing = ["MODEL.PIXPRO.VARIANCE_WEIGHT", 0.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT", 0.0]
+    with pytest.raises(
+        UsageError, match=r"^MODEL.PIXPRO.PIXEL_WEIGHT is 0, and no other loss has a weight: raise it, or"
+    ):
+        load_config(QUICKSTART, [*nothing, "MODEL.PIXPRO.PIXEL_WEIGHT", 0.0])
+    for key in ("INSTANCE.WEIGHT", "DISTILL.WEIGHT", "COVARIANCE_WEIGHT"):
+        load_config(QUICKSTART, [*nothing, "MODEL.PIXPRO.PIXEL_WEIGHT", 0.0, f"MODEL.PIXPRO.{key}", 1.0])
+
+
 def test_an_infinite_number_is_told_so():
     with pytest.raises(UsageError, match=r"^SOLVER.BASE_LR is inf; it must be finite and above 0\.$"):
         load_config(QUICKSTART, ["SOLVER.BASE_LR", "1e999"])
@@ -170,6 +183,7 @@ def test_choices_are_those_that_are_there():
     assert set(CHOICES["MODEL.PIXPRO.METHOD"]) == set(METHODS)
     assert set(CHOICES["MODEL.PIXPRO.HEAD"]) == {"none", *HEADS}
     assert set(CHOICES["MODEL.PIXPRO.FLOW.CONSISTENCY"]) == set(CONSISTENCY)
+    assert set(CHOICES["MODEL.PIXPRO.DISTILL.LOSS"]) == set(LOSSES)
     assert set(CHOICES["SOLVER.AMP.DTYPE"]) == set(AMP_DTYPES)
 
 

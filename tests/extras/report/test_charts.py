@@ -20,6 +20,7 @@ def by_title(built):
 def test_names():
     assert split_name("loss_pix_p3") == ("loss", "p3") and split_name("total_loss") == ("loss", "total")
     assert split_name("loss_variance_p3") == ("loss_variance", "p3") and split_name("loss_ins") == ("loss", "ins")
+    assert split_name("loss_distill_p3") == ("loss_distill", "p3")
     assert split_name("feature_std/p3") == ("feature_std", "p3") and split_name("lr") == ("lr", "")
     assert split_name("held_out/match_accuracy/p3") == ("match_accuracy", "held_out/p3")
     assert split_name("prototypes_in_use/p3") == ("prototypes_in_use", "p3")

@@ -66,7 +66,7 @@ def draw_pairs(dataset_dict, cfg, level, rng):
     """As the sub-command draws one picture."""
     cfg.MODEL.DEVICE = "cpu"
     source = ViewSource(cfg)
-    return pairs.picture_pairs(source, dataset_dict, source.mapper(dataset_dict, rng), level)
+    return pairs.picture_pairs(source, dataset_dict, source.mapper(dataset_dict, rng), pairs.stride_of(level))
 
 
 def long_video(videos):
