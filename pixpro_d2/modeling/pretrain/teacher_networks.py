@@ -23,6 +23,7 @@ from .teacher import InputNormalization
 KEY = "MODEL.PIXPRO.DISTILL"
 SCRIPTS = (".pt", ".ts")
 CONFIG, FINAL = "config.yaml", "model_final.pth"
+STAGES = ("stem", "res2", "res3", "res4", "res5")  # of detectron2's ResNet
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ def _open_run(folder: Path, feature: str) -> FrozenNetwork:
             raise UsageError(f"{KEY}.TEACHER {folder} has no checkpoint yet: choose a run that has saved one.")
         checkpoint = folder / last
     cfg = _config(folder / CONFIG)
+    if cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone" and feature in STAGES:  # whichever the run's task needed
+        cfg.MODEL.RESNETS.OUT_FEATURES = [feature]
     backbone = build_backbone(cfg)
     _load(backbone, str(checkpoint))
     normalization = InputNormalization(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)

@@ -102,8 +102,11 @@ def test_a_classifier_and_its_last_checkpoint(files, tmp_path):
     (tmp_path / "run/model_final.pth").rename(tmp_path / "run/model_0000003.pth")
     (tmp_path / "run/last_checkpoint").write_text("model_0000003.pth")
     frozen = open_teacher(str(tmp_path / "run"), "", "")
+    earlier = open_teacher(str(tmp_path / "run"), "", "res4")  # of a run that only needed res5
+    backbone = online(files, "classifier")
     with torch.no_grad():
-        torch.testing.assert_close(frozen.network.eval()(IMAGES), online(files, "classifier")(IMAGES)["res5"])
+        torch.testing.assert_close(frozen.network.eval()(IMAGES), backbone(IMAGES)["res5"])
+        torch.testing.assert_close(backbone.res5(earlier.network.eval()(IMAGES)), backbone(IMAGES)["res5"])
 
 
 def test_a_script(files):
