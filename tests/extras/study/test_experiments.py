@@ -83,6 +83,16 @@ def pretraining_configs(data):
     return {e.name.removeprefix("pretrain-").removesuffix("-seed0"): config(e) for e in found}
 
 
+def test_the_recipe_for_small_data_is_the_measured_one(data):
+    measured = pretraining_configs(data)["pixpro_term"]
+    offered = load_config(str(CONFIGS / "pretrain/small_data_r18_fpn.yaml"), [])
+    machine = ["SEED", 0, "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", "", "DATASETS.TRAIN", "()"]
+    machine += ["SOLVER.CHECKPOINT_KEEP_LAST", 1, "SOLVER.CHECKPOINT_KEEP_EVERY", 0]
+    for cfg in (measured, offered):
+        cfg.merge_from_list(machine)
+    assert measured == offered
+
+
 def test_the_methods_differ_in_what_they_are_named_for(data):
     found = pretraining_configs(data)
     assert set(found) == set(METHODS)
