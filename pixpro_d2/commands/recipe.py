@@ -2,9 +2,11 @@
 
 from .machine import Machine
 
-SMALL, LARGE, VIDEO = "pretrain/quickstart", "pretrain/pixpro_fpn", "pretrain/pixpro_video_quickstart"
-FEW_IMAGES = 10_000  # with fewer images, the recipe for ImageNet is too short to leave its random start
-CPU_BATCH, CPU_ITERATIONS = 16, 5000  # an hour or two on two cores
+QUICK, SMALL = "pretrain/quickstart", "pretrain/small_data_r18_fpn"
+LARGE, VIDEO = "pretrain/pixpro_fpn", "pretrain/pixpro_video_quickstart"
+FEW_IMAGES = 2_000  # with fewer images, the recipe for small data would see each of them more than 160 times
+MANY_IMAGES = 100_000  # with fewer images, the recipe for ImageNet is too short to leave its random start
+CPU_BATCH, CPU_CROP_SIZE, CPU_ITERATIONS = 16, 96, 5000  # an hour or two on two cores
 LEAST_ITERATIONS = {"cpu": 500, "cuda": 2000}  # shorter runs gained nothing (docs/choosing.md)
 GIB_FIXED, GIB_PER_IMAGE = 4.0, 0.145  # of the recipe for ImageNet, estimated in docs/choosing.md
 USABLE_MEMORY = 0.85  # share of a GPU's memory
@@ -14,10 +16,12 @@ def choose_recipe(images: int, is_video: bool, machine: Machine) -> tuple[str, s
     """Return the name of a config, and the reason for it."""
     if is_video:
         return VIDEO, "the data are videos"
-    if machine.device == "cpu":
-        return SMALL, "there is no GPU to use"
     if images < FEW_IMAGES:
-        return SMALL, f"{images} images are few"
+        return QUICK, f"{images} images are few"
+    if machine.device == "cpu":
+        return SMALL, f"there are {images} images and no GPU"
+    if images < MANY_IMAGES:
+        return SMALL, f"{images} images are few for the recipe for ImageNet"
     return LARGE, f"there are {images} images and a GPU"
 
 
@@ -34,7 +38,8 @@ def choose_batch(wanted: int, images: int, crop_size: int, machine: Machine) -> 
         ``wanted``, or a smaller size with a power of two for each process.
     """
     if machine.device == "cpu":
-        fits = max(1, CPU_BATCH // machine.processes)
+        views = max(1.0, (CPU_CROP_SIZE / crop_size) ** 2)  # small views are quick
+        fits = max(1, int(CPU_BATCH * views) // machine.processes)
     else:
         fits = int((USABLE_MEMORY * machine.memory - GIB_FIXED) / (GIB_PER_IMAGE * (crop_size / 224) ** 2))
     limit = min(fits * machine.processes, images)

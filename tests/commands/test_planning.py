@@ -53,7 +53,7 @@ def test_a_folder_alone_is_enough(scenes):
     plan = plan_pretraining(f"images:{scenes / 'JPEGImages'}", "")
     args, cfg = config_of(plan)
     assert plan.sentence == (
-        "Recipe pretrain/quickstart, because there is no GPU to use: 20 images, 500 iterations of batch 16 on the CPU, "
+        "Recipe pretrain/quickstart, because 20 images are few: 20 images, 500 iterations of batch 16 on the CPU, "
         "into output/JPEGImages. Fewer than 100 images teach a network little: add images if you can."
     )
     assert (args.num_gpus, cfg.MODEL.DEVICE, cfg.OUTPUT_DIR) == (1, "cpu", "output/JPEGImages")

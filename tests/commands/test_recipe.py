@@ -14,10 +14,12 @@ EIGHT = Machine("cuda", 8, 80.0, 64)
 @pytest.mark.parametrize(
     ("images", "is_video", "machine", "name", "why"),
     [
-        (50, False, CPU, "pretrain/quickstart", "there is no GPU to use"),
-        (10**6, False, CPU, "pretrain/quickstart", "there is no GPU to use"),
-        (9999, False, GPU, "pretrain/quickstart", "9999 images are few"),
-        (10000, False, GPU, "pretrain/pixpro_fpn", "there are 10000 images and a GPU"),
+        (50, False, CPU, "pretrain/quickstart", "50 images are few"),
+        (1999, False, GPU, "pretrain/quickstart", "1999 images are few"),
+        (2000, False, CPU, "pretrain/small_data_r18_fpn", "there are 2000 images and no GPU"),
+        (10**6, False, CPU, "pretrain/small_data_r18_fpn", "there are 1000000 images and no GPU"),
+        (99999, False, GPU, "pretrain/small_data_r18_fpn", "99999 images are few for the recipe for ImageNet"),
+        (100000, False, GPU, "pretrain/pixpro_fpn", "there are 100000 images and a GPU"),
         (3, True, GPU, "pretrain/pixpro_video_quickstart", "the data are videos"),
     ],
 )
@@ -32,6 +34,7 @@ def test_recipe(images, is_video, machine, name, why):
         (16, 1000, 96, CPU, 16),
         (16, 10, 96, CPU, 8),  # the power of two below 10
         (1024, 10**6, 224, CPU, 16),
+        (32, 3000, 64, CPU, 32),  # 16 * (96 / 64) ** 2 = 36
         (1024, 10**6, 224, GPU, 64),  # (0.85 * 24 - 4) / 0.145 = 113.1
         (1024, 10**6, 224, EIGHT, 1024),  # 8 * (0.85 * 80 - 4) / 0.145 = 8 * 441
         (1024, 1000, 224, EIGHT, 512),  # 125 images for each
