@@ -151,6 +151,8 @@ def check_comparable(cfg: CfgNode, model: PixPro) -> None:
         isinstance(model.method, PixProMethod)
         and isinstance(model.correspondence, BoxCorrespondence)
         and model.instance is None
+        and model.distillation is None
+        and not (model.variance_weight or model.covariance_weight)
         and cfg.MODEL.PIXPRO.MEAN_OVER == "all"
         and cfg.SOLVER.OPTIMIZER == "LARS"
         and cfg.SOLVER.ACCUMULATION_STEPS == 1
@@ -159,5 +161,6 @@ def check_comparable(cfg: CfgNode, model: PixPro) -> None:
     if not same:
         raise UsageError(
             "The reference step is PixPro's pixel loss between two crops with LARS: compare a config with METHOD "
-            "pixpro, MEAN_OVER all, INSTANCE.WEIGHT 0, OPTIMIZER LARS, ACCUMULATION_STEPS 1 and unclipped gradients."
+            "pixpro, MEAN_OVER all, OPTIMIZER LARS, ACCUMULATION_STEPS 1 and unclipped gradients, where INSTANCE.WEIGHT, "
+            "DISTILL.WEIGHT, VARIANCE_WEIGHT and COVARIANCE_WEIGHT are 0."
         )

@@ -149,6 +149,7 @@ def test_lars_in_a_loop():
     [
         ("MODEL.PIXPRO.METHOD", "pixcontrast"),
         ("MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0),
+        ("MODEL.PIXPRO.VARIANCE_WEIGHT", 2.0),
         ("MODEL.PIXPRO.MEAN_OVER", "matched"),
         ("SOLVER.OPTIMIZER", "SGD"),
         ("SOLVER.ACCUMULATION_STEPS", 2),
