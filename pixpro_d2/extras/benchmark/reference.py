@@ -161,6 +161,6 @@ def check_comparable(cfg: CfgNode, model: PixPro) -> None:
     if not same:
         raise UsageError(
             "The reference step is PixPro's pixel loss between two crops with LARS: compare a config with METHOD "
-            "pixpro, MEAN_OVER all, OPTIMIZER LARS, ACCUMULATION_STEPS 1 and unclipped gradients, where INSTANCE.WEIGHT, "
-            "DISTILL.WEIGHT, VARIANCE_WEIGHT and COVARIANCE_WEIGHT are 0."
+            "pixpro, MEAN_OVER all, OPTIMIZER LARS, ACCUMULATION_STEPS 1 and unclipped gradients, and with "
+            "INSTANCE.WEIGHT, DISTILL.WEIGHT, VARIANCE_WEIGHT and COVARIANCE_WEIGHT 0."
         )
