@@ -10,6 +10,12 @@ LEAST_GAIN = 3.0  # gain of the control over random weights, in points of the me
 NO_TERM = {"MODEL.PIXPRO.VARIANCE_WEIGHT": 0.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT": 0.0}
 TERM = {"MODEL.PIXPRO.VARIANCE_WEIGHT": 2.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT": 0.08}
 CONTRAST = {"MODEL.PIXPRO.METHOD": "pixcontrast", "MODEL.PIXPRO.TEMPERATURE": 0.3, "MODEL.PIXPRO.PPM.ENABLED": False}
+# As in configs/pretrain/slotcon_quickstart.yaml, which has the terms too.
+SLOTS = {
+    "MODEL.PIXPRO.METHOD": "slotcon", "MODEL.PIXPRO.IN_FEATURES": '["p3", "p4", "p5"]',
+    "MODEL.PIXPRO.TEMPERATURE": 0.2, "MODEL.PIXPRO.PPM.ENABLED": False, "MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES": 64,
+    "INPUT.PIXPRO.MIN_OVERLAP": 0.01, "INPUT.PIXPRO.REDRAW": "second",
+}  # fmt: skip
 # The learning rate leaves float32 weights unchanged. The statistics of the normalisation layers adapt, and a frozen
 # backbone keeps them.
 UNTRAINED = {
@@ -31,6 +37,7 @@ METHODS = {
     "pixpro_term": Method("PixPro + term", "images", TERM),
     "term_alone": Method("term alone", "images", {**TERM, "MODEL.PIXPRO.PIXEL_WEIGHT": 0.0}),
     "pixcontrast": Method("PixContrast", "images", {**NO_TERM, **CONTRAST}),
+    "slotcon_term": Method("SlotCon + term", "images", {**TERM, **SLOTS}),
     CONTROL: Method("labels (control)", "labels", {}),
     "untrained": Method("random, norms adapted", "video", UNTRAINED),
     "video1": Method("PixPro, one frame", "video", {"INPUT.PIXPRO.N_FRAMES": 1}),
@@ -75,7 +82,7 @@ class Part:
     note: str
 
 
-_OF_PHOTOGRAPHS = (RANDOM, "pixpro", "pixpro_term", "term_alone", "pixcontrast", CONTROL)
+_OF_PHOTOGRAPHS = (RANDOM, "pixpro", "pixpro_term", "term_alone", "pixcontrast", "slotcon_term", CONTROL)
 _NO_PYRAMID = """The control trains no feature pyramid,
 so the pyramid begins with random weights in its fine-tuning."""
 

@@ -46,9 +46,9 @@ def test_pretrainings_come_before_what_begins_with_them_and_nothing_comes_twice(
         assert experiment.weights is None or experiment.weights.name in done
         assert experiment.handed_on == experiment.name.startswith("pretrain-")
         done.add(experiment.name)
-    # 8 pre-trainings of 3 seeds; 6 inits on 3 sizes of objects, 1 of scenes and 2 of cells, and 3 of driving both
+    # 9 pre-trainings of 3 seeds; 7 inits on 3 sizes of objects, 1 of scenes and 2 of cells, and 3 of driving both
     # frozen and fine-tuned, in 9 pairs
-    assert len(done) == 3 * 8 + 9 * (6 * (3 + 1 + 2) + 3 + 3)
+    assert len(done) == 3 * 9 + 9 * (7 * (3 + 1 + 2) + 3 + 3)
 
 
 def test_a_part_runs_what_it_compares_only_and_one_pretraining_seed_after_the_other(data):
@@ -57,7 +57,7 @@ def test_a_part_runs_what_it_compares_only_and_one_pretraining_seed_after_the_ot
         "scenes-random-all-seed4-0", "scenes-random-all-seed4-1",
         "pretrain-pixpro-seed4", "scenes-pixpro-all-seed4-0", "scenes-pixpro-all-seed4-1",
     ]  # fmt: skip
-    assert [name.replace("seed4", "seed7") for name in names[:17]] == names[17:]
+    assert [name.replace("seed4", "seed7") for name in names[:20]] == names[20:]  # 2 fine-tunings of 7, 6 pre-trainings
 
 
 def test_every_method_and_task_has_its_recipe_whose_options_are_valid(data):
@@ -101,12 +101,17 @@ def test_the_methods_differ_in_what_they_are_named_for(data):
         "pixpro_term": ("pixpro", True, 1.0, 2.0, 0.08),
         "term_alone": ("pixpro", True, 0.0, 2.0, 0.08),
         "pixcontrast": ("pixcontrast", False, 1.0, 0.0, 0.0),
+        "slotcon_term": ("slotcon", False, 1.0, 2.0, 0.08),
     }
     for method, values in expected.items():
         node = found[method].MODEL.PIXPRO
         weights = node.PIXEL_WEIGHT, node.VARIANCE_WEIGHT, node.COVARIANCE_WEIGHT
         assert values == (node.METHOD, node.PPM.ENABLED, *weights)
-        assert node.IN_FEATURES == ["p3", "p4", "p5", "p6"]
+        assert node.IN_FEATURES == ["p3", "p4", "p5", "p6"][: 3 if method == "slotcon_term" else 4]
+    slots = load_config(str(CONFIGS / "pretrain/slotcon_quickstart.yaml"), [])
+    assert found["slotcon_term"].MODEL.PIXPRO == slots.MODEL.PIXPRO
+    overlap = slots.INPUT.PIXPRO.MIN_OVERLAP, slots.INPUT.PIXPRO.REDRAW
+    assert overlap == (found["slotcon_term"].INPUT.PIXPRO.MIN_OVERLAP, found["slotcon_term"].INPUT.PIXPRO.REDRAW)
     assert found["video1"].MODEL.PIXPRO.IN_FEATURES == found["video6"].MODEL.PIXPRO.IN_FEATURES == ["res4"]
     assert [found[name].INPUT.PIXPRO.N_FRAMES for name in ("video1", "video6")] == [1, 6]
 
