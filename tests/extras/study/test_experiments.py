@@ -107,7 +107,7 @@ def test_the_methods_differ_in_what_they_are_named_for(data):
         node = found[method].MODEL.PIXPRO
         weights = node.PIXEL_WEIGHT, node.VARIANCE_WEIGHT, node.COVARIANCE_WEIGHT
         assert values == (node.METHOD, node.PPM.ENABLED, *weights)
-        assert node.IN_FEATURES == ["p3", "p4", "p5", "p6"][: 3 if method == "slotcon_term" else 4]
+        assert ["p3", "p4", "p5", "p6"][: 3 if method == "slotcon_term" else 4] == node.IN_FEATURES
     slots = load_config(str(CONFIGS / "pretrain/slotcon_quickstart.yaml"), [])
     assert found["slotcon_term"].MODEL.PIXPRO == slots.MODEL.PIXPRO
     overlap = slots.INPUT.PIXPRO.MIN_OVERLAP, slots.INPUT.PIXPRO.REDRAW
