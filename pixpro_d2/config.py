@@ -5,6 +5,17 @@ A comment above a node, ``CN()``, describes the node.
 """
 
 from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
+
+
+def default_config() -> CN:
+    """Return the default config of a run: the keys of detectron2, of its project DeepLab, and of pixpro_d2."""
+    from detectron2.projects.deeplab import add_deeplab_config  # it loads DeepLab's models too
+
+    cfg = get_cfg()
+    add_deeplab_config(cfg)
+    add_pixpro_config(cfg)
+    return cfg
 
 
 def add_pixpro_config(cfg: CN) -> None:

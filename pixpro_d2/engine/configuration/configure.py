@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
-from ...config import add_pixpro_config, is_pretraining
+from ...config import default_config, is_pretraining
 from ...config_files import config_path
 from ...data.datasets.catalog import ensure_registered
 from ...data.io.reader import restrict_pillow
@@ -140,10 +139,8 @@ def load_config(config_file: str, opts: Sequence[Any], init: str = "") -> CfgNod
     Raises:
         UsageError: for a mistake in one of the arguments.
     """
-    cfg = get_cfg()
+    cfg = default_config()
     cfg.MODEL.DEVICE = AUTO
-    add_deeplab_config(cfg)
-    add_pixpro_config(cfg)
     config_file = config_path(config_file) if config_file else ""
     with later_keys_known(cfg):
         if config_file:

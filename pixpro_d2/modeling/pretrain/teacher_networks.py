@@ -6,24 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.modeling import Backbone, build_backbone
-from detectron2.projects.deeplab import add_deeplab_config
 from torch import Tensor, nn
 
 from ...checkpoint.convention import TORCHVISION, InputConvention
 from ...checkpoint.folder import last_name
 from ...checkpoint.initialize import initialize
-from ...config import add_pixpro_config
+from ...config import default_config
 from ...utils.errors import UsageError
 from ..backbone import bottom_up
-from ..timm_backbone import TimmBackbone
+from ..timm_backbone import NAMES, TimmBackbone
 from .teacher import InputNormalization
 
 KEY = "MODEL.PIXPRO.DISTILL"
 SCRIPTS = (".pt", ".ts")
 CONFIG, FINAL = "config.yaml", "model_final.pth"
-STAGES = ("stem", "res2", "res3", "res4", "res5")  # of detectron2's ResNet
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,9 @@ def _open_run(folder: Path, feature: str) -> FrozenNetwork:
             raise UsageError(f"{KEY}.TEACHER {folder} has no checkpoint yet: choose a run that has saved one.")
         checkpoint = folder / last
     cfg = _config(folder / CONFIG)
-    if cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone" and feature in STAGES:  # whichever the run's task needed
+    if (
+        cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone" and feature in NAMES.values()
+    ):  # whichever the run's task needed
         cfg.MODEL.RESNETS.OUT_FEATURES = [feature]
     backbone = build_backbone(cfg)
     _load(backbone, str(checkpoint))
@@ -110,9 +110,7 @@ def _open_run(folder: Path, feature: str) -> FrozenNetwork:
 
 def _config(path: Path) -> CfgNode:
     """Return the config of a run, which has all keys; keys of another version of detectron2 are kept."""
-    cfg = get_cfg()
-    add_deeplab_config(cfg)
-    add_pixpro_config(cfg)
+    cfg = default_config()
     cfg.set_new_allowed(True)
     try:
         cfg.merge_from_file(str(path))
