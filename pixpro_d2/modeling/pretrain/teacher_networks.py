@@ -98,9 +98,8 @@ def _open_run(folder: Path, feature: str) -> FrozenNetwork:
             raise UsageError(f"{KEY}.TEACHER {folder} has no checkpoint yet: choose a run that has saved one.")
         checkpoint = folder / last
     cfg = _config(folder / CONFIG)
-    if (
-        cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone" and feature in NAMES.values()
-    ):  # whichever the run's task needed
+    # Any stage of a ResNet can teach, whichever the run's own task needed.
+    if cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone" and feature in NAMES.values():
         cfg.MODEL.RESNETS.OUT_FEATURES = [feature]
     backbone = build_backbone(cfg)
     _load(backbone, str(checkpoint))
