@@ -163,3 +163,10 @@ def test_timm_is_optional(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UsageError, match=r"^Networks of timm need timm: run pip install 'pixpro_d2\[timm\]'\.$"):
         TimmBackbone("resnet18d")
+
+
+def test_a_network_without_feature_maps(monkeypatch):
+    """Networks of some versions of timm; an identity stands for such a network."""
+    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: torch.nn.Identity())
+    with pytest.raises(UsageError, match="timm's resnet18 gives no feature maps: choose another network"):
+        TimmBackbone("resnet18")
