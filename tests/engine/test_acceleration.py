@@ -43,12 +43,26 @@ def test_channels_last_gives_the_same_numbers():
     fast = prepare_model(cfg, copy.deepcopy(plain))
     weight = fast.backbone.bottom_up.res3[0].conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    for backbone in (fast.backbone, fast.target_backbone):
+        last = backbone.bottom_up.res5[0]
+        assert last.conv1.weight.is_contiguous() and last.conv2.weight.is_contiguous()
     (losses, gradients), (expected, expected_gradients) = losses_and_gradients(fast), losses_and_gradients(plain)
     torch.testing.assert_close(losses, expected, atol=1e-5, rtol=0)
     difference = sum((gradients[name] - gradient).square().sum() for name, gradient in expected_gradients.items())
     assert difference.sqrt() < 1e-3 * sum(gradient.square().sum() for gradient in expected_gradients.values()).sqrt()
     for name, parameter in fast.named_parameters():
         assert not parameter.requires_grad or parameter.grad.stride() == parameter.stride(), name
+
+
+def test_res5_computes_contiguously_from_channels_last():
+    model = build_model(configs.tiny(*SMALL))
+    network = prepare_model(configs.tiny(*SMALL), model).backbone.bottom_up
+    seen = {}
+    network.res4.register_forward_hook(lambda stage, inputs, output: seen.update(res4=output))
+    network.res5[0].register_forward_pre_hook(lambda block, inputs: seen.update(res5=inputs[0]))
+    network(torch.rand(2, 3, 64, 64))
+    assert not seen["res4"].is_contiguous() and seen["res5"].is_contiguous()
+    assert seen["res4"].equal(seen["res5"])
 
 
 def test_the_keys_choose_the_format():
