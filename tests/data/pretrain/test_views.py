@@ -170,6 +170,18 @@ def test_pixels_are_torchvisions(crop, flip):
     np.testing.assert_array_equal(np.asarray(shown), np.asarray(expected))
 
 
+@pytest.mark.parametrize("interpolation, levels", [("bilinear", 2), ("bicubic", 8)])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("crop", [(0, 0, 97, 61), (13, 7, 40, 50), (90, 3, 7, 5), (50, 60, 1, 1)])
+def test_fast_pixels_differ_by_rounding(crop, flip, interpolation, levels):
+    image, view = Image.fromarray(noise(0, 61, 97)), View(*crop, flip)
+    expected = np.asarray(view.render(image, 32, interpolation=interpolation), int).transpose(2, 0, 1)
+    planes = view.render_planes(image, 32, interpolation)
+    assert planes.dtype == np.uint8 and planes.flags.c_contiguous
+    difference = np.abs(planes - expected)
+    assert difference.max() <= levels and difference.mean() < 0.5
+
+
 def test_ratio_is_of_width_to_height():
     rng = np.random.default_rng(2)
     views = [sample_view(rng, 1000, 1000, 0.3, 0.3) for _ in range(300)]
