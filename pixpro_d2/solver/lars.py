@@ -74,6 +74,9 @@ class LARS(Optimizer):
 
     def _update(self, params: list[torch.Tensor], group: dict[str, Any]) -> None:
         grads = [in_format_of(p, p.grad) for p in params if p.grad is not None]  # no params without gradients here
+        buffers = [self._buffer(p) for p in params] if group["momentum"] != 0 else []
+        if params[0].device.type == "cpu":  # fused SGD copies channels-last tensors there
+            params, grads, buffers = ([in_memory_order(x) for x in tensors] for tensors in (params, grads, buffers))
         if group["weight_decay"] != 0:
             torch._foreach_add_(grads, params, alpha=group["weight_decay"])
         if group["adapt"]:
@@ -81,7 +84,7 @@ class LARS(Optimizer):
         torch._fused_sgd_(
             params,
             grads,
-            [self._buffer(p) for p in params] if group["momentum"] != 0 else [],
+            buffers,
             weight_decay=0.0,
             momentum=group["momentum"],
             lr=group["lr"],
@@ -130,9 +133,14 @@ def norms_of(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Return the Euclidean norms of dense tensors on one device, as one tensor (len(tensors),) on the device."""
     if tensors[0].is_cuda:
         return torch.stack(torch._foreach_norm(tensors))
-    # On the CPU, a dot product of all values in memory order with themselves takes two thirds of the time.
-    flat = [x.as_strided((x.numel(),), (1,)) for x in tensors]
+    # On the CPU, a dot product of all values with themselves takes two thirds of the time.
+    flat = [in_memory_order(x) for x in tensors]
     return torch.stack([torch.dot(x, x) for x in flat]).sqrt()
+
+
+def in_memory_order(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a view (N,) of all values of a dense tensor in the order in which they lie in memory."""
+    return tensor.as_strided((tensor.numel(),), (1,))
 
 
 def in_format_of(p: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
