@@ -34,7 +34,7 @@ def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
     """Compute torchvision's function of this name on a PIL image."""
-    mean = int(luminance(image).mean() + 0.5)
+    mean = int(cv2.mean(luminance(image))[0] + 0.5)
     return _look_up(image, _blend(np.float32(mean), _LEVELS, factor))
 
 
