@@ -8,10 +8,13 @@ import pytest
 import torch
 from data_helpers import make_cfg, noise
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
 
 from pixpro_d2.data.io.reader import UnreadableImage
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.photometric import POLICIES
+from pixpro_d2.data.pretrain.views import sample_pair
 from pixpro_d2.modeling.pretrain.correspondence import bin_diagonals, normalize_boxes, positive_pairs
 from pixpro_d2.utils.errors import UsageError
 
@@ -96,6 +99,22 @@ def test_size_and_boxes_are_of_the_upright_image(tmp_path):
 def test_mistakes_in_the_config(keys, message):
     with pytest.raises(UsageError, match=message):
         TwoViewMapper(make_cfg(**keys))
+
+
+def test_second_crop_and_resizing_are_those_of_the_config(image):
+    keys = dict(INPUT__PIXPRO__MIN_OVERLAP=0.3, INPUT__PIXPRO__REDRAW="second", INPUT__PIXPRO__INTERPOLATION="bicubic")
+    picture, others = Image.open(image["file_name"]), 0
+    for seed in range(20):
+        pair, other = (sample_pair(np.random.default_rng(seed), 80, 60, 0.08, 1.0, 0.3, x) for x in ("second", "both"))
+        sample = _sample(image, seed, INPUT__PIXPRO__AUG="none", **keys)
+        np.testing.assert_array_equal(sample["boxes"], [view.box for view in pair])
+        others += pair != other
+        for view, shown in zip(pair, sample["views"]):
+            place = (view.top, view.left, view.height, view.width)
+            expected = F.resized_crop(picture, *place, [8, 8], InterpolationMode.BICUBIC)
+            expected = F.hflip(expected) if view.flip else expected
+            np.testing.assert_array_equal(shown, np.asarray(expected).transpose(2, 0, 1))
+    assert others > 0
 
 
 def test_min_scale_of_one_is_allowed(image):

@@ -267,9 +267,18 @@ def second_crop(first, *crops):
 CORNER = (0, 0, 40, 40)
 
 
+def test_common_area_of_a_photo():
+    assert common_area(View(64, 48, 320, 240, flip=False), View(200, 100, 250, 300, flip=True)) == 34592  # S6
+
+
 def test_the_second_crop_is_drawn_until_it_overlaps():
     """Common areas 0, 4 and 25 pixels against limits of 16, 25 and 25: the third is enough, as the limit is (S6)."""
     assert second_crop(CORNER, (40, 40, 0), (50, 38, 38), (50, 35, 35)) == (50, 35, 35)
+
+
+def test_the_area_of_a_second_crop_is_the_one_drawn():
+    """A side of 50.4 becomes 50: 25 pixels are 1 % of 50 x 50, but too few for the area that was drawn."""
+    assert second_crop(CORNER, (50.4, 35, 35), (50, 0, 0)) == (50, 0, 0)
 
 
 def test_after_ten_draws_one_more_crop_is_taken_as_it_comes():
@@ -286,11 +295,16 @@ def test_a_draw_that_does_not_fit_uses_up_an_attempt():
 @pytest.mark.parametrize("width, height, share", [(640, 480, 0.598), (500, 375, 0.601)])
 def test_pairs_whose_second_crop_is_drawn_again(width, height, share):
     """A free second crop has less than 1 % of itself in common in 3.2 % of the pairs, here hardly ever (S6)."""
-    rng, shares = np.random.default_rng(0), []
+    rng, shares, free, flips = np.random.default_rng(0), [], [], []
     for _ in range(DRAWS):
         first, second = sample_pair(rng, width, height, 0.08, 1.0, 0.01, "second")
         shares.append(common_area(first, second) / (second.width * second.height))
+        flips.append((first.flip, second.flip))
+        first, second = sample_pair(rng, width, height, 0.08, 1.0, 0.0)
+        free.append(common_area(first, second) / (second.width * second.height))
     assert np.mean(np.array(shares) < 0.0099) < 0.001 and np.mean(shares) == pytest.approx(share, abs=0.015)
+    assert np.mean(np.array(free) < 0.01) == pytest.approx(0.032, abs=0.008)
+    assert np.mean(flips, axis=0) == pytest.approx([0.5, 0.5], abs=0.025)
 
 
 def test_pixels_of_bicubic_views_are_torchvisions():
