@@ -1,11 +1,15 @@
 """SlotCon as a method: the numeric cases through the module, and its networks."""
 
+import math
+
 import pytest
 import slot_oracle
 import torch
 import torch.nn.functional as F  # noqa: N812
+from detectron2.utils import comm
+from distributed_helpers import in_processes
 from learner_helpers import images, small_learner
-from slot_helpers import C0, OVERLAPS, Alike, P, Q, features, head, method, view, views, whole
+from slot_helpers import C0, OVERLAPS, Alike, P, Q, close, features, head, method, view, views, whole
 from torch import nn
 
 from pixpro_d2.modeling.pretrain.methods import SlotConMethod
@@ -42,6 +46,48 @@ def test_the_center_changes_nothing_in_the_contrast():
 def test_the_mean_is_over_the_slots_of_all_images():
     """Four images: 1.395318 and 1.231767; the mean of two halves of unequal counts is 1.260905 (S11)."""
     assert directions(method(), views(4))[::-1] == pytest.approx((1.395318, 1.231767), abs=1e-5)
+
+
+def contrasts_of_a_share(norm, queries=4):
+    """Contrasts of S11's four images, of which each process has its share: losses, gradients, statistics of the norms.
+
+    Of images from number ``queries`` on, the student's pixels go to prototype 0 and the teacher's to prototype 1.
+    """
+    size = comm.get_world_size()
+    own = slice(comm.get_rank() * 4 // size, (comm.get_rank() + 1) * 4 // size)
+    x, y = (one.clone() for one in features(4))
+    online, target = y.clone(), x.clone()
+    online[queries:], target[queries:] = P[0].view(4, 1, 1), Q[1].view(4, 1, 1)
+    made = method(head(norm) if norm else Alike())
+    pair = [view(one[own], other[own], whole(4 // size)) for one, other in ((online, y), (x, target))]
+    second, first = (made.group(one) for one in pair)
+    losses = [made.contrast(second, first), made.contrast(first, second)]
+    losses[0].backward()
+    gradients = {name: p.grad for name, p in made.named_parameters() if p.grad is not None}
+    return torch.stack(losses).detach(), gradients, dict(made.named_buffers())
+
+
+SHARED = [("", 4), ("SyncBN", 4), ("SyncBN", 2)]  # in the last one the second process has no query
+
+
+def all_shared_contrasts():
+    return [contrasts_of_a_share(*options) for options in SHARED]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_contrast_of_one(tmp_path):
+    """By numbers without a head (S11); the means of the processes' own queries give 1.260905 instead of 1.231767."""
+    pair = in_processes(tmp_path, all_shared_contrasts)
+    close(sum(half[0][0] for half in pair) / 2, "1.395318 1.231767")
+    for alone, *halves in zip(all_shared_contrasts(), *pair):
+        losses, gradients, _ = alone
+        assert losses[0] > 0
+        close(sum(half[0] for half in halves) / 2, losses)
+        for name, expected in gradients.items():
+            mean = sum(half[1][name] for half in halves) / 2
+            torch.testing.assert_close(mean, expected, atol=5e-5, rtol=1e-4, msg=name)
+        for half in halves:
+            torch.testing.assert_close(half[2], alone[2], atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("predictor", [Alike, head])
@@ -154,6 +200,14 @@ def test_forward_in_the_middle_of_a_run_by_numbers():
     assert branches.method("c5", tuple(branches.views()), ()).item() == pytest.approx(4.978451, abs=1e-5)
 
 
+def test_weights_of_grouping_and_contrast():
+    """0.8 (3.582359 + 3.740696) + 0.2 (1.728774 + .895293), the terms of S12; 3.563865 with the weights exchanged."""
+    branches = Branches(Alike())
+    branches.move(0)
+    branches.method.group_weight = 0.8
+    assert branches.method("c5", tuple(branches.views()), ()).item() == pytest.approx(6.383257, abs=1e-5)
+
+
 def test_masks_of_the_forward():
     branches = Branches(Alike())
     branches.move(0)
@@ -226,6 +280,26 @@ def test_fewer_places_than_prototypes_against_loops():
     assert labels and made.contrast(*grouped).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
+def test_monitors_against_loops():
+    """Four images: student X and teacher Y share 10 slots, student Y and teacher X 8 (S11)."""
+
+    def entropy(shares):
+        return -sum(float(share) * math.log(share) for share in shares)
+
+    center = 10 * C0
+    found = method(center=center).monitors("c5", views(4))
+    assert found["shared_slots"] == 10 / 4
+    maps = torch.cat([slot_oracle.scores_slow(one, Q) for one in features(4)])
+    pixels = maps.permute(0, 2, 3, 1).reshape(72, 5).tolist()
+    winners = [pixel.index(max(pixel)) for pixel in pixels]
+    shares = [slot_oracle.softmax_slow([(s - c) / 0.07 for s, c in zip(pixel, center)]) for pixel in pixels]
+    assert found["prototypes_in_use"] == len(set(winners))
+    assert found["largest_prototype"].item() == pytest.approx(max(map(winners.count, range(5))) / 72)
+    assert found["assignment_entropy"].item() == pytest.approx(sum(map(entropy, shares)) / 72, abs=1e-5)
+    assert found["prototype_entropy"].item() == pytest.approx(entropy(sum(x) / 72 for x in zip(*shares)), abs=1e-5)
+    assert found["center_norm"].item() == pytest.approx(math.dist(center, [0] * 5), abs=1e-6)
+
+
 # Networks
 
 
@@ -247,7 +321,7 @@ def test_masked_norm_without_a_row_keeps_its_statistics():
 
 
 def test_networks_of_the_paper():
-    """R50: 26 239 232 weights in the projector, 18 899 200 in the predictor; std 0.02, no bias, GELU by erf."""
+    """R50: 26 239 232 weights in the projector, 18 899 200 in the predictor; std 0.02, biases 0."""
     with torch.device("meta"):
         counts = [sum(p.numel() for p in net.parameters()) for net in (SlotProjector(2048), SlotPredictor(256, 4096))]
     assert counts == [26_239_232, 18_899_200]
@@ -255,7 +329,21 @@ def test_networks_of_the_paper():
     for net in (SlotProjector(64, 64, 32), SlotPredictor(64, 64)):
         for layer in (m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)):
             assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1) and not layer.bias.any()
-    assert nn.GELU().approximate == "none"
+
+
+def test_projector_by_plain_functions():
+    """Convolution, norm and GELU by erf twice, then a convolution."""
+    torch.manual_seed(0)
+    projector, x = SlotProjector(5, 7, 3), torch.randn(2, 5, 3, 4)
+    for parameter in projector.parameters():
+        nn.init.normal_(parameter)
+    rows = x.double().permute(0, 2, 3, 1).flatten(0, 2)
+    for conv, norm in ((projector[0], projector[1]), (projector[3], projector[4]), (projector[6], None)):
+        rows = F.linear(rows, conv.weight.double().flatten(1), conv.bias.double())
+        if norm is not None:
+            rows = F.batch_norm(rows, None, None, norm.weight.double(), norm.bias.double(), training=True)
+            rows = 0.5 * rows * (1 + torch.erf(rows / 2**0.5))
+    close(projector(x).permute(0, 2, 3, 1), rows)
 
 
 def test_segments_are_the_winners_of_the_target_branch():

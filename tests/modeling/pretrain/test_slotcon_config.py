@@ -1,6 +1,7 @@
 """SlotCon from a config: what trains, what a checkpoint holds, the recipes, and mistakes."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from slot_helpers import view
 import configs
 from pixpro_d2.checkpoint.export import backbone_of
 from pixpro_d2.checkpoint.formats import recognise
+from pixpro_d2.engine.configuration.configure import resolve_schedule
+from pixpro_d2.engine.hooks import EMAHook
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.solver.build import lars_groups
 from pixpro_d2.utils.errors import UsageError
@@ -44,7 +47,40 @@ def test_config_trains_every_part():
     parts = (model.backbone.stem.conv1, model.projector["res5"][0], made.predictor.first, made.prototypes)
     assert all(part.weight.grad.abs().sum() > 0 for part in parts)
     assert made.centers["res5"].mean.any()
-    assert (made.target_prototypes.weight - made.prototypes.weight).abs().max() > 0
+
+
+def test_target_prototypes_follow_by_the_recipes_momentum(tmp_path):
+    """64 images in batches of 2 for 10 epochs are 320 updates; the momentum of update 160 is .995 (S15)."""
+    for i in range(64):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")
+    cfg = configs.tiny("DATASETS.TRAIN", (f"images:{tmp_path}",), "SOLVER.IMS_PER_BATCH", 2, config=C5)
+    cfg.SOLVER.MAX_EPOCHS = 10
+    resolve_schedule(cfg)
+    model = build()
+    made, hook = model.method, EMAHook(model)
+    before = made.target_prototypes.weight.clone()
+    made.prototypes.weight.data += 1
+    hook.trainer = SimpleNamespace(iter=159, max_iter=cfg.SOLVER.MAX_ITER, storage=EventStorage())
+    hook.after_step()
+    torch.testing.assert_close(made.target_prototypes.weight, before + 0.005, atol=1e-5, rtol=0)
+    assert cfg.SOLVER.MAX_ITER == 320 and hook.trainer.storage.latest()["ema_momentum"][0] == pytest.approx(0.995)
+
+
+KEYS = {
+    "MODEL.PIXPRO.SLOTCON.TARGET_TEMPERATURE": ("target_temperature", 0.05),
+    "MODEL.PIXPRO.SLOTCON.ONLINE_TEMPERATURE": ("online_temperature", 0.15),
+    "MODEL.PIXPRO.TEMPERATURE": ("contrast_temperature", 0.3),
+    "MODEL.PIXPRO.SLOTCON.CENTER_MOMENTUM": ("center_momentum", 0.8),
+    "MODEL.PIXPRO.SLOTCON.GROUP_WEIGHT": ("group_weight", 0.6),
+    "MODEL.PIXPRO.SLOTCON.MIN_SHARE": ("min_share", 0.1),
+}
+
+
+def test_keys_reach_the_method():
+    made = build(*(x for key, (_, value) in KEYS.items() for x in (key, value)), "MODEL.PIXPRO.NORM", "BN").method
+    assert [getattr(made, name) for name, _ in KEYS.values()] == [value for _, value in KEYS.values()]
+    assert made.prototypes.weight.shape == made.target_prototypes.weight.shape == (7, 16)
+    assert made.predictor.first.weight.shape == (32, 16) and not made.predictor.first_norm.synced
 
 
 def test_a_resumed_run_continues_with_its_center_and_prototypes():
@@ -127,10 +163,15 @@ def test_state_and_parameters_of_a_resnet50():
 
 
 @pytest.mark.parametrize(
-    "config, prototypes, iterations",
-    [("slotcon_c5_100ep", 2048, 250_200), ("slotcon_coco_800ep", 256, 184_800), ("slotcon_fpn", 256, 250_200)],
+    "config, prototypes, iterations, kept, hidden, levels",
+    [
+        ("slotcon_c5_100ep", 2048, 250_200, 5, 4096, ["res5"]),
+        ("slotcon_coco_800ep", 256, 184_800, 50, 4096, ["res5"]),
+        ("slotcon_fpn", 256, 250_200, 5, 1024, ["p3", "p4", "p5"]),
+    ],
 )
-def test_recipe(config, prototypes, iterations):
+def test_recipe(config, prototypes, iterations, kept, hidden, levels):
+    """A checkpoint is kept every ``kept`` epochs."""
     cfg = configs.load_config(str(configs.CONFIGS / f"pretrain/{config}.yaml"), [])
     solver, pixpro, slotcon, views = cfg.SOLVER, cfg.MODEL.PIXPRO, cfg.MODEL.PIXPRO.SLOTCON, cfg.INPUT.PIXPRO
     assert ("slotcon", prototypes, 0.2) == (pixpro.METHOD, slotcon.NUM_PROTOTYPES, pixpro.TEMPERATURE)
@@ -143,6 +184,9 @@ def test_recipe(config, prototypes, iterations):
     assert (views.REDRAW, views.MIN_OVERLAP) == ("second", 0.01)
     images = 118_287 if "coco" in config else 1_281_167
     assert solver.MAX_EPOCHS * (images // 512) == iterations
+    assert solver.CHECKPOINT_PERIOD == solver.CHECKPOINT_KEEP_EVERY == kept * (images // 512) and solver.AMP.ENABLED
+    assert (hidden, 256, levels) == (pixpro.PROJECTOR.HIDDEN_DIM, pixpro.PROJECTOR.OUT_DIM, pixpro.IN_FEATURES)
+    assert slotcon.MIN_SHARE == 0.02  # one pixel of 7 x 7
 
 
 @pytest.mark.parametrize(
