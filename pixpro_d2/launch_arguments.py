@@ -43,7 +43,7 @@ def argument_parser(prog: str | None = None) -> OptionsAnywhere:
         action="store_true",
         help="let --resume continue with changed values of learning, such as the learning rate",
     )
-    add("opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, default=None, help="config keys, see pixpro_d2/config.py")
+    add("opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, default=None, help="config keys of pixpro_d2/config.py")
     return parser
 
 

@@ -27,7 +27,7 @@ def add_run_arguments(parser: OptionsAnywhere) -> None:
 def add_options(parser: OptionsAnywhere) -> None:
     """Add the KEY VALUE pairs."""
     opts = parser.add_argument(
-        "opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys, see pixpro_d2/config.py"
+        "opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys of pixpro_d2/config.py"
     )
     opts.required = False  # argparse would name them among missing arguments
 
