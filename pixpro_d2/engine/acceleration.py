@@ -37,10 +37,15 @@ def amp_dtype(cfg: CfgNode) -> torch.dtype | None:
             logger.warning("This GPU has no bfloat16: SOLVER.AMP.DTYPE is float16, with a loss scaler.")
             return torch.float16
         return AMP_DTYPES[name]
-    if device == "cpu" and name == "bfloat16" and cpu_has_bfloat16():
+    if device == "cpu" and _cpu_takes_bfloat16(cfg):
         return torch.bfloat16
     logger.info(f"SOLVER.AMP: this {device} has no fast {name}, the run computes in float32.")
     return None
+
+
+def _cpu_takes_bfloat16(cfg: CfgNode) -> bool:
+    """Return whether a run on this processor computes in bfloat16."""
+    return cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.AMP.DTYPE == "bfloat16" and cpu_has_bfloat16()
 
 
 def set_precision(cfg: CfgNode) -> None:
@@ -84,7 +89,7 @@ def prepare_model(cfg: CfgNode, model: "PixPro") -> "PixPro":
         )
     if pixpro.CHANNELS_LAST:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # PyTorch types no such call
-        if model.device.type == "cpu" and not (cfg.SOLVER.AMP.ENABLED and cpu_has_bfloat16()):
+        if model.device.type == "cpu" and not _cpu_takes_bfloat16(cfg):
             for backbone in (model.backbone, model.target_backbone):
                 keep_res5_contiguous(bottom_up(backbone))
     if pixpro.RECOMPUTE:

@@ -75,7 +75,7 @@ class LARS(Optimizer):
     def _update(self, params: list[torch.Tensor], group: dict[str, Any]) -> None:
         grads = [in_format_of(p, p.grad) for p in params if p.grad is not None]  # no params without gradients here
         buffers = [self._buffer(p) for p in params] if group["momentum"] != 0 else []
-        if params[0].device.type == "cpu":  # fused SGD copies channels-last tensors there
+        if not params[0].is_cuda:  # fused SGD copies channels-last tensors on the CPU
             params, grads, buffers = ([in_memory_order(x) for x in tensors] for tensors in (params, grads, buffers))
         if group["weight_decay"] != 0:
             torch._foreach_add_(grads, params, alpha=group["weight_decay"])
@@ -130,12 +130,11 @@ def parts_of(params: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
 
 
 def norms_of(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Return the Euclidean norms of dense tensors on one device, as one tensor (len(tensors),) on the device."""
+    """Return the Euclidean norms of tensors on one device, flat unless on CUDA, as a tensor (len(tensors),) there."""
     if tensors[0].is_cuda:
         return torch.stack(torch._foreach_norm(tensors))
     # On the CPU, a dot product of all values with themselves takes two thirds of the time.
-    flat = [in_memory_order(x) for x in tensors]
-    return torch.stack([torch.dot(x, x) for x in flat]).sqrt()
+    return torch.stack([torch.dot(x, x) for x in tensors]).sqrt()
 
 
 def in_memory_order(tensor: torch.Tensor) -> torch.Tensor:
