@@ -1,12 +1,14 @@
-"""LARS exactly as in official PixPro, in multi-tensor calls."""
+"""LARS exactly as in official PixPro: in large calls on a GPU, tensor by tensor on a CPU."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-CACHED = 2**20  # number of weights updated together on the CPU; with gradients and momentum, they take 12 MiB
+CACHED = 2**18  # values of two tensors that stay in the cache of a CPU's core, 2 MiB
+Tensors = list[torch.Tensor]
 
 
 class LARS(Optimizer):
@@ -20,7 +22,7 @@ class LARS(Optimizer):
     A group with ``adapt=False`` is plain SGD with its own weight decay. The official code puts all
     1-D tensors (biases, norm weights) into such a group, with weight decay 0.
 
-    A step never waits for the device: norms and ratios stay there. The gradients are scaled in place, which saves a
+    A step never waits for a GPU: norms and ratios stay there. There the gradients are scaled in place, which saves a
     copy of all weights and its memory traffic.
     """
 
@@ -62,8 +64,12 @@ class LARS(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for params in parts_of([p for p in group["params"] if p.grad is not None]):
-                self._update(params, group)
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                grads = [in_format_of(p, p.grad) for p in params]
+                buffers = [self._buffer(p) for p in params] if group["momentum"] != 0 else []
+                update = self._update_on_cpu if params[0].device.type == "cpu" else self._update_on_gpu
+                update(params, grads, buffers, group)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -72,23 +78,37 @@ class LARS(Optimizer):
         for p, state in self.state.items():
             state["momentum_buffer"] = in_format_of(p, state["momentum_buffer"])
 
-    def _update(self, params: list[torch.Tensor], group: dict[str, Any]) -> None:
-        grads = [in_format_of(p, p.grad) for p in params if p.grad is not None]  # no params without gradients here
-        buffers = [self._buffer(p) for p in params] if group["momentum"] != 0 else []
-        if not params[0].is_cuda:  # fused SGD copies channels-last tensors on the CPU
-            params, grads, buffers = ([in_memory_order(x) for x in tensors] for tensors in (params, grads, buffers))
+    def _update_on_gpu(self, params: Tensors, grads: Tensors, buffers: Tensors, group: dict[str, Any]) -> None:
+        """Update all parameters of a group in few large calls, without waiting for the device."""
         if group["weight_decay"] != 0:
             torch._foreach_add_(grads, params, alpha=group["weight_decay"])
         if group["adapt"]:
             torch._foreach_mul_(grads, self._trust_ratios(params, grads, group))
+        self._sgd(params, grads, buffers, group, weight_decay=0.0)
+
+    def _update_on_cpu(self, params: Tensors, grads: Tensors, buffers: Tensors, group: dict[str, Any]) -> None:
+        """Update parameters one after the other while each is in the cache, and leave their gradients unchanged.
+
+        Fused SGD multiplies the gradient with its weight decay by (1 - dampening), which takes the trust ratio without
+        a pass of its own. Flat views keep it from copying channels-last tensors.
+        """
+        params, grads, buffers = ([in_memory_order(x) for x in tensors] for tensors in (params, grads, buffers))
+        if not group["adapt"]:
+            self._sgd(params, grads, buffers, group)
+            return
+        for i, (p, grad) in enumerate(zip(params, grads)):
+            ratio = trust_ratio(p, grad, group)
+            # Without momentum, fused SGD ignores the dampening.
+            scaled = {"dampening": 1.0 - ratio} if buffers else {"lr": group["lr"] * ratio}
+            self._sgd([p], [grad], buffers[i : i + 1], group, **scaled)
+
+    def _sgd(self, params: Tensors, grads: Tensors, buffers: Tensors, group: dict[str, Any], **changed: float) -> None:
+        values = {name: group[name] for name in ("weight_decay", "momentum", "lr")}
         torch._fused_sgd_(
             params,
             grads,
             buffers,
-            weight_decay=0.0,
-            momentum=group["momentum"],
-            lr=group["lr"],
-            dampening=0.0,
+            **{**values, "dampening": 0.0, **changed},
             nesterov=False,
             maximize=False,
             is_first_step=False,
@@ -96,10 +116,8 @@ class LARS(Optimizer):
         )
 
     @staticmethod
-    def _trust_ratios(
-        params: list[torch.Tensor], grads: list[torch.Tensor], group: dict[str, Any]
-    ) -> list[torch.Tensor]:
-        weight_norms, grad_norms = norms_of(params), norms_of(grads)
+    def _trust_ratios(params: Tensors, grads: Tensors, group: dict[str, Any]) -> Tensors:
+        weight_norms, grad_norms = (torch.stack(torch._foreach_norm(tensors)) for tensors in (params, grads))
         ratios = group["trust_coefficient"] * weight_norms / (grad_norms + group["eps"])
         positive = (weight_norms > 0) & (grad_norms > 0)
         return list(torch.where(positive, ratios, torch.ones_like(ratios)).unbind())
@@ -111,30 +129,28 @@ class LARS(Optimizer):
         return state["momentum_buffer"]
 
 
-def parts_of(params: Iterable[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """Split ``params`` into lists to be updated one after the other.
+def trust_ratio(weight: torch.Tensor, grad: torch.Tensor, group: dict[str, Any]) -> float:
+    """Return trust_coefficient * |w| / (|g + d w| + eps), or 1 where a norm is not positive, on the CPU.
 
-    On the CPU, a list has at most CACHED weights, or a single tensor. On a GPU, one list has all parameters. An update
-    reads its tensors several times. On the CPU they should stay in the cache meanwhile; on a GPU few large calls are
-    faster.
+    d is the weight decay, and |g + d w|^2 = |g|^2 + 2 d gw + d^2 |w|^2. So one pass over the values suffices, in pieces
+    that stay in the cache for all three products.
+
+    Args:
+        weight, grad: (N,), w and g.
+        group: parameter group of the optimiser.
     """
-    parts: list[list[torch.Tensor]] = []
-    size = 0
-    for p in params:
-        if not parts or (p.device.type == "cpu" and size + p.numel() > CACHED):
-            parts.append([])
-            size = 0
-        parts[-1].append(p)
-        size += p.numel()
-    return parts
-
-
-def norms_of(tensors: list[torch.Tensor]) -> torch.Tensor:
-    """Return the Euclidean norms of tensors on one device, flat unless on CUDA, as a tensor (len(tensors),) there."""
-    if tensors[0].is_cuda:
-        return torch.stack(torch._foreach_norm(tensors))
-    # On the CPU, a dot product of all values with themselves takes two thirds of the time.
-    return torch.stack([torch.dot(x, x) for x in tensors]).sqrt()
+    ww = wg = gg = 0.0
+    for w, g in zip(weight.split(CACHED), grad.split(CACHED)):
+        ww += torch.dot(w, w).item()
+        wg += torch.dot(w, g).item()
+        gg += torch.dot(g, g).item()
+    decay = group["weight_decay"]
+    squared = gg + 2 * decay * wg + decay**2 * ww
+    if squared < 1e-3 * gg:  # g and d w cancel each other, and float32 leaves too few digits
+        squared = (grad.double() + decay * weight.double()).square().sum().item()
+    if not (ww > 0 and squared > 0):
+        return 1.0
+    return group["trust_coefficient"] * math.sqrt(ww) / (math.sqrt(squared) + group["eps"])
 
 
 def in_memory_order(tensor: torch.Tensor) -> torch.Tensor:

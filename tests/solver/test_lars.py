@@ -111,20 +111,44 @@ def test_zero_gradient(weight_decay):
         close(p, expected)
 
 
-def test_parts_do_not_matter(monkeypatch):
-    """As many tensors at a time as fit into the cache, a single one where it does not, or all: the same numbers."""
-    results = []
-    for cached, sizes in ((20, [12 + 4, 6 + 5, 36]), (0, [12, 4, 6, 5, 36]), (2**20, [12 + 4 + 6 + 5 + 36])):
-        monkeypatch.setattr(lars, "CACHED", cached)
-        params = [parameter(t) for t in random_tensors(7)]
-        assert [sum(p.numel() for p in part) for part in lars.parts_of(params)] == sizes
-        optimizer = optimizer_of(params, lr=0.3, weight_decay=0.1)
-        for step in range(3):
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1], ids=["no decay", "decay"])
+@pytest.mark.parametrize("momentum", [0.0, 0.9], ids=["plain", "momentum"])
+def test_large_calls_as_on_a_gpu_give_the_same(momentum, weight_decay):
+    small, large = ([parameter(t) for t in random_tensors(7)] for _ in range(2))
+    optimizers = [optimizer_of(params, 0.3, weight_decay, momentum) for params in (small, large)]
+    optimizers[1]._update_on_cpu = optimizers[1]._update_on_gpu
+    for step in range(4):
+        for params, optimizer in zip((small, large), optimizers):
             set_gradients(params, random_tensors(60 + step))
             optimizer.step()
-        results.append(params)
-    for one, *others in zip(*results, strict=True):
-        assert all(torch.equal(one, other) for other in others)
+    assert not torch.equal(large[0].grad, small[0].grad)  # large calls scale them in place
+    for p, other in zip(small, large, strict=True):
+        close(p, other.detach(), 1e-6)
+
+
+def test_pieces_in_the_cache_do_not_matter(monkeypatch):
+    w, g = torch.randn(2, 1000, generator=torch.Generator().manual_seed(3))
+    group = {"weight_decay": 0.5, "trust_coefficient": 0.001, "eps": 1e-8}
+    expected = 0.001 * w.norm().item() / ((g + 0.5 * w).norm().item() + 1e-8)
+    for cached in (7, 500, 2**18):
+        monkeypatch.setattr(lars, "CACHED", cached)
+        assert lars.trust_ratio(w, g, group) == pytest.approx(expected, rel=1e-6)
+
+
+def test_gradient_that_the_weight_decay_cancels():
+    """The ratio of what is left, 1e-5 of the gradient, is large, and exact to 1e-3 all the same."""
+    w = torch.randn(1000, generator=torch.Generator().manual_seed(3))
+    g = -0.1 * w * (1 + 1e-5 * torch.arange(1000) / 1000)
+    left = (g.double() + 0.1 * w.double()).norm().item()
+    group = {"weight_decay": 0.1, "trust_coefficient": 0.001, "eps": 0.0}
+    assert lars.trust_ratio(w, g, group) == pytest.approx(0.001 * w.norm().item() / left, rel=1e-3)
+
+
+def test_a_step_on_a_cpu_leaves_the_gradients_as_they_are():
+    params = [parameter(t) for t in random_tensors(8)]
+    set_gradients(params, random_tensors(9))
+    optimizer_of(params, lr=0.5, weight_decay=0.1).step()
+    assert all(torch.equal(p.grad, g) for p, g in zip(params, random_tensors(9), strict=True))
 
 
 def test_parameters_without_gradient_are_skipped():
