@@ -35,7 +35,7 @@ def make_views(first, second, grids=(GRID, GRID)):
     """Views of an image whose colour tells the location: red is x, green is y."""
     x, y = np.meshgrid(np.arange(200), np.arange(120))
     image = Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8))
-    pixels = np.stack([np.asarray(view.render(image, SIZE)) for view in (first, second)])
+    pixels = np.stack([view.render(image, SIZE).transpose(1, 2, 0) for view in (first, second)])
     boxes = np.stack([view.box for view in (first, second)])
     normal = normalize_boxes(torch.from_numpy(boxes), torch.tensor([[120, 200]] * 2))
     return image, pixels, boxes, positive_pairs(normal[:1], normal[1:], *grids, 0.7)[0].numpy()

@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 from detectron2.config import CfgNode, configurable
-from PIL import Image
 
 from ...utils.errors import check_choice
 from ..io.reader import EncodedImage
-from .photometric import POLICIES, Policy, apply, to_format, to_planes
+from .photometric import POLICIES, Policy, apply, to_format
 from .views import View, sample_pair
 
 
@@ -110,18 +109,15 @@ class TwoViewMapper:
         views = sample_pair(rng, width, height, self.min_scale, self.max_scale, self.min_overlap, self.redraw)
         recipes = [policy.sample(rng) for policy in self.policies]
         decoded = [image.decode(self.max_shrink(views)) for image in images]
-        pixels = [self._render(view, *image) for view, image in zip(views, decoded)]
+        pixels = [
+            view.render(image, self.crop_size, shrink, self.interpolation)
+            for view, (image, shrink) in zip(views, decoded)
+        ]
         sample: dict[str, Any] = {"boxes": np.stack([view.box for view in views]), "image_size": (height, width)}
         if self.aug_device == "model":
             return {**sample, "views": np.stack(pixels), "recipes": recipes}
         pixels = [to_format(apply(recipe, image), self.image_format) for recipe, image in zip(recipes, pixels)]
         return {**sample, "views": np.stack(pixels)}
-
-    def _render(self, view: View, image: Image.Image, shrink: int) -> np.ndarray:
-        """Return a view as uint8 (3, S, S): equal to Pillow's, or faster if the device's colours differ anyway."""
-        if self.aug_device == "model" and shrink == 1:
-            return view.render_planes(image, self.crop_size, self.interpolation)
-        return to_planes(view.render(image, self.crop_size, shrink, self.interpolation))
 
     def max_shrink(self, views: Sequence[View]) -> int:
         """Return the largest divisor of the image size for decoding that does not require enlarging a view."""

@@ -6,10 +6,11 @@ The recipe of an image is drawn first (:meth:`Policy.sample`) and applied afterw
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
-from . import pil_arithmetic
+from . import colour_operations
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,10 @@ class Policy:
 
 ENHANCE = ("brightness", "contrast", "saturation")
 _OPERATIONS = {
-    "brightness": pil_arithmetic.adjust_brightness,
-    "contrast": pil_arithmetic.adjust_contrast,
-    "saturation": pil_arithmetic.adjust_saturation,
-    "hue": pil_arithmetic.adjust_hue,
+    "brightness": colour_operations.adjust_brightness,
+    "contrast": colour_operations.adjust_contrast,
+    "saturation": colour_operations.adjust_saturation,
+    "hue": colour_operations.adjust_hue,
 }
 
 _BYOL: dict[str, Any] = dict(jitter=(0.4, 0.4, 0.2, 0.1), jitter_p=0.8, grayscale_p=0.2)
@@ -76,29 +77,32 @@ POLICIES = {
 def apply(recipe: Recipe, image: np.ndarray) -> np.ndarray:
     """Apply a :class:`Recipe` to an RGB image (3, H, W) uint8, in the order of the official code.
 
-    The results equal those of the official code's operations on PIL images; see
-    :mod:`pixpro_d2.data.pretrain.pil_arithmetic`.
+    :mod:`pixpro_d2.data.pretrain.colour_operations` tells how far the results are from the official code's.
     """
+    pixels = cv2.merge(list(image))
     for name, factor in recipe.jitter:
-        image = _OPERATIONS[name](image, factor)
+        pixels = _OPERATIONS[name](pixels, factor)
     if recipe.grayscale:
-        image = np.stack([pil_arithmetic.luminance(image)] * 3)
+        pixels = colour_operations.to_grey(pixels)
     if recipe.blur is not None:
-        image = pil_arithmetic.gaussian_blur(image, recipe.blur)
+        pixels = colour_operations.gaussian_blur(pixels, recipe.blur)
     if recipe.solarize:
-        image = pil_arithmetic.solarize(image)
-    return image
+        pixels = colour_operations.solarize(pixels)
+    return to_planes(pixels)
 
 
-def to_planes(image: Image.Image) -> np.ndarray:
-    """Convert an RGB PIL image to a uint8 array (3, H, W)."""
-    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+def to_planes(image: Image.Image | np.ndarray) -> np.ndarray:
+    """Convert an RGB image, of PIL or (H, W, 3) uint8, to an array (3, H, W)."""
+    pixels = np.asarray(image)
+    planes = np.empty((3, *pixels.shape[:2]), dtype=np.uint8)
+    cv2.split(pixels, list(planes))
+    return planes
 
 
 def to_format(image: np.ndarray, image_format: str) -> np.ndarray:
     """Convert an RGB image (3, H, W) uint8 to (C, H, W) in ``image_format`` RGB, BGR or L."""
     if image_format == "L":
-        return pil_arithmetic.luminance(image)[None]
+        return colour_operations.luminance(cv2.merge(list(image)))[None]
     return np.ascontiguousarray(image[::-1]) if image_format == "BGR" else image
 
 

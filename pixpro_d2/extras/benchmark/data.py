@@ -19,7 +19,7 @@ from ...data.io.reader import EncodedImage
 from ...data.pretrain.collate import collate_views
 from ...data.pretrain.loader import build_view_loader
 from ...data.pretrain.mapper import TwoViewMapper
-from ...data.pretrain.photometric import apply, to_planes
+from ...data.pretrain.photometric import apply
 from ...data.pretrain.views import sample_view
 from .plain_pipeline import PlainTwoViews
 
@@ -78,7 +78,7 @@ def _run_stages(stages: "Stages", mapper: TwoViewMapper, images: Sequence[dict[s
         with stages("decode"):
             pixels, shrink = image.decode(mapper.max_shrink(views))
         with stages("crop and resize"):
-            crops = [to_planes(view.render(pixels, mapper.crop_size, shrink, mapper.interpolation)) for view in views]
+            crops = [view.render(pixels, mapper.crop_size, shrink, mapper.interpolation) for view in views]
         with stages("photometric"):
             crops = [apply(recipe, crop) for recipe, crop in zip(recipes, crops)]
         boxes = np.stack([view.box for view in views])

@@ -72,7 +72,7 @@ def test_orientation(tmp_path, orientation, size):
     # Parts of a pixel at the sides that turning would bring to the front are not worth their trouble.
     assert shrink == (1 if orientation > 1 and size == (317, 163) else 4)
     view = View(left=23, top=18, width=101, height=99, flip=orientation % 2 == 0)
-    expected, got = (np.asarray(view.render(*x), np.float64) for x in ((full, 24), (small, 24, shrink)))
+    expected, got = (view.render(*x).astype(float).transpose(1, 2, 0) for x in ((full, 24), (small, 24, shrink)))
     # A pixel of the original is half a level, so this is half a pixel; rounding and JPEG even out over the view.
     np.testing.assert_allclose(got[..., :2].mean((0, 1)), expected[..., :2].mean((0, 1)), atol=0.25)
     assert np.abs(got - expected)[..., :2].mean() < 1

