@@ -273,9 +273,8 @@ def _add_input_config(cfg: CN) -> None:
     # Probability that the first view shows the later frame; the two views are augmented differently.
     cfg.INPUT.PIXPRO.SWAP_P = 0.0
 
-    # Device of the photometric augmentation of pre-training: `cpu` (in the loader's workers, equal to Pillow and
-    # torchvision to the bit, the blur nearly so) or `model` (batched, on the model's device; the workers resize faster,
-    # with differences of 1 or 2 levels).
+    # Device of the photometric augmentation of pre-training: `cpu` (in the loader's workers) or `model` (batched, on
+    # the model's device).
     cfg.INPUT.AUG_DEVICE = "cpu"
 
     cfg.INPUT.CLASSIFICATION = CN()

@@ -51,6 +51,14 @@ def test_other_optimizers(model, name, kind):
     assert all(group["lr"] == 0.5 for group in optimizer.param_groups)
 
 
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_optimizers_of_channels_last_weights_on_a_cpu_are_not_fused(name):
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4, 2))
+    for memory_format, fused in ((torch.channels_last, False), (torch.contiguous_format, True)):
+        optimizer = build_optimizer(configs.tiny("SOLVER.OPTIMIZER", name), layers.to(memory_format=memory_format))
+        assert [group["fused"] for group in optimizer.param_groups] == [fused] * len(optimizer.param_groups)
+
+
 def test_unknown_optimizer(model):
     with pytest.raises(UsageError, match="SOLVER.OPTIMIZER is 'Adam'; it must be SGD, LARS or AdamW"):
         build_optimizer(configs.tiny("SOLVER.OPTIMIZER", "Adam"), model)

@@ -1,7 +1,7 @@
 """The photometric part of views, for a batch of image tensors on their device, each image with its own recipe.
 
 The policies of `pretrain.photometric` draw the recipes, so the distribution is the same. The results are those of
-`photometric.apply` except for PIL's rounding to 8 bits after every operation, and for PIL's approximate Gaussian.
+`photometric.apply` except for its rounding to 8 bits after every operation, and for its approximate Gaussian.
 Images are (N, C, H, W) in [0, 1], RGB if C is 3. With another number of channels, operations on colours do nothing.
 """
 
