@@ -32,8 +32,9 @@ def lars_groups(model: nn.Module, lr: float, factor_1d: float = 1.0) -> list[dic
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """Build the optimiser named by ``SOLVER.OPTIMIZER``, with detectron2's gradient clipping if configured.
 
-    PyTorch's optimisers are fused. Without fusion, the host would wait in each step for a GPU's check for NaN gradients,
-    and an update on a CPU would take twice the time. On a CPU they copy channels-last weights, so there they are not.
+    PyTorch's optimisers are fused. Otherwise the host would wait in each step for a GPU's check for NaN gradients, and
+    an update on a CPU would take twice the time. Channels-last weights on a CPU are an exception: a fused optimiser
+    copies them.
     """
     solver = cfg.SOLVER
     options: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
