@@ -13,7 +13,7 @@ from pixpro_d2.extras.benchmark.sources import Repeated, synthetic_batch
 from pixpro_d2.flow.grid import to_grid
 from pixpro_d2.modeling.pretrain import correspondence_builder
 
-LARS = ("SOLVER.OPTIMIZER", "LARS")  # PyTorch's own SGD waits for nothing only on GPUs, where it is the fused one
+LARS = ("SOLVER.OPTIMIZER", "LARS")  # PyTorch's own SGD waits for nothing only if it is fused
 VIDEO = ("INPUT.PIXPRO.N_FRAMES", 3, "MODEL.PIXPRO.FLOW.CONSISTENCY", "pixel")
 SLOTS = ("MODEL.PIXPRO.SLOTCON.NUM_PROTOTYPES", 12)
 METHODS = {

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .lars import LARS
+from .lars import LARS, in_format_of
 from .schedule import warmup_cosine
 
 
@@ -33,8 +33,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """Build the optimiser named by ``SOLVER.OPTIMIZER``, with detectron2's gradient clipping if configured.
 
     PyTorch's optimisers are fused. Otherwise the host would wait in each step for a GPU's check for NaN gradients, and
-    an update on a CPU would take twice the time. Channels-last weights on a CPU are an exception: a fused optimiser
-    copies them.
+    an update on a CPU would take twice the time. On a CPU, channels-last weights and half precision are exceptions: a
+    fused optimiser copies the former, and fused SGD leaves the latter as they are.
     """
     solver = cfg.SOLVER
     options: dict[str, Any] = {"lr": solver.BASE_LR, "weight_decay": solver.WEIGHT_DECAY}
@@ -48,23 +48,38 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         base_lr=solver.BASE_LR,
     )
-    options["fused"] = all(p.is_cuda or p.is_contiguous() for p in model.parameters())
+    on_cpu = [p for p in model.parameters() if not p.is_cuda]
+    options["fused"] = all(p.is_contiguous() and p.dtype == torch.float32 for p in on_cpu)
     if solver.OPTIMIZER == "AdamW":
-        return maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(groups, **options)
+        return ready_to_load(maybe_add_gradient_clipping(cfg, torch.optim.AdamW)(groups, **options))
     options |= {"momentum": solver.MOMENTUM, "nesterov": solver.NESTEROV}
-    return begin_momentum(maybe_add_gradient_clipping(cfg, torch.optim.SGD)(groups, **options))
+    return ready_to_load(maybe_add_gradient_clipping(cfg, torch.optim.SGD)(groups, **options))
 
 
-def begin_momentum(sgd: torch.optim.SGD) -> torch.optim.SGD:
-    """Set the momentum buffers of fused SGD to 0, in place; the first step is the same as without buffers.
+def ready_to_load(optimizer: Optimizer) -> Optimizer:
+    """Prepare SGD or AdamW to load states of another device or memory format, and begin fused SGD's momentum.
 
-    Fused SGD allocates its momentum buffers in the first step. If that step is skipped, the buffers stay uninitialised.
+    A state says whether its optimiser was fused, but the optimiser's own choice must hold. Fused kernels on a CPU pair
+    values in memory order, so a loaded state takes the memory format of its parameter. Fused SGD allocates its momentum
+    in the first step. If this step is skipped, the momentum would stay uninitialised. So it is 0 from the start; the
+    first step is the same.
     """
-    for group in sgd.param_groups:
-        if group["fused"] and group["momentum"]:
-            for parameter in group["params"]:
-                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return sgd
+    fused = optimizer.defaults["fused"]
+
+    def adopt_state(optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["fused"] = fused
+            for p in group["params"]:
+                if fused and group.get("momentum") and optimizer.state[p].get("momentum_buffer") is None:
+                    optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+                for name, value in optimizer.state.get(p, {}).items():
+                    if isinstance(value, torch.Tensor):
+                        value = value.to(p.device)
+                        optimizer.state[p][name] = in_format_of(p, value) if value.shape == p.shape else value
+
+    adopt_state(optimizer)
+    optimizer.register_load_state_dict_post_hook(adopt_state)
+    return optimizer
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:

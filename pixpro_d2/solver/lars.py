@@ -55,7 +55,8 @@ class LARS(Optimizer):
         """Update the parameters once; return the closure's loss if there is a closure.
 
         Raises:
-            RuntimeError: if the gradients still carry the scale of a GradScaler; trust ratios need true gradients.
+            RuntimeError: if the gradients still carry the scale of a GradScaler; trust ratios need true gradients. If
+                parameters on a CPU have half precision.
         """
         if getattr(self, "grad_scale", None) is not None:
             raise RuntimeError("LARS takes true gradients: call GradScaler.unscale_(optimizer) before its step.")
@@ -87,11 +88,14 @@ class LARS(Optimizer):
         self._sgd(params, grads, buffers, group, weight_decay=0.0)
 
     def _update_on_cpu(self, params: Tensors, grads: Tensors, buffers: Tensors, group: dict[str, Any]) -> None:
-        """Update parameters one after the other while each is in the cache, and leave their gradients unchanged.
+        """Update parameters one after the other, and leave their gradients unchanged.
 
-        Fused SGD multiplies the gradient with its weight decay by (1 - dampening), which takes the trust ratio without
-        a pass of its own. Flat views keep it from copying channels-last tensors.
+        Fused SGD multiplies the gradient and its weight decay by (1 - dampening), here the trust ratio, in the pass of
+        the update. Fused SGD would copy channels-last tensors, but not their flat views. In half precision it would
+        leave weights as they are.
         """
+        if params[0].dtype not in (torch.float32, torch.float64):
+            raise RuntimeError(f"LARS on a CPU updates float32 and float64, not {params[0].dtype}: convert the model.")
         params, grads, buffers = ([in_memory_order(x) for x in tensors] for tensors in (params, grads, buffers))
         if not group["adapt"]:
             self._sgd(params, grads, buffers, group)
@@ -145,7 +149,7 @@ def trust_ratio(weight: torch.Tensor, grad: torch.Tensor, group: dict[str, Any])
         wg += torch.dot(w, g).item()
         gg += torch.dot(g, g).item()
     decay = group["weight_decay"]
-    squared = gg + 2 * decay * wg + decay**2 * ww
+    squared = gg + 2 * decay * wg + decay**2 * ww if decay else gg
     if squared < 1e-3 * gg:  # g and d w cancel each other, and float32 leaves too few digits
         squared = (grad.double() + decay * weight.double()).square().sum().item()
     if not (ww > 0 and squared > 0):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pixpro_d2.engine.loop import StepGuard, non_finite
-from pixpro_d2.solver.build import begin_momentum
+from pixpro_d2.solver.build import ready_to_load
 from pixpro_d2.solver.lars import LARS
 
 OPTIMIZERS = {
@@ -77,7 +77,7 @@ def test_gradients_that_no_scale_mends_count_as_in_a_row():
 
 def test_momentum_of_fused_sgd_is_defined_when_the_first_step_is_left_out():
     model, guard = model_and_guard("fused sgd")
-    begin_momentum(guard.optimizer)
+    ready_to_load(guard.optimizer)
     assert all(state["momentum_buffer"].eq(0).all() for state in guard.optimizer.state.values())
     step(model, guard, bad=float("nan"))
     expected, other = model_and_guard("sgd")

@@ -1,10 +1,13 @@
 """Optimisers and schedules by config, on the real model."""
 
+import copy
+
 import pytest
 import torch
 from detectron2.modeling import build_model
 
 import configs
+from pixpro_d2.engine.loop import StepGuard
 from pixpro_d2.solver.build import build_lr_scheduler, build_optimizer
 from pixpro_d2.solver.lars import LARS
 from pixpro_d2.solver.schedule import scaled_lr
@@ -57,6 +60,41 @@ def test_optimizers_of_channels_last_weights_on_a_cpu_are_not_fused(name):
     for memory_format, fused in ((torch.channels_last, False), (torch.contiguous_format, True)):
         optimizer = build_optimizer(configs.tiny("SOLVER.OPTIMIZER", name), layers.to(memory_format=memory_format))
         assert [group["fused"] for group in optimizer.param_groups] == [fused] * len(optimizer.param_groups)
+
+
+def _layers(memory_format):
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 5, 1)).to(memory_format=memory_format)
+
+
+def _train(layers, optimizer, seeds):
+    """Take a guarded step, as in training, for each seed."""
+    guard = StepGuard(layers, optimizer, torch.amp.GradScaler(enabled=False))
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        for p in layers.parameters():
+            p.grad = torch.empty_like(p).copy_(torch.randn(p.shape, generator=generator))
+        guard.step(torch.tensor(True))
+
+
+@pytest.mark.parametrize("after", [torch.channels_last, torch.contiguous_format], ids=["to last", "to contiguous"])
+@pytest.mark.parametrize("before", [torch.channels_last, torch.contiguous_format], ids=["last", "contiguous"])
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "LARS"])
+def test_a_state_continues_in_another_memory_format_and_without_fusion(name, before, after):
+    cfg = configs.tiny("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1)
+    expected = _layers(torch.contiguous_format)
+    _train(expected, build_optimizer(cfg, expected), range(4))
+
+    first = _layers(before)
+    optimizer = build_optimizer(cfg, first)
+    _train(first, optimizer, range(2))
+    second = _layers(after)
+    second.load_state_dict(first.state_dict())
+    resumed = build_optimizer(cfg, second)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    _train(second, resumed, range(2, 4))
+    for p, q in zip(second.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(p, q, check_stride=False)
 
 
 def test_unknown_optimizer(model):

@@ -144,6 +144,23 @@ def test_gradient_that_the_weight_decay_cancels():
     assert lars.trust_ratio(w, g, group) == pytest.approx(0.001 * w.norm().item() / left, rel=1e-3)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1], ids=["no decay", "decay"])
+def test_an_infinite_gradient_is_not_a_plain_step(weight_decay):
+    """Without the guard that skips such a step, the values are no numbers, as in the official code."""
+    w = parameter([[1.0, 1.0], [1.0, 1.0]])
+    optimizer = optimizer_of([w], lr=1.0, weight_decay=weight_decay)
+    set_gradients([w], [torch.tensor([[float("inf"), 0.5], [0.5, 0.5]])])
+    optimizer.step()
+    assert w[0, 0].isnan() and torch.equal(w.detach().flatten()[1:], torch.ones(3))
+
+
+def test_half_precision_on_a_cpu_is_an_error():
+    w = torch.nn.Parameter(torch.ones(64, 64, dtype=torch.bfloat16))
+    w.grad = torch.ones_like(w)
+    with pytest.raises(RuntimeError, match="LARS on a CPU updates float32 and float64, not torch.bfloat16"):
+        optimizer_of([w], lr=1.0).step()
+
+
 def test_a_step_on_a_cpu_leaves_the_gradients_as_they_are():
     params = [parameter(t) for t in random_tensors(8)]
     set_gradients(params, random_tensors(9))

@@ -92,8 +92,14 @@ def apply(recipe: Recipe, image: np.ndarray) -> np.ndarray:
 
 
 def to_planes(image: Image.Image | np.ndarray) -> np.ndarray:
-    """Convert an RGB image, of PIL or (H, W, 3) uint8, to an array (3, H, W)."""
+    """Convert an RGB image, of PIL or (H, W, 3) uint8, to an array (3, H, W).
+
+    Raises:
+        ValueError: if the image has another shape or type.
+    """
     pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"An image has the shape {pixels.shape} and the type {pixels.dtype}, not (H, W, 3) and uint8.")
     planes = np.empty((3, *pixels.shape[:2]), dtype=np.uint8)
     cv2.split(pixels, list(planes))
     return planes

@@ -47,7 +47,7 @@ def test_the_same_recipes_give_nearly_the_same_views(image, image_format):
     assert torch.equal(cpu["boxes"], model["boxes"]) and torch.equal(cpu["image_sizes"], model["image_sizes"])
     ours, theirs = _views(cpu), _views(model, image_format)
     difference = (ours - theirs).abs()
-    # PIL cuts down to whole levels after each operation. The few pixels next to 128 are turned over or not.
+    # The CPU cuts down to whole levels after each operation. The few pixels next to 128 are turned over or not.
     assert difference.mean() < 2
     assert difference.mean(dim=(2, 3, 4)).max() < 5
     assert (theirs - model["views"]).abs().mean() > 10  # something was done at all

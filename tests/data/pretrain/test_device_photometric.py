@@ -20,7 +20,7 @@ def apply(recipes, images):
 
 
 def on_cpu(recipe, pixels):
-    """The recipe applied by PIL's arithmetic to an (H, W, 3) uint8 array; (3, H, W) in [0, 1]."""
+    """The recipe applied on the CPU to an (H, W, 3) uint8 array; (3, H, W) in [0, 1]."""
     return torch.from_numpy(photometric.apply(recipe, to_planes(pixels))) / 255
 
 
@@ -72,7 +72,7 @@ RECIPES = [
 ]
 
 
-def test_recipes_are_pils_for_each_image():
+def test_recipes_are_those_of_the_cpu_for_each_image():
     arrays = [noise(seed, 24, 28) for seed in range(len(RECIPES))]
     got = apply(RECIPES, torch.stack([to_tensor(array) for array in arrays]))
     for recipe, array, result in zip(RECIPES, arrays, got):
@@ -90,11 +90,11 @@ def test_orders_of_the_jitter_differ():
 
 
 @pytest.mark.parametrize("sigma", [0.1, 0.7, 1.3, 2.0])
-def test_blur_is_pils(sigma):
+def test_blur_is_that_of_the_cpu(sigma):
     image = render_scene(describe_scene(seed=0, index=2, height=48, width=64))[0]
     expected = on_cpu(Recipe(blur=sigma), image)
     got = apply([Recipe(blur=sigma)], to_tensor(image)[None])[0]
-    # PIL's is made of boxes and of 8-bit values.
+    # The blur on the CPU is made of boxes and of 8-bit values.
     assert (got - expected).abs().mean() < 1.2 / 255
     torch.testing.assert_close(got, expected, atol=10 / 255, rtol=0)
     if sigma > 0.1:

@@ -213,5 +213,11 @@ def test_formats():
     assert to_array(red, "L")[0, 0, 0] == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
 
 
+@pytest.mark.parametrize("pixels", [noise(0, 4, 5)[..., 0], noise(0, 4, 5)[..., :2], noise(0, 4, 5) / 255])
+def test_images_that_are_not_rgb(pixels):
+    with pytest.raises(ValueError, match="not .H, W, 3. and uint8"):
+        to_planes(pixels)
+
+
 def test_a_policy_does_nothing_by_default():
     assert Policy().sample(np.random.default_rng(0)) == Recipe()

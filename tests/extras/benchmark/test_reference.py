@@ -99,13 +99,13 @@ def test_updates_alone_are_the_same():
 
 
 def test_gradients_are_fresh_for_every_update():
-    """LARS scales them in place."""
+    """An optimiser may change them in place."""
     updates = UpdateStep(TrainingStep(measured(C5)))
     weight = updates.training.model.backbone.stem.conv1.weight
     updates.prepare()
     first = weight.grad.clone()
     updates.step()
-    assert not torch.equal(weight.grad, first)
+    weight.grad.zero_()
     updates.prepare()
     assert torch.equal(weight.grad, first)
 
