@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .lars import LARS, in_format_of
+from .lars import LARS, match_parameters
 from .schedule import warmup_cosine
 
 
@@ -59,10 +59,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
 def ready_to_load(optimizer: Optimizer) -> Optimizer:
     """Prepare SGD or AdamW to load states of another device or memory format, and begin fused SGD's momentum.
 
-    A state says whether its optimiser was fused, but the optimiser's own choice must hold. Fused kernels on a CPU pair
-    values in memory order, so a loaded state takes the memory format of its parameter. Fused SGD allocates its momentum
-    in the first step. If this step is skipped, the momentum would stay uninitialised. So it is 0 from the start; the
-    first step is the same.
+    A state says whether its optimiser was fused, but the optimiser's own choice must hold. Fused SGD allocates its
+    momentum in the first step. If this step is skipped, the momentum would stay uninitialised. So it is 0 from the
+    start; the first step is the same.
     """
     fused = optimizer.defaults["fused"]
 
@@ -72,10 +71,7 @@ def ready_to_load(optimizer: Optimizer) -> Optimizer:
             for p in group["params"]:
                 if fused and group.get("momentum") and optimizer.state[p].get("momentum_buffer") is None:
                     optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-                for name, value in optimizer.state.get(p, {}).items():
-                    if isinstance(value, torch.Tensor):
-                        value = value.to(p.device)
-                        optimizer.state[p][name] = in_format_of(p, value) if value.shape == p.shape else value
+        match_parameters(optimizer)
 
     adopt_state(optimizer)
     optimizer.register_load_state_dict_post_hook(adopt_state)

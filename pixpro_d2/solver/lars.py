@@ -76,8 +76,7 @@ class LARS(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state as PyTorch does, and convert the momentum to the memory format of the parameters."""
         super().load_state_dict(state_dict)
-        for p, state in self.state.items():
-            state["momentum_buffer"] = in_format_of(p, state["momentum_buffer"])
+        match_parameters(self)
 
     def _update_on_gpu(self, params: Tensors, grads: Tensors, buffers: Tensors, group: dict[str, Any]) -> None:
         """Update all parameters of a group in few large calls, without waiting for the device."""
@@ -160,6 +159,18 @@ def trust_ratio(weight: torch.Tensor, grad: torch.Tensor, group: dict[str, Any])
 def in_memory_order(tensor: torch.Tensor) -> torch.Tensor:
     """Return a view (N,) of all values of a dense tensor in the order in which they lie in memory."""
     return tensor.as_strided((tensor.numel(),), (1,))
+
+
+def match_parameters(optimizer: Optimizer) -> None:
+    """Move the state of each parameter to its device, and values of its shape to its memory format.
+
+    Fused kernels pair values in memory order.
+    """
+    for p, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor):
+                value = value.to(p.device)
+                state[name] = in_format_of(p, value) if value.shape == p.shape else value
 
 
 def in_format_of(p: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ import math
 import cv2
 import numpy as np
 
-_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in ITU-R BT.601
 _OPENCVS_ONE = 1 << 10  # the value 1 in OpenCV's fixed-point weights of a transform
 _ROUND_DOWN = -0.4999  # added before OpenCV rounds to the nearest level; whole levels stay
 _INVERTED = np.array([*range(128), *range(127, -1, -1)], dtype=np.uint8)
@@ -42,7 +42,7 @@ def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
 
 def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
     """Move all levels away from the pixel's luminance by ``factor`` >= 0, rounded down."""
-    mixture = np.rint(_OPENCVS_ONE * (factor * np.eye(3) + (1 - factor) * _LUMA))
+    mixture = np.rint(_OPENCVS_ONE * (factor * np.eye(3) + (1 - factor) * np.array(LUMA)))
     mixture[np.diag_indices(3)] += _OPENCVS_ONE - mixture.sum(axis=1)  # so that greys stay as they are
     return cv2.transform(image, np.column_stack([mixture / _OPENCVS_ONE, [_ROUND_DOWN] * 3]))
 

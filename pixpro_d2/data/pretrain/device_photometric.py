@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .colour_operations import LUMA
 from .device_views import numpy_rng
 from .photometric import Policy
 from .recipe_batch import RecipeBatch, collate_recipes
-
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL converts to grey
 
 
 class DevicePhotometric(nn.Module):
