@@ -54,7 +54,7 @@ def test_channels_last_gives_the_same_numbers():
         assert not parameter.requires_grad or parameter.grad.stride() == parameter.stride(), name
 
 
-def test_res5_computes_contiguously_from_channels_last():
+def test_res5_computes_contiguously_and_by_products_from_channels_last():
     model = build_model(configs.tiny(*SMALL))
     network = prepare_model(configs.tiny(*SMALL), model).backbone.bottom_up
     seen = {}
@@ -63,6 +63,9 @@ def test_res5_computes_contiguously_from_channels_last():
     network(torch.rand(2, 3, 64, 64))
     assert not seen["res4"].is_contiguous() and seen["res5"].is_contiguous()
     assert seen["res4"].equal(seen["res5"])
+    with torch.profiler.profile() as operations:
+        assert network.res5(seen["res4"]).shape[2:] == (2, 2)
+    assert "aten::conv2d" not in {event.name for event in operations.events()}  # small maps: see test_small_maps
 
 
 def test_the_keys_choose_the_format():
