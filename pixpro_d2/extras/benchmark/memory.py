@@ -54,7 +54,7 @@ def memory_need(cfg: CfgNode, batches: tuple[int, int] = (2, 4)) -> dict[str, in
     """
     cfg = uncompiled(cfg)
     cfg.INPUT.AUG_DEVICE = "cpu"
-    model = prepare_model(cfg, build_start(cfg))
+    model = prepare_model(cfg, build_start(cfg), "cuda")
     trained = [p for p in model.parameters() if p.requires_grad]
     for p in trained:
         p.grad = torch.zeros_like(p)  # allocate now, to list gradients separately
