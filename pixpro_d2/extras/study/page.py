@@ -131,8 +131,8 @@ def _command_section(results: dict[str, Any]) -> str:
     commands = "\n".join(results[name]["command"] for name in names if name in results)
     return f"""## Commands
 
-{len(results)} runs, {seconds / 3600:.1f} hours in all, on {machines}. Those of a task differ in SEED, labelled images,
-weights, and whether the backbone is frozen; `results` in the folder of the study has the command of each.
+{len(results)} runs, {seconds / 3600:.1f} hours in all, on {machines}. Runs of one task differ in SEED,
+labelled images, weights, and whether the backbone is frozen; `results` in the folder of the study has all commands.
 
 <details><summary>A pre-training of each method, and one fine-tuning of each task</summary>
 
