@@ -68,7 +68,7 @@ def why_not_run(command):
         return "something is left to fill in"
     if command.launcher or "--num-machines" in command.argv:
         return "several machines or a launcher"
-    if cfg is not None and "://" in cfg.MODEL.WEIGHTS:
+    if cfg is not None and ("://" in cfg.MODEL.WEIGHTS or cfg.MODEL.PIXPRO.DISTILL.WEIGHTS):
         return "weights to download"
     if command.tool in TESTED or {"--compare", "onnx"} & set(command.argv):
         return "has a test of its own"
