@@ -38,7 +38,7 @@ class Size:
 
 
 SIZES = {
-    "demo": Size(unlabelled=1000, labelled=100, test=200, pretraining=200, fine_tuning=250, seeds=(0, 1, 2)),
+    "demo": Size(unlabelled=1000, labelled=100, test=200, pretraining=160, fine_tuning=220, seeds=(0, 1, 2)),
     "smoke": Size(unlabelled=16, labelled=4, test=2, pretraining=2, fine_tuning=2, seeds=(0, 1)),
 }
 
