@@ -89,8 +89,9 @@ def render_data(path):
 def reader_folder(path, data):
     """Work in the folder ``path``, which gets what the pages call the reader's own, out of :func:`render_data`'s."""
     (path / "bdd100k" / "videos").mkdir(parents=True)
-    (path / "annotations").mkdir()
-    shutil.copy(data / "scenes/annotations/train.json", path / "annotations/instances_train2017.json")
+    coco = path / "datasets/coco/annotations"
+    coco.mkdir(parents=True)
+    shutil.copy(data / "scenes/annotations/train.json", coco / "instances_train2017.json")
     for name, target in {
         "configs": ROOT / "configs",
         "scenes": data / "scenes",
