@@ -19,7 +19,7 @@ def default_config() -> CN:
 
 
 def add_pixpro_config(cfg: CN) -> None:
-    """Add the keys of pixpro_d2 to ``cfg``, with the defaults of the PixPro paper; no other key changes.
+    """Add the keys of pixpro_d2 to ``cfg``, with the defaults of the official PixPro scripts; no other key changes.
 
     Args:
         cfg: result of ``detectron2.config.get_cfg()``; changed in place.
@@ -298,9 +298,9 @@ def _add_input_config(cfg: CN) -> None:
 def _add_solver_config(cfg: CN) -> None:
     # `SGD`, `LARS` (pre-training) or `AdamW`.
     cfg.SOLVER.OPTIMIZER = "SGD"
-    # Length of a pre-training run in epochs; 0: SOLVER.MAX_ITER counts.
+    # Length of a pre-training or a linear classification in epochs; 0: SOLVER.MAX_ITER counts.
     cfg.SOLVER.MAX_EPOCHS = 0
-    # Length of the warm-up in epochs; 0: SOLVER.WARMUP_ITERS counts.
+    # Length of the warm-up in epochs, in the same tasks; 0: SOLVER.WARMUP_ITERS counts.
     cfg.SOLVER.WARMUP_EPOCHS = 0
     # How BASE_LR follows IMS_PER_BATCH: `none`, `linear` or `sqrt`, relative to LR_REFERENCE_BATCH.
     cfg.SOLVER.LR_SCALING = "none"

@@ -148,7 +148,7 @@ def other_model(runs):
     return "one sentence that names the first tensor that differs, exit code 1", NOTHING
 
 
-@fault("started anew over checkpoints", "the same command without --resume, in the same OUTPUT_DIR", quick=True)
+@fault("new run over checkpoints", "the same command without --resume, in the same OUTPUT_DIR", quick=True)
 def started_anew(runs):
     folder = runs.cut_off(23)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}

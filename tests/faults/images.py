@@ -149,7 +149,7 @@ def too_large(runs):
     return "refused by its header and skipped", "1 of 14 images"
 
 
-@fault("data worker killed", "SIGKILL to the data worker, as the system does for want of memory", quick=True)
+@fault("data worker killed", "SIGKILL to the data worker, as the system does when memory runs out", quick=True)
 def worker(runs):
     out = runs.new()
     words = [*runs.pretraining(), "DATALOADER.NUM_WORKERS", 1]

@@ -57,7 +57,7 @@ def raising_rank(runs):
     ended = command.end()
     assert ended.code == 1 and ended.output.count("ArithmeticError: injected") == 1, ended
     assert ended.output.rstrip().endswith("error: rank 1 failed with the exception above."), ended
-    return f"its exception is told, once, exit code 1; {resume_pair(runs, folder)}", REPEATED
+    return f"its exception is reported once, exit code 1; {resume_pair(runs, folder)}", REPEATED
 
 
 @fault("one of two processes fails at length", "an exception with a message of 200 000 characters", quick=True)
@@ -69,7 +69,7 @@ def verbose_rank(runs):
     assert ended.code == 1 and "xxx injected\n" in ended.output, ended.output[-3000:]
     assert ended.output.rstrip().endswith("error: rank 1 failed with the exception above."), ended.output[-3000:]
     assert seconds < BOUND_SECONDS
-    return "the end of its message is told, both ended within a minute, exit code 1", NOTHING
+    return "the end of its message is reported, both ended within a minute, exit code 1", NOTHING
 
 
 @fault("launcher killed", "SIGKILL to the parent of two processes")
