@@ -7,6 +7,7 @@ does, as those of launchers, start one: :data:`cli.FRESH`.
 import atexit
 import functools
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import runpy
 import subprocess
@@ -24,8 +25,10 @@ def forkserver():
     """multiprocessing's context of processes that are forked from a server, which has one thread.
 
     The server imports and does nothing else: a process that has computed already, and has threads for it, could not
-    be forked without the danger of waiting for them for ever.
+    be forked without the danger of waiting for them for ever. The server must be the first of its process: one that
+    something else has started has imported nothing, and blocks the stop signals if a loader of this project started it.
     """
+    assert multiprocessing.forkserver._forkserver._forkserver_pid is None, "a test has started a server of its own"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     former = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "PYTHONPATH")}

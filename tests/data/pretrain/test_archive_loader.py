@@ -1,12 +1,12 @@
 """The pre-training loader on archives: the batches of the folder, exact resume, damaged members, all workers."""
 
-import multiprocessing
 import threading
 
 import pytest
 import torch
 from archive_helpers import WRITERS, write_shards
 from data_helpers import make_cfg, take, write_images
+from forked import forkserver
 
 from pixpro_d2.data.pretrain import sampler
 from pixpro_d2.data.pretrain.loader import build_view_loader
@@ -37,14 +37,13 @@ def test_the_batches_are_those_of_the_folder(tmp_path, kind, workers):
     assert_equal(take(build_view_loader(make_cfg(pack(tmp_path, kind), DATALOADER__NUM_WORKERS=workers)), 5), expected)
 
 
-@pytest.mark.slow  # the worker imports PyTorch
 def test_workers_that_are_not_forked(tmp_path):
     write_images(tmp_path / "images", 9)
     cfg = make_cfg(*(pack(tmp_path, kind) for kind in KINDS))
     expected = take(build_view_loader(cfg), 6)
     cfg.DATALOADER.NUM_WORKERS = 1
     loader = build_view_loader(cfg)
-    loader.loader.multiprocessing_context = multiprocessing.get_context("forkserver")
+    loader.loader.multiprocessing_context = forkserver()
     assert_equal(take(loader, 6), expected)
 
 
