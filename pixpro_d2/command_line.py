@@ -38,6 +38,14 @@ class OptionsAnywhere(argparse.ArgumentParser):
         return first + rest
 
 
+class ShownDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Show the default of each argument whose default is a value; the help of the others explains what happens."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        nothing = action.default is None or action.default is False or action.default in ("", [], ())
+        return action.help if nothing else super()._get_help_string(action)
+
+
 def positive(text: str) -> int:
     """Parse a whole number of at least 1; the ``type`` of an argument."""
     value = int(text)

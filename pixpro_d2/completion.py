@@ -12,6 +12,7 @@ from .utils.errors import UsageError
 
 SHELLS = ("bash", "zsh", "tcsh", "fish")
 EPILOG = """examples:
+  mkdir -p ~/.local/share/bash-completion/completions
   pixpro-d2 completion bash > ~/.local/share/bash-completion/completions/pixpro-d2
   pixpro-d2 completion zsh > ~/.zfunc/_pixpro-d2    # a folder of $fpath"""
 

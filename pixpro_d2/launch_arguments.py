@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   --config-file pretrain/quickstart DATASETS.TRAIN images:my_photos
   --config-file pretrain/pixpro_fpn --num-gpus 8 SOLVER.BASE_LR 2.0
   --config-file pretrain/pixpro_fpn --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://HOST:PORT"""
+_IN_PLACE = "start, in place of the config's own; NAME is appended to OUTPUT_DIR"
 
 
 def argument_parser(prog: str | None = None) -> OptionsAnywhere:
@@ -47,14 +48,9 @@ def argument_parser(prog: str | None = None) -> OptionsAnywhere:
     return parser
 
 
-def add_init_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--init`` to the parser of a command that takes a recipe."""
-    parser.add_argument(
-        "--init",
-        default="",
-        metavar="NAME",
-        help=f"start, in place of the config's own: {', '.join(start_names())}; NAME is appended to OUTPUT_DIR",
-    )
+def add_init_option(parser: argparse.ArgumentParser, purpose: str = _IN_PLACE) -> None:
+    """Add ``--init`` to the parser of a command that takes a recipe; ``purpose`` begins the help."""
+    parser.add_argument("--init", default="", metavar="NAME", help=f"{purpose}: {', '.join(start_names())}")
 
 
 def check_arguments(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from pixpro_d2.command_line import OptionsAnywhere
+from pixpro_d2.command_line import OptionsAnywhere, ShownDefaults
 
 
 def parser():
@@ -49,3 +49,13 @@ def test_sub_commands_have_their_own_options():
     command.add_argument("opts", nargs=argparse.REMAINDER)
     args = commands.parse_args(["show", "KEY", "1", "--output", "folder"])
     assert (args.output, args.opts) == ("folder", ["KEY", "1"])
+
+
+def test_the_help_shows_the_defaults_that_are_values():
+    parser = argparse.ArgumentParser(formatter_class=ShownDefaults)
+    for name, default in {"size": 0, "seeds": [0, 1], "weights": "", "batch": None, "fast": False, "opts": []}.items():
+        parser.add_argument(f"--{name}", default=default, metavar="X", help=f"the {name}")
+    lines = [line.split("X ", 1)[1].strip() for line in parser.format_help().splitlines() if "X  " in line]
+    assert lines == [
+        "the size (default: 0)", "the seeds (default: [0, 1])", "the weights", "the batch", "the fast", "the opts"
+    ]  # fmt: skip

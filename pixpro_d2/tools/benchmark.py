@@ -9,7 +9,7 @@ python -m pixpro_d2.tools.benchmark step --config-file configs/pretrain/pixpro_c
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import OptionsAnywhere, program
+from ..command_line import OptionsAnywhere, ShownDefaults, program
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import write_json
@@ -32,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
     for name, purpose in COMMANDS.items():
-        command = commands.add_parser(name, description=purpose, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        command = commands.add_parser(name, description=purpose, formatter_class=ShownDefaults)
         command.add_argument("--config-file", required=True, help="config of a pre-training")
         command.add_argument("--input", metavar="DIR", help="folder of images; DATASETS.TRAIN of the config without it")
         command.add_argument("--device", help="a GPU where there is one, otherwise cpu")

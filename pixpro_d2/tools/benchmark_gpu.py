@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..command_line import ShownDefaults
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import write_json
@@ -22,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pixpro_d2.tools.benchmark_gpu",
         description="Measure everything that docs/performance.md has about GPUs.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=ShownDefaults,
     )
     parser.add_argument("--input", metavar="DIR", help="folder of photographs; by default rendered")
     parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1), help="workers of the loader")

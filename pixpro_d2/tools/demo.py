@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..command_line import program
+from ..command_line import ShownDefaults, program
 from ..utils.errors import UsageError
 from ..utils.signals import requeue_when_stopped
 from .render import render_dataset
@@ -106,7 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program("demo"),
         description="Pre-train, fine-tune and evaluate on rendered scenes.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=ShownDefaults,
     )
     parser.add_argument("--output", type=Path, default=Path("output/demo"), help="folder for all results")
     parser.add_argument("--size", choices=SIZES, default="demo", help="smoke: only check that everything runs")

@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ..command_line import positive, program
+from ..command_line import ShownDefaults, positive, program
 from ..utils.errors import UsageError
 from .extract_flow import ESTIMATORS
 from .render_video import frame_size
@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program("flow-quality"),
         description="Compare the pixels that optical flow matches with the truth, on rendered video.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=ShownDefaults,
     )
     parser.add_argument("--videos", type=positive, default=8, help="number of videos")
     parser.add_argument("--frames", type=int, default=20, help="frames of each video")

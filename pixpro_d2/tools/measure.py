@@ -19,7 +19,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ..command_line import OptionsAnywhere, program
+from ..command_line import OptionsAnywhere, ShownDefaults, program
 from ..utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OptionsAnywhere(
         prog=program("measure"),
         description="Measure how well dense features match between two views of an image.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=ShownDefaults,
     )
     parser.add_argument("--config-file", required=True, help="config of a pre-training")
     parser.add_argument("--weights", default="", help="checkpoint to measure; by default MODEL.WEIGHTS, or random")

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..command_line import program
+from ..command_line import ShownDefaults, program
 from ..extras.scenes.scene import KINDS, describe_scene, render_scene
 from ..extras.scenes.writers import WRITERS, Sample
 from ..utils.errors import UsageError
@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program("render"),
         description="Render a small synthetic data set.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=ShownDefaults,
     )
     parser.add_argument("out", metavar="OUT", help="folder to make")
     parser.add_argument("--train", type=int, default=200, help="images to train on")

@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..command_line import program
+from ..command_line import ShownDefaults, program
 from ..utils.errors import UsageError
 
 
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program("render-video"),
         description="Render synthetic videos with exact optical flow.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=ShownDefaults,
     )
     parser.add_argument("out", metavar="DIR", help="folder to make, or to complete")
     parser.add_argument("--videos", type=int, default=8, help="number of videos")

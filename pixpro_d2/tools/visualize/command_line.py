@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     labelled = "labelled data set, such as voc:DIR@test; by default the first of DATASETS.TEST"
     _add_command(commands, "predictions", "config of a detector or of a semantic segmentation", labelled)
     parsers = commands.choices
-    add_init_option(parsers["predictions"])
+    add_init_option(parsers["predictions"], "start of the models, for the input that they expect")
     parsers["pairs"].add_argument(
         "--level", help="feature whose grid is shown, such as res5, p3 or s4; by default the first of "
         "MODEL.PIXPRO.IN_FEATURES")  # fmt: skip
