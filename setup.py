@@ -74,7 +74,7 @@ setup(
             "ipykernel>=6",
             "mypy>=1.15",
             "nbclient>=0.10",
-            "pytest>=8",
+            "pytest>=9.1",
             "pytest-timeout>=2",
             "pytest-xdist>=3.7",
             "ruff>=0.5",

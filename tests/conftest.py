@@ -1,10 +1,28 @@
-"""What all tests share: the threads of a worker of pytest-xdist, and what is said at the end."""
+"""What all tests share: the threads of a worker of pytest-xdist, no processes left, and what is said at the end."""
 
 import collections
+import gc
+import multiprocessing
 import os
+
+import pytest
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before anything imports PyTorch; several workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("DETECTRON2_DATASETS", None)  # before anything imports detectron2; the tests have data of their own
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """End the workers of a loader after a test in which a worker has failed.
+
+    The error and its traceback refer to each other and to the loader, so that only the garbage collector frees the
+    loader: during any later test, which then waits 5 seconds for each worker.
+    """
+    if multiprocessing.active_children():
+        for item in gc.get_objects():
+            if type(item).__name__ == "_MultiProcessingDataLoaderIter":
+                item._shutdown_workers()
 
 
 def pytest_terminal_summary(terminalreporter):

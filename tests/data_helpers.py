@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import types
 
 import numpy as np
 import pytest
@@ -52,6 +53,14 @@ def take(loader, count):
         return list(itertools.islice(batches, count))
     finally:
         batches.close()  # ends the workers
+
+
+def stop_clock(monkeypatch):
+    """Give pixpro_d2.utils.retry a clock that only its pauses move; returns the list of the pauses."""
+    pauses = []
+    clock = types.SimpleNamespace(monotonic=lambda: sum(pauses), sleep=pauses.append)
+    monkeypatch.setattr("pixpro_d2.utils.retry.time", clock)
+    return pauses
 
 
 @contextlib.contextmanager

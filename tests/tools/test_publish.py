@@ -1,6 +1,7 @@
 """Publishing: weights and where they come from, nothing else."""
 
 import hashlib
+import os
 import subprocess
 
 import pytest
@@ -75,7 +76,8 @@ def test_command_line_publishes_beside_the_checkpoint(run, capsys):
 
 def git(folder, *words):
     command = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}  # no hooks or keys of the user
+    return subprocess.run(command, check=True, capture_output=True, text=True, env=env).stdout.strip()
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@
 import errno
 import os
 import threading
-import time
 
 import pytest
-from data_helpers import logged, noise
+from data_helpers import logged, noise, stop_clock
 from PIL import Image
 
 from pixpro_d2.data.io.reader import UnreadableImage, read_image
@@ -17,11 +16,11 @@ LOGGER = "pixpro_d2.utils.retry"
 
 
 def _failing(times, error):
-    """A function that raises ``error`` so many times and then tells how often it was called; its calls' times."""
+    """A function that raises ``error`` so many times and then tells how often it was called; a list of its calls."""
     calls = []
 
     def read():
-        calls.append(time.monotonic())
+        calls.append(None)
         if len(calls) <= times:
             raise error
         return len(calls)
@@ -29,25 +28,25 @@ def _failing(times, error):
     return read, calls
 
 
-def test_a_failure_that_passes_costs_nothing_but_time():
-    read, calls = _failing(2, OSError(errno.EIO, "Input/output error", "a.jpg"))
+def test_a_failure_that_passes_costs_nothing_but_time(monkeypatch):
+    pauses = stop_clock(monkeypatch)
+    read, _ = _failing(6, OSError(errno.EIO, "Input/output error", "a.jpg"))
     with logged(LOGGER) as messages:
-        assert retry(read, 5) == 3
-    first, second = calls[1] - calls[0], calls[2] - calls[1]
-    assert 0.5 <= first < 1 <= second < 2  # doubled
-    assert len(messages) == 2 and all("Input/output error: 'a.jpg': trying again in" in m for m in messages)
+        assert retry(read, 60) == 7
+    assert pauses == [0.5, 1, 2, 4, 8, 8]
+    assert len(messages) == 6 and all("Input/output error: 'a.jpg': trying again in" in m for m in messages)
+    assert messages[1].endswith("trying again in 1.0 s, for at most 60 s.")
 
 
-@pytest.mark.parametrize("seconds", [0, 1.2])
-def test_patience_ends(seconds):
+@pytest.mark.parametrize(("seconds", "expected"), [(0, []), (1.25, [0.5, 0.75])])
+def test_patience_ends(monkeypatch, seconds, expected):
+    pauses = stop_clock(monkeypatch)
     error = OSError(errno.ESTALE, "Stale file handle")
     read, calls = _failing(99, error)
-    begin = time.monotonic()
     with pytest.raises(OSError) as caught:
         retry(read, seconds)
     assert caught.value is error
-    assert seconds <= time.monotonic() - begin < seconds + 1
-    assert len(calls) == (1 if seconds == 0 else 3)  # at 0, 0.5 and 1.2 seconds
+    assert pauses == expected and len(calls) == len(expected) + 1
 
 
 def test_what_lasts_is_raised_at_once(tmp_path):

@@ -247,7 +247,8 @@ def test_segmentation_cityscapes_and_classes(tmp_path, layouts, folder):
     assert {record["category_id"] for record in _get(f"classes:{root}/train")} <= set(range(5))
 
 
-def test_builtin_names():
+def test_builtin_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # in which no data set is
     names = [f"voc_2012_sem_seg_{split}" for split in ("train", "val", "train_aug")]
     names += [f"bdd100k_sem_seg_{split}" for split in ("train", "val")]
     names += [f"coco_2017_train_{percent}pct" for percent in (1, 10)]

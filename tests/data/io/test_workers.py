@@ -1,7 +1,6 @@
 """The worker processes of a loader, and what is said when they fail: real ones that are killed or run short."""
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -257,23 +256,19 @@ try:
 except UsageError as error:
     print("UsageError:", error)
 """
-CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 
 
-def _can_mount():
-    """Whether a child may have mounts of its own: not everywhere, as in many containers."""
-    child = os.fork()
-    if child == 0:
-        os._exit(ctypes.CDLL(None).unshare(CLONE_NEWNS | CLONE_NEWUSER) != 0)
-    return os.waitpid(child, 0)[1] == 0
+def _with_short_memory(program):
+    script = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" -c "$1"'
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, sys.executable, program]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)  # without sharing there, it would hang
 
 
 def test_short_of_shared_memory():
-    if not sys.platform.startswith("linux") or not _can_mount():
+    # Not everywhere may a process have mounts of its own: not in many containers.
+    if not sys.platform.startswith("linux") or _with_short_memory("").returncode:
         pytest.skip("needs a mount namespace")
-    script = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$0" -c "$1"'
-    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", script, sys.executable, SHORT_OF_SHARED_MEMORY]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)  # without sharing there, it would hang
+    done = _with_short_memory(SHORT_OF_SHARED_MEMORY)
     assert done.stdout.startswith("UsageError: The data loader's workers are out of shared memory: enlarge /dev/shm"), (
         done.stdout + done.stderr
     )

@@ -12,7 +12,16 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from data_helpers import first_batches, logged, make_cfg, noise, take, unreadable_of_an_epoch, write_images
+from data_helpers import (
+    first_batches,
+    logged,
+    make_cfg,
+    noise,
+    stop_clock,
+    take,
+    unreadable_of_an_epoch,
+    write_images,
+)
 from detectron2.data import DatasetCatalog
 from detectron2.data.datasets import register_coco_instances
 from distributed_helpers import in_processes
@@ -296,7 +305,7 @@ def test_a_mount_that_stays_away_is_waited_for_once(tmp_path):
     assert 1 <= time.monotonic() - begin < 10
 
 
-def test_patience_is_back_after_a_success(tmp_path):
+def test_patience_is_back_after_a_success(tmp_path, monkeypatch):
     paths = write_images(tmp_path / "images", 3)
     cfg = _cfg(tmp_path / "images")
     calls = []
@@ -313,12 +322,14 @@ def test_patience_is_back_after_a_success(tmp_path):
         except OSError as error:
             raise UnreadableImage(f"{image['file_name']}: {error}") from error
 
-    dataset = ViewDataset(load_images((f"images:{tmp_path / 'images'}",)), unreadable, seed=0, retry_seconds=1.2)
+    dataset = ViewDataset(load_images((f"images:{tmp_path / 'images'}",)), unreadable, seed=0, retry_seconds=1.25)
+    pauses = stop_clock(monkeypatch)
     for _ in range(2):
         calls.clear()
         sample = dataset[0, 1]
         assert sample["file_name"] == str(paths[2]) and [name for name, _ in sample["skipped"]] == [str(paths[1])]
-        assert calls == [str(paths[1])] * 3 + [str(paths[2])]  # at 0, 0.5 and 1.2 seconds
+        assert calls == [str(paths[1])] * 3 + [str(paths[2])]
+    assert pauses == 2 * [0.5, 0.75]
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_the_remedy(tmp_path):

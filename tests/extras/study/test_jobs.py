@@ -9,7 +9,8 @@ from pixpro_d2.extras.study.jobs import run_all, time_left
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.utils.files import read_json
 
-# Stands for train_net.py: notes when it begins and ends, and its threads; takes the seconds of SOLVER.MAX_ITER.
+# Stands for train_net.py: notes when it begins and ends, and its threads; takes the seconds of SOLVER.MAX_ITER. With
+# some configs it first waits, for at most a minute, until something else is noted.
 PROGRAM = """
 import os, pathlib, signal, sys, time
 value = lambda key: sys.argv[sys.argv.index(key) + 1]
@@ -22,9 +23,11 @@ def note(word):
     with open(folder.parent / "events", "a") as file:
         print(word, folder.name, os.environ.get("OMP_NUM_THREADS"), file=file)
 note("begin")
-if value("--config-file") == "failing.yaml":
-    while "begin b" not in (folder.parent / "events").read_text():
-        time.sleep(0.05)
+config, deadline = value("--config-file"), time.monotonic() + 60
+awaited = {"failing.yaml": "begin b", "waiting.yaml": "end of_second"}.get(config, "")
+while awaited not in (folder.parent / "events").read_text() and time.monotonic() < deadline:
+    time.sleep(0.05)
+if config == "failing.yaml":
     sys.exit(3)
 time.sleep(float(value("SOLVER.MAX_ITER")))
 (folder / "metrics.json").write_text('{"iteration": 1, "total_loss": 1.0}\\n')
@@ -48,7 +51,7 @@ def events(output):
 
 
 def test_an_experiment_waits_for_its_pretraining_and_lets_others_pass(tmp_path):
-    first, second = experiment("first", 2.0), experiment("second")
+    first, second = experiment("first", config="waiting.yaml"), experiment("second")
     chain = [first, experiment("of_first", 0.0, first), second, experiment("of_second", 0.0, second)]
     said = []
     results = run_all(chain, tmp_path, 2, said.append)
