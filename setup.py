@@ -24,15 +24,16 @@ ONNX = [
 TIMM = ["timm>=1.0.22"]  # earlier versions cannot build their vision transformers without values
 
 
-class BuildWithConfigs(build_py):
-    """The package, with the configs of the checkout as its folder ``configs``; an editable one finds the checkout's."""
+class BuildWithFolders(build_py):
+    """The package with the checkout's configs and weights in it; an editable one finds them in the checkout."""
 
     def run(self):
         super().run()
         if not self.editable_mode:
-            target = Path(self.build_lib, "pixpro_d2", "configs")
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(HERE / "configs", target)
+            for name in ("configs", "weights"):
+                target = Path(self.build_lib, "pixpro_d2", name)
+                shutil.rmtree(target, ignore_errors=True)
+                shutil.copytree(HERE / name, target)
 
 
 setup(
@@ -44,7 +45,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["pixpro_d2", "pixpro_d2.*"]),
     package_data={"pixpro_d2.extras.report": ["page.html", "page.css", "page.js"]},
-    cmdclass={"build_py": BuildWithConfigs},
+    cmdclass={"build_py": BuildWithFolders},
     entry_points={"console_scripts": ["pixpro-d2 = pixpro_d2.cli:main"]},
     python_requires=">=3.10",
     # And detectron2, which is not on PyPI: `pixpro-d2 install-detectron2`, or a build from its repository.

@@ -12,7 +12,7 @@ from . import needs_detectron2  # noqa: F401
 from .checkpoint.export import architecture, backbone_of, to_torchvision
 from .checkpoint.formats import read_weights
 from .checkpoint.plain_backbone import FILE
-from .commands.checks import check_file, data_address
+from .commands.checks import check_weights, data_address
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining
 from .engine.main import run
 from .extras.report.runs import read_run
@@ -101,7 +101,7 @@ def finetune(
     Raises:
         UsageError: for a mistake in arguments, config or data.
     """
-    check_file(str(weights), "checkpoint")
+    check_weights(str(weights))
     names = data_address(data), test and data_address(test)
     opts, flags = _opts(overrides), _flags(resume)
     return _run(plan_fine_tuning(str(weights), task, *names, str(out), config, opts, num_gpus, flags))

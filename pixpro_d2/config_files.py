@@ -15,11 +15,16 @@ GENERAL_NAMES = {
 }
 
 
-def configs_folder() -> Path:
-    """Return the folder of the configs: inside an installed package, or beside the package in a checkout."""
+def folder_of_package(name: str) -> Path:
+    """Return a folder that comes with the package: inside an installed package, or beside the package in a checkout."""
     package = Path(__file__).resolve().parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def configs_folder() -> Path:
+    """Return the folder of the configs."""
+    return folder_of_package("configs")
 
 
 def config_path(name: str) -> str:

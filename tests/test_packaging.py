@@ -25,10 +25,12 @@ def installed(tmp_path_factory):
     return folder / "site"
 
 
-def test_the_wheel_has_modules_configs_and_the_page_of_the_report(installed):
+def test_the_wheel_has_modules_configs_weights_and_the_page_of_the_report(installed):
     configs = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
     inside = installed / "pixpro_d2" / "configs"
     assert configs and {path.relative_to(inside) for path in inside.rglob("*.*")} == configs
+    weights = {path.name for path in (ROOT / "weights").iterdir()}
+    assert weights == {path.name for path in (installed / "pixpro_d2" / "weights").iterdir()}
     package = ROOT / "pixpro_d2"
     needed = {
         path.relative_to(package) for path in package.rglob("*") if path.suffix in (".py", ".html", ".css", ".js")

@@ -1,6 +1,6 @@
 """Convert the backbone of a checkpoint to the files of other code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ def convert(
     branch: str = "online",
     with_fpn: bool | None = None,
     with_hash: bool = False,
+    half: bool = False,
 ) -> tuple[str, str]:
     """Convert the backbone of a checkpoint.
 
@@ -39,6 +40,7 @@ def convert(
         branch: ``online`` or ``target``.
         with_fpn: keep the FPN, which must exist; None for the default of the format, see ``KEEPS_FPN``.
         with_hash: put a hash into the file's name.
+        half: store the weights as float16.
 
     Returns:
         Path of the file, and one line about its contents.
@@ -53,6 +55,8 @@ def convert(
     if with_fpn and to not in KEEPS_FPN:
         raise UsageError(f"--to {to} has no place for an FPN: leave out --with-fpn, or use {' or '.join(KEEPS_FPN)}.")
     source = read_weights(source_path)
+    if half:
+        source.state = to_half(source.state, source_path)
     backbone = export.backbone_of(source, branch, source_path)
     check_tensors({**backbone.trunk, **backbone.pyramid}, source_path)
     check_pyramid(bool(backbone.pyramid), with_fpn, branch, source_path)
@@ -69,6 +73,19 @@ def convert(
         f"{to} format, {name} of {len(backbone.trunk)} tensors{fpn}: the {branch} branch of {source_path} "
         f"({source.format}){without}; input: {source.convention or 'unknown'}"
     )
+
+
+def to_half(state: Mapping[str, torch.Tensor], path: str) -> dict[str, torch.Tensor]:
+    """Return the tensors with all floating-point numbers as float16.
+
+    Raises:
+        UsageError: if a finite number of the file ``path`` is too large for float16.
+    """
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    for name, half in halves.items():
+        if half.isinf().any() and state[name].isfinite().all():
+            raise UsageError(f"{name} of {path} has numbers above 65504, the largest of float16: leave out --half.")
+    return halves
 
 
 def check_out(out: str, to: str, suffixes: tuple[str, ...]) -> None:

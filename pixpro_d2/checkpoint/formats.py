@@ -17,6 +17,7 @@ from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 from torch import nn
 
 from ..utils.errors import UsageError
+from ..weights_files import weights_path
 from . import class_names, timm_networks
 from .convention import IMAGENET, MSRA, TORCHVISION, InputConvention
 from .depth import input_channels
@@ -112,13 +113,13 @@ def read_weights(path: str, network: nn.Module | None = None) -> Source:
     """Read the weights of a file in any known format, without running code from the file.
 
     Args:
-        path: path of the file.
+        path: path of the file, or short name of weights that come with the package.
         network: see :func:`recognise`.
 
     Raises:
         UsageError: see :func:`.reading.read_checkpoint` and :func:`recognise`.
     """
-    return recognise(read_checkpoint(path), path, network)
+    return recognise(read_checkpoint(weights_path(path)), path, network)
 
 
 def recognise(checkpoint: dict[str, Any], path: str, network: nn.Module | None = None) -> Source:

@@ -56,7 +56,7 @@ def initialize(
 
     Args:
         model: the model, not wrapped for several processes.
-        path: path or address of the file; "" to keep the random weights.
+        path: path, short name (:func:`.weights_files.weights_path`) or address; "" to keep the random weights.
         convention: input convention of the model; a file with another convention is an error. None: no check.
         allow_partial: accept a file whose backbone matches the model's only in part.
         frozen: refuse such a file despite ``allow_partial``, because the backbone is not trained.

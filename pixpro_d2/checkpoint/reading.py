@@ -15,6 +15,7 @@ import safetensors
 import torch
 
 from ..utils.errors import UsageError
+from ..weights_files import known_weights
 from .mistaken_files import describe_mistaken
 
 _ZIP = b"PK\x03\x04"
@@ -63,7 +64,7 @@ def check_exists(path: str) -> None:
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder: name a file of weights in it.")
     if not os.path.isfile(path):
-        raise UsageError(f"There is no checkpoint {os.path.abspath(path)}.")
+        raise UsageError(f"There is no checkpoint {os.path.abspath(path)}{known_weights(path)}.")
 
 
 def _read(path: str) -> Any:

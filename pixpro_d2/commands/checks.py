@@ -8,6 +8,7 @@ from ..config_files import config_path
 from ..utils.archives import archive_files, is_archive
 from ..utils.detectron2_check import HOW, detectron2_is_installed
 from ..utils.errors import UsageError
+from ..weights_files import known_weights, weights_path
 
 ADDRESS = r"([a-z_]+):(?!//)(.+)"  # scheme and path of a data set
 
@@ -87,6 +88,15 @@ def check_file(path: str, what: str, advice: str = "check the path") -> None:
         raise UsageError(f"{Path(path).absolute()} is a folder: name {inside}.")
     if not Path(path).is_file():
         raise UsageError(f"There is no {what} {Path(path).absolute()}: {advice}.")
+
+
+def check_weights(name: str) -> None:
+    """Check that a checkpoint exists, by its path or by the short name of weights of the package.
+
+    Raises:
+        UsageError: if it is missing.
+    """
+    check_file(weights_path(name), "checkpoint", f"check the path{known_weights(name)}")
 
 
 def check_pairs(opts: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ..command_line import OptionsAnywhere
 from ..config_files import config_path
-from .checks import check_detectron2, check_file, check_pairs, data_address
+from .checks import check_detectron2, check_pairs, check_weights, data_address
 from .parsing import add_run_arguments, command_parser, flags
 
 TASKS = ("detection", "segmentation", "classification")
@@ -19,7 +19,7 @@ NEXT = """Next:
 def build_parser() -> OptionsAnywhere:
     """Return the parser of the command line."""
     parser = command_parser("finetune", "Train a downstream task from pre-trained weights.", EPILOG)
-    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint, in any format that MODEL.WEIGHTS takes")
+    parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint in any format, or weights of the package")
     parser.add_argument("--task", choices=TASKS, required=True)
     parser.add_argument("--data", metavar="DATA", required=True, help="labelled data set, such as voc:DIR@train")
     parser.add_argument("--test", metavar="DATA", default="", help="labelled data set to evaluate on")
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         UsageError: for a mistake in the command line.
     """
     args = build_parser().parse_args(argv)
-    check_file(args.weights, "checkpoint")
+    check_weights(args.weights)
     data, test = data_address(args.data), args.test and data_address(args.test)
     check_pairs(args.opts)
     if args.config:

@@ -11,6 +11,7 @@ from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
 from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
+from ..weights_files import weights_path
 from .machine import this_machine
 from .recipe import choose_batch, choose_iterations, choose_recipe, choose_workers
 
@@ -127,7 +128,7 @@ def plan_fine_tuning(
         "DATASETS.TEST": test or "()",
         "MODEL.WEIGHTS": weights,
     }
-    run = Path(weights).absolute().parent.name
+    run = Path(weights).absolute().parent.name if weights_path(weights) == weights else weights
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}"))
     sentence = (
         f"Config {config} for {task}: {count} images, {cfg.SOLVER.MAX_ITER} iterations on {machine}, into {folder}."

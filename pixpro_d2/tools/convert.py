@@ -24,8 +24,8 @@ EPILOG = """formats:
                (N, 3, H, W) of RGB in [0, 1]; the graph normalises it. H and W are multiples of 32
 
 IN may have any of these formats, and those of MoCo, SimSiam, DenseCL, PixelCL, detectron2's model zoo and so on.
-Except for onnx, tensors are copied bit by bit. The command skips tensors that a format has no place for, and reports
-them."""
+Except for onnx and --half, tensors are copied bit by bit. The command skips tensors that a format has no place for, and
+reports them."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     fpn.add_argument("--without-fpn", action="store_false", dest="with_fpn", help="drop the FPN in any format")
     parser.add_argument("--hash", action="store_true", help="put 8 digits of the SHA-256 into the name of OUT")
+    parser.add_argument("--half", action="store_true", help="store the weights as float16, not for onnx")
     parser.add_argument(
         "--config-file",
         default="",
@@ -70,7 +71,9 @@ def _convert(args: argparse.Namespace) -> tuple[str, str]:
     if args.to != ONNX:
         from ..checkpoint.conversion import convert  # it loads PyTorch
 
-        return convert(args.source, args.out, args.to, args.branch, args.with_fpn, args.hash)
+        return convert(args.source, args.out, args.to, args.branch, args.with_fpn, args.hash, args.half)
+    if args.half:
+        raise UsageError("--half is not for onnx, whose graph computes in float32: leave it out.")
     from ..extras.deployment.onnx import convert_to_onnx
 
     return convert_to_onnx(args.source, args.out, args.branch, args.with_fpn, args.hash, args.config_file)

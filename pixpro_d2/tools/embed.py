@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from ..command_line import positive, program
-from ..commands.checks import check_file, data_address
+from ..commands.checks import check_weights, data_address
 from ..utils.errors import UsageError
 
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = vars(build_parser().parse_args(argv))
     try:
-        check_file(args["weights"], "checkpoint")
+        check_weights(args["weights"])
         data, out, weights = data_address(args.pop("data"), scheme="images"), args.pop("out"), args.pop("weights")
         from ..extras.deployment.embedding import embed  # it loads PyTorch
 

@@ -300,3 +300,24 @@ def test_mistakes(plain, tmp_path):
     ):
         with pytest.raises(UsageError, match=message):
             convert(*arguments)
+
+
+def test_half_precision_keeps_the_nearest_numbers_and_all_integers(pyramid, tmp_path):
+    model, path = pyramid
+    out, _ = convert(path, str(tmp_path / "half.safetensors"), "safetensors", half=True)
+    halves = read_checkpoint(out)["model"]
+    expected = {f"backbone.{name}": value for name, value in model.backbone.state_dict().items()}
+    assert set(halves) == set(expected)
+    for name, value in expected.items():
+        kind = torch.float16 if value.is_floating_point() else value.dtype
+        assert halves[name].dtype == kind and torch.equal(halves[name], value.to(kind)), name
+
+
+def test_half_precision_refuses_numbers_beyond_its_range(pyramid, tmp_path):
+    checkpoint = load(pyramid[1])
+    checkpoint["model"]["backbone.bottom_up.stem.conv1.norm.running_var"][3] = 65520  # rounds to infinity
+    torch.save(checkpoint, tmp_path / "large.pth")
+    out = tmp_path / "half.safetensors"
+    with pytest.raises(UsageError, match=r"stem.conv1.norm.running_var of .* above 65504, .*: leave out --half"):
+        convert(str(tmp_path / "large.pth"), str(out), "safetensors", half=True)
+    assert not out.exists()

@@ -1,6 +1,7 @@
 """The command line of convert."""
 
 import pytest
+import torch
 from detectron2.modeling import build_model
 
 import configs
@@ -40,6 +41,15 @@ def test_without_its_packages_onnx_says_how_to_get_them(pyramid, tmp_path, monke
     monkeypatch.setattr("pixpro_d2.extras.deployment.onnx.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="^error: --to onnx needs onnx and onnxscript: run `pip install onnx"):
         main([pyramid, str(tmp_path / "out.onnx"), "--to", "onnx"])
+
+
+def test_half_is_passed_on_and_not_for_onnx(pyramid, tmp_path):
+    main([pyramid, str(tmp_path / "full.pth"), "--to", "timm"])
+    main([pyramid, str(tmp_path / "half.pth"), "--to", "timm", "--half"])
+    full, half = (torch.load(tmp_path / name)["conv1.weight"] for name in ("full.pth", "half.pth"))
+    assert full.dtype == torch.float32 and torch.equal(half, full.half())
+    with pytest.raises(SystemExit, match="^error: --half is not for onnx"):
+        main([pyramid, str(tmp_path / "out.onnx"), "--to", "onnx", "--half"])
 
 
 @pytest.mark.slow

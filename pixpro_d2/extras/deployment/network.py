@@ -15,6 +15,7 @@ from ...checkpoint.formats import Source, read_weights
 from ...checkpoint.tensors import check_tensors
 from ...engine.configuration.configure import load_config, resolve_sync_bn
 from ...utils.errors import UsageError
+from ...weights_files import weights_path
 
 _STAGES = ["res2", "res3", "res4", "res5"]
 _PLAIN = ("build_resnet_backbone", "build_resnet_deeplab_backbone")  # no part of these backbones chooses their features
@@ -71,6 +72,7 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
     Raises:
         UsageError: if the file is no checkpoint, or its network or input cannot be told.
     """
+    path = weights_path(path)
     source = read_weights(path)
     backbone = export.backbone_of(source, branch, path)
     check_tensors({**backbone.trunk, **backbone.pyramid}, path)
