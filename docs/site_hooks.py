@@ -22,6 +22,7 @@ BESIDE = {  # file of the repository -> page of the site; docs/NAME is the page 
     "CHANGELOG.md": "changelog.md",
     "MODEL_ZOO.md": "model_zoo.md",
     "datasets/README.md": "datasets.md",
+    "weights/README.md": "weights.md",
     "notebooks/demo.ipynb": "demo.md",
 }
 FENCE_OR_LINK = re.compile(r"^```.*?^```|\]\(([^)\s#]+)(#[^)\s]*)?\)", re.MULTILINE | re.DOTALL)

@@ -15,7 +15,7 @@ from small_commands import reader_folder, render_data, run, why_not_run
 
 from pixpro_d2.engine.configuration.configure import load_config
 
-FOLDERS = (ROOT, ROOT / "docs", ROOT / "docs/api", ROOT / "datasets")
+FOLDERS = (ROOT, ROOT / "docs", ROOT / "docs/api", ROOT / "datasets", ROOT / "weights")
 PAGES = sorted(str(path.relative_to(ROOT)) for folder in FOLDERS for path in folder.glob("*.md"))
 PROGRAMS = {"cd", "docker", "export", "git", "mkdir", "pip", "source", "tensorboard"}  # of others
 
