@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
+from data_helpers import logged
 from detectron2.modeling import build_model
 
 import configs
@@ -15,6 +17,8 @@ from pixpro_d2.checkpoint.convention import TORCHVISION
 from pixpro_d2.checkpoint.conversion import convert
 from pixpro_d2.checkpoint.initialize import initialize
 from pixpro_d2.cli import main
+from pixpro_d2.engine.checks import warn_of_another_model
+from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.extras.deployment.network import load_network
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
@@ -70,6 +74,17 @@ def test_networks_for_other_code(package):
     stem = model.backbone.bottom_up.stem.conv1.weight
     assert torch.equal(load_backbone("r18_fpn").conv1.weight, stem.half().float())
     assert load_network("r18_fpn").names == ["p3", "p4", "p5", "p6"]
+
+
+def test_a_config_in_the_working_folder_is_not_theirs(package):
+    Path("config.yaml").write_text(configs.tiny("MODEL.FPN.OUT_CHANNELS", 64).dump())
+    args = configs.tiny("MODEL.WEIGHTS", "r18_fpn"), load_config("", []), Namespace(eval_only=True, resume=False)
+    with logged("pixpro_d2") as messages:
+        warn_of_another_model(*args)
+        assert not messages
+        Path("r18_fpn").touch()  # a checkpoint of the user, beside the config of its training
+        warn_of_another_model(*args)
+    assert any("MODEL.FPN.OUT_CHANNELS was 64" in message for message in messages)
 
 
 def test_finetune_takes_a_short_name(package, capsys):

@@ -18,6 +18,7 @@ from ..checkpoint.resume import candidates
 from ..config import is_pretraining
 from ..starts import KEYS
 from ..utils.errors import UsageError, check_choice
+from ..weights_files import weights_path
 from .configuration.config_checks import value_of
 
 logger = logging.getLogger(__name__)
@@ -299,7 +300,7 @@ def warn_of_another_model(cfg: CfgNode, default: CfgNode, args: Namespace) -> No
         cfg, default, args: as for :func:`check_changes`; the folder of the weights may have no config.yaml.
     """
     own = args.resume and candidates(cfg.OUTPUT_DIR)
-    path = os.path.join(cfg.OUTPUT_DIR if own else os.path.dirname(cfg.MODEL.WEIGHTS), "config.yaml")
+    path = os.path.join(cfg.OUTPUT_DIR if own else os.path.dirname(weights_path(cfg.MODEL.WEIGHTS)), "config.yaml")
     if not (args.eval_only and comm.is_main_process() and (own or cfg.MODEL.WEIGHTS) and os.path.isfile(path)):
         return
     former = _read(path)
