@@ -32,9 +32,9 @@ def assess(curves: Mapping[str, Curve], spread: float | None = None, collapsed: 
 
     Args:
         curves: curves by name, see :mod:`.curves`: ``total_loss``, and if they exist
-            ``loss_variance_LEVEL``, ``feature_std/LEVEL``, ``effective_rank/LEVEL``, ``images_without_pair/LEVEL``,
-            ``match_accuracy/LEVEL`` and ``chance/LEVEL``, ``prototypes_in_use/LEVEL``; of held-out images
-            ``test/feature_std/LEVEL``;
+            ``loss_pix_LEVEL``, ``loss_variance_LEVEL``, ``feature_std/LEVEL``, ``effective_rank/LEVEL``,
+            ``images_without_pair/LEVEL``, ``match_accuracy/LEVEL``, ``chance/LEVEL``, ``prototypes_in_use/LEVEL``;
+            of held-out images ``test/feature_std/LEVEL``;
             ``skipped_steps``, the number of steps so far that were skipped because of non-finite gradients.
         spread: standard deviation of features with evenly spread directions, 1 / sqrt(C).
         collapsed: share of ``spread`` below which features have collapsed.
@@ -43,6 +43,7 @@ def assess(curves: Mapping[str, Curve], spread: float | None = None, collapsed: 
         The findings; empty if the curves are too short to judge.
     """
     findings = _loss(curves.get("total_loss", [])) + _broken(curves)
+    findings += _idle(_levels(curves, "loss_pix", separator="_"))
     trained = {level: medians(curve)[-1] for level, curve in _levels(curves, "feature_std").items()}
     if spread and trained:
         findings += _spread(trained, spread, collapsed)
@@ -109,6 +110,14 @@ def _broken(curves: Mapping[str, Curve]) -> list[Finding]:
     newest = {name: curve[-1][1] for name, curve in curves.items() if curve and name.startswith(measures)}
     levels = sorted({name.split("/", 1)[1] for name, value in newest.items() if not math.isfinite(value)})
     return [Finding(BAD, f"the features of {', '.join(levels)} are infinite or NaN")] if levels else []
+
+
+def _idle(levels: Mapping[str, Curve]) -> list[Finding]:
+    """Find the levels whose pixel loss is always 0 beside others, as PixContrast's is with a map of one pixel."""
+    idle = [level for level, curve in levels.items() if not any(value for _, value in curve)]
+    if not idle or len(idle) == len(levels):  # with PIXEL_WEIGHT 0 all are
+        return []
+    return [Finding(WATCH, f"the pixel loss of {', '.join(sorted(idle))} is always 0, so it teaches nothing")]
 
 
 def _spread(levels: Mapping[str, float], spread: float, collapsed: float, where: str = "") -> list[Finding]:

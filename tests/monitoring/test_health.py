@@ -49,6 +49,8 @@ def test_a_healthy_run():
         ({"feature_std__p3": level(0.1), "test/feature_std/p3": curve(0.012)}, BAD, "p3 have collapsed on held-out"),
         ({"feature_std__p3": level(0.1), "test/feature_std/p3": curve(0.1, 0.1, 0.06)}, WATCH, "ions on held-out"),
         ({"feature_std__p3": level(0.1), "test/feature_std/p4": curve(0, 0.1)}, GOOD, "spread on held-out images"),
+        ({"loss_pix_p5": curve(1, *[0] * 9), "loss_pix_p6": level(0)}, WATCH, "of p6 is always 0"),
+        ({"loss_pix_p5": level(0), "loss_pix_p6": level(0)}, GOOD, "the loss fell"),
         ({"loss_variance_p3": curve(0.8, *[0.2] * 9), "loss_variance_p4": curve(0.8, *[0.4] * 9)}, GOOD,
          "the variance term of p4 is at 50 % of its first value"),
         ({"loss_variance_p3": curve(0.4, *[0.6] * 9)}, WATCH, "the variance term of p3 is at 150 % of its first value"),
