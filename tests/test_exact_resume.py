@@ -121,6 +121,34 @@ def test_killed_and_resumed_with_other_workers(scenes, tmp_path, task):
     assert_same(folder, tmp_path / "straight")
 
 
+@pytest.mark.parametrize("config", ["voc/faster_rcnn_R_18_FPN_small", "cityscapes/deeplab_v3_R_50_40k"])
+def test_allowed_changes_hold(scenes, tmp_path, config):
+    """A fourth iteration with other values of the optimiser: of detectron2's schedule and of DeepLab's."""
+    if config.startswith("voc"):
+        args = detection(scenes)
+        rate = 0.002  # no warm-up, and no step yet
+    else:
+        args = [
+            "--config-file",
+            f"configs/{config}.yaml",
+            *options(scenes, *VOC_SEG),
+            *configs.NARROW,
+            "--init",
+            "random",
+        ]
+        rate = 0.002 * (1 - 3 / 4) ** 0.9
+    length = ["SOLVER.WARMUP_ITERS", 0, "SOLVER.STEPS", "(100,)", "TEST.EVAL_PERIOD", 0, "OUTPUT_DIR", tmp_path / "out"]
+    cli.run_here(*args, *length, "SOLVER.MAX_ITER", 3)
+    (tmp_path / "out/model_final.pth").rename(tmp_path / "out/model_0000002.pth")
+    (tmp_path / "out/last_checkpoint").write_text("model_0000002.pth")
+    values = ["SOLVER.BASE_LR", 0.002, "SOLVER.WEIGHT_DECAY", 0.02, "SOLVER.MOMENTUM", 0.5]
+    cli.run_here("--resume", "--allow-changes", *args, *length, *values, "SOLVER.MAX_ITER", 4)
+    rates = [line["lr"] for line in cli.metrics(tmp_path / "out") if line["iteration"] == 3 and "lr" in line]
+    assert rates == [pytest.approx(rate)]
+    groups = weights(tmp_path / "out")["trainer"]["_trainer"]["optimizer"]["param_groups"]
+    assert {group["momentum"] for group in groups} == {0.5} and max(group["weight_decay"] for group in groups) == 0.02
+
+
 def test_a_drawn_seed_is_kept(scenes, tmp_path):
     """SEED -1: what is drawn at the start holds for the resumed run, which is seen in its losses."""
     args = [*detection(scenes), "SEED", -1, "SOLVER.METRICS_PERIOD", 1, "SOLVER.MAX_ITER", 2]

@@ -172,7 +172,13 @@ class TrainLoop(TrainerBase):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.optimizer.load_state_dict(state_dict["optimizer"])
+        # Weight decay, momentum and the like are those of the config, which --allow-changes may have changed.
+        saved, ours = state_dict["optimizer"], self.optimizer.state_dict()["param_groups"]
+        groups = [
+            {**theirs, **own, "params": theirs["params"]}
+            for theirs, own in zip(saved["param_groups"], ours, strict=True)
+        ]
+        self.optimizer.load_state_dict({**saved, "param_groups": groups})
         if state_dict["grad_scaler"]:  # empty without float16; the scale then starts at its default
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
         self._skipped = self.guard.skipped = state_dict.get("skipped_steps", 0)

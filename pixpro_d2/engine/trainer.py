@@ -149,8 +149,14 @@ class Trainer(DefaultTrainer):
         return {**TrainerBase.state_dict(self), "_trainer": self._trainer.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore iteration, hooks and optimiser; the learning rate follows the config, not the checkpoint."""
+        fresh = self.scheduler.state_dict()
         TrainerBase.load_state_dict(self, state_dict)
         self._trainer.load_state_dict(state_dict["_trainer"])
+        self.scheduler.load_state_dict({**fresh, "last_epoch": self.scheduler.last_epoch})
+        if self.scheduler.last_epoch < self.max_iter:  # schedules are not defined beyond
+            for group, rate in zip(self.optimizer.param_groups, self.scheduler.get_lr()):
+                group["lr"] = rate
 
     def build_hooks(self) -> list[HookBase]:
         """Return detectron2's hooks in their order, with the hooks of this project between them."""
