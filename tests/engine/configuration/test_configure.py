@@ -48,6 +48,21 @@ def test_iterations_count_without_epochs(folder):
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (7, 7)  # a longer warm-up is cut at the run's end
 
 
+@pytest.mark.parametrize(
+    ("opts", "warmup"),
+    [
+        ([], (50, 0)),  # quickstart.yaml: 1 of 20 epochs
+        (["SOLVER.WARMUP_ITERS", 7], (7, 0)),
+        (["SOLVER.WARMUP_EPOCHS", 3], (1000, 3)),
+        (["SOLVER.WARMUP_EPOCHS", 0], (1000, 0)),
+    ],
+)
+def test_the_warm_up_keeps_its_share_of_a_run_in_iterations(opts, warmup):
+    solver = load_config(QUICKSTART, ["SOLVER.MAX_ITER", 1000, *opts]).SOLVER
+    assert (solver.MAX_ITER, solver.MAX_EPOCHS) == (1000, 0)
+    assert (solver.WARMUP_ITERS, solver.WARMUP_EPOCHS) == warmup
+
+
 @pytest.mark.parametrize(("iterations", "epochs"), [("MAX_ITER", "MAX_EPOCHS"), ("WARMUP_ITERS", "WARMUP_EPOCHS")])
 def test_iterations_of_the_command_line_count(tmp_path, iterations, epochs):
     """quickstart.yaml has both in epochs."""
