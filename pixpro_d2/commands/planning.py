@@ -1,7 +1,7 @@
 """Plan a pre-training or a fine-tuning: turn the few arguments of a user into a command line of the launcher."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
 from ..weights_files import weights_path
 from .machine import this_machine
-from .recipe import choose_batch, choose_iterations, choose_recipe, choose_workers
+from .recipe import choose_batch, choose_iterations, choose_processes, choose_recipe, choose_workers
 
 FEW_IMAGES = 100  # pre-training on fewer images is pointed out
 
@@ -119,8 +119,15 @@ def plan_fine_tuning(
     ensure_registered(names)
     count = len(load_dicts(data))
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
-    config = config or _config_for(weights, task)
+    advice = ""
+    if not config:
+        config = _config_for(weights, task)
+        if config == CONFIGS[task][0]:
+            advice = " This config is for first tries, with small images and a short training (docs/downstream.md)."
     cfg = load_config(config, list(opts))
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if not processes:
+        machine = replace(machine, processes=choose_processes(batch, machine.processes))
     chosen = {
         "MODEL.DEVICE": machine.device,
         "DATALOADER.NUM_WORKERS": choose_workers(cfg.DATALOADER.NUM_WORKERS, machine),
@@ -131,9 +138,10 @@ def plan_fine_tuning(
     run = Path(weights).absolute().parent.name if weights_path(weights) == weights else weights
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}"))
     sentence = (
-        f"Config {config} for {task}: {count} images, {cfg.SOLVER.MAX_ITER} iterations on {machine}, into {folder}."
+        f"Config {config} for {task}: {count} images, {cfg.SOLVER.MAX_ITER} iterations of batch {batch} on {machine}, "
+        f"into {folder}."
     )
-    return Plan(_words(config, chosen, folder, opts, machine.processes, flags), folder, sentence)
+    return Plan(_words(config, chosen, folder, opts, machine.processes, flags), folder, sentence + advice)
 
 
 def _pairs(opts: Sequence[str]) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""Choose the recipe, batch size, length and workers of a run by data and machine."""
+"""Choose the recipe, batch size, length, processes and workers of a run by data and machine."""
 
 from .machine import Machine
 
@@ -53,6 +53,11 @@ def choose_iterations(epochs: int, images: int, batch: int, device: str) -> int:
     """Return the iterations of ``epochs``: at least ``LEAST_ITERATIONS``, on a CPU at most ``CPU_ITERATIONS``."""
     wanted = max(epochs * (images // batch), LEAST_ITERATIONS[device])
     return min(wanted, CPU_ITERATIONS) if device == "cpu" else wanted
+
+
+def choose_processes(batch: int, available: int) -> int:
+    """Return the largest number of processes, at most ``available``, that share a batch evenly."""
+    return max(count for count in range(1, available + 1) if batch % count == 0)
 
 
 def choose_workers(wanted: int, machine: Machine) -> int:

@@ -101,11 +101,24 @@ def test_the_config_suits_task_and_network(scenes, weights, task, data, config):
     assert args.config_file == config
     assert weights(18) == cfg.MODEL.WEIGHTS and cfg.DATASETS.TEST == () and cfg.MODEL.DEVICE == "cpu"
     assert str(plan.folder) == cfg.OUTPUT_DIR and plan.folder.name.endswith(f"_{task}")
+    assert f"iterations of batch {cfg.SOLVER.IMS_PER_BATCH} on the CPU" in plan.sentence
+    assert plan.sentence.endswith("for first tries, with small images and a short training (docs/downstream.md).")
 
 
 def test_a_larger_network_gets_its_config(scenes, weights):
     args, cfg = config_of(plan_fine_tuning(weights(50), "detection", f"voc:{scenes}@train", f"voc:{scenes}@test"))
     assert args.config_file == "voc/faster_rcnn_R_50_FPN_24k" and (f"voc:{scenes}@test",) == cfg.DATASETS.TEST
+
+
+@pytest.mark.parametrize(("opts", "asked", "used"), [([], 0, 2), (["SOLVER.IMS_PER_BATCH", "9"], 0, 3), ([], 3, 3)])
+def test_fine_tuning_takes_gpus_that_share_the_batch(monkeypatch, scenes, weights, opts, asked, used):
+    def three_gpus(device="", processes=0):
+        return Machine("cuda", processes or 3, 24.0, 12)
+
+    monkeypatch.setattr("pixpro_d2.commands.planning.this_machine", three_gpus)
+    data, config = f"voc:{scenes}@train", "voc/faster_rcnn_R_18_FPN_small"  # batch 8
+    plan = plan_fine_tuning(weights(18), "detection", data, config=config, opts=opts, processes=asked)
+    assert config_of(plan)[0].num_gpus == used and "first tries" not in plan.sentence
 
 
 def test_mistakes(scenes, weights):

@@ -1,9 +1,15 @@
-"""Recipe, batch, length and workers that suit data and machine; expected values by hand."""
+"""Recipe, batch, length, processes and workers that suit data and machine; expected values by hand."""
 
 import pytest
 
 from pixpro_d2.commands.machine import Machine
-from pixpro_d2.commands.recipe import choose_batch, choose_iterations, choose_recipe, choose_workers
+from pixpro_d2.commands.recipe import (
+    choose_batch,
+    choose_iterations,
+    choose_processes,
+    choose_recipe,
+    choose_workers,
+)
 from pixpro_d2.config_files import config_path
 
 CPU = Machine("cpu", 1, 0.0, 2)
@@ -70,3 +76,8 @@ def test_workers(wanted, machine, workers):
 
 def test_words_for_a_machine():
     assert (str(CPU), str(GPU), str(EIGHT)) == ("the CPU", "1 GPU of 24 GiB", "8 GPUs of 80 GiB")
+
+
+@pytest.mark.parametrize(("batch", "gpus", "processes"), [(8, 1, 1), (8, 3, 2), (8, 7, 4), (8, 16, 8), (16, 6, 4)])
+def test_processes_share_the_batch(batch, gpus, processes):
+    assert choose_processes(batch, gpus) == processes
