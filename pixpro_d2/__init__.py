@@ -1,9 +1,9 @@
 """Provide PixPro self-supervised pre-training as a detectron2 project.
 
 An import of the package loads neither PyTorch nor detectron2. The functions ``pretrain`` and ``finetune`` do the same
-as the commands of these names. ``load_backbone`` returns a trained backbone. The first use of ``add_pixpro_config``,
-``data`` or ``modeling`` registers meta-architectures, backbones, heads and data sets with detectron2. ``PixelLearner``
-works without detectron2.
+as the commands of these names. ``load_backbone`` returns a trained backbone. The first use of ``default_config``,
+``add_pixpro_config``, ``data`` or ``modeling`` registers meta-architectures, backbones, heads and data sets with
+detectron2. ``PixelLearner`` works without detectron2.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ __version__ = "0.1.0"  # setup.py reads it here
 _MODULE_OF = {  # name -> the module that defines it
     "PixelLearner": "learner",
     "add_pixpro_config": "registration",
+    "default_config": "registration",
     "finetune": "api",
     "load_backbone": "api",
     "pretrain": "api",

@@ -247,7 +247,7 @@ def _add_input_config(cfg: CN) -> None:
     # downstream.
     cfg.INPUT.PIXEL_RANGE = []
     cfg.INPUT.PIXPRO = CN()
-    # Side of the square views in pixels; a multiple of the stride of an FPN.
+    # Side of the square views in pixels; with an FPN on a ResNet a multiple of 32.
     cfg.INPUT.PIXPRO.CROP_SIZE = 224
     # Smallest area of a crop as a share of the image, in (0, 1].
     cfg.INPUT.PIXPRO.MIN_SCALE = 0.08

@@ -5,9 +5,12 @@ import re
 import cli
 import pytest
 import torch
+from documentation_helpers import blocks
 from safetensors.torch import load_file
 
 import configs
+from pixpro_d2.data.datasets.catalog import load_dicts
+from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.tools.render import render_dataset
 
 pytestmark = pytest.mark.slow
@@ -25,6 +28,14 @@ def pretrained(scenes):
     """A pre-training run of 6 iterations, and its output."""
     folder = scenes.parent / "pretrain"
     output = cli.run(*pretrain_args(scenes, folder, "SOLVER.MAX_ITER", 6), launcher=cli.FRESH)
+    return folder, output
+
+
+@pytest.fixture(scope="module")
+def tuned(scenes, pretrained):
+    """A detector trained from the pre-training, and its output."""
+    folder = scenes.parent / "tuned"
+    output = cli.run(*detector_args(scenes, folder, "MODEL.WEIGHTS", pretrained[0] / "model_final.pth"))
     return folder, output
 
 
@@ -70,19 +81,36 @@ def test_resumed_run_equals_the_straight_one(scenes, pretrained):
     assert cli.metrics(resumed)[-1]["lr"] == cli.metrics(folder)[-1]["lr"]
 
 
-def test_detector_from_the_checkpoint_and_eval_only_agree(scenes, pretrained):
-    folder, _ = pretrained
-    tuned, again = scenes.parent / "tuned", scenes.parent / "again"
-    output = cli.run(*detector_args(scenes, tuned, "MODEL.WEIGHTS", folder / "model_final.pth"))
+def test_detector_from_the_checkpoint_and_eval_only_agree(scenes, tuned):
+    (folder, output), again = tuned, scenes.parent / "again"
     assert re.search(r"Backbone: 20 of 20 convolutions, .* Tensors skipped: .*target_backbone", output)
     number = f"MODEL.ROI_HEADS.NUM_CLASSES is 5, the number of classes of data set 'voc:{scenes}@train'."
     assert number in output
-    weights = tuned / "model_final.pth"
+    weights = folder / "model_final.pth"
     output = cli.run("--eval-only", *detector_args(scenes, again, "MODEL.WEIGHTS", weights))
     copied = re.findall(r"copypaste: (.*)", output)[-1]
-    trained = cli.metrics(tuned)[-1]
+    trained = cli.metrics(folder)[-1]
     assert copied == ",".join(f"{trained[f'bbox/{name}']:.4f}" for name in ("AP", "AP50", "AP75"))
     assert f"Result on voc:{scenes}@test: bbox AP {trained['bbox/AP']:.2f}, AP50" in output
+
+
+def test_the_documented_prediction_is_that_of_the_evaluation(scenes, tuned, monkeypatch, tmp_path):
+    """Run the block of docs/downstream.md for detectron2's DefaultPredictor, in a folder with its photo and run."""
+    records = load_dicts(f"voc:{scenes}@test")
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output/my_detector").symlink_to(tuned[0])
+    (tmp_path / "photo.jpg").symlink_to(records[0]["file_name"])
+    monkeypatch.chdir(tmp_path)
+    (block,) = [block for block in blocks("docs/downstream.md", "python") if "DefaultPredictor" in block]
+    names = {}
+    exec(block, names)
+    inputs = next(iter(Trainer.build_test_loader(names["cfg"], f"voc:{scenes}@test")))
+    with torch.no_grad():
+        (expected,) = names["predictor"].model(inputs)
+    found, expected = names["instances"], expected["instances"]
+    assert len(found) > 0 and names["classes"] == ["circle"]
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(found.scores, expected.scores)
 
 
 def test_coco_data_set_by_path(scenes, pretrained):
