@@ -22,7 +22,7 @@ from .linear_probe import ridge_r2
 logger = logging.getLogger(__name__)
 
 Mapper = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]  # TwoViewMapper or VideoMapper
-Rows = list[tuple[Tensor, Tensor]]  # vectors (M, C) and values (M,) of an image each
+Rows = list[tuple[Tensor, Tensor]]  # vectors (M, C) and heights (M,) of an image each
 
 BATCH = 32
 MAX_HEIGHT_PIXELS = 64  # pixels of an image in the regression to the height
@@ -70,7 +70,7 @@ def measure(
           :mod:`pixpro_d2.modeling.pretrain.monitors`;
         * effective_rank_projected: of the projections of the same pixels;
         * height_r2: R2 of a ridge regression from the features of a pixel of the first views to its height in the view,
-          fitted on every other image, tested on the remaining images; NaN for a single image;
+          fitted and tested on the halves of :func:`split_halves`; NaN for a single image or a single video;
         * feature_std, feature_std_projected: of features and projections of the first views; see
           :func:`pixpro_d2.modeling.pretrain.monitors.feature_std`;
         * healthy_std, healthy_std_projected: 1 / sqrt(C), the value of features that are spread evenly;
@@ -83,26 +83,44 @@ def measure(
     sums: dict[str, dict[str, float]] = {}
     vectors: dict[str, list[Tensor]] = {}
     projected: dict[str, list[Tensor]] = {}
-    heights: dict[str, tuple[Rows, Rows]] = {}
-    count = 0
+    heights: dict[str, Rows] = {}
+    read: list[dict[str, Any]] = []
     with eval_mode(model):
         for samples in batches(mapper, images, seed):
-            losses, comparisons = model.compare(*model.prepare(collate_videos(samples)))
+            losses, comparisons = model.compare(*model.prepare(collate_videos(list(samples.values()))))
             for level, x in comparisons.items():
                 loss = losses[f"loss_pix_{level}"] * len(model.in_features)
                 _add_batch(sums.setdefault(level, {}), x, model.projector[level](x.views[1].features), loss)
                 pixels = max(1, MAX_VECTORS // len(images))
                 vectors.setdefault(level, []).append(_unit_vectors(x.views[0].features, pixels))
                 projected.setdefault(level, []).append(_unit_vectors(x.projection, pixels))
-                _add_heights(heights.setdefault(level, ([], [])), x.views[0].features, count)
-            count += len(samples)
+                heights.setdefault(level, []).extend(_heights(x.views[0].features))
+            read += [images[i] for i in samples]
+    halves = split_halves(read)
     return {
-        level: _result(total, count, vectors[level], projected[level], heights[level]) for level, total in sums.items()
+        level: _result(total, len(read), vectors[level], projected[level]) | {"height_r2": _r2(heights[level], halves)}
+        for level, total in sums.items()
     }
 
 
-def batches(mapper: Mapper, images: Sequence[dict[str, Any]], seed: int) -> Iterator[list[dict[str, Any]]]:
-    """Yield batches of samples of the images that all processes can read."""
+def split_halves(images: Sequence[dict[str, Any]]) -> list[int]:
+    """Assign images alternately to the half for a fit, 0, and to the half for its test, 1.
+
+    All runs of a video are in the same half, because its frames resemble each other. The videos alternate in the order
+    of their first runs. A single image or a single video leaves the half for the test empty.
+
+    Args:
+        images: dataset dicts of images, or of videos, which may repeat.
+    """
+    numbers: dict[str, int] = {}
+    return [
+        (numbers.setdefault(image["file_name"], len(numbers)) if "num_frames" in image else i) % 2
+        for i, image in enumerate(images)
+    ]
+
+
+def batches(mapper: Mapper, images: Sequence[dict[str, Any]], seed: int) -> Iterator[dict[int, dict[str, Any]]]:
+    """Yield batches of samples, by index of the image, of the images that all processes can read."""
     found = False
     for start in range(0, len(images), BATCH):
         samples: dict[int, dict[str, Any]] = {}
@@ -116,7 +134,7 @@ def batches(mapper: Mapper, images: Sequence[dict[str, Any]], seed: int) -> Iter
         readable = set.intersection(*map(set, comm.all_gather(list(samples))))
         if readable:
             found = True
-            yield [samples[i] for i in sorted(readable)]
+            yield {i: samples[i] for i in sorted(readable)}
     if not found:
         raise error or UnreadableImage("no image can be read in all processes")
 
@@ -157,19 +175,20 @@ def _unit_vectors(features: Tensor, count: int) -> Tensor:
     return vectors.flatten(0, 1)
 
 
-def _add_heights(halves: tuple[Rows, Rows], features: Tensor, start: int) -> None:
-    """Add pixels' vectors and heights in [0, 1] to the halves of even and odd images; ``start`` images came before."""
+def _heights(features: Tensor) -> Rows:
+    """Return vectors of some pixels of each image, and the heights of the pixels in [0, 1]."""
     height, width = features.shape[2:]
     vectors, index = _some_pixels(features.float(), MAX_HEIGHT_PIXELS)
     rows = (index // width + 0.5) / height
-    for number, image in enumerate(vectors, start):
-        halves[number % 2].append((image, rows))
+    return [(image, rows) for image in vectors]
 
 
-def _height_r2(halves: tuple[Rows, Rows]) -> float:
-    if not all(halves):
+def _r2(heights: Rows, halves: Sequence[int]) -> float:
+    """Return R2 of a regression to the heights; NaN if a half is empty or a vector is not finite."""
+    if len(set(halves)) < 2:
         return float("nan")
-    vectors, rows = zip(*((torch.cat(v), torch.cat(r)) for v, r in (zip(*half) for half in halves)))
+    parts = ([item for item, half in zip(heights, halves) if half == number] for number in (0, 1))
+    vectors, rows = zip(*((torch.cat(v), torch.cat(r)) for v, r in (zip(*part) for part in parts)))
     if not all(part.isfinite().all() for part in vectors):
         return float("nan")
     return ridge_r2(vectors, rows)
@@ -181,9 +200,7 @@ def _thinned(parts: list[Tensor]) -> Tensor:
     return vectors[:: -(-len(vectors) // MAX_VECTORS)]
 
 
-def _result(
-    total: dict[str, float], images: int, parts: list[Tensor], projected: list[Tensor], heights: tuple[Rows, Rows]
-) -> dict[str, float]:
+def _result(total: dict[str, float], images: int, parts: list[Tensor], projected: list[Tensor]) -> dict[str, float]:
     vectors = _thinned(parts)
     means = ("loss", "positive_pairs", "images_without_pair", "feature_std", "feature_std_projected")
     result = {name: total[name] / images for name in means}
@@ -193,7 +210,6 @@ def _result(
     result["chance"] = total["chance"] / max(total["pixels"], 1)
     result["effective_rank"] = effective_rank(vectors).item()
     result["effective_rank_projected"] = effective_rank(_thinned(projected)).item()
-    result["height_r2"] = _height_r2(heights)
     result["uniformity"] = uniformity(vectors).item()
     return result
 

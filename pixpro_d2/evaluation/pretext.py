@@ -25,7 +25,7 @@ def held_out_images(cfg: CfgNode) -> list[dict[str, Any]]:
     """Return the dicts of at most COUNT images of DATASETS.TEST, evenly spread, for a pre-training.
 
     With videos, return COUNT dicts of videos for random runs of frames; a video appears several times if there are
-    fewer than COUNT videos.
+    fewer than COUNT videos. :func:`pixpro_d2.evaluation.dense_features.split_halves` keeps its runs together.
 
     Raises:
         UsageError: as :func:`pixpro_d2.data.pretrain.samples.load_samples`.

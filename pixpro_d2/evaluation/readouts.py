@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.datasets.catalog import ensure_registered, load_dicts
-from ..data.datasets.semseg import IGNORE_LABEL
 from ..data.io.reader import UnreadableImage, read_image
 from ..data.pretrain.collate import collate_videos
 from ..data.pretrain.photometric import to_array
@@ -22,7 +21,7 @@ from ..utils.errors import UsageError
 from ..utils.modules import eval_mode
 from . import dense_features
 from .adapted_norms import adapted_norms
-from .label_grids import has_labels, majority_grid, read_classes
+from .label_grids import NO_CLASS, has_labels, majority_grid, read_classes
 from .linear_probe import mean_iou, ridge_classes
 
 logger = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ def readouts(
 
     def see_views() -> None:
         for samples in dense_features.batches(mapper, images, seed):
-            model.compare(*model.prepare(collate_videos(samples)))
+            model.compare(*model.prepare(collate_videos(list(samples.values()))))
 
     with adapted_norms(model, see_views):
         levels = dense_features.measure(model, mapper, images, seed)
@@ -150,7 +149,7 @@ def _image_vectors(feature: Tensor, target: Any, dense: bool) -> tuple[Tensor, T
         rows, columns = (np.arange(n) * m // n for n, m in zip(feature.shape[1:], grid.shape))
         grid = grid[rows][:, columns]
     classes = torch.as_tensor(grid.ravel(), device=feature.device)
-    known = classes != IGNORE_LABEL
+    known = classes != NO_CLASS
     return feature.flatten(1).T[known], classes[known]
 
 

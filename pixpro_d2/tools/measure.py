@@ -68,6 +68,7 @@ def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     from ..data.pretrain.samples import dataset_name, load_samples
     from ..engine.configuration.configure import load_config, resolve_device, resolve_sync_bn
     from ..engine.pretrained import load_pretrained
+    from ..evaluation.dense_features import split_halves
     from ..evaluation.label_grids import has_labels
     from ..evaluation.readouts import readouts
 
@@ -85,6 +86,8 @@ def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     if cfg.INPUT.PIXPRO.N_FRAMES:  # several random runs of frames for each video
         images = images * -(-args.count // len(images))
     images = images[: args.count]
+    if len(set(split_halves(images))) < 2:
+        logger.warning("height_r2 is NaN, whatever the features: it needs two images, or runs of two videos.")
     loaded = load_pretrained(cfg, args.weights, args.seed)
     if loaded.random:
         logger.warning(f"{loaded.note}: what passes through a random part tells nothing about the file.")

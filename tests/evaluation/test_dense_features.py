@@ -8,11 +8,13 @@ import torch
 from data_helpers import logged, write_images
 from pretext_helpers import build, config
 
+import configs
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.io.reader import UnreadableImage
 from pixpro_d2.data.pretrain.collate import collate_videos
 from pixpro_d2.data.pretrain.samples import build_view_mapper
-from pixpro_d2.evaluation import dense_features
-from pixpro_d2.evaluation.dense_features import measure
+from pixpro_d2.evaluation import dense_features, pretext
+from pixpro_d2.evaluation.dense_features import measure, split_halves
 from pixpro_d2.evaluation.pretext import held_out_images
 from pixpro_d2.modeling.pretrain.monitors import effective_rank, uniformity
 from pixpro_d2.utils.modules import eval_mode
@@ -97,10 +99,44 @@ def test_height_is_read_where_features_tell_it():
     telling = torch.cat([random, rows.expand(40, 1, 6, 6)], dim=1)
     found = []
     for features in (random, telling):
-        halves = ([], [])
-        dense_features._add_heights(halves, features[:15], 0)
-        dense_features._add_heights(halves, features[15:], 15)
-        assert [len(half) for half in halves] == [20, 20]
-        found.append(dense_features._height_r2(halves))
+        heights = dense_features._heights(features)
+        found.append(dense_features._r2(heights, split_halves([{"file_name": "same.png"}] * 40)))
     assert abs(found[0]) < 0.02 and 0.98 < found[1] < 1  # the ridge shrinks a little
-    assert math.isnan(dense_features._height_r2(([halves[0][0]], [])))
+    assert math.isnan(dense_features._r2(heights[:1], [0]))
+
+
+def test_images_and_videos_alternate_between_the_halves():
+    assert split_halves([{"file_name": name} for name in "aabc"]) == [0, 1, 0, 1]
+    video = {name: {"file_name": name, "video": "same", "num_frames": 9} for name in ("x/same", "y/same", "z/same")}
+    x, y, z = video.values()
+    assert split_halves([x, y, z, x, y, z]) == [0, 1, 0, 0, 1, 0]
+    assert split_halves([x, x, y, y, y, z]) == [0, 0, 1, 1, 1, 0]
+    assert split_halves([x, x, x]) == [0, 0, 0] and split_halves([]) == []
+
+
+def test_runs_of_one_video_are_on_the_same_side_of_the_regression():
+    """Four videos, each with a channel of its own that tells the height: the fit knows no channel of the test."""
+    rows = torch.linspace(0, 1, 6)[:, None].expand(6, 6)
+    runs = [number for number in range(4) for _ in range(5)]
+    features = torch.zeros(20, 4, 6, 6)
+    for run, number in zip(features, runs):
+        run[number] = rows
+    heights = dense_features._heights(features)
+    videos = [{"file_name": f"videos/{number}", "num_frames": 9} for number in runs]
+    assert dense_features._r2(heights, [i % 2 for i in range(20)]) > 0.9  # by position, it knows every channel
+    assert dense_features._r2(heights, split_halves(videos)) == pytest.approx(0, abs=1e-6)
+
+
+def test_held_out_runs_of_two_still_videos(tmp_path, monkeypatch):
+    """With three runs of each video; one video alone has no test of the regression."""
+    monkeypatch.setattr(pretext, "COUNT", 6)
+    for name in ("one/a", "two/a", "two/b"):
+        write_images(tmp_path / name, 2, size=(70, 90))
+    for folder, checked in (("one", math.isnan), ("two", math.isfinite)):
+        ensure_registered([f"video:{tmp_path / folder}"])
+        cfg = configs.tiny("DATASETS.TEST", (f"video:{tmp_path / folder}",), "INPUT.PIXPRO.N_FRAMES", 1)
+        runs = held_out_images(cfg)
+        assert split_halves(runs) == {"one": [0] * 6, "two": [0, 0, 0, 1, 1, 1]}[folder]
+        assert all(
+            checked(values["height_r2"]) for values in measure(build(cfg), build_view_mapper(cfg), runs).values()
+        )

@@ -11,7 +11,7 @@ from pretext_helpers import LEVELS, build, config
 
 from pixpro_d2.evaluation.adapted_norms import adapted_norms
 from pixpro_d2.evaluation.pretext import held_out_images
-from pixpro_d2.evaluation.readouts import linear_probe, readouts
+from pixpro_d2.evaluation.readouts import _image_vectors, linear_probe, readouts
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -48,6 +48,12 @@ def test_image_classes(tmp_path):
             Image.new("RGB", (40, 40), (value, value, i)).save(tmp_path / name / f"{i}.png")
     model = build(config(tmp_path))
     assert linear_probe(model, f"classes:{tmp_path}", 64) == dict.fromkeys(LEVELS, 1.0)
+
+
+def test_pixels_without_a_class_have_no_vectors():
+    """255 is the class of a box, -1 stands for no class."""
+    vectors, labels = _image_vectors(torch.tensor([[[5.0, 6], [7, 8]]]), np.array([[255, -1], [0, 301]]), True)
+    assert vectors.tolist() == [[5], [7], [8]] and labels.tolist() == [255, 0, 301]
 
 
 def test_data_without_labels_is_refused(tmp_path):

@@ -1,5 +1,7 @@
 """Features of images in a file: the numbers, the names, the formats, the mistakes."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +93,50 @@ def test_mistakes(out, options, message, photographs, weights, tmp_path):
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
         main([str(photographs), str(tmp_path / out), "--weights", weights[1], *options])
     assert not list(tmp_path.iterdir())
+
+
+def write_image(folder, name):
+    """Write a grey image whose name is bytes; return the folder's path."""
+    folder.mkdir(exist_ok=True)
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(folder / "grey.png")
+    os.rename(folder / "grey.png", os.path.join(os.fsencode(folder), name))
+    return str(folder)
+
+
+def test_names_that_are_not_utf8_are_listed(weights, tmp_path):
+    folder = write_image(tmp_path / "images", b"latin-\xe4.png")
+    write_image(tmp_path / "images", "ünter.png".encode())
+    main([folder, str(tmp_path / "out.npy"), "--weights", weights[1], "--size", "64"])
+    assert np.isfinite(np.load(tmp_path / "out.npy")).all()
+    start = os.fsencode(folder)
+    assert (tmp_path / "out.txt").read_bytes() == start + b"/latin-\xe4.png\n" + start + b"/\xc3\xbcnter.png\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "out", "message"),
+    [
+        (b"a\nb.png", "out.npy", r"images/a\\nb.png' has a line break, so .*out.txt cannot list it: rename the image"),
+        (b"a\rb.png", "out.npy", r"images/a\\rb.png' has a line break"),
+        ("a\u2028b.png".encode(), "out.npy", r"images/a\\u2028b.png' has a line break"),
+        (b"a\x0cb.png", "out.npy", r"images/a\\x0cb.png' has a line break"),
+        (b"\xe4.png", "out.parquet", r"images/\\udce4.png' is not UTF-8, so .*out.parquet cannot hold it: rename"),
+    ],
+)
+def test_names_that_a_list_cannot_hold_are_refused_before_any_work(name, out, message, tmp_path, monkeypatch):
+    """Before the weights are read, which would fail here."""
+    monkeypatch.setattr("pixpro_d2.extras.deployment.embedding.find_spec", lambda name: name)
+    folder = write_image(tmp_path / "images", name)
+    (tmp_path / "broken.pth").write_bytes(b"no weights")
+    with pytest.raises(SystemExit, match=f"^error: The name of the image .*{message}"):
+        main([folder, str(tmp_path / out), "--weights", str(tmp_path / "broken.pth")])
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "broken.pth"}
+
+
+def test_parquet_lists_a_name_with_a_line_break(weights, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    folder = write_image(tmp_path / "images", b"a\nb.png")
+    main([folder, str(tmp_path / "out.parquet"), "--weights", weights[1], "--size", "64"])
+    assert parquet.read_table(tmp_path / "out.parquet")["name"].to_pylist() == [f"{folder}/a\nb.png"]
 
 
 def test_parquet_without_its_package(photographs, weights, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The measure of dense features, as a user runs it."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_a_file_without_a_target_is_measured_with_a_copy(images, tmp_path, capsy
     assert found["whole"] == found["online"]
     assert found["backbone"]["match_accuracy/p3"] == found["whole"]["match_accuracy/p3"]
     assert found["backbone"]["loss/p3"] != found["whole"]["loss/p3"]
+
+
+def test_runs_of_an_odd_number_of_videos(tmp_path, capsys, caplog):
+    """The third video's runs have even and odd positions."""
+    for name in ("abc/a", "abc/b", "abc/c", "a/a"):
+        write_images(tmp_path / name, 2, size=(40, 40))
+    halves = []
+    for folder, is_judged in (("abc", True), ("a", False)):
+        caplog.clear()
+        opts = ["--count", "4", "--json", *TINY, "INPUT.PIXPRO.N_FRAMES", "1"]
+        values = json.loads(run(capsys, "--input", str(tmp_path / folder), *opts))["weights"]
+        halves.append([math.isfinite(values[f"height_r2/p{i}"]) for i in (3, 4, 5)])
+        assert ("height_r2 is NaN" in caplog.text) != is_judged
+    assert halves == [[True] * 3, [False] * 3]
 
 
 def test_configs_without_a_pixel_loss_are_refused(images):

@@ -187,11 +187,10 @@ def _count_in_iterations(cfg: CfgNode, keys: Collection[str]) -> None:
 
     If they give no warm-up, the warm-up keeps its share of the run. As epochs it could fill a short run.
     """
-    solver = cfg.SOLVER
-    if "SOLVER.MAX_ITER" in keys and solver.MAX_EPOCHS > 0 and not set(_LENGTH_KEYS[1]) & set(keys):
-        if solver.WARMUP_EPOCHS > 0:
-            warmup = solver.MAX_ITER * solver.WARMUP_EPOCHS // solver.MAX_EPOCHS
-            cfg.merge_from_list(["SOLVER.WARMUP_ITERS", warmup, "SOLVER.WARMUP_EPOCHS", 0])
+    solver, warmup_given = cfg.SOLVER, set(_LENGTH_KEYS[1]) & set(keys)
+    if "SOLVER.MAX_ITER" in keys and not warmup_given and min(solver.MAX_EPOCHS, solver.WARMUP_EPOCHS) > 0:
+        warmup = solver.MAX_ITER * solver.WARMUP_EPOCHS // solver.MAX_EPOCHS
+        cfg.merge_from_list(["SOLVER.WARMUP_ITERS", warmup, "SOLVER.WARMUP_EPOCHS", 0])
     for iterations, epochs in _LENGTH_KEYS:
         if iterations not in keys or value_of(cfg, epochs) <= 0:
             continue

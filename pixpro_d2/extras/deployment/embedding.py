@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,6 +76,8 @@ def embed(
     images = load_dicts(data)
     if "num_frames" in images[0]:
         raise UsageError(f"Data set '{data}' has videos: name the folder of their frames as images:DIR.")
+    names = [image["file_name"] for image in images]
+    encoded = _encode_names(names, out, suffix)
     network = load_network(weights, branch, config_file, with_fpn=feature.startswith("p"))
     feature = feature or network.names[-1]
     if feature not in network.names:
@@ -83,15 +86,39 @@ def embed(
         raise UsageError(f"--size is {size}; it must be a multiple of {network.divisor}.")
     network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     rows = _rows(network, feature, pool == "mean", images, size, batch, workers, np.float16 if half else np.float32)
-    names = [image["file_name"] for image in images]
     write = _write_npy if suffix == NPY else _write_parquet
     shapes: list[tuple[int, ...]] = []
     with report_write_errors(out):
         write_file(out, lambda partial: shapes.append(write(partial, names, rows)))
         if suffix == NPY:
-            text = "".join(f"{name}\n" for name in names)
-            write_file(str(Path(out).with_suffix(".txt")), lambda partial: Path(partial).write_text(text, "utf-8"))
+            lines = b"".join(name + b"\n" for name in encoded)
+            write_file(str(Path(out).with_suffix(".txt")), lambda partial: Path(partial).write_bytes(lines))
     return len(names), shapes[0]
+
+
+def _encode_names(names: Sequence[str], out: str, suffix: str) -> list[bytes]:
+    """Encode the names of the images: for a list of lines in the encoding of the file system, for Parquet in UTF-8.
+
+    Raises:
+        UsageError: for a name that the list or the table cannot hold.
+    """
+    encode: Callable[[str], bytes] = os.fsencode if suffix == NPY else str.encode
+    other = PARQUET if suffix == NPY else NPY
+    encoded = []
+    for name in names:
+        if suffix == NPY and name.splitlines() != [name]:
+            raise UsageError(
+                f"The name of the image {name!r} has a line break, so {Path(out).with_suffix('.txt')} cannot list it: "
+                f"rename the image, or name a file that ends in {other}."
+            )
+        try:
+            encoded.append(encode(name))
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"The name of the image {name!r} is not UTF-8, so {out} cannot hold it: rename the image, or name a "
+                f"file that ends in {other}."
+            ) from error
+    return encoded
 
 
 class _Squares(Dataset):

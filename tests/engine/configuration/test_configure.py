@@ -60,7 +60,7 @@ def test_iterations_count_without_epochs(folder):
 def test_the_warm_up_keeps_its_share_of_a_run_in_iterations(opts, warmup):
     solver = load_config(QUICKSTART, ["SOLVER.MAX_ITER", 1000, *opts]).SOLVER
     assert (solver.MAX_ITER, solver.MAX_EPOCHS) == (1000, 0)
-    assert (solver.WARMUP_ITERS, solver.WARMUP_EPOCHS) == warmup
+    assert warmup == (solver.WARMUP_ITERS, solver.WARMUP_EPOCHS)
 
 
 @pytest.mark.parametrize(("iterations", "epochs"), [("MAX_ITER", "MAX_EPOCHS"), ("WARMUP_ITERS", "WARMUP_EPOCHS")])
