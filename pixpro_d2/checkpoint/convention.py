@@ -12,6 +12,7 @@ _KEYS = {
     "pixel_mean": "MODEL.PIXEL_MEAN",
     "pixel_std": "MODEL.PIXEL_STD",
     "stride_in_1x1": "MODEL.RESNETS.STRIDE_IN_1X1",
+    "pixel_range": "INPUT.PIXEL_RANGE",
 }
 
 
@@ -24,12 +25,15 @@ class InputConvention:
         pixel_mean, pixel_std: normalisation of values in [0, 255], in the order of ``format``.
         stride_in_1x1: whether a bottleneck's first convolution has the stride; None for networks
             without bottlenecks.
+        pixel_range: values of deep images that become black and white; () for the range of the file format, None
+            if unknown. Weights with a range need a range; other weights fit any range.
     """
 
     format: str
     pixel_mean: tuple[float, ...]
     pixel_std: tuple[float, ...]
     stride_in_1x1: bool | None = None
+    pixel_range: tuple[float, ...] | None = None
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "InputConvention":
@@ -40,13 +44,14 @@ class InputConvention:
             pixel_mean=tuple(map(float, cfg.MODEL.PIXEL_MEAN)),
             pixel_std=tuple(map(float, cfg.MODEL.PIXEL_STD)),
             stride_in_1x1=bool(cfg.MODEL.RESNETS.STRIDE_IN_1X1) if bottlenecks else None,
+            pixel_range=tuple(map(float, cfg.INPUT.PIXEL_RANGE)),
         )
 
     @classmethod
     def from_dict(cls, values: object) -> "InputConvention | None":
         """Invert :meth:`to_dict`; return None for any other object, as foreign files may have under this name."""
-        if not isinstance(values, dict) or set(values) != {field.name for field in fields(cls)}:
-            return None
+        if not isinstance(values, dict) or {*values, "pixel_range"} != {field.name for field in fields(cls)}:
+            return None  # a file of an earlier version has no range
         options: dict[str, Any] = {
             name: tuple(value) if isinstance(value, (list, tuple)) else value for name, value in values.items()
         }
@@ -64,13 +69,16 @@ class InputConvention:
         ours, theirs = getattr(self, name), getattr(other, name)
         if name == "stride_in_1x1":
             return None not in (ours, theirs) and ours != theirs
+        if name == "pixel_range":
+            return bool(ours) and theirs == ()
         if name == "format":
             return ours != theirs
         return len(ours) != len(theirs) or any(abs(a - b) > _PIXEL_TOLERANCE for a, b in zip(ours, theirs))
 
     def __str__(self) -> str:
         stride = "" if self.stride_in_1x1 is None else f", STRIDE_IN_1X1 {self.stride_in_1x1}"
-        return f"{self.format} of mean {list(self.pixel_mean)} and std {list(self.pixel_std)}{stride}"
+        values = f", PIXEL_RANGE {list(self.pixel_range)}" if self.pixel_range else ""
+        return f"{self.format} of mean {list(self.pixel_mean)} and std {list(self.pixel_std)}{stride}{values}"
 
 
 def as_options(keys: Mapping[str, Any]) -> str:

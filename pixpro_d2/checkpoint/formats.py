@@ -146,7 +146,7 @@ def recognise(checkpoint: dict[str, Any], path: str, network: nn.Module | None =
     if input_channels(source.state) not in (None, 3):
         source.convention = None  # the formats' conventions are for colour images only
     stored = _stored(checkpoint)
-    source.convention = stored or source.convention
+    source.convention = stored or _of_mmdetection(checkpoint, source.convention)
     source.knows_input |= stored is not None
     source.classes = checkpoint.get(class_names.KEY)
     return source
@@ -165,6 +165,19 @@ def _entries(checkpoint: Mapping[str, Any]) -> str:
     if nested:
         return f"they lie deeper, below {', '.join(nested[:3])}: save the state dict to use alone, by torch.save"
     return f"its entries are {', '.join(map(str, list(checkpoint)[:3]))}"
+
+
+def _of_mmdetection(checkpoint: Mapping[str, Any], usual: InputConvention | None) -> InputConvention | None:
+    """Return the input that OpenMMLab's config in a checkpoint names, ``usual`` without such a config.
+
+    A network of style ``caffe`` takes BGR images and has the stride on the 1x1 convolution, as MSRA's. Its tensors have
+    the names of the other style.
+    """
+    meta = checkpoint.get("meta")
+    texts = [meta.get(key) for key in ("config", "cfg")] if isinstance(meta, Mapping) else []
+    config = "".join(text for text in texts if isinstance(text, str))
+    marks = bool(re.search(r"style\s*=\s*['\"]caffe", config)), bool(re.search(r"to_rgb\s*=\s*False", config))
+    return usual if not any(marks) else MSRA if all(marks) else None
 
 
 def _stored(checkpoint: Mapping[str, Any]) -> InputConvention | None:

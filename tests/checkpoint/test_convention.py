@@ -1,6 +1,7 @@
 """What input weights expect, and the config keys that say so."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,15 +12,19 @@ NO_STRIDE = InputConvention("RGB", TORCHVISION.pixel_mean, TORCHVISION.pixel_std
 
 
 def test_from_config():
-    assert InputConvention.from_config(configs.tiny(config="pretrain/pixpro_c5_100ep.yaml")) == TORCHVISION
-    assert InputConvention.from_config(configs.tiny(config="pretrain/quickstart.yaml")) == NO_STRIDE  # basic blocks
-    opts = ("MODEL.BACKBONE.NAME", "build_regnet_backbone")
-    assert InputConvention.from_config(configs.tiny(*opts, config="pretrain/pixpro_c5_100ep.yaml")) == NO_STRIDE
+    whole, basic = replace(TORCHVISION, pixel_range=()), replace(NO_STRIDE, pixel_range=())
+    assert InputConvention.from_config(configs.tiny(config="pretrain/pixpro_c5_100ep.yaml")) == whole
+    assert InputConvention.from_config(configs.tiny(config="pretrain/quickstart.yaml")) == basic  # basic blocks
+    opts = ("MODEL.BACKBONE.NAME", "build_regnet_backbone", "INPUT.PIXEL_RANGE", [0, 4095])
+    deep = replace(basic, pixel_range=(0.0, 4095.0))
+    assert InputConvention.from_config(configs.tiny(*opts, config="pretrain/pixpro_c5_100ep.yaml")) == deep
 
 
 def test_dict_survives_json():
-    for convention in (MSRA, TORCHVISION, NO_STRIDE):
+    for convention in (MSRA, TORCHVISION, NO_STRIDE, replace(MSRA, pixel_range=()), replace(MSRA, pixel_range=(0, 9))):
         assert InputConvention.from_dict(json.loads(json.dumps(convention.to_dict()))) == convention
+    earlier = {name: value for name, value in MSRA.to_dict().items() if name != "pixel_range"}
+    assert InputConvention.from_dict(earlier) == MSRA
 
 
 @pytest.mark.parametrize("foreign", [None, [1, 2], {}, {"format": "RGB"}, {**MSRA.to_dict(), "more": 1}])
@@ -35,6 +40,16 @@ def test_all_keys_that_differ_are_named():
         "MODEL.RESNETS.STRIDE_IN_1X1": False,
     }
     assert MSRA.keys_to_set(MSRA) == {} and TORCHVISION.keys_to_set(NO_STRIDE) == {}
+
+
+@pytest.mark.parametrize(
+    ("weights", "config", "differs"),
+    [((0, 4095), (), True), ((0, 4095), (0, 255), False), ((0, 4095), None, False), ((), (0, 4095), False),
+     (None, (), False)],
+)  # fmt: skip
+def test_weights_with_a_range_need_a_range(weights, config, differs):
+    ours, theirs = (replace(TORCHVISION, pixel_range=values) for values in (weights, config))
+    assert ours.keys_to_set(theirs) == ({"INPUT.PIXEL_RANGE": [0, 4095]} if differs else {})
 
 
 @pytest.mark.parametrize("mean, differs", [((124.5, 116.28, 103.53), False), ((125.0, 116.28, 103.53), True)])

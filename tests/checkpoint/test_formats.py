@@ -71,6 +71,26 @@ RESEARCH = {
 }
 
 
+PYTORCH, CAFFE = "style='pytorch'", "depth=50, style='caffe'"
+
+
+@pytest.mark.parametrize(
+    ("config", "convention"),
+    [
+        (f"{PYTORCH}, mean=[123.675], to_rgb=True", TORCHVISION),
+        (f"{CAFFE}, img_norm_cfg = dict(std=[1.0, 1.0, 1.0], to_rgb=False)", MSRA),
+        (f"{CAFFE}, data_preprocessor=dict(bgr_to_rgb=False)", MSRA),
+        (CAFFE, None),
+        (f"{PYTORCH}, to_rgb = False", None),
+        ({"style": "caffe"}, TORCHVISION),
+    ],
+)
+@pytest.mark.parametrize("key", ["config", "cfg"])
+def test_the_input_of_an_mmdetection_checkpoint(key, config, convention):
+    source = recognise({"meta": {key: config}, "state_dict": under("backbone.")}, "epoch_12.pth")
+    assert source.convention == convention and set(source.state) == EXPECTED
+
+
 @pytest.mark.parametrize("name", RESEARCH)
 @pytest.mark.parametrize("container", ["model", "state_dict", None])
 def test_research_formats(name, container):

@@ -81,11 +81,13 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
         config_file = beside
     cfg = _config_of_file(config_file) if config_file else _config_of_tensors(source, backbone, path)
     convention = source.convention or InputConvention.from_config(cfg)
+    if convention.stride_in_1x1 is not None:  # the tensors fit both places of the stride
+        cfg.MODEL.RESNETS.STRIDE_IN_1X1 = convention.stride_in_1x1
     network = build_backbone(cfg)
     _load(network, backbone, f"{path} does not fit {config_file or 'a plain ResNet'}")
     if backbone.pyramid and not with_fpn:
         network = network.bottom_up
-    return FeatureNetwork(network, convention, tuple(cfg.INPUT.PIXEL_RANGE))
+    return FeatureNetwork(network, convention, tuple(cfg.INPUT.PIXEL_RANGE) or convention.pixel_range or ())
 
 
 def _config_of_file(path: str) -> CfgNode:

@@ -1,7 +1,10 @@
 """The backbone of a checkpoint as a network of its own: the same features, from images in [0, 1]."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+import yaml
 from checkpoint_helpers import build_with_statistics
 
 import configs
@@ -100,6 +103,18 @@ def test_another_config_than_the_trainings(tmp_path):
     _, _, path = run_of(tmp_path)
     with pytest.raises(UsageError, match=r"does not fit .*R_50_FPN_1x.yaml \(\S+ differs\): name the config"):
         load_network(path, config_file=str(configs.CONFIGS / RETINANET))
+
+
+def test_the_checkpoint_tells_the_stride_and_the_range(tmp_path):
+    """A config without them builds detectron2's default stride, on which the names and shapes of tensors agree."""
+    deep = replace(TORCHVISION, pixel_range=(0.0, 4095.0))
+    _, model, path = run_of(tmp_path, *configs.C5, *NARROW, convention=deep)
+    config = tmp_path / "other.yaml"
+    resnet = {"DEPTH": 50, "NORM": "BN", "STEM_OUT_CHANNELS": 8, "RES2_OUT_CHANNELS": 32, "WIDTH_PER_GROUP": 8}
+    config.write_text(yaml.dump({"MODEL": {"RESNETS": {**resnet, "STRIDE_IN_1X1": True}}}))
+    for network in (load_network(path), load_network(path, config_file=str(config))):
+        check(network, model.backbone)
+        assert network.pixel_range == (0.0, 4095.0)
 
 
 def test_grey_images(tmp_path):
