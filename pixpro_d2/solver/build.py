@@ -7,6 +7,8 @@ from detectron2.config import CfgNode
 from detectron2.projects.deeplab import build_lr_scheduler as build_d2_lr_scheduler
 from detectron2.solver import LRMultiplier, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
+from detectron2.solver.lr_scheduler import WarmupParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -81,13 +83,16 @@ def ready_to_load(optimizer: Optimizer) -> Optimizer:
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """Build the schedule named by ``SOLVER.LR_SCHEDULER_NAME``.
 
-    The schedules are detectron2's, and ``WarmupPolyLR`` of its DeepLab project. ``WarmupCosineLR`` with
-    ``RESCALE_INTERVAL`` is built here, because detectron2 v0.6 lacks this option.
+    The schedules are detectron2's, and ``WarmupPolyLR`` of its DeepLab project. ``WarmupCosineLR`` is built here,
+    because detectron2 v0.6 ignores ``BASE_LR_END`` and ``RESCALE_INTERVAL``.
     """
     solver = cfg.SOLVER
-    if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.RESCALE_INTERVAL:
-        multiplier = warmup_cosine(
-            solver.WARMUP_ITERS, solver.MAX_ITER, solver.WARMUP_FACTOR, solver.BASE_LR_END / solver.BASE_LR
-        )
-        return LRMultiplier(optimizer, multiplier, max_iter=solver.MAX_ITER)
-    return build_d2_lr_scheduler(cfg, optimizer)
+    if solver.LR_SCHEDULER_NAME != "WarmupCosineLR":
+        return build_d2_lr_scheduler(cfg, optimizer)
+    end, warmup = solver.BASE_LR_END / solver.BASE_LR, (solver.WARMUP_FACTOR, solver.WARMUP_METHOD)
+    if solver.RESCALE_INTERVAL:
+        multiplier = warmup_cosine(solver.WARMUP_ITERS, solver.MAX_ITER, warmup[0], end, warmup[1])
+    else:
+        share = min(solver.WARMUP_ITERS / solver.MAX_ITER, 1.0)
+        multiplier = WarmupParamScheduler(CosineParamScheduler(1.0, end), warmup[0], share, warmup[1])
+    return LRMultiplier(optimizer, multiplier, max_iter=solver.MAX_ITER)

@@ -11,12 +11,17 @@ from fvcore.common.param_scheduler import (
 
 
 def warmup_cosine(
-    warmup_iters: int, max_iter: int, warmup_factor: float = 0.01, end_factor: float = 0.0
+    warmup_iters: int,
+    max_iter: int,
+    warmup_factor: float = 0.01,
+    end_factor: float = 0.0,
+    method: str = "linear",
 ) -> ParamScheduler:
-    """Build a linear warm-up and then a half cosine over the rest of the run, as multiples of the base learning rate.
+    """Build a warm-up and then a half cosine over the rest of the run, as multiples of the base learning rate.
 
-    The schedule is official PixPro's: ``warmup_factor`` at iteration 0 (the official multiplier 100 is 0.01 here), 1
-    at ``warmup_iters``, ``end_factor`` (eta / base learning rate) at ``max_iter``.
+    The linear schedule is official PixPro's: ``warmup_factor`` at iteration 0 (the official multiplier 100 is 0.01
+    here), 1 at ``warmup_iters``, ``end_factor`` (eta / base learning rate) at ``max_iter``. A ``constant`` warm-up
+    stays at ``warmup_factor``.
 
     Returns:
         A function of iteration / max_iter in [0, 1].
@@ -24,11 +29,12 @@ def warmup_cosine(
     cosine = CosineParamScheduler(1.0, end_factor)
     if warmup_iters == 0:
         return cosine
+    warmup = LinearParamScheduler(warmup_factor, warmup_factor if method == "constant" else 1.0)
     if warmup_iters >= max_iter:
-        return LinearParamScheduler(warmup_factor, 1.0)
+        return warmup
     share = warmup_iters / max_iter
     return CompositeParamScheduler(
-        [LinearParamScheduler(warmup_factor, 1.0), cosine],
+        [warmup, cosine],
         lengths=[share, 1 - share],
         interval_scaling=["rescaled", "rescaled"],
     )

@@ -131,6 +131,30 @@ def test_schedule_follows_the_official_curve_through_the_real_scheduler():
         assert rates[iteration] == pytest.approx(rate, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("rescale", "method", "expected"),
+    [  # END 0.5 of BASE_LR 2; warm-up of 2 of 4 iterations from 0.1; cosine 0.5 + 0.25 (1 + cos(pi x))
+        (False, "linear", [0.2, 0.85, 1.5, 1.1464466]),  # from 0.1 towards the cosine's 0.75; x = 0.5, 0.75
+        (True, "linear", [0.2, 1.1, 2.0, 1.5]),  # x = 0, 0.5
+        (False, "constant", [0.2, 0.2, 1.5, 1.1464466]),
+        (True, "constant", [0.2, 0.2, 2.0, 1.5]),
+    ],
+)
+def test_cosine_ends_where_the_config_says(rescale, method, expected):
+    opts = ("SOLVER.BASE_LR", 2.0, "SOLVER.BASE_LR_END", 1.0, "SOLVER.MAX_ITER", 4, "SOLVER.WARMUP_ITERS", 2)
+    opts += ("SOLVER.WARMUP_FACTOR", 0.1, "SOLVER.WARMUP_METHOD", method, "SOLVER.RESCALE_INTERVAL", rescale)
+    cfg = configs.tiny(
+        *opts, "SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", config="voc/faster_rcnn_R_18_FPN_small.yaml"
+    )
+    optimizer = build_optimizer(cfg, torch.nn.Linear(2, 2))
+    scheduler, rates = build_lr_scheduler(cfg, optimizer), []
+    for _ in range(4):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx(expected)
+
+
 def test_detectron2s_schedules_stay_detectron2s():
     cfg = configs.tiny("SOLVER.STEPS", (2,), "SOLVER.BASE_LR", 1.0, config="voc/faster_rcnn_R_18_FPN_small.yaml")
     cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS = 4, 0
