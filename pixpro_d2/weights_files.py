@@ -23,7 +23,7 @@ def weights_path(name: str) -> str:
     Return any other name as it is, also the name of an existing file.
     """
     file = weights_folder() / f"{name}{SUFFIX}"
-    return str(file) if file.is_file() and not Path(name).exists() else name
+    return str(file) if file.is_file() and not Path(name).is_file() else name
 
 
 def known_weights(name: str) -> str:

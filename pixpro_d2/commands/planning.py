@@ -72,7 +72,8 @@ def plan_pretraining(
     }
     length = f"{cfg.SOLVER.MAX_ITER} iterations"
     if cfg.SOLVER.MAX_EPOCHS > 0 and not {"SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"} & set(given):
-        iterations = choose_iterations(cfg.SOLVER.MAX_EPOCHS, count, batch, machine.device)
+        samples = count * cfg.INPUT.PIXPRO.STARTS_PER_VIDEO if is_video else count
+        iterations = choose_iterations(cfg.SOLVER.MAX_EPOCHS, samples, batch, machine.device)
         chosen |= {"SOLVER.MAX_ITER": iterations, **_warmup(iterations, given)}
         length = f"{iterations} iterations"
     elif cfg.SOLVER.MAX_EPOCHS > 0:

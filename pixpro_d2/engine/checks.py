@@ -122,18 +122,24 @@ def check_batch(cfg: CfgNode) -> None:
 
 
 def check_task(cfg: CfgNode, args: Namespace) -> None:
-    """Check that the task can be trained, and that a frozen backbone has trained weights."""
+    """Check that the task can be trained, and that frozen layers have trained weights."""
     if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" and not args.eval_only:
         raise UsageError("A kNN classifier is not trained: add --eval-only to the command.")
     if cfg.TEST.PRECISE_BN.ENABLED and is_pretraining(cfg):
         raise UsageError(
             "TEST.PRECISE_BN.ENABLED is for downstream tasks: pre-training uses each norm for two views; set it False."
         )
+    has_weights = bool(cfg.MODEL.WEIGHTS or (args.resume and candidates(cfg.OUTPUT_DIR)))
+    if cfg.MODEL.BACKBONE.FREEZE_AT > 0 and not has_weights and not args.eval_only:
+        raise UsageError(
+            f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, which would keep the random weights of the "
+            "first layers: set it to 0, or name weights by MODEL.WEIGHTS."
+        )
     if not cfg.MODEL.BACKBONE.FROZEN:
         return
     if is_pretraining(cfg):
         raise UsageError("MODEL.BACKBONE.FROZEN is for downstream tasks: pre-training would have nothing to train.")
-    if not cfg.MODEL.WEIGHTS and not (args.resume and candidates(cfg.OUTPUT_DIR)):
+    if not has_weights:
         raise UsageError(
             "MODEL.BACKBONE.FROZEN would keep a random backbone: set MODEL.WEIGHTS to the checkpoint to evaluate."
         )

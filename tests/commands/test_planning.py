@@ -4,6 +4,7 @@ import pytest
 import torch
 import torchvision
 from archive_helpers import write_shards, write_zip
+from data_helpers import write_images
 
 from pixpro_d2.commands.machine import Machine
 from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
@@ -69,6 +70,14 @@ def test_archives_are_counted_and_give_their_name(scenes, tmp_path):
         plan = plan_pretraining(f"images:{data}", "")
         assert f"20 images, 500 iterations of batch 16 on the CPU, into output/{name}." in plan.sentence
         assert (f"images:{data}",) == config_of(plan)[1].DATASETS.TRAIN
+
+
+def test_an_epoch_of_videos_has_many_starts(tmp_path):
+    for i in range(6):
+        write_images(tmp_path / f"{i}", 3)
+    opts = ["SOLVER.IMS_PER_BATCH", "16", "INPUT.PIXPRO.STARTS_PER_VIDEO", "8"]
+    plan = plan_pretraining(f"video:{tmp_path}", "", "pretrain/pixpro_bdd100k_1frames_2000ep", opts)
+    assert "6 videos, 5000 iterations of batch 16" in plan.sentence  # 2000 * (6 * 8 // 16) are too many for a CPU
 
 
 def test_what_the_user_says_comes_before_every_choice(scenes):

@@ -57,6 +57,7 @@ def test_a_new_run_leaves_the_checkpoints_of_another_alone(tmp_path):
     [
         (["MODEL.META_ARCHITECTURE", "KNNClassifier"], "add --eval-only"),
         (["TEST.PRECISE_BN.ENABLED", True], "PRECISE_BN.ENABLED is for downstream tasks: .* set it False"),
+        (["MODEL.BACKBONE.FREEZE_AT", 2], "FREEZE_AT is 2, which would keep the random weights of the first layers"),
         (["MODEL.BACKBONE.FROZEN", True], "pre-training would have nothing to train"),
         (["MODEL.BACKBONE.FROZEN", True, "MODEL.META_ARCHITECTURE", "RetinaNet"], "keep a random backbone"),
     ],

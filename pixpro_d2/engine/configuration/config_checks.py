@@ -126,6 +126,10 @@ def _between(low: float, high: float) -> _Range:
     return f"from {low} to {high}", lambda value: low <= value <= high
 
 
+def _is(number: float) -> Callable[[float], bool]:
+    return lambda value: value == number
+
+
 _SHARE: _Range = "above 0 and at most 1", lambda value: 0 < value <= 1
 
 # Range of the number of a key, or of each number of its list.
@@ -236,7 +240,10 @@ RANGES: dict[str, _Range] = {
     "SOLVER.MOMENTUM": _between(0, 1),
     "SOLVER.WEIGHT_DECAY": _at_least(0),
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _above(0),
-    "SOLVER.REFERENCE_WORLD_SIZE": _at_least(0),
+    # Keys of detectron2 that would do nothing here.
+    "SOLVER.REFERENCE_WORLD_SIZE": ("0: set SOLVER.IMS_PER_BATCH and BASE_LR for your number of GPUs", _is(0)),
+    "TEST.AUG.ENABLED": ("False, because evaluations here have no test-time augmentation", _is(False)),
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": ("255, the number of pixels without a class in all label maps", _is(255)),
     "SOLVER.ACCUMULATION_STEPS": _at_least(1),
     "SOLVER.METRICS_PERIOD": _at_least(1),
     "SOLVER.MAX_SKIPPED_STEPS": _at_least(1),
@@ -246,7 +253,6 @@ RANGES: dict[str, _Range] = {
     "SOLVER.CHECKPOINT_KEEP_EVERY": _at_least(0),
     "TEST.DETECTIONS_PER_IMAGE": _at_least(1),
     "TEST.PRECISE_BN.NUM_ITER": _at_least(1),
-    "TEST.AUG.MIN_SIZES": _at_least(1),
     "SEED": ("at most 4294967295, NumPy's largest", lambda value: value < 2**32),
     # timedelta holds about 10 ** 12 minutes; the milliseconds of gloo and NCCL hold fewer.
     "DISTRIBUTED.TIMEOUT_MINUTES": ("above 0, and at most a million", lambda value: 0 < value <= 1e6),

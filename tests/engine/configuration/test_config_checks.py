@@ -80,7 +80,9 @@ BOUNDS = {
     "INPUT.MAX_SIZE_TEST": ([0], [1]),
     "INPUT.CROP.SIZE": ([[0.0, 0.0]], [[0.5, 1.0]]),
     "TEST.DETECTIONS_PER_IMAGE": ([0, -5], [1]),
-    "TEST.AUG.MIN_SIZES": ([()], [(400,)]),
+    "TEST.AUG.ENABLED": ([True], [False]),
+    "SOLVER.REFERENCE_WORLD_SIZE": ([8], [0]),
+    "MODEL.SEM_SEG_HEAD.IGNORE_VALUE": ([0, -1], [255]),
     "SEED": ([99999999999999, 2**32], [-1, 2**32 - 1]),
     "DISTRIBUTED.TIMEOUT_MINUTES": ([0.0, -1.0, 1e30], [0.5]),
 }
