@@ -124,7 +124,7 @@ def test_runs_of_one_video_are_on_the_same_side_of_the_regression():
     heights = dense_features._heights(features)
     videos = [{"file_name": f"videos/{number}", "num_frames": 9} for number in runs]
     assert dense_features._r2(heights, [i % 2 for i in range(20)]) > 0.9  # by position, it knows every channel
-    assert dense_features._r2(heights, split_halves(videos)) == pytest.approx(0, abs=1e-6)
+    assert dense_features._r2(heights, split_halves(videos)) < 0
 
 
 def test_held_out_runs_of_two_still_videos(tmp_path, monkeypatch):
@@ -134,7 +134,14 @@ def test_held_out_runs_of_two_still_videos(tmp_path, monkeypatch):
         write_images(tmp_path / name, 2, size=(70, 90))
     for folder, checked in (("one", math.isnan), ("two", math.isfinite)):
         ensure_registered([f"video:{tmp_path / folder}"])
-        cfg = configs.tiny("DATASETS.TEST", (f"video:{tmp_path / folder}",), "INPUT.PIXPRO.N_FRAMES", 1)
+        cfg = configs.tiny(
+            "DATASETS.TEST",
+            (f"video:{tmp_path / folder}",),
+            "INPUT.PIXPRO.N_FRAMES",
+            1,
+            "MODEL.PIXPRO.IN_FEATURES",
+            ["p3"],
+        )
         runs = held_out_images(cfg)
         assert split_halves(runs) == {"one": [0] * 6, "two": [0, 0, 0, 1, 1, 1]}[folder]
         assert all(

@@ -36,6 +36,7 @@ def test_255_is_a_class_of_boxes():
     classes = read_classes({"annotations": [box(254, 0, 0, 2, 1), box(300, 2, 0, 4, 1)]}, (4, 2))
     assert classes.tolist() == [[255, 255, 301, 301], [0, 0, 0, 0]]
     assert majority_grid(classes, (2, 2)).tolist() == [[255, 301], [0, 0]]
+    assert majority_grid(classes[:1, :3], (1, 1)).tolist() == [[255]]  # of 255, 255 and 301
 
 
 def test_255_in_a_label_map_is_no_class(tmp_path):

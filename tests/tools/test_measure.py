@@ -84,8 +84,7 @@ def test_a_file_without_a_target_is_measured_with_a_copy(images, tmp_path, capsy
     assert found["backbone"]["loss/p3"] != found["whole"]["loss/p3"]
 
 
-def test_runs_of_an_odd_number_of_videos(tmp_path, capsys, caplog):
-    """The third video's runs have even and odd positions."""
+def test_the_height_needs_runs_of_two_videos(tmp_path, capsys, caplog):
     for name in ("abc/a", "abc/b", "abc/c", "a/a"):
         write_images(tmp_path / name, 2, size=(40, 40))
     halves = []

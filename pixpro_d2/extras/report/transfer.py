@@ -1,5 +1,6 @@
 """Show the read-outs of a pre-training beside the read-outs of random weights, in a table and in words."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
@@ -34,8 +35,9 @@ def verdict(found: Mapping[str, float], random: Mapping[str, float]) -> str:
         if levels:
             better = [level for level in levels if found[f"{name}/{level}"] > random[f"{name}/{level}"]]
             parts.append(f"{words} is above random weights on {_listed(better, levels)}")
-    readable = [level for level in _levels(found, "height_r2") if found[f"height_r2/{level}"] >= READABLE_R2]
-    parts.append(f"the position is readable on {_listed(readable, _levels(found, 'height_r2'))}")
+    measured = [level for level in _levels(found, "height_r2") if not math.isnan(found[f"height_r2/{level}"])]
+    readable = [level for level in measured if found[f"height_r2/{level}"] >= READABLE_R2]
+    parts.append(f"the position is readable on {_listed(readable, measured)}" if measured else "no position is measured")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 

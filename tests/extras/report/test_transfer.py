@@ -1,5 +1,7 @@
 """The verdict on read-outs beside random weights, by hand."""
 
+from math import nan
+
 from pixpro_d2.extras.report.transfer import table, verdict
 
 RANDOM = {"linear_probe/p3": 0.1, "linear_probe/p4": 0.1, "effective_rank/p3": 80, "effective_rank/p4": 80,
@@ -14,6 +16,9 @@ def test_verdict():
         "position is readable on p4."
     )
     assert verdict(RANDOM, RANDOM).startswith("The linear probe is above random weights on no level")
+    one_video = FOUND | {"height_r2/p3": nan}
+    assert verdict(one_video, RANDOM).endswith("; the position is readable on all levels.")
+    assert verdict(one_video | {"height_r2/p4": nan}, RANDOM).endswith("; no position is measured.")
 
 
 def test_table_has_random_weights_beside():
