@@ -223,6 +223,16 @@ def test_mistakes(data, tmp_path, opts, message):
     check_mistake(args(data, tmp_path / "out", *(str(x).format(data=data) for x in opts)), message)
 
 
+@pytest.mark.parametrize("split", ["TRAIN", "TEST"])
+def test_videos_of_one_name_in_two_folders(data, tmp_path, split):
+    shutil.copytree(data / "frames" / "000001", tmp_path / "other" / "000001")
+    names = (
+        f"'video:{tmp_path / 'other'}'" if split == "TEST" else f"'video:{data / 'frames'}','video:{tmp_path}/other'"
+    )
+    message = f"{data}/frames/000001 and {tmp_path}/other/000001 are two videos of one name, but {data}/flow has one "
+    check_mistake(args(data, tmp_path / "out", f"DATASETS.{split}", f"({names},)"), message)
+
+
 def check_mistake(words, message):
     with pytest.raises(SystemExit, match=f"^error: .*{message}") as caught:
         cli.run_here(*words)

@@ -44,6 +44,8 @@ class FlowInfo(NamedTuple):
         flow_size: (h, w) of the flow, pixels.
         estimator: name of the estimator that made the flow.
         fingerprint: fingerprint of the frames, see :func:`fingerprint`; None if unknown.
+        folder: real path of the folder of the frames when the flow was made; None if unknown.
+        pixel_range: INPUT.PIXEL_RANGE with which frames of more than 8 bits were read; () without a range.
     """
 
     video: str
@@ -52,6 +54,8 @@ class FlowInfo(NamedTuple):
     flow_size: tuple[int, ...]
     estimator: str
     fingerprint: str | None = None
+    folder: str | None = None
+    pixel_range: tuple[float, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -156,7 +160,7 @@ def _stale(root: str | Path, video: str) -> Path:
 
 def read_info(root: str | Path, video: str) -> FlowInfo | None:
     """Return the FlowInfo of a complete video below ``root``, or None if this version wrote no such video."""
-    content = {"fingerprint": None} | _read(Path(root, video, INFO))
+    content = FlowInfo._field_defaults | _read(Path(root, video, INFO))  # older files lack the last fields
     try:
         values = [content[field] for field in FlowInfo._fields]
         return FlowInfo._make(tuple(value) if isinstance(value, list) else value for value in values)
@@ -241,5 +245,8 @@ def mismatch(
         sizes = [f"{height} x {width}" for height, width in (info.frame_size, frame_size)]
         return f"it is of frames of {sizes[0]} pixels (height x width), not {sizes[1]}"
     if frames is not None and info.fingerprint not in (None, fingerprint(frames)):
-        return f"it is of other frames than those in {os.path.dirname(frames[0])}"
+        folder = os.path.dirname(frames[0])
+        if info.folder in (None, os.path.realpath(folder)):
+            return f"it is of other frames than those in {folder}"
+        return f"it is of the frames in {info.folder}, not of those in {folder}"
     return None

@@ -53,6 +53,7 @@ class FlowFiles:
         steps: int,
         num_frames: int | None = None,
         frame_size: Sequence[int] | None = None,
+        frames: Sequence[str] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Read the flow of some steps of a video, in the order of use.
 
@@ -60,7 +61,7 @@ class FlowFiles:
             video: name of the video.
             start: first frame, from 0.
             steps: number of steps, m > 0.
-            num_frames, frame_size: see :meth:`check`; if ``num_frames`` is given, the video is checked, too.
+            num_frames, frame_size, frames: see :meth:`check`; if ``num_frames`` is given, the video is checked, too.
 
         Returns:
             Two (m, 2, h, w) float16 arrays. The first starts with the flow from frame ``start`` to the next frame, and
@@ -69,10 +70,11 @@ class FlowFiles:
 
         Raises:
             UsageError: if the files are missing, damaged, or have no such steps; and as :meth:`check`.
+            OSError: if the first or the last of ``frames`` cannot be read.
         """
         path, forward, backward = self._open(video)
         if num_frames is not None:
-            self._compare(path, forward, video, num_frames, frame_size)
+            self._compare(path, forward, video, num_frames, frame_size, frames)
         if not 0 <= start < start + steps <= len(forward):
             raise UsageError(
                 f"{path} has {len(forward)} steps, but steps {start} to {start + steps} are needed: it is the flow of "
@@ -94,11 +96,12 @@ class FlowFiles:
             video: name of the video.
             num_frames: number of frames of the video.
             frame_size: (H, W) of the frames, pixels; None if unknown.
-            frames: paths of all frames; the first and the last frame are read.
+            frames: paths of all frames; the first and the last frame are read. None if they are not compared.
 
         Raises:
             UsageError: if the files are missing or damaged, or if they belong to a video with another length, frame
                 size, name or frames.
+            OSError: if the first or the last of ``frames`` cannot be read.
         """
         path, forward, _ = self._open(video)
         self._compare(path, forward, video, num_frames, frame_size, frames)

@@ -1,12 +1,13 @@
 """Write the optical flow of videos, for pre-training on them.
 
     python -m pixpro_d2.tools.extract_flow VIDEO_DIR OUT [--estimator raft_small --weights FILE --device cuda]
-                                           [--part I/N] [--overwrite]
+                                           [--pixel-range LOW HIGH] [--part I/N] [--overwrite]
 
 VIDEO_DIR has a folder of frames for each video. OUT gets the flow of each video between neighbouring frames in both
 directions (pixpro_d2/flow_files/native.py). A repeated command continues an interrupted run. Several GPUs or machines
 share the work if each of them processes another part of the videos. The command names and skips unusable videos, and
-then exits with 1.
+then exits with 1. It finds the flow of a video by the name of the video's folder, and refuses to replace the flow of
+another folder's frames.
 """
 
 import argparse
@@ -49,7 +50,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--part", type=part, default=(1, 1), metavar="I/N", help="only the I-th of N parts of the videos: 1/N to N/N"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace flow of another estimator or scale in OUT")
+    parser.add_argument(
+        "--pixel-range",
+        nargs=2,
+        type=float,
+        default=(),
+        metavar=("LOW", "HIGH"),
+        help="INPUT.PIXEL_RANGE of the config to train with, for frames of more than 8 bits",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace flow in OUT by another estimator, scale or pixel range, or of other frames of the same name",
+    )
     return parser
 
 
@@ -64,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     setup_logger(name="pixpro_d2")
     try:
         estimator = build_estimator(args.estimator, args.weights, args.device, args.scale)
-        report = extract(args.video_dir, args.out, estimator, args.batch, args.part, args.overwrite)
+        options = args.batch, args.part, args.overwrite, tuple(args.pixel_range)
+        report = extract(args.video_dir, args.out, estimator, *options)
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
     print(

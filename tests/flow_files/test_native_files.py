@@ -17,7 +17,7 @@ def test_what_is_written_beside_the_arrays(tmp_path):
     write_native(tmp_path, "b", *flow())
     write_flow(tmp_path, "a", *map(torch.from_numpy, flow(1, steps=2, size=(3, 4))), [17, 25], "dis")
     expected = {"video": "a", "frames": 3, "frame_size": [17, 25], "flow_size": [3, 4], "estimator": "dis"}
-    expected["fingerprint"] = None  # was not given
+    expected |= {"fingerprint": None, "folder": None, "pixel_range": []}  # were not given
     content = json.loads((tmp_path / "a/flow.json").read_text())
     assert content == {**expected, "scale": 6.25, "version": 1}  # 25 / 4 is more than 17 / 3
     assert read_info(tmp_path, "a") == FlowInfo("a", 3, (17, 25), (3, 4), "dis")
@@ -69,13 +69,16 @@ def test_skipped_videos_are_remembered_until_they_have_flow(tmp_path):
     assert files.skipped == {"b": "b: damaged", "d": "d: damaged"}
 
 
-def test_flow_from_before_fingerprints_is_read(tmp_path):
-    write_native(tmp_path, "a", *flow())
+@pytest.mark.parametrize("lacking", [["fingerprint", "folder", "pixel_range"], ["folder", "pixel_range"]])
+def test_flow_of_older_versions_is_read(tmp_path, lacking):
+    info = FlowInfo("a", 6, SIZE, (2, 3), "exact", "cbf43926", "/videos/a", (0.0, 4095.0))
+    stream_flow(tmp_path, info, [flow()])
+    assert read_info(tmp_path, "a") == info
     path = tmp_path / "a/flow.json"
     content = json.loads(path.read_text())
-    assert content.pop("fingerprint", "") is None
-    path.write_text(json.dumps(content))
-    assert read_info(tmp_path, "a") == FlowInfo("a", 6, SIZE, (2, 3), "exact", None)
+    path.write_text(json.dumps({key: value for key, value in content.items() if key not in lacking}))
+    mark = None if "fingerprint" in lacking else "cbf43926"
+    assert read_info(tmp_path, "a") == FlowInfo("a", 6, SIZE, (2, 3), "exact", mark, None, ())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 0}', '{"version": 1, "video": "a"}'])

@@ -10,7 +10,7 @@ import torch
 from flow_helpers import SIZE, Payload, flow, write_native
 
 from pixpro_d2.flow_files import FlowFiles, write_flow
-from pixpro_d2.flow_files.native import FlowInfo, fingerprint
+from pixpro_d2.flow_files.native import FlowInfo, fingerprint, stream_flow
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -252,6 +252,21 @@ def test_frames_of_another_video_are_told(tmp_path):
         ):
             files.check("a", 3, SIZE, videos[name])
         FlowFiles(tmp_path / "unmarked").check("a", 3, SIZE, videos[name])
+    # With the folder of its frames, another folder is told from changed frames.
+    stream_flow(
+        tmp_path / "placed",
+        FlowInfo("a", 3, SIZE, (2, 3), "exact", "cbf43926", str(tmp_path / "a")),
+        [flow(steps=2)],
+    )
+    files = FlowFiles(tmp_path / "placed")
+    files.read("a", 0, 2, 3, SIZE, videos["d"])  # moved
+    with pytest.raises(UsageError, match=f"it is of the frames in {tmp_path}/a, not of those in {tmp_path}/b; make"):
+        files.read("a", 0, 2, 3, SIZE, videos["b"])
+    with open(videos["a"][2], "w") as file:
+        file.write("new")
+    with pytest.raises(UsageError, match=f"it is of other frames than those in {tmp_path}/a; make"):
+        files.check("a", 3, SIZE, videos["a"])
+    files.read("a", 0, 2, 3, SIZE)
 
 
 def test_a_check_while_reading(files):

@@ -1,5 +1,7 @@
 """The command that writes the flow of videos."""
 
+import shutil
+
 import numpy as np
 import pytest
 from data_helpers import noise
@@ -53,6 +55,40 @@ def test_another_scale_has_to_be_asked_for(videos, tmp_path):
     assert "flow/a has flow by dis at 1/8" in run(videos, tmp_path / "flow", "--scale", 4)
     assert run(videos, tmp_path / "flow", "--scale", 4, "--overwrite") == 0
     assert read_info(tmp_path / "flow", "a").flow_size == (16, 24)
+
+
+def test_flow_of_another_video_of_the_same_name_is_kept(videos, tmp_path):
+    (tmp_path / "others/a").mkdir(parents=True)
+    for i in range(4):  # in reverse the content moves to the left
+        shutil.copy(videos / f"a/{3 - i:05d}.png", tmp_path / f"others/a/{i:05d}.png")
+    assert run(videos, tmp_path / "flow") == 0
+    before = FlowFiles(tmp_path / "flow").read("a", 0, 3)[0]
+    assert run(tmp_path / "others", tmp_path / "flow") == (
+        f"error: {tmp_path}/flow/a has flow of the frames in {tmp_path}/videos/a, not of those in {tmp_path}/others/a: "
+        "choose another folder for the flow, rename the video, or replace the flow with --overwrite if the frames of "
+        "this video have changed."
+    )
+    np.testing.assert_array_equal(FlowFiles(tmp_path / "flow").read("a", 0, 3)[0], before)
+    assert run(tmp_path / "others", tmp_path / "flow", "--overwrite") == 0
+    assert np.median(FlowFiles(tmp_path / "flow").read("a", 0, 3)[0][:, 0]) == pytest.approx(-4 / 8, rel=0.1)
+
+
+def test_the_range_of_frames_of_more_than_8_bits(videos, tmp_path):
+    # The same motion in 12 bits: 16 * 8-bit value. In the range of 12 bits they are about the frames of 8 bits again.
+    for path in (videos / "a").iterdir():
+        Image.fromarray(np.asarray(Image.open(path).convert("L")).astype(np.uint16) * 16).save(path)
+    assert run(videos, tmp_path / "flow", "--pixel-range", 0, 4080) == 0
+    there = FlowFiles(tmp_path / "flow").read("a", 0, 3)[0]
+    np.testing.assert_allclose(np.median(there[:, 0], axis=(1, 2)), 4 / 8, rtol=0.1)
+    message = (
+        f"error: {tmp_path}/flow/a has flow of frames that were read with --pixel-range 0 4080, not {{}}: choose "
+        "another folder, or replace it with --overwrite."
+    )
+    assert run(videos, tmp_path / "flow") == message.format("without --pixel-range")
+    assert run(videos, tmp_path / "flow", "--pixel-range", -1, 4095) == message.format("with --pixel-range -1 4095")
+    assert run(videos, tmp_path / "flow", "--pixel-range", 9, 9) == (
+        "error: --pixel-range is [9.0, 9.0]; it must be empty, or two numbers of which the first is lower."
+    )
 
 
 def test_parts(videos, tmp_path, capsys):

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog
@@ -122,6 +122,26 @@ def drop_short(videos: Sequence[dict[str, Any]], n_frames: int, key: str = "DATA
     return long
 
 
+def check_names(videos: Iterable[dict[str, Any]], flow_folder: str) -> None:
+    """Check that no two folders of frames have one name, because flow is found by the name.
+
+    Args:
+        videos: dataset dicts of :func:`load_videos`, of one or several data sets.
+        flow_folder: folder of the flow of all these videos.
+
+    Raises:
+        UsageError: if two different folders have one name; links to a folder count as the folder.
+    """
+    folders: dict[str, str] = {}
+    for video in videos:
+        folder, first = video["file_name"], folders.setdefault(video["video"], video["file_name"])
+        if folder != first and os.path.realpath(folder) != os.path.realpath(first):
+            raise UsageError(
+                f"{first} and {folder} are two videos of one name, but {flow_folder} has one optical flow for each "
+                "name: rename one of the two folders, and make its flow with python -m pixpro_d2.tools.extract_flow."
+            )
+
+
 def drop_without_flow(videos: Sequence[dict[str, Any]], flow: FlowFiles) -> list[dict[str, Any]]:
     """Return the videos that have files of optical flow, without the videos that flow could not be made for.
 
@@ -130,8 +150,9 @@ def drop_without_flow(videos: Sequence[dict[str, Any]], flow: FlowFiles) -> list
         flow: the files; no file is opened.
 
     Raises:
-        UsageError: if flow of a video is missing, or could not be made for any video.
+        UsageError: if flow of a video is missing, or could not be made for any video; and as :func:`check_names`.
     """
+    check_names(videos, flow.root)
     skipped, there = flow.skipped, flow.videos
     found = [video for video in videos if video["video"] not in skipped]
     missing = [video["video"] for video in found if video["video"] not in there]

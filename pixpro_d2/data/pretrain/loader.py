@@ -16,7 +16,7 @@ from ..io.reader import UnreadableImage
 from ..io.workers import build_loader, with_worker_errors
 from .collate import collate_videos
 from .sampler import EpochBatchSampler
-from .samples import build_view_mapper, epoch_length, load_samples
+from .samples import build_view_mapper, check_flow_names, epoch_length, load_samples
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +160,7 @@ class ViewLoader:
 def build_view_loader(cfg: CfgNode) -> ViewLoader:
     """Build the pre-training loader of ``DATASETS.TRAIN`` with ``SOLVER.IMS_PER_BATCH`` images over all processes."""
     images, length = load_samples(cfg), epoch_length(cfg)
+    check_flow_names(cfg, images)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     shards = images.sizes if isinstance(images, ShardList) else ()
     sampler = EpochBatchSampler(length, cfg.SOLVER.IMS_PER_BATCH, seed, comm.get_rank(), comm.get_world_size(), shards)

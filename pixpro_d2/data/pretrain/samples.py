@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
 from ..datasets.catalog import ensure_registered, is_name, load_dicts
-from ..datasets.video import drop_short, drop_without_flow
+from ..datasets.video import check_names, drop_short, drop_without_flow
 from ..io.file_list import FileList, JoinedLists, joined
 from .mapper import TwoViewMapper
 from .video_mapper import VideoMapper
@@ -55,11 +55,29 @@ def load_samples(cfg: CfgNode, split: str = "TRAIN") -> Sequence[dict[str, Any]]
     """
     key, names, n_frames = f"DATASETS.{split}", tuple(cfg.DATASETS[split]), cfg.INPUT.PIXPRO.N_FRAMES
     if n_frames:
-        return _long_videos(key, names, n_frames, cfg.MODEL.PIXPRO.FLOW.FILES if n_frames > 1 else "")
+        return _long_videos(key, names, n_frames, _flow_files(cfg))
     images = load_images(names)
     if _has_videos(images):
         raise UsageError(f"{key} has videos: set INPUT.PIXPRO.N_FRAMES, 1 to take both views from one frame.")
     return images
+
+
+def check_flow_names(cfg: CfgNode, trained: Sequence[dict[str, Any]]) -> None:
+    """Check that no video of DATASETS.TEST has the name, and so the flow, of another video in DATASETS.TRAIN.
+
+    Args:
+        cfg: resolved config.
+        trained: dataset dicts of DATASETS.TRAIN.
+
+    Raises:
+        UsageError: as :func:`pixpro_d2.data.datasets.video.check_names` and :func:`load_samples`.
+    """
+    if _flow_files(cfg) and cfg.DATASETS.TEST:
+        check_names([*trained, *load_samples(cfg, "TEST")], _flow_files(cfg))
+
+
+def _flow_files(cfg: CfgNode) -> str:
+    return cfg.MODEL.PIXPRO.FLOW.FILES if cfg.INPUT.PIXPRO.N_FRAMES > 1 else ""
 
 
 def _has_videos(images: Any) -> bool:

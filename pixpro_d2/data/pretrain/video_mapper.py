@@ -1,11 +1,13 @@
 """Map the dict of a video to views of two of its frames, with flow or frames to find matching pixels."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from detectron2.config import configurable
 
 from ...flow_files import FlowFiles
+from ...utils.errors import UsageError
 from ..datasets.video import list_frames
 from ..io.reader import EncodedImage, UnreadableImage
 from .mapper import TwoViewMapper
@@ -38,6 +40,7 @@ class VideoMapper(TwoViewMapper):
         self.flow = flow
         self.give_frames = give_frames
         self.swap_p = swap_p
+        self._compared: set[str] = set()  # folders whose frames have been compared with their flow in this process
 
     def __call__(self, dataset_dict: dict[str, Any], rng: np.random.Generator | None = None) -> dict[str, Any]:
         """Make a sample of two views of a video.
@@ -56,13 +59,15 @@ class VideoMapper(TwoViewMapper):
 
         Raises:
             UnreadableImage: if a frame is not decodable, the frames differ in size, or the folder has changed.
-            UsageError: if flow is missing or does not belong to the video.
+            UsageError: if flow is missing or does not belong to the video. The first and the last frame are compared
+                with the flow when a process reads the flow of the folder for the first time.
         """
         rng = rng or np.random.default_rng()
         start = int(rng.integers(dataset_dict["num_frames"] - self.num_frames + 1))
         steps = self.num_frames - 1
         swap = steps > 0 and rng.random() < self.swap_p
-        paths = _frame_paths(dataset_dict)[start : start + self.num_frames]
+        frames = _frame_paths(dataset_dict)
+        paths = frames[start : start + self.num_frames]
         if swap:
             paths.reverse()
         read = paths if self.give_frames else paths[:: max(1, steps)]
@@ -76,10 +81,32 @@ class VideoMapper(TwoViewMapper):
             sample["frames"] = np.stack([to_planes(image.decode()[0]) for image in images])
         sample.update(self.cut_views((images[0], images[-1]), rng))
         if steps and self.flow is not None:
-            own = dataset_dict["num_frames"], sample["image_size"]
-            flows = self.flow.read(dataset_dict["video"], start, steps, *own)
+            flows = self._read_flow(self.flow, dataset_dict, frames, start, sample["image_size"])
             sample["flow_there"], sample["flow_back"] = reversed(flows) if swap else flows
         return sample
+
+    def _read_flow(
+        self,
+        flow: FlowFiles,
+        dataset_dict: dict[str, Any],
+        frames: Sequence[str],
+        start: int,
+        frame_size: tuple[int, int],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Read the flow of the run from frame ``start``, and check that it is the flow of ``frames``."""
+        folder = dataset_dict["file_name"]
+        steps, is_new = self.num_frames - 1, folder not in self._compared
+        try:
+            own = len(frames), frame_size, frames if is_new else None
+            flows = flow.read(dataset_dict["video"], start, steps, *own)
+        except OSError as error:  # of the first or the last frame
+            raise UnreadableImage(f"{folder}: {error.strerror}") from error
+        except UsageError:
+            for path in (frames[0], frames[-1]) if is_new else ():
+                EncodedImage(path, self.pixel_range).decode()  # a video with a broken frame is skipped, not an error
+            raise
+        self._compared.add(folder)
+        return flows
 
 
 def _frame_paths(dataset_dict: dict[str, Any]) -> list[str]:

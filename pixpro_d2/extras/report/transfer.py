@@ -37,7 +37,8 @@ def verdict(found: Mapping[str, float], random: Mapping[str, float]) -> str:
             parts.append(f"{words} is above random weights on {_listed(better, levels)}")
     measured = [level for level in _levels(found, "height_r2") if not math.isnan(found[f"height_r2/{level}"])]
     readable = [level for level in measured if found[f"height_r2/{level}"] >= READABLE_R2]
-    parts.append(f"the position is readable on {_listed(readable, measured)}" if measured else "no position is measured")
+    position = f"the position is readable on {_listed(readable, measured)}"
+    parts.append(position if measured else "no position is measured")
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
 

@@ -13,12 +13,13 @@ from tqdm import tqdm
 
 from ...data.datasets.video import load_videos
 from ...data.io.reader import UnreadableImage, read_image
+from ...engine.configuration.config_checks import check_pixel_range
 from ...flow.dis import DIS
 from ...flow.raft import RAFT
 from ...flow_files import reference as reference_files
 from ...flow_files.native import FlowInfo, restore, stream_flow, write_manifest
 from ...utils.errors import UsageError
-from .planning import UnusableVideo, check_kind, frames_of, is_written, plan
+from .planning import UnusableVideo, check_replaceable, frames_of, is_written, plan
 
 FlowEstimator = DIS | RAFT
 Reasons = dict[str, str | None]  # reason of each skipped video, None for videos with flow
@@ -47,6 +48,7 @@ def extract(
     batch: int = 4,
     part: tuple[int, int] = (1, 1),
     overwrite: bool = False,
+    pixel_range: tuple[float, ...] = (),
 ) -> Report:
     """Write the forward and backward flow of all videos of a folder, except finished videos.
 
@@ -56,22 +58,24 @@ def extract(
         estimator: see :mod:`pixpro_d2.flow.estimators`.
         batch: pairs of frames in one call of the estimator.
         part: (i, n) for the i-th, from 1, of n parts of the videos; n processes can share the work.
-        overwrite: replace flow of another estimator or scale.
+        overwrite: replace flow of another estimator, scale or pixel range, and of frames of another folder.
+        pixel_range: INPUT.PIXEL_RANGE of the training, for frames of more than 8 bits.
 
     Raises:
-        UsageError: if the folder has no videos, ``out`` has flow of another estimator or scale, or the disk is full or
-            cannot be written. Finished videos stay, and the next call keeps them.
+        UsageError: if the folder has no videos, ``pixel_range`` is wrong, ``out`` has flow that only ``overwrite``
+            replaces, or the disk is full or cannot be written. Finished videos stay, and the next call keeps them.
     """
+    check_pixel_range("--pixel-range", pixel_range)
     try:
         videos = load_videos(f"video:{video_dir}", video_dir)[part[0] - 1 :: part[1]]
         if reference_files.found_in(out):
             raise UsageError(f"{out} holds flow files of another kind, .pth: choose another folder.")
         Path(out).mkdir(parents=True, exist_ok=True)
-        todo, reasons = _survey(videos, out, estimator, overwrite)
+        todo, reasons = _survey(videos, out, estimator, overwrite, pixel_range)
         kept = len(reasons) - len(_skipped(reasons))
         _check_space(out, [info for _, info in todo], kept)
         try:
-            _write(todo, out, estimator, batch, reasons)
+            _write(todo, out, estimator, batch, reasons, pixel_range)
         finally:
             write_manifest(out, reasons)
     except OSError as error:
@@ -88,7 +92,11 @@ def extract(
 
 
 def _survey(
-    videos: Sequence[dict[str, Any]], out: str, estimator: FlowEstimator, overwrite: bool
+    videos: Sequence[dict[str, Any]],
+    out: str,
+    estimator: FlowEstimator,
+    overwrite: bool,
+    pixel_range: tuple[float, ...],
 ) -> tuple[list[tuple[str, FlowInfo]], Reasons]:
     """Check the videos before any flow is made.
 
@@ -101,13 +109,13 @@ def _survey(
     for video in tqdm(videos, desc="look", unit="video"):
         name = video["video"]
         try:
-            info = plan(video, estimator)
+            info = plan(video, estimator, pixel_range)
         except UnusableVideo as error:
             _skip(name, error, reasons)
             continue
         restore(out, name)
         if not overwrite:
-            check_kind(out, name, estimator)
+            check_replaceable(out, info, estimator)
         if is_written(out, info):
             reasons[name] = None
         else:
@@ -116,14 +124,19 @@ def _survey(
 
 
 def _write(
-    todo: Sequence[tuple[str, FlowInfo]], out: str, estimator: FlowEstimator, batch: int, reasons: Reasons
+    todo: Sequence[tuple[str, FlowInfo]],
+    out: str,
+    estimator: FlowEstimator,
+    batch: int,
+    reasons: Reasons,
+    pixel_range: tuple[float, ...],
 ) -> None:
     """Write the flow of the videos ``todo``, and complete ``reasons``; see :func:`_survey`."""
     with tqdm(total=sum(info.frames - 1 for _, info in todo), desc="flow", unit="step") as progress:
         for folder, info in todo:
             end = progress.n + info.frames - 1
             try:
-                stream_flow(out, info, estimate(folder, info, estimator, batch, progress))
+                stream_flow(out, info, estimate(folder, info, estimator, batch, progress, pixel_range))
                 reasons[info.video] = None
             except UnusableVideo as error:
                 _skip(info.video, error, reasons)
@@ -131,7 +144,12 @@ def _write(
 
 
 def estimate(
-    folder: str, info: FlowInfo, estimator: FlowEstimator, batch: int, progress: tqdm
+    folder: str,
+    info: FlowInfo,
+    estimator: FlowEstimator,
+    batch: int,
+    progress: tqdm,
+    pixel_range: tuple[float, ...],
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield the steps for :func:`pixpro_d2.flow_files.native.stream_flow`, at most ``batch`` at a time.
 
@@ -141,19 +159,19 @@ def estimate(
     paths = frames_of(folder)
     if len(paths) != info.frames:
         raise UnusableVideo(f"{folder}: {len(paths)} frames, but {info.frames} a moment ago")
-    last = _read(paths[0], info.frame_size)[None]
+    last = _read(paths[0], info.frame_size, pixel_range)[None]
     for start in range(1, len(paths), batch):
-        second = torch.stack([_read(path, info.frame_size) for path in paths[start : start + batch]])
+        second = torch.stack([_read(path, info.frame_size, pixel_range) for path in paths[start : start + batch]])
         first = torch.cat((last, second[:-1]))
         yield estimator(first, second).cpu(), estimator(second, first).cpu()
         last = second[-1:]
         progress.update(len(second))
 
 
-def _read(path: str, size: tuple[int, ...]) -> torch.Tensor:
+def _read(path: str, size: tuple[int, ...], pixel_range: tuple[float, ...]) -> torch.Tensor:
     """Read a frame (3, H, W) uint8 in RGB of the size (H, W)."""
     try:
-        image = read_image(path)
+        image = read_image(path, pixel_range)
     except UnreadableImage as error:
         raise UnusableVideo(str(error)) from error
     if (image.height, image.width) != size:

@@ -132,6 +132,18 @@ def test_videos_that_can_have_no_flow_are_dropped_and_counted(root):
         drop_without_flow(videos, _Flow("", skipped="abc"))
 
 
+def test_two_videos_of_one_name_cannot_share_flow(root, tmp_path):
+    write_images(tmp_path / "others" / "b", 3, (4, 6))
+    (tmp_path / "link").symlink_to(root)
+    videos, others, links = (load_videos("x", str(folder)) for folder in (root, tmp_path / "others", tmp_path / "link"))
+    assert drop_without_flow([*videos, *links], _Flow("abc")) == [*videos, *links]
+    for skipped in ("", "b"):
+        with pytest.raises(
+            UsageError, match=f"^{root}/b and {tmp_path}/others/b are two videos of one name, but flow "
+        ):
+            drop_without_flow([*videos, *others], _Flow("abc", skipped))
+
+
 def test_missing_flow_is_counted_and_named(root):
     videos = load_videos("x", str(root))
     message = "^2 of 3 videos have no optical flow in flow, the first is 'b': make it with .*extract_flow"

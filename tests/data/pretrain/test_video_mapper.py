@@ -1,5 +1,6 @@
 """From a video to views of two frames: which frames, which flow, in which order; and batches of them."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,8 @@ class _Flow:
         self.size = size
         self.checked = []
 
-    def read(self, video, start, steps, num_frames, frame_size):
-        self.checked.append((video, num_frames, frame_size))
+    def read(self, video, start, steps, num_frames, frame_size, frames=None):
+        self.checked.append((video, num_frames, frame_size, frames))
         frames = np.arange(start, start + steps + 1, dtype=np.float16)
         there = np.stack((frames[:-1], frames[1:]), 1)
         arrays = (there, there[::-1, ::-1])
@@ -99,7 +100,8 @@ def test_flow_and_frames_lead_from_the_first_view_to_the_second(video, swap_p):
         assert sample["flow_back"][..., 0, 0].tolist() == [[run[i + 1], run[i]] for i in (2, 1, 0)]
         swapped += run[0] > run[-1]
     assert swapped == 100 * swap_p if swap_p != 0.5 else 30 < swapped < 70
-    assert mapper.flow.checked == [("video", 9, (32, 48))] * 100
+    paths = [str(_image_file(video, number)) for number in range(1, 10)]  # which are compared once
+    assert mapper.flow.checked == [("video", 9, (32, 48), paths)] + [("video", 9, (32, 48), None)] * 99
 
 
 def test_views_are_those_of_the_two_frames(tmp_path):
@@ -192,6 +194,47 @@ def test_flow_files(tmp_path, video):
     for name in ("other", "none"):  # of frames of another size, or not there
         with pytest.raises(UsageError, match=f"flow/{name}/"):
             mapper({**video, "video": name})
+
+
+def _flow_of(root, video, x):
+    """Flow of ``x`` pixels to the right, with the fingerprint of the frames of ``video``."""
+    mark = native_files.fingerprint([_image_file(video, 1), _image_file(video, video["num_frames"])])
+    flow = np.full((video["num_frames"] - 1, 2, 4, 6), x, np.float16)
+    write_flow(root, video["video"], flow, -flow, (32, 48), "none", mark)
+    return FlowFiles(root)
+
+
+def test_flow_of_another_video_of_the_same_name_is_refused(tmp_path, video):
+    (tmp_path / "other").mkdir()
+    other = _write(tmp_path / "other/video", [noise(i, 32, 48) for i in range(9)])
+    mapper = _mapper(3, flow=_flow_of(tmp_path / "flow", video, 2))
+    assert (mapper(video)["flow_there"] == 2).all()
+    message = f"flow/video/forward.npy does not fit the video 'video': it is of other frames .* in {tmp_path}/other/vi"
+    for _ in range(2):  # and it stays so
+        with pytest.raises(UsageError, match=message):
+            mapper(other)
+    assert (mapper(video)["flow_there"] == 2).all()
+
+
+@pytest.mark.parametrize("number", [1, 9])
+def test_a_frame_that_broke_later_makes_a_video_unreadable_and_its_flow_no_mistake(tmp_path, video, number):
+    mapper = _mapper(2, flow=_flow_of(tmp_path / "flow", video, 0))
+    _image_file(video, number).write_bytes(b"damaged")
+    with pytest.raises(UnreadableImage, match=f"video/0000{number}.png: not an image"):
+        mapper(video, np.random.default_rng(0))  # a run from the frames in the middle
+    _image_file(video, number).unlink()
+    _image_file(video, number).symlink_to(tmp_path / "away")
+    with pytest.raises(UnreadableImage, match="/video: No such file or directory"):
+        mapper(video, np.random.default_rng(0))
+
+
+def test_frames_are_compared_once_in_a_process(tmp_path, video):
+    mapper = _mapper(2, flow=_flow_of(tmp_path / "flow", video, 0))
+    mapper(video)
+    _image_file(video, 9).write_bytes(b"damaged")
+    mapper(video, np.random.default_rng(0))
+    with pytest.raises(UnreadableImage, match="00009.png"):
+        pickle.loads(pickle.dumps(_mapper(2, flow=mapper.flow)))(video, np.random.default_rng(0))
 
 
 def _sample(height, width, flow_size, value):

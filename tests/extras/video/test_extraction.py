@@ -7,14 +7,16 @@ import shutil
 
 import numpy as np
 import pytest
-from data_helpers import logged
+import torch
+from data_helpers import logged, make_cfg
 from flow_helpers import Differences, write_plain_frames
 from PIL import Image
 from tqdm import tqdm
 
+from pixpro_d2.data.pretrain.video_mapper import VideoMapper
 from pixpro_d2.extras.video import extraction
 from pixpro_d2.extras.video.extraction import extract
-from pixpro_d2.flow_files import FlowFiles
+from pixpro_d2.flow_files import FlowFiles, write_flow
 from pixpro_d2.flow_files import native as native_files
 from pixpro_d2.utils.errors import UsageError
 
@@ -123,6 +125,90 @@ def test_flow_of_other_frames_is_made_anew(videos, tmp_path):
     content = json.loads((out / "b/flow.json").read_text())
     (out / "b/flow.json").write_text(json.dumps(content | {"fingerprint": None}))  # as of rendered video
     assert extract(videos, out, Differences()) == (0, 2, {})
+
+
+def test_flow_of_another_folder_is_not_replaced_unasked(videos, tmp_path):
+    out, others = tmp_path / "flow", tmp_path / "others"
+    write_plain_frames(others / "b", (10, 8, 6))
+    extract(videos, out, Differences())
+    estimator = Differences()
+    message = f"flow/b has flow of the frames in {videos}/b, not of those in {others}/b: choose another folder for the"
+    with pytest.raises(UsageError, match=message):
+        extract(others, out, estimator)
+    assert estimator.batches == []
+    np.testing.assert_array_equal(FlowFiles(out).read("b", 0, 2)[0][:, 0, 0, 0], [10, 20])
+    assert extract(others, out, Differences(), overwrite=True) == (1, 0, {})
+    np.testing.assert_array_equal(FlowFiles(out).read("b", 0, 2)[0][:, 0, 0, 0], [-2, -2])
+    # Now b is of the other folder, whose frames may change.
+    write_plain_frames(others / "b", (10, 9, 8, 7))
+    assert extract(others, out, Differences()) == (1, 0, {})
+    assert FlowFiles(out).read("b", 2, 1)[0][0, 0, 0, 0] == -1
+
+
+def test_a_folder_that_has_moved_keeps_its_flow(videos, tmp_path):
+    out, moved = tmp_path / "flow", tmp_path / "moved"
+    extract(videos, out, Differences())
+    videos.rename(moved)
+    videos.symlink_to(moved)
+    assert extract(moved, out, Differences()) == extract(videos, out, Differences()) == (0, 2, {})
+    write_plain_frames(moved / "a", (*VALUES, 25))  # nothing tells it from another video
+    with pytest.raises(UsageError, match=f"flow/a has flow of the frames in {videos}/a, not of those in {moved}/a: "):
+        extract(moved, out, Differences())
+
+
+def test_a_link_to_the_folder_is_the_folder(videos, tmp_path):
+    (tmp_path / "link").symlink_to(videos)
+    extract(tmp_path / "link", tmp_path / "flow", Differences())
+    write_plain_frames(videos / "a", (*VALUES, 25))
+    assert extract(videos, tmp_path / "flow", Differences()) == (1, 1, {})
+
+
+@pytest.mark.parametrize("fingerprint", ["00000000", None])
+def test_flow_of_frames_in_an_unknown_folder(videos, tmp_path, fingerprint):
+    out = tmp_path / "flow"
+    write_flow(out, "b", *np.zeros((2, 1, 2, 2, 3), np.float16), (16, 24), "differences", fingerprint)  # of 2 frames
+    if fingerprint:
+        with pytest.raises(UsageError, match=f"flow/b has flow of other frames, not of those in {videos}/b: choose"):
+            extract(videos, out, Differences())
+        assert FlowFiles(out).videos == {"b"} and not FlowFiles(out).read("b", 0, 1)[0].any()
+        assert extract(videos, out, Differences(), overwrite=True) == (2, 0, {})
+    assert extract(videos, out, Differences()) == ((0, 2, {}) if fingerprint else (2, 0, {}))
+
+
+class _Frames(Differences):
+    """Keeps the frames from which flow is estimated."""
+
+    def __init__(self):
+        super().__init__()
+        self.frames = []
+
+    def __call__(self, first, second):
+        self.frames.append(torch.cat((first, second[-1:])))
+        return super().__call__(first, second)
+
+
+# 2048 * 255 / 4095 = 127.5, 1365 * 255 / 4095 = 85; without a range 4095 / 257 = 15.9, 2048 / 257 = 7.97.
+@pytest.mark.parametrize(("pixel_range", "values"), [((0, 4095), [0, 255, 127, 85]), ((), [0, 15, 7, 5])])
+def test_frames_of_12_bits_are_those_of_training(tmp_path, pixel_range, values):
+    folder = tmp_path / "videos/a"
+    folder.mkdir(parents=True)
+    for i in range(2):
+        rows = np.array([0, 4095, 2048, 1365], np.uint16).repeat(4)
+        Image.fromarray(np.roll(rows, 8 * i)[:, None].repeat(24, 1)).save(folder / f"{i}.png")
+    estimator = _Frames()
+    assert extract(tmp_path / "videos", tmp_path / "flow", estimator, pixel_range=pixel_range) == (1, 0, {})
+    there, _ = estimator.frames  # the frames from the first to the last, and in reverse
+    assert there.shape == (2, 3, 16, 24) and there[0, 0, ::4, 0].tolist() == values
+    cfg = make_cfg(INPUT__PIXEL_RANGE=list(pixel_range))
+    video = {"file_name": str(folder), "video": "a", "num_frames": 2}
+    trained = VideoMapper(cfg, num_frames=2, give_frames=True)(video)["frames"]
+    np.testing.assert_array_equal(there, trained)
+
+
+def test_a_pixel_range_does_not_matter_for_frames_of_8_bits(videos, tmp_path):
+    assert extract(videos, tmp_path / "flow", Differences(), pixel_range=(0, 100)) == (2, 0, {})
+    assert FlowFiles(tmp_path / "flow").read("b", 1, 1)[0][0, 0, 0, 0] == 20
+    assert extract(videos, tmp_path / "flow", Differences()) == (0, 2, {})
 
 
 def test_flow_that_was_being_replaced_is_kept(videos, tmp_path):
