@@ -184,7 +184,8 @@ class TwoBranch(nn.Module):
             losses.update(self.distillation(views, [branch.features for branch in online], geometry))
         if self.instance is not None:
             (q0, q1), (k0, k1) = ([branch.instance for branch in side] for side in (online, target))
-            loss = self.instance.direction_loss(q0, k1) + self.instance.direction_loss(q1, k0)
+            with torch.autocast(views[0].device.type, enabled=False):
+                loss = self.instance.direction_loss(q0, k1) + self.instance.direction_loss(q1, k0)
             losses["loss_ins"] = self.instance_weight * loss
         return losses, comparisons
 

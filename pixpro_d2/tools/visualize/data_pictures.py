@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 from PIL import Image
 
 from ...utils.errors import UsageError
@@ -16,15 +17,26 @@ from .inputs import first_readable, images_of, load_pretraining_config, name_of,
 def pairs(args: argparse.Namespace) -> None:
     """Show two views of an image, or of two frames of a video, and their positive pairs; needs no model."""
     cfg = load_pretraining_config(args)
-    stride = stride_of(args.level or cfg.MODEL.PIXPRO.IN_FEATURES[0])
+    pixels = stride(cfg, args.level or cfg.MODEL.PIXPRO.IN_FEATURES[0])
     source = ViewSource(cfg)
 
     def draw(number: int, image: dict[str, Any]) -> Image.Image:
         sample = source.mapper(image, np.random.default_rng((args.seed, number)))
-        return picture_pairs(source, image, sample, stride)
+        return picture_pairs(source, image, sample, pixels)
 
     for number, image, picture in first_readable(args, images_of(args, cfg), draw):
         write_picture(args, picture, name_of(number, image))
+
+
+def stride(cfg: CfgNode, level: str) -> int:
+    """Return the pixels of the view per bin of a level; a dilated stage keeps the stride of the stage before it."""
+    name, resnets, pixels = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.RESNETS, stride_of(level)
+    if "timm" in name:
+        return min(pixels, cfg.MODEL.TIMM.OUTPUT_STRIDE) if level.startswith("res") else pixels
+    if "resnet" not in name or level not in ("res4", "res5"):
+        return pixels
+    dilated = "deeplab" in name and resnets.RES4_DILATION > 1, level == "res5" and resnets.RES5_DILATION > 1
+    return pixels // 2 ** sum(dilated)
 
 
 def flow(args: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from detectron2.utils.events import EventStorage
 
 import configs
 from pixpro_d2.engine.hooks import EMAHook
+from pixpro_d2.modeling.pretrain.losses import infonce_loss
 from pixpro_d2.solver.build import build_optimizer
 from pixpro_d2.utils.errors import UsageError
 
@@ -162,6 +163,18 @@ def test_instance_branch_on_c5_of_an_fpn(kind):
     assert model.backbone.bottom_up.res5[1].conv2.norm.weight.grad.abs().sum() > 0
     assert model.instance.projector[0].weight.grad.abs().sum() > 0
     assert len(model.momentum_pairs()) == 3
+
+
+def test_the_instance_contrast_is_float32_under_autocast():
+    """Logits in bfloat16 have steps of 0.02 near a cosine of 1 and tau 0.2."""
+    model = build("MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0, "MODEL.PIXPRO.INSTANCE.LOSS", "infonce")
+    seen = []
+    whole = model.instance.direction_loss
+    model.instance.direction_loss = lambda q, k: seen.append((q.detach(), k.detach())) or whole(q, k)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = losses_of(model, make_batch())[0]["loss_ins"]
+    expected = sum(infonce_loss(q, k, 0, model.instance.temperature) for q, k in seen)
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_pixcontrast_is_the_mean_of_both_directions():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archive_helpers import write_shards
+from detectron2.modeling import build_backbone
 from flow_helpers import write_plain_frames
 from PIL import Image
 
@@ -19,6 +20,7 @@ from pixpro_d2.extras.scenes.writers.video import write_frames
 from pixpro_d2.flow_files import write_flow
 from pixpro_d2.tools import visualize
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.tools.visualize import data_pictures
 from pixpro_d2.visualization import motion, pairs
 from pixpro_d2.visualization.views import ViewSource
 
@@ -71,6 +73,28 @@ def draw_pairs(dataset_dict, cfg, level, rng):
 
 def long_video(videos):
     return {"file_name": str(videos / "videos/long"), "video": "long", "num_frames": 8}
+
+
+R50 = ["MODEL.BACKBONE.NAME", "build_resnet_backbone", "MODEL.RESNETS.DEPTH", 50, *configs.NARROW]
+DEEPLAB = ["MODEL.BACKBONE.NAME", "build_resnet_deeplab_backbone", "MODEL.RESNETS.DEPTH", 50]
+TIMM = ["MODEL.BACKBONE.NAME", "build_timm_backbone", "MODEL.TIMM.NAME", "resnet10t"]
+
+
+@pytest.mark.parametrize(
+    ("opts", "levels"),
+    [
+        ([], ("p3", "p6")),
+        ([*R50, "MODEL.RESNETS.RES5_DILATION", 2], ("res4", "res5")),
+        ([*DEEPLAB, "MODEL.RESNETS.RES4_DILATION", 2, "MODEL.RESNETS.RES5_DILATION", 4], ("res4", "res5")),
+        ([*TIMM, "MODEL.TIMM.OUTPUT_STRIDE", 16], ("res3", "res5")),
+    ],
+    ids=["pyramid", "dilated", "DeepLab", "timm"],
+)
+def test_the_grid_of_the_picture_is_that_of_the_model(opts, levels):
+    features = ["MODEL.RESNETS.OUT_FEATURES", levels, "MODEL.TIMM.OUT_FEATURES", levels] if opts else []
+    cfg = configs.tiny(*opts, *features)
+    shapes = build_backbone(cfg).output_shape()
+    assert [data_pictures.stride(cfg, level) for level in levels] == [shapes[level].stride for level in levels]
 
 
 def test_one_picture_for_each_image(scenes, tmp_path, capsys):
