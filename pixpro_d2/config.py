@@ -312,7 +312,8 @@ def _add_solver_config(cfg: CN) -> None:
     # detectron2's FLOAT32_PRECISION decides instead if it exists and is not empty.
     cfg.SOLVER.AMP.TF32 = True
     # Number of equal parts of a process's share of a batch, computed one after the other to save memory. Batch norms,
-    # contrast with other images and means over `matched` images then see only one part.
+    # contrast with other images and means over `matched` images then see only one part. SlotCon's centre, and the mean
+    # number of objects that divides the losses of RetinaNet and FCOS, move with each part.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # Iterations between readings of the losses from the device; each reading waits for the device.
     cfg.SOLVER.METRICS_PERIOD = 20

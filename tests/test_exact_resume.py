@@ -9,7 +9,7 @@ import pytest
 import torch
 from archive_helpers import WRITERS
 from distillation_helpers import save_script
-from downstream import CLASSES, VOC_SEG, options
+from downstream import CLASSES, FCOS, RETINANET, VOC_SEG, options
 
 import configs
 from pixpro_d2.tools.render import render_dataset
@@ -76,9 +76,21 @@ def assert_same(folder, other):
         assert torch.equal(ours[i]["momentum_buffer"], state["momentum_buffer"])
 
 
-@pytest.mark.parametrize("recipe", ["voc/fcn_R_50_30k", "imagenet/linear_R_50_100ep"])
+ONE_STAGE = [("voc:{}@train", "voc:{}@test"), *RETINANET, *FCOS]
+RECIPES = {
+    "voc/fcn_R_50_30k": VOC_SEG,
+    "imagenet/linear_R_50_100ep": CLASSES,
+    "coco/retinanet_R_50_FPN_1x": ONE_STAGE,
+    "coco/fcos_R_50_FPN_1x": ONE_STAGE,
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_resumed_in_the_middle(scenes, tmp_path, recipe):
-    """The other loaders: label maps with random scales, crops and flips; and torchvision's augmentation."""
+    """The other loaders: label maps with random scales, crops and flips; and torchvision's augmentation.
+
+    One-stage detectors divide their losses by a mean of past iterations.
+    """
     c5 = [
         "--config-file",
         "configs/pretrain/pixpro_c5_100ep.yaml",
@@ -86,8 +98,7 @@ def test_resumed_in_the_middle(scenes, tmp_path, recipe):
         f"('images:{scenes}/JPEGImages',)",
     ]
     cli.run_here(*c5, *configs.TINY, *configs.NARROW, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path / "c5")
-    data = VOC_SEG if recipe.startswith("voc") else CLASSES
-    args = ["--config-file", f"configs/{recipe}.yaml", *options(scenes, *data), *configs.NARROW, *PERIOD]
+    args = ["--config-file", f"configs/{recipe}.yaml", *options(scenes, *RECIPES[recipe]), *configs.NARROW, *PERIOD]
     args += ["MODEL.WEIGHTS", tmp_path / "c5" / "model_final.pth", "TEST.EVAL_PERIOD", 0]
     cli.run_here(*args, "OUTPUT_DIR", tmp_path / "straight")
     (tmp_path / "resumed").mkdir()

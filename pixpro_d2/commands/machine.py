@@ -34,10 +34,11 @@ def this_machine(device: str = "", processes: int = 0) -> Machine:
     """Return the devices of this machine: all GPUs, or the CPU if there is no GPU.
 
     Args:
-        device: ``cuda`` or ``cpu``; "" chooses.
+        device: ``cuda`` or ``cpu``; "" or ``auto`` chooses.
         processes: number of processes; 0 for one on each GPU.
     """
-    device = (device or ("cuda" if torch.cuda.is_available() else "cpu")).partition(":")[0]
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    device = found if device in ("", "auto") else device.partition(":")[0]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = torch.cuda.device_count() if device == "cuda" else 0
     sizes = [torch.cuda.get_device_properties(i).total_memory / GIB for i in range(gpus)]

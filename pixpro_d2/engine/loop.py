@@ -168,6 +168,8 @@ class TrainLoop(TrainerBase):
         state["optimizer"] = self.optimizer.state_dict()
         state["grad_scaler"] = self.grad_scaler.state_dict()
         state["skipped_steps"] = self._skipped
+        # A mean of past iterations that divides the losses of RetinaNet and FCOS; detectron2 keeps it as a number.
+        state["loss_normalizer"] = getattr(_plain(self.model), "loss_normalizer", None)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -182,6 +184,13 @@ class TrainLoop(TrainerBase):
         if state_dict["grad_scaler"]:  # empty without float16; the scale then starts at its default
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
         self._skipped = self.guard.skipped = state_dict.get("skipped_steps", 0)
+        if state_dict.get("loss_normalizer") is not None:
+            _plain(self.model).loss_normalizer = state_dict["loss_normalizer"]
+
+
+def _plain(model: nn.Module) -> Any:
+    """Return the model without DistributedDataParallel."""
+    return getattr(model, "module", model)
 
 
 def split_batch(batch: Any, parts: int) -> list[Any]:

@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, hooks, train_loop
@@ -341,7 +340,7 @@ def _without_workers(cfg: CfgNode) -> CfgNode:
 def wrap_ddp(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """Return the model in DistributedDataParallel if there are several processes; otherwise the model itself."""
     options: dict[str, Any] = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
-    if is_pretraining(cfg) or not torch.cuda.is_available():
+    if is_pretraining(cfg) or not cfg.MODEL.DEVICE.startswith("cuda"):
         options["device_ids"] = None  # otherwise DDP copies each tensor of the batch and waits for it
     unused = getattr(model, "has_unused_parameters", False)
     options["find_unused_parameters"] = unused

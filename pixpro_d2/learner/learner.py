@@ -147,6 +147,8 @@ class PixelLearner(TwoBranch):
         views = TwoViews(in_channels, size, augment, mean, std, crop, distance_units)
         distillation = None
         if teacher is not None:
+            if not set(net.parameters()).isdisjoint(teacher.parameters()):
+                raise UsageError("The teacher has parameters of net, which it would freeze: give copy.deepcopy(net).")
             frozen = build_teacher(teacher, views, teacher_mean, teacher_std, teacher_patch_size)
             options = distill_weight, distill_view, distill_loss
             distillation = build_distillation(frozen, channels, hidden_dim, norm, projector.shared, *options)

@@ -14,6 +14,7 @@ from ..utils.errors import UsageError, check_choice
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 GRAY_MEAN, GRAY_STD = 0.449, 0.226
+SLACK = 0.25  # values this far outside [0, 1] come from a resampling, values farther from a mistake
 
 
 class Normalize(nn.Module):
@@ -82,6 +83,7 @@ class TwoViews(nn.Module):
         self.distance_units = distance_units
         self.augment1, self.augment2 = _augmentations(augment)
         self.normalize = Normalize(in_channels, mean, std)
+        self._seen = False
 
     # A compiled graph would be useless: each call augments another subset of the images.
     @torch.compiler.disable
@@ -116,6 +118,14 @@ class TwoViews(nn.Module):
                 f"The learner was given images of shape {tuple(images.shape)} and type {images.dtype}: it takes float "
                 f"images (N, {self.in_channels}, H, W) with values in [0, 1]."
             )
+        if not self._seen:  # once, because it waits for the device
+            self._seen = True
+            low, high = (value.item() for value in images.aminmax())
+            if low < -SLACK or high > 1 + SLACK:
+                raise UsageError(
+                    f"The learner was given images with values from {low:.4g} to {high:.4g}: it takes values in "
+                    "[0, 1], before any normalisation, so divide images of 8 bits by 255."
+                )
 
 
 def _augmentations(augment: Any) -> Sequence[Callable[..., Tensor]]:

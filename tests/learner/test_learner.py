@@ -262,6 +262,24 @@ def test_wrong_options(options, message):
         small_learner(**options)
 
 
+@pytest.mark.parametrize(
+    ("change", "values"), [(lambda x: 255 * x, "from 0 to 255"), (lambda x: (x - 0.45) / 0.225, "from -2 to 2.444")]
+)
+def test_images_of_another_range(change, values):
+    learner, batch = small_learner(), images()
+    batch[0, 0, 0, :2] = torch.tensor([0.0, 1.0])
+    with pytest.raises(UsageError, match=rf"given images with values {values}: it takes values in \[0, 1\], before"):
+        learner(change(batch))
+    small_learner()(1.2 * batch)  # as after a bicubic resampling
+
+
+def test_a_teacher_that_learns():
+    net = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.Tanh())
+    with pytest.raises(UsageError, match=r"teacher has parameters of net, which it would freeze: give copy.deepcopy"):
+        PixelLearner(net, image_size=24, hidden_dim=8, out_dim=5, norm="", teacher=nn.Sequential(net[0]))
+    assert all(p.requires_grad for p in net.parameters())
+
+
 def test_heads_cannot_be_shared_between_different_channels():
     with pytest.raises(UsageError, match="share_heads is True, but.*'stem': 8, 'body': 12"):
         small_learner("stem", "body", share_heads=True)

@@ -49,6 +49,14 @@ def test_every_norm_is_converted_and_the_network_computes_the_same(network, norm
     assert torch.allclose(converted(images), network(images), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("norm", ["SyncBN", "naiveSyncBN", "FrozenBN"])
+def test_the_norms_stay_on_the_device_of_the_network(norm):
+    """A model is on its device before its trunk is frozen; the device "meta" stands for a GPU."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).to("meta")
+    convert_batch_norms(network, norm)
+    assert {value.device.type for value in network.state_dict().values()} == {"meta"}
+
+
 def test_norms_that_are_trained_keep_their_momentum_and_frozen_ones_have_no_parameters(network):
     naive, frozen = copy.deepcopy(network), copy.deepcopy(network)
     convert_batch_norms(naive, "naiveSyncBN_N")

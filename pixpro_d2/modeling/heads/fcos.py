@@ -2,13 +2,17 @@
 
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_backbone, build_resnet_backbone
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
+from detectron2.structures import Boxes, Instances
 from torch import nn
+
+FAR = -1e5  # pixels
 
 
 @BACKBONE_REGISTRY.register()
@@ -41,6 +45,14 @@ def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(min(32, channels), channels)
 
 
+def _far_object(empty: Instances) -> Instances:
+    """Return an object outside the image, which matches no anchor, so that all are background."""
+    far = Instances(empty.image_size)
+    far.gt_boxes = Boxes(empty.gt_boxes.tensor.new_full((1, 4), FAR) + empty.gt_boxes.tensor.new_tensor([0, 0, 1, 1]))
+    far.gt_classes = empty.gt_classes.new_zeros(1)
+    return far
+
+
 @META_ARCH_REGISTRY.register()
 class FCOSDetector(FCOS):
     """Build detectron2's FCOS (Tian et al. 2019) from a config; losses and inference are detectron2's."""
@@ -52,6 +64,11 @@ class FCOSDetector(FCOS):
             **kwargs: arguments of :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
         """
         super().__init__(**kwargs)
+
+    @torch.no_grad()
+    def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]) -> Any:
+        """Match anchors to objects as detectron2 does; v0.6 fails for an image without an object."""
+        return super().label_anchors(anchors, [gt if len(gt) else _far_object(gt) for gt in gt_instances])
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

@@ -45,6 +45,26 @@ def test_both_towers_are_trained_on_every_level(kind):
     )
 
 
+def test_an_image_without_an_object_is_background_for_fcos():
+    torch.manual_seed(0)
+    model = build_model(configs.tiny(*SMALL, config="coco/fcos_R_50_FPN_1x.yaml")).train()
+    one, none = Instances((64, 64)), Instances((64, 64))
+    one.gt_boxes, one.gt_classes = Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]])), torch.tensor([3])
+    none.gt_boxes, none.gt_classes = Boxes(torch.zeros(0, 4)), torch.zeros(0, dtype=torch.long)
+    shapes = [torch.zeros(1, 1, 64 // stride, 64 // stride) for stride in (8, 16, 32, 64)] + [torch.zeros(1, 1, 1, 1)]
+    anchors = model.anchor_generator(shapes)
+    labels, _ = model.label_anchors(anchors, [none, one, none])
+    (alone,), _ = model.label_anchors(anchors, [one])
+    assert torch.equal(labels[1], alone) and (alone == 3).any()
+    assert (labels[0] == model.num_classes).all() and (labels[2] == model.num_classes).all()
+    image = {"image": torch.randint(0, 256, (3, 64, 64)), "height": 64, "width": 64}
+    with EventStorage(0):
+        losses = model([{**image, "instances": none}, {**image, "instances": none}])
+    sum(losses.values()).backward()
+    assert losses["loss_fcos_cls"] > 0 and losses["loss_fcos_loc"] == losses["loss_fcos_ctr"] == 0
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_projector_sees_both_towers_side_by_side(kind):
     model = pretraining(kind).eval()
