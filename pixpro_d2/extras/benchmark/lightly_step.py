@@ -9,7 +9,7 @@ import torchvision
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from ...engine.acceleration import amp_dtype
+from ...engine.acceleration import amp_dtype, keep_freed_memory, set_precision
 from ...utils.errors import UsageError
 from .sources import build_batches
 
@@ -38,6 +38,9 @@ class LightlyStep:
                 "lightly's step has a plain ResNet, and no colour augmentation: compare a config with "
                 "MODEL.BACKBONE.NAME build_resnet_backbone and INPUT.AUG_DEVICE cpu."
             )
+        set_precision(cfg)
+        keep_freed_memory(cfg.MODEL.DEVICE)
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
         torch.manual_seed(cfg.SEED)
         self.device = torch.device(cfg.MODEL.DEVICE)
         resnet = getattr(torchvision.models, f"resnet{cfg.MODEL.RESNETS.DEPTH}")()

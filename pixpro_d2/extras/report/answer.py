@@ -4,26 +4,23 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev, variance
+from typing import Any
 
+import yaml
+
+from .differences import flatten
 from .results import is_main, scores
 from .runs import Run
 from .summary import start_of, task_of
 
 CLEAR = 2  # standard errors by which two means must differ
-# Runs with equal values of these keys are compared: they train the same network on the same data for the same time.
-_SAME = (
-    "MODEL.META_ARCHITECTURE",
-    "MODEL.BACKBONE.NAME",
-    "MODEL.BACKBONE.FREEZE_AT",
-    "MODEL.RESNETS.DEPTH",
-    "MODEL.TIMM.NAME",
-    "DATASETS.TRAIN",
-    "DATASETS.TEST",
-    "SOLVER.MAX_ITER",
-    "SOLVER.IMS_PER_BATCH",
-    "SOLVER.BASE_LR",
+NEEDED = (
+    "Two finished fine-tunings are needed, one from pre-trained and one from random weights. Both must have the same "
+    "network, data and schedule, and agree in all other keys that change training or test. Name both folders in one "
+    "report."
 )
 
 
@@ -43,11 +40,10 @@ class Answer:
 
 def better_than_random(runs: Sequence[Run]) -> list[Answer]:
     """Answer the question for each task and each start that runs of ``runs`` share; at least one answer."""
-    groups: dict[tuple[str, ...], dict[str, list[Run]]] = {}
+    groups: dict[tuple[tuple[str, str], ...], dict[str, list[Run]]] = {}
     for run in runs:
-        if run.config and not run.is_pretraining and run.is_finished and scores(run):
-            same = tuple(str(run.key(key)) for key in _SAME)
-            groups.setdefault(same, {}).setdefault(run.key("MODEL.WEIGHTS", ""), []).append(run)
+        if run.config and not run.is_pretraining:
+            groups.setdefault(_experiment(run), {}).setdefault(run.key("MODEL.WEIGHTS", ""), []).append(run)
     answers = [
         _compare(trained, of_start[""])
         for of_start in groups.values()
@@ -55,47 +51,93 @@ def better_than_random(runs: Sequence[Run]) -> list[Answer]:
         for start, trained in of_start.items()
         if start
     ]
-    return [answer for answer in answers if answer] or [_not_measured(runs)]
+    distinct = [answer for i, answer in enumerate(answers) if answer and answer not in answers[:i]]
+    return distinct or [_not_measured(runs)]
+
+
+def _experiment(run: Run) -> tuple[tuple[str, str], ...]:
+    """Return the keys, with values, that decide what a run learns and how it is tested, except its start and seed.
+
+    Keys that the config lacks have their default.
+    """
+    from ...engine.checks import is_free  # these two load PyTorch
+    from ...starts import KEYS
+
+    values = {**_defaults(), **flatten(run.config)}
+    return tuple(
+        (key, str(value))
+        for key, value in sorted(values.items())
+        if ("TEST" in key and key != "TEST.EVAL_PERIOD")  # free for a resumed run, but it changes the result
+        or not (key == "SEED" or key in KEYS or is_free(key, (str(value),)))
+    )
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """Return the default of each config key, as a config.yaml has it."""
+    from ...config import default_config  # these two load PyTorch
+    from ...engine.checks import LATER_KEYS
+
+    return {**LATER_KEYS, **flatten(yaml.safe_load(default_config().dump()))}
 
 
 def _compare(trained: Sequence[Run], random: Sequence[Run]) -> Answer | None:
-    """Compare by the first main metric that all runs have; None without one."""
-    found = [{name: score.last for name, score in scores(run).items()} for run in (*trained, *random)]
-    metric = next((name for name in found[0] if is_main(name) and all(name in of_run for of_run in found)), None)
-    if metric is None:
-        return None
-    ours, theirs = ([of_run[metric] for of_run in part] for part in (found[: len(trained)], found[len(trained) :]))
+    """Compare by the first main metric that all runs with a final result have; None without a metric."""
+    skipped = ", ".join(run.name for run in (*trained, *random) if not _final(run))
+    note = [f"Not compared, because the final result is missing or not a finite number: {skipped}."] if skipped else []
+    trained, random = ([run for run in part if _final(run)] for part in (trained, random))
+    found = [_final(run) for run in (*trained, *random)]
+    metric = next((name for of_run in found[:1] for name in of_run if all(name in other for other in found)), "")
+    if not (trained and random and metric):
+        return Answer("Not measured", "unknown", [NEEDED, *note], []) if skipped else None
+    ours, theirs = _of_seeds(trained, metric), _of_seeds(random, metric)
     gain = mean(ours) - mean(theirs)
     task = task_of(trained[0])
     reasons = [
-        f"{task[0].upper()}{task[1:]} reaches {metric.rsplit('/', 1)[-1]} {_value(ours)} from "
-        f"{start_of(trained[0])} and {_value(theirs)} from random weights: {f'{gain:+.1f}'.replace('-', '−')} points."
+        f"{task[0].upper()}{task[1:]} reaches {metric.rsplit('/', 1)[-1]} {_value(ours, len(trained))} from "
+        f"{start_of(trained[0])} and {_value(theirs, len(random))} from random weights: "
+        f"{f'{gain:+.1f}'.replace('-', '−')} points."
     ]
     if min(len(ours), len(theirs)) < 2:
-        reasons.append("One run is no proof. Repeat both fine-tunings with other values of SEED.")
+        reasons.append("One seed is no proof. Repeat both fine-tunings with other values of SEED.")
         clear = False
     else:
         error = math.sqrt(variance(ours) / len(ours) + variance(theirs) / len(theirs))
         reasons.append(f"The standard error of this difference is {error:.1f} points.")
         clear = abs(gain) > CLEAR * error
     verdict = ("Yes" if gain > 0 else "No") if clear else ("Perhaps" if gain > 0 else "Perhaps not")
-    return Answer(verdict, ("good" if gain > 0 else "bad") if clear else "watch", reasons, [])
+    return Answer(verdict, ("good" if gain > 0 else "bad") if clear else "watch", [*reasons, *note], [])
 
 
-def _value(values: Sequence[float]) -> str:
-    if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{mean(values):.1f} ± {stdev(values) / math.sqrt(len(values)):.1f} ({len(values)} runs)"
+def _final(run: Run) -> dict[str, float]:
+    """Return the main results of a finished run that are finite numbers, measured after the last iteration."""
+    found = {name: score for name, score in scores(run).items() if is_main(name)} if run.is_finished else {}
+    return {name: score.last for name, score in found.items() if score.is_final and math.isfinite(score.last)}
+
+
+def _of_seeds(runs: Sequence[Run], metric: str) -> list[float]:
+    """Return the mean result of each seed; a run of unknown seed counts as a seed of its own."""
+    seeds: dict[int, list[float]] = {}
+    for number, run in enumerate(runs):
+        seed = run.key("SEED")
+        known = isinstance(seed, int) and seed >= 0
+        seeds.setdefault(seed if known else -1 - number, []).append(scores(run)[metric].last)
+    return [mean(values) for values in seeds.values()]
+
+
+def _value(values: Sequence[float], runs: int) -> str:
+    """Return in words the mean of the results of the seeds, and its standard error."""
+    text, seeds = f"{mean(values):.1f}", len(values)
+    if seeds > 1:
+        text += f" ± {stdev(values) / math.sqrt(seeds):.1f}"
+    of_seeds = "" if seeds == runs else " of one seed" if seeds == 1 else f" of {seeds} seeds"
+    return text if runs == 1 else f"{text} ({runs} runs{of_seeds})"
 
 
 def _not_measured(runs: Sequence[Run]) -> Answer:
     pretraining = next((run for run in runs if run.is_pretraining), None)
     if pretraining is None:
-        reason = (
-            "Two finished fine-tunings are needed: the same network, data and schedule, once from pre-trained weights "
-            "and once from random weights. Name both folders in one report."
-        )
-        return Answer("Not measured", "unknown", [reason], [])
+        return Answer("Not measured", "unknown", [NEEDED], [])
     here, folder = Path.cwd(), pretraining.folder
     folder = folder.relative_to(here) if folder.is_relative_to(here) else folder
     weights = shlex.quote(str(folder / "model_final.pth"))

@@ -1,5 +1,6 @@
 """Render the page: all information about the runs, in one HTML file that needs no network."""
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -128,7 +129,8 @@ def _family(family: Family, of_family: Sequence[Chart]) -> dict[str, Any]:
 
 
 def build_table(runs: Sequence[Run], per_class: bool) -> dict[str, Any]:
-    """Return the results side by side, with the best score among the runs."""
+    """Return the results side by side, with the best score among the runs; 0 if no score is a finite number."""
     names, rows = results.table(runs, per_class)
-    best = [max(score.last for score in column if score) for column in zip(*(scores for _, scores in rows))]
+    columns = zip(*(scores for _, scores in rows))
+    best = [max((s.last for s in column if s and math.isfinite(s.last)), default=0.0) for column in columns]
     return {"names": names, "rows": rows, "best": best, "per_class": per_class}

@@ -15,11 +15,18 @@ _PER_CLASS = re.compile(r"(AP|IoU|BoundaryIoU|ACC)-.*")  # name of a metric
 
 @dataclass(frozen=True)
 class Score:
-    """Hold a result of one run in per cent: its last value, its best value, and the iteration of the best value."""
+    """Hold a result of one run in per cent: its last value, its best finite value, and the iterations of both.
+
+    Attributes:
+        last: last value; it may be NaN.
+        is_final: whether the last value was measured after the last iteration of the training.
+    """
 
     last: float
     best: float
     best_iteration: int
+    iteration: int
+    is_final: bool
 
 
 def is_result(name: str) -> bool:
@@ -39,14 +46,14 @@ def is_main(name: str) -> bool:
 
 
 def scores(run: Run) -> dict[str, Score]:
-    """Return the scores of all finite results of a run by name."""
-    curves = {name: finite(curve) for name, curve in run.curves.items() if is_result(name)}
-    return {name: _score(curve) for name, curve in curves.items() if curve}
+    """Return the scores of all results of a run by name."""
+    return {name: _score(run, curve) for name, curve in run.curves.items() if curve and is_result(name)}
 
 
-def _score(curve: Curve) -> Score:
-    iteration, best = max(curve, key=lambda point: point[1])
-    return Score(curve[-1][1], best, iteration)
+def _score(run: Run, curve: Curve) -> Score:
+    iteration, last = curve[-1]
+    best_iteration, best = max(finite(curve) or curve[-1:], key=lambda point: point[::-1])  # the latest of equal values
+    return Score(last, best, best_iteration, iteration, run.is_at_end(iteration))
 
 
 def table(runs: Sequence[Run], per_class: bool = False) -> tuple[list[str], list[tuple[int, list[Score | None]]]]:

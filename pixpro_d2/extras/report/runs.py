@@ -66,6 +66,10 @@ class Run:
         length = self.key("SOLVER.MAX_ITER")
         return self.iterations >= length if length else (self.folder / "model_final.pth").is_file()
 
+    def is_at_end(self, iteration: int) -> bool:
+        """Return whether an iteration is the last of the training; if its length is unknown, the last recorded one."""
+        return iteration >= (self.key("SOLVER.MAX_ITER") or self.iterations) - 1
+
 
 def find_runs(folders: Iterable[str | Path]) -> list[Path]:
     """Find the folders of runs: each of ``folders`` itself, or the runs directly in it.

@@ -11,13 +11,18 @@ from pixpro_d2.extras.report.runs import read_run
 TRAINED, RANDOM = "output/first/model_final.pth", ""
 
 
-def task_run(tmp_path, weights, score, metric="sem_seg/mIoU", iteration=199, network="", **changes):
+def task_run(tmp_path, weights, score, metric="sem_seg/mIoU", iteration=199, more=(), **keys):
+    """A run of 200 iterations with ``more`` lines of metrics.json, and config keys, __ for the dot."""
     config = copy.deepcopy(CONFIG)
-    config["MODEL"]["TIMM"] = {"NAME": network}
     config["MODEL"] |= {"META_ARCHITECTURE": "SemanticSegmentor", "WEIGHTS": weights}
-    config["SOLVER"] |= changes
+    for path, value in keys.items():
+        *parts, last = path.split("__")
+        node = config
+        for part in parts:
+            node = node.setdefault(part, {})
+        node[last] = value
     name = str(len(list(tmp_path.iterdir())))
-    lines = [{"iteration": iteration, "total_loss": 1.0, metric: score}]
+    lines = [{"iteration": iteration, "total_loss": 1.0, metric: score}, *more]
     return read_run(write_run(tmp_path / name, lines, config), name)
 
 
@@ -30,8 +35,26 @@ def test_one_run_each_is_no_proof(tmp_path, trained, random, verdict):
     assert (answer.verdict, answer.grade, answer.commands) == (verdict, "watch", [])
     assert answer.reasons == [
         f"Semantic segmentation reaches mIoU {trained} from {TRAINED} and {random} from random weights: {gain} points.",
-        "One run is no proof. Repeat both fine-tunings with other values of SEED.",
+        "One seed is no proof. Repeat both fine-tunings with other values of SEED.",
     ]
+
+
+def test_runs_with_equal_seeds_are_one_measurement(tmp_path):
+    """Means of the seeds: 33 and 35, so 34 ± 1, against 31 of one seed and then 31 and 29."""
+    runs = [task_run(tmp_path, TRAINED, score, SEED=seed) for seed, score in ((1, 32), (1, 34), (2, 35))]
+    runs += [task_run(tmp_path, RANDOM, score, SEED=1) for score in (30.5, 31.5)]
+    [answer] = better_than_random(runs)
+    assert answer.verdict == "Perhaps" and answer.reasons[1].startswith("One seed is no proof.")
+    assert " mIoU 34.0 ± 1.0 (3 runs of 2 seeds) from output/first/" in answer.reasons[0]
+    assert " and 31.0 (2 runs of one seed) from random weights: +3.0 points." in answer.reasons[0]
+    [answer] = better_than_random([*runs, task_run(tmp_path, RANDOM, 29.0, SEED=2)])
+    assert answer.verdict == "Yes" and " and 30.0 ± 1.0 (3 runs of 2 seeds) from random" in answer.reasons[0]
+
+
+def test_a_run_with_an_unknown_seed_is_a_seed_of_its_own(tmp_path):
+    seeds = ({"SEED": -1}, {"SEED": -1}, {}, {"SEED": 0})
+    runs = [task_run(tmp_path, start, 5.0, **keys) for start in (TRAINED, RANDOM) for keys in seeds]
+    assert " mIoU 5.0 ± 0.0 (4 runs) from " in better_than_random(runs)[0].reasons[0]
 
 
 @pytest.mark.parametrize(
@@ -51,11 +74,49 @@ def test_several_runs_are_judged_by_their_standard_error(tmp_path, trained, rand
     assert answer.reasons[1] == "The standard error of this difference is 1.4 points."
 
 
-def test_different_networks_of_timm_are_not_compared(tmp_path):
-    trained = task_run(tmp_path, TRAINED, 30.0, network="convnext_atto")
-    others = [task_run(tmp_path, RANDOM, 20.0, network=name) for name in ("resnet18d", "convnext_atto")]
-    assert better_than_random([trained, others[0]])[0].grade == "unknown"
-    assert better_than_random([trained, others[1]])[0].grade == "watch"
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"MODEL__TIMM__NAME": "resnet18d"},
+        {"MODEL__BACKBONE__FROZEN": True},
+        {"MODEL__MASK_ON": True},
+        {"MODEL__ROI_HEADS__NAME": "StandardROIHeads"},
+        {"MODEL__FPN__NORM": "GN"},
+        {"INPUT__MIN_SIZE_TRAIN": [96]},
+        {"INPUT__MIN_SIZE_TEST": 96},
+        {"SOLVER__STEPS": [100]},
+        {"SOLVER__OPTIMIZER": "AdamW"},
+        {"DATALOADER__RANDOM_SUBSET_RATIO": 0.5},
+        {"DATASETS__TEST": ["images:others"]},
+        {"A_KEY_OF_ANOTHER_VERSION": 1},
+    ],
+)
+def test_another_experiment_is_no_further_seed(tmp_path, key):
+    runs = [task_run(tmp_path, TRAINED, 40.0), task_run(tmp_path, TRAINED, 20.0, **key)]
+    runs += [task_run(tmp_path, RANDOM, score) for score in (31.0, 32.0)]
+    [answer] = better_than_random(runs)
+    assert f"mIoU 40.0 from {TRAINED} and 31.5 ± 0.5 (2 runs) from random weights: +8.5 points." in answer.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"OUTPUT_DIR": "elsewhere"},
+        {"SEED": 7},
+        {"INPUT__FORMAT": "RGB"},
+        {"MODEL__PIXEL_MEAN": [0.0, 0.0, 0.0]},
+        {"MODEL__DEVICE": "cpu"},
+        {"MODEL__FPN__NORM": "SyncBN"},
+        {"TEST__EVAL_PERIOD": 50},
+        {"MODEL__BACKBONE__FROZEN": False},  # the default, which the other run lacks
+        {"SOLVER__STEPS": [30000]},
+        {"SOLVER__NUM_DECAYS": 3},  # a key of a later detectron2
+    ],
+)
+def test_place_start_seed_and_missing_keys_do_not_matter(tmp_path, key):
+    base = {"MODEL__FPN__NORM": "BN"}
+    runs = [task_run(tmp_path, TRAINED, 40.0, **base), task_run(tmp_path, RANDOM, 30.0, **{**base, **key})]
+    assert better_than_random(runs)[0].verdict == "Perhaps"
 
 
 def test_each_start_and_each_task_has_an_answer(tmp_path):
@@ -63,19 +124,47 @@ def test_each_start_and_each_task_has_an_answer(tmp_path):
         task_run(tmp_path, "a/a/a/a.pth", 10.0),
         task_run(tmp_path, "b.pth", 30.0),
         task_run(tmp_path, RANDOM, 20.0),
-        task_run(tmp_path, "b.pth", 2.0, "bbox/AP", BASE_LR=2.0),
-        task_run(tmp_path, RANDOM, 1.0, "bbox/AP", BASE_LR=2.0),
+        task_run(tmp_path, "b.pth", 2.0, "bbox/AP", SOLVER__BASE_LR=2.0),
+        task_run(tmp_path, RANDOM, 1.0, "bbox/AP", SOLVER__BASE_LR=2.0),
     ]
     answers = better_than_random(runs)
     assert [answer.verdict for answer in answers] == ["Perhaps not", "Perhaps", "Perhaps"]
     assert " from …/a/a.pth and " in answers[0].reasons[0] and " AP 2.0 from b.pth and 1.0 " in answers[2].reasons[0]
 
 
-@pytest.mark.parametrize("change", [{"BASE_LR": 5.0}, {"iteration": 99}, {"metric": "loss"}, {"metric": "sem_seg/x"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"SOLVER__BASE_LR": 5.0},
+        {"iteration": 99},
+        {"metric": "loss"},
+        {"metric": "sem_seg/x"},
+        {"metric": "bbox/AP"},
+    ],
+)
 def test_other_runs_are_not_compared(tmp_path, change):
     """Another schedule, an unfinished run, no result, no common main metric."""
     [answer] = better_than_random([task_run(tmp_path, TRAINED, 30.0), task_run(tmp_path, RANDOM, 20.0, **change)])
     assert answer.verdict == "Not measured" and "the same network, data and schedule" in answer.reasons[0]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        {"iteration": 99, "more": [{"iteration": 199, "total_loss": 1.0}]},  # killed during its final evaluation
+        {"iteration": 99, "more": [{"iteration": 200, "total_loss": 1.0, "sem_seg/mIoU": float("nan")}]},
+        {"iteration": 99},
+    ],
+)
+def test_a_run_without_a_final_result_is_named_and_not_compared(tmp_path, run):
+    trained = task_run(tmp_path, TRAINED, 40.0)
+    early = task_run(tmp_path, RANDOM, 10.0, **run)
+    note = "Not compared, because the final result is missing or not a finite number: 1."
+    [answer] = better_than_random([trained, early, task_run(tmp_path, "b.pth", 20.0)])
+    assert answer.verdict == "Not measured" and answer.reasons[1:] == [note]
+    [answer] = better_than_random([trained, early, task_run(tmp_path, RANDOM, 30.0)])
+    assert " mIoU 40.0 from output/first/model_final.pth and 30.0 from random weights" in answer.reasons[0]
+    assert answer.reasons[2:] == [note]
 
 
 def test_a_pre_training_alone_tells_the_commands(tmp_path, monkeypatch):

@@ -65,6 +65,16 @@ def test_the_first_screen_answers_first(tmp_path):
         assert 0 < page.index(first) < page.index(second) < page.index('<form class="timeline"')
 
 
+def test_the_table_shows_nan_and_results_before_the_end(tmp_path):
+    """The first run ends with NaN after 200 iterations; the second run has evaluated only early."""
+    nan = [{"iteration": 99, "bbox/AP": 30.0}, {"iteration": 200, "bbox/AP": float("nan")}]
+    early = [{"iteration": 79, "bbox/AP": 12.0}, {"iteration": 99, "bbox/AP": 11.0}]
+    page = page_of(*(write_run(tmp_path / str(i), healthy_lines() + more) for i, more in enumerate((nan, early))))
+    cells = re.findall(r'<td class="(.*?)"><span class="bar" style="width:(.*?)"></span>(.*?)</td>', page, re.S)
+    found = [(class_, width, " ".join(re.sub("<.*?>", " ", text).split())) for class_, width, text in cells]
+    assert found == [("c0", "0.0%", "NaN best 30.0 at 99"), ("c1 best", "100.0%", "11.0 at 99 best 12.0 at 79")]
+
+
 def test_levels_are_explained_once_and_keep_their_colour(tmp_path):
     more = {f"{name}__{level}": 0.2 for name in ("match_accuracy", "test__match_accuracy") for level in ("p3", "p4")}
     page = page_of(write_run(tmp_path / "run", healthy_lines(**more)))

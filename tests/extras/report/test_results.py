@@ -1,8 +1,10 @@
 """Results on labelled data, side by side."""
 
-from report_helpers import write_run
+from dataclasses import astuple
 
-from pixpro_d2.extras.report.results import Score, is_per_class, is_result, table
+from report_helpers import CONFIG, write_run
+
+from pixpro_d2.extras.report.results import Score, is_per_class, is_result, scores, table
 from pixpro_d2.extras.report.runs import read_run
 
 
@@ -21,9 +23,18 @@ def test_a_table_of_last_and_best(tmp_path):
         [{"iteration": 99, "bbox/AP": 22.0, "bbox/AP-cat": 5.0, "segm/AP": 11.0}],
     ]
     runs = [read_run(write_run(tmp_path / str(i), lines[i]), str(i)) for i in range(3)]
-    assert table(runs) == (
-        ["bbox/AP", "segm/AP"],
-        [(0, [Score(25.0, 30.0, 199), None]), (2, [Score(22.0, 22.0, 99), Score(11.0, 11.0, 99)])],
-    )
-    assert table(runs, per_class=True) == (["bbox/AP-cat"], [(2, [Score(5.0, 5.0, 99)])])
+    names, [(first, [with_nan, missing]), second] = table(runs)
+    assert (names, first, missing) == (["bbox/AP", "segm/AP"], 0, None)
+    assert str(with_nan.last) == "nan" and astuple(with_nan)[1:] == (30.0, 199, 399, True)
+    assert second == (2, [Score(22.0, 22.0, 99, 99, False), Score(11.0, 11.0, 99, 99, False)])
+    assert table(runs, per_class=True) == (["bbox/AP-cat"], [(2, [Score(5.0, 5.0, 99, 99, False)])])
     assert table(runs[1:2]) == ([], [])
+
+
+def test_the_last_result_is_final_at_the_end_of_training(tmp_path):
+    """After 200 iterations, or after the recorded iterations if no config tells the length."""
+    cases = [(CONFIG, 198, False), (CONFIG, 199, True), (CONFIG, 200, True), ({}, 198, False), ({}, 200, True)]
+    for number, (config, iteration, is_final) in enumerate(cases):
+        lines = [{"iteration": 199, "total_loss": 1.0}, {"iteration": iteration, "bbox/AP": 10.0}]
+        run = read_run(write_run(tmp_path / str(number), lines, config), "run")
+        assert scores(run) == {"bbox/AP": Score(10.0, 10.0, iteration, iteration, is_final)}
