@@ -5,6 +5,7 @@ Millions of names are listed once and read back within seconds.
 
 import logging
 import os
+import stat
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..io.file_list import FileList
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # version 1 had hidden files
+VERSION = 3  # version 1 had hidden files, version 2 neither sizes of archives nor all image formats
 MTIME_RESOLUTION_SECONDS = 2.0  # a folder that changes again after this time gets another time stamp
 
 
@@ -50,11 +51,11 @@ def read_index(path: str, root: str) -> FileList | None:
                 return None
             files = _checked(root, arrays["names"], arrays["ends"])
             places = _checked(root, arrays["folders"], arrays["folder_ends"])
-            before = arrays["changed"]
+            before = arrays["states"]
     except Exception as error:  # decoders may raise any exception for damaged bytes
         logger.warning(f"The index {path} is damaged and made again: {type(error).__name__}: {error}")
         return None
-    return files if np.array_equal(time_stamps(places), before) else None
+    return files if np.array_equal(states(places), before) else None
 
 
 def _checked(root: str, names: np.ndarray, ends: np.ndarray) -> FileList:
@@ -64,16 +65,21 @@ def _checked(root: str, names: np.ndarray, ends: np.ndarray) -> FileList:
     return FileList(root, names, ends)
 
 
-def time_stamps(places: FileList) -> np.ndarray:
-    """Return the time of the last change of each of ``places``, (N,) int64 in nanoseconds; -1 for a missing place."""
-    return np.array([_time_stamp(place["file_name"]) for place in places], np.int64)
+def states(places: FileList) -> np.ndarray:
+    """Return the state of each of ``places``, (N, 2) int64; a change of the place changes its state.
+
+    The columns are the time of the last change in nanoseconds, -1 for a missing place, and the size of a file in bytes.
+    """
+    return np.array([_state(place["file_name"]) for place in places], np.int64).reshape(-1, 2)
 
 
-def _time_stamp(place: str) -> int:
+def _state(place: str) -> tuple[int, int]:
     try:
-        return os.stat(place).st_mtime_ns
+        found = os.stat(place)
     except OSError:
-        return -1
+        return -1, 0
+    # The size of a folder depends on the file system, to which its index may have been copied.
+    return found.st_mtime_ns, found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def write_index(path: str, files: FileList, places: FileList, started: float) -> None:
@@ -85,7 +91,8 @@ def write_index(path: str, files: FileList, places: FileList, started: float) ->
         places: all folders or archives that were searched.
         started: time before the search, from ``time.time``.
     """
-    changed = time_stamps(places)
+    found = states(places)
+    changed = found[:, 0]
     if changed.min() < 0 or changed.max() > (started - MTIME_RESOLUTION_SECONDS) * 1e9:
         logger.info("The list of images is not kept yet, because their folder or archive has just changed.")
         return
@@ -95,7 +102,7 @@ def write_index(path: str, files: FileList, places: FileList, started: float) ->
         "ends": files.ends,
         "folders": places.names,
         "folder_ends": places.ends,
-        "changed": changed,
+        "states": found,
     }
 
     def write(partial: str) -> None:

@@ -18,7 +18,10 @@ from .paths import check_exists, is_hidden
 
 logger = logging.getLogger(__name__)
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+# The same for every version of Pillow, because machines share the index of a folder. A file of a format that Pillow
+# lacks, such as AVIF before version 11.3, is reported as unreadable.
+EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+EXTENSIONS += (".jfif", ".jpe", ".jp2", ".avif")
 MACOS_COPIES = "__MACOSX"  # folder that macOS adds to its zip files, with a hidden file for each image
 LISTING_THREADS = 8  # archives listed at the same time, because each header of a tar file waits for the storage
 MIN_INDEXED_IMAGES = 10_000  # smallest number of images for which an index is kept
@@ -65,10 +68,10 @@ def load_archives(name: str, pattern: str) -> FileList:
     return files if len(archives) == 1 else ShardList(files, archives)
 
 
-def _load(name: str, index: str, root: str, search: Callable[[], tuple[FileList, FileList]]) -> FileList:
-    """Read a list of images from its index; otherwise search them, and keep the list if it is long.
+def _load(name: str, index: str, root: str, search: Callable[[], tuple[FileList, FileList | None]]) -> FileList:
+    """Read a list of images from its index; otherwise search them, and keep the list if it is long and complete.
 
-    ``search`` returns the images and the places that it searched.
+    ``search`` returns the images and the places that it searched, or None if it could not list a place.
     """
     begin, started = time.perf_counter(), time.time()
     files = read_index(index, root)
@@ -76,23 +79,27 @@ def _load(name: str, index: str, root: str, search: Callable[[], tuple[FileList,
     if not files:
         files, places = search()
         if len(files) >= MIN_INDEXED_IMAGES and comm.is_main_process():
-            write_index(index, files, places, started)
+            if places is None:
+                logger.info("The list of images is not kept, because a folder was skipped.")
+            else:
+                write_index(index, files, places, started)
     seconds, megabytes = time.perf_counter() - begin, files.num_bytes / 1e6
     logger.info(f"Data set '{name}': {len(files)} names {source} in {seconds:.1f} s, {megabytes:.1f} MB.")
     return files
 
 
-def _list_compact(root: str) -> tuple[FileList, FileList]:
+def _list_compact(root: str) -> tuple[FileList, FileList | None]:
     folders: list[str] = []
+    skipped: list[str] = []
 
     def names() -> Iterator[str]:
-        for folder, names in _walk(root):
+        for folder, names in _walk(root, skipped.append):
             folders.append(folder)
             yield from (os.path.join(folder, name) for name in names)
 
     files = FileList.from_names(root, names())
     _check_found(root, files)
-    return files, FileList.from_names(root, folders)
+    return files, None if skipped else FileList.from_names(root, folders)
 
 
 def _list_archives(folder: str, archives: list[str], pattern: str) -> tuple[FileList, FileList]:
@@ -118,13 +125,23 @@ def _is_image_member(name: str) -> bool:
     return is_image(base) and not any(is_hidden(part) or part == MACOS_COPIES for part in folders)
 
 
-def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield (path below ``root``, sorted names of its images) of ``root`` itself, "", and of each folder in order."""
+def _walk(root: str, on_skipped: Callable[[str], None] = lambda folder: None) -> Iterator[tuple[str, list[str]]]:
+    """Yield (path below ``root``, sorted names of its images) of ``root`` itself, "", and of each folder in order.
+
+    ``on_skipped`` receives the path of each folder that may not be listed.
+    """
     if not os.path.isdir(root):
         return
     visited: set[str] = set()
     prefix = os.path.join(root, "")
-    for folder, subfolders, files in os.walk(root, onerror=_on_unlisted, followlinks=True):
+
+    def on_unlisted(error: OSError) -> None:
+        if not isinstance(error, PermissionError):
+            raise UsageError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from error
+        logger.warning(f"Skipped the folder {error.filename}: no permission to list it.")  # such as lost+found
+        on_skipped(error.filename)
+
+    for folder, subfolders, files in os.walk(root, onerror=on_unlisted, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:  # a link to a folder above would be followed forever
             subfolders.clear()
@@ -132,13 +149,6 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]]]:
         visited.add(real)
         subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
         yield folder[len(prefix) :], sorted(filter(is_image, files))
-
-
-def _on_unlisted(error: OSError) -> None:
-    if isinstance(error, PermissionError):  # such as lost+found of a file system
-        logger.warning(f"Skipped the folder {error.filename}: no permission to list it.")
-    else:
-        raise UsageError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from error
 
 
 def _check_found(root: str, found: Sized) -> None:

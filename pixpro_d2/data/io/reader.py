@@ -15,6 +15,7 @@ from .archives import read_member
 
 JPEG_SHRINKS = (8, 4, 2, 1)  # divisors of the size at which a JPEG file can be decoded
 _ORIENTATION = 0x0112  # EXIF tag
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags of the stored size
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -109,8 +110,9 @@ class EncodedImage:
             image.draft(None, (image.width // shrink, image.height // shrink))
         if self._pixel_range and has_deep_colours(image):
             raise ValueError("INPUT.PIXEL_RANGE is for grey images, but its colours have 16 bits: convert them to 8")
+        is_upright = _ORIENTATION in getattr(image, "tag_v2", ())  # Pillow turns a TIFF file; version 9 keeps the tag
         image.load()
-        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+        upright = image if is_upright or _orientation(image) == 1 else ImageOps.exif_transpose(image)
         return _to_rgb(upright, self._pixel_range), shrink
 
     @contextlib.contextmanager
@@ -154,6 +156,9 @@ def has_deep_colours(image: ImageFile.ImageFile) -> bool:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return (width, height) of an opened PIL image after its EXIF orientation is applied; decode no pixel."""
+    tags = getattr(image, "tag_v2", None)  # of a TIFF file
+    if tags and image.size != (tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT]):
+        return image.size  # Pillow from version 11 on turns the size of a TIFF file when it opens the file
     return image.size[::-1] if _orientation(image) in _TURNED else image.size
 
 

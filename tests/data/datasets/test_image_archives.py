@@ -144,6 +144,35 @@ def test_a_second_time_the_index_is_read(tmp_path, monkeypatch, kind):
     assert "5 names listed" in messages[-1] and any("not kept yet" in message for message in messages)
 
 
+def test_another_archive_of_the_same_time_needs_another_index(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MIN_INDEXED_IMAGES", 2)
+    write_images(tmp_path / "images", 5)
+    path = tmp_path / "a.zip"
+    for names in (["000.png", "001.png"], ["002.png", "003.png", "004.png"]):
+        write_zip(path, tmp_path / "images", names)
+        os.utime(path, (1e9, 1e9))  # as a copy that keeps the time of its original
+        for source in ("listed", "read from its index"):
+            dicts, line = load(path)
+            assert _names(dicts) == names and source in line
+
+
+def test_links_and_versions_of_a_tar_file(tmp_path):
+    write_images(tmp_path / "images", 3)
+    content = (tmp_path / "images" / "002.png").read_bytes()
+    os.link(tmp_path / "images" / "000.png", tmp_path / "images" / "linked.png")
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in ("000.png", "001.png", "linked.png"):
+            archive.add(tmp_path / "images" / name, name)
+        header = tarfile.TarInfo("000.png")
+        header.size = len(content)
+        archive.addfile(header, io.BytesIO(content))
+    dicts, _ = load(path)
+    assert _names(dicts) == ["001.png", "linked.png", "000.png"]
+    for record, seed in zip(dicts, (1, 0, 2)):
+        np.testing.assert_array_equal(np.asarray(read_image(record["file_name"])), noise(seed, 12, 16))
+
+
 def test_an_archive_in_the_current_folder(tmp_path, monkeypatch):
     write_images(tmp_path / "images", 2)
     write_zip(tmp_path / "a.zip", tmp_path / "images")

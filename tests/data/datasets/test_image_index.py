@@ -101,6 +101,37 @@ def test_a_change_of_any_folder_is_seen(folder, change):
     assert _load(folder)[:1] == (names,) and "read from its index" in _load(folder)[1]
 
 
+def test_a_list_without_a_folder_is_not_kept(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):  # root may list every folder
+        if path == str(folder / "sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        names, line, messages = _load(folder)
+    assert names == ["a.jpg", "b.png", "link/y.png"] and "3 names listed in" in line
+    assert any(message.startswith(f"Skipped the folder {folder}/sub: no permission") for message in messages)
+    assert any("is not kept, because a folder was skipped" in message for message in messages)
+    assert not os.path.exists(index_file(str(folder)))
+    assert _load(folder)[0] == NAMES  # as another user, who may list it
+    assert "5 names read from its index" in _load(folder)[1]
+
+
+def test_the_size_of_a_folder_does_not_count(folder, monkeypatch):
+    _load(folder)
+    real_stat = os.stat
+
+    def stat_elsewhere(path, **options):  # the file system of a copy counts folders in other units
+        found = real_stat(path, **options)
+        return os.stat_result((*found[:6], found.st_size + 1, *found[7:]), {"st_mtime_ns": found.st_mtime_ns})
+
+    monkeypatch.setattr(os, "stat", stat_elsewhere)
+    assert read_index(index_file(str(folder)), str(folder)) is not None
+
+
 def test_few_images_need_no_index(folder, monkeypatch):
     monkeypatch.setattr(images, "MIN_INDEXED_IMAGES", 6)
     _load(folder)

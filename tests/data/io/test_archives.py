@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import lzma
+import os
+import subprocess
 import tarfile
 import zipfile
 
@@ -50,15 +52,139 @@ def test_compressed_members_of_a_zip_file(tmp_path, folder, method):
 
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_only_plain_files_of_a_tar_file_count(tmp_path, layout):
-    path = tmp_path / "a.tar"
+def test_only_files_and_hard_links_of_a_tar_file_count(tmp_path, layout):
+    kinds = (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE)
+    path = _write_tar(tmp_path / "a.tar", [(name, kind, "a") for name, kind in zip("abcde", kinds)], layout)
+    file, link = _members(path)
+    assert file.endswith("+1/a") and link == file[:-1] + "d"
+    assert read_member(str(path), file) == read_member(str(path), link) == b"0"
+
+
+def _write_tar(path, entries, layout=tarfile.PAX_FORMAT):
+    """Write a tar file of members (name, type, target); the content of a file is its place in ``entries``."""
     with tarfile.open(path, "w", format=layout) as archive:
-        for name, kind in zip("abcd", (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE)):
-            header = tarfile.TarInfo(name)
-            header.type, header.linkname, header.size = kind, "a", 3 if name == "a" else 0
-            archive.addfile(header, io.BytesIO(b"abc"))
-    (member,) = _members(path)
-    assert member.endswith("+3/a") and read_member(str(path), member) == b"abc"
+        for i, (name, kind, target) in enumerate(entries):
+            header, content = tarfile.TarInfo(name), str(i).encode()
+            header.type, header.linkname = kind, target
+            header.size = len(content) if kind == tarfile.REGTYPE else 0
+            archive.addfile(header, io.BytesIO(content))
+    return path
+
+
+def _contents(path, wanted=_everything):
+    """Pairs (name, content) of the members of a tar file."""
+    return [(member.partition("/")[2], read_member(str(path), member)) for member in _members(path, wanted)]
+
+
+def test_a_hard_link_has_the_file_that_it_has_after_unpacking(tmp_path):
+    file, link = tarfile.REGTYPE, tarfile.LNKTYPE
+    entries = [
+        ("./.cache/blob", file, ""),  # unwanted itself
+        ("a.png", file, ""),
+        ("b.png", link, "./a.png"),
+        ("c.png", link, ".cache/blob"),
+        ("a.png", file, ""),
+        ("d.png", link, "a.png"),
+        ("e.png", link, "d.png"),
+        ("b.txt", link, "a.png"),
+    ]
+    path = _write_tar(tmp_path / "a.tar", entries)
+    with logged("pixpro_d2.data") as messages:
+        found = _contents(path, lambda name: name.endswith(".png"))
+    expected = [("b.png", b"1"), ("c.png", b"0"), ("a.png", b"4"), ("d.png", b"4"), ("e.png", b"4")]
+    assert found == expected and not messages
+
+
+def test_links_without_a_file_in_the_tar_file_are_counted(tmp_path):
+    symbolic, hard = tarfile.SYMTYPE, tarfile.LNKTYPE
+    entries = [
+        ("a.png", tarfile.REGTYPE, ""),
+        ("b.png", symbolic, "a.png"),
+        ("notes.txt", symbolic, "a.png"),
+        ("c.png", symbolic, "/elsewhere/c.png"),
+        ("d.png", hard, "later.png"),
+        ("later.png", tarfile.REGTYPE, ""),
+        ("e.png", hard, "b.png"),
+        ("f.png", hard, "f.png"),
+    ]
+    path = _write_tar(tmp_path / "a.tar", entries)
+    with logged("pixpro_d2.data") as messages:
+        assert _contents(path, lambda name: name.endswith(".png")) == [("a.png", b"0"), ("later.png", b"5")]
+    symbolic_links, hard_links = messages
+    assert symbolic_links == f"Skipped 2 images of {path} that are symbolic links: pack the archive again with tar -h."
+    assert hard_links.startswith(f"Skipped 3 images of {path} that are hard links to files that the archive lacks: ")
+    assert hard_links.endswith("with tar --hard-dereference.")
+
+
+def test_sparse_files_are_counted(tmp_path):
+    (tmp_path / "a.bmp").touch()
+    os.truncate(tmp_path / "a.bmp", 10 << 20)
+    subprocess.run(["tar", "-cSf", tmp_path / "a.tar", "-C", tmp_path, "a.bmp"], check=True)
+    with logged("pixpro_d2.data") as messages:
+        assert not _members(tmp_path / "a.tar")
+    assert len(messages) == 1 and "Skipped 1 images" in messages[0] and "without the option -S" in messages[0]
+
+
+def test_links_of_gnu_tar(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(b"content")
+    os.link(folder / "a.png", folder / "b.png")
+    (folder / "c.png").symlink_to("a.png")
+    expected = ["./a.png", "./b.png", "./c.png"]
+    for options, names in (("-cf", expected[:2]), ("-chf", expected)):
+        subprocess.run(["tar", options, tmp_path / "a.tar", "--sort=name", "-C", folder, "."], check=True)
+        assert _contents(tmp_path / "a.tar") == [(name, b"content") for name in names]
+
+
+@pytest.mark.parametrize("option", ["-rf", "-uf"])
+def test_only_the_last_version_of_a_member_counts(tmp_path, option):
+    folder, path = tmp_path / "images", tmp_path / "a.tar"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        (folder / name).write_bytes(b"old " + name.encode())
+        os.utime(folder / name, (1e9, 1e9))
+    subprocess.run(["tar", "-cf", path, "--sort=name", "-C", folder, "."], check=True)
+    (folder / "a.png").write_bytes(b"new")
+    names = ["./a.png", "a.png"] if option == "-rf" else ["./a.png"]  # two spellings of one file
+    subprocess.run(["tar", option, path, "-C", folder, *names], check=True)
+    assert _contents(path) == [("./b.png", b"old b.png"), ("./c.png", b"old c.png"), (names[-1], b"new")]
+
+
+def test_the_last_version_may_be_a_link(tmp_path):
+    entries = [("a.png", tarfile.REGTYPE, ""), ("b.png", tarfile.REGTYPE, ""), ("a.png", tarfile.SYMTYPE, "b.png")]
+    assert _contents(_write_tar(tmp_path / "a.tar", entries)) == [("b.png", b"1")]
+    entries = [("a.png", tarfile.SYMTYPE, "b.png"), ("a.png", tarfile.REGTYPE, "")]
+    with logged("pixpro_d2.data") as messages:
+        assert _contents(_write_tar(tmp_path / "a.tar", entries)) == [("a.png", b"1")]
+    assert not messages
+
+
+def test_names_of_one_hash_are_different_members(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_hash", len)
+    path = _write_tar(tmp_path / "a.tar", [(name, tarfile.REGTYPE, "") for name in ("a", "b", "a", "cc")])
+    assert _contents(path) == [("b", b"1"), ("a", b"2"), ("cc", b"3")]
+
+
+@pytest.mark.parametrize("padding", [0, 3 << 20])
+def test_several_tar_files_in_one(tmp_path, folder, padding):
+    path = write_tar(tmp_path / "a.tar", folder)
+    single, members = path.read_bytes(), _members(path)
+    path.write_bytes(single + bytes(padding))
+    with logged("pixpro_d2.data") as messages:
+        assert _members(path) == members
+    assert not messages
+    path.write_bytes(single + bytes(padding) + single)
+    with pytest.raises(UsageError, match=r"a\.tar continues behind its end mark at byte \d+, .* by a pattern"):
+        _members(path)
+
+
+def test_members_behind_a_single_block_of_zeros(tmp_path):
+    path = _write_tar(tmp_path / "a.tar", [("a", tarfile.REGTYPE, "")])
+    content = path.read_bytes()
+    path.write_bytes(content[:1024] + bytes(512) + content)
+    with pytest.raises(UsageError, match=r"continues behind its end mark at byte 1024, as several tar files"):
+        _members(path)
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from data_helpers import noise, write_images
 from detectron2.data import detection_utils
-from PIL import EpsImagePlugin, Image
+from PIL import EpsImagePlugin, Image, TiffImagePlugin, features
 
 from pixpro_d2.data.io import archives
-from pixpro_d2.data.io.reader import UnreadableImage, read_bytes, read_image, restrict_pillow
+from pixpro_d2.data.io.image_size import read_size
+from pixpro_d2.data.io.reader import EncodedImage, UnreadableImage, read_bytes, read_image, restrict_pillow
 from pixpro_d2.utils.archives import join_member
 from pixpro_d2.utils.retry import may_pass
 
@@ -134,6 +135,46 @@ def test_orientation(tmp_path, orientation, upright, extension):
     assert np.abs(shown.astype(int) - expected).max() <= (0 if extension == "png" else 6)
 
 
+FORMATS = [
+    ("jpg", {"quality": 100, "subsampling": 0}),
+    ("png", {}),
+    ("webp", {"lossless": True}),
+    ("tif", {}),
+    ("tif", {"compression": "tiff_lzw"}),
+    ("tif", {"compression": "jpeg", "quality": 100}),
+    ("mpo", {"quality": 100, "subsampling": 0}),
+    pytest.param("avif", {"quality": 100}, marks=pytest.mark.skipif(not features.check("avif"), reason="no AVIF")),
+]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("extension", "options"), FORMATS)
+def test_the_size_in_the_header_is_the_size_of_the_decoded_image(tmp_path, extension, options, orientation):
+    path = str(tmp_path / f"image.{extension}")
+    stored = np.zeros((20, 40, 3), np.uint8)
+    stored[:5, :10] = 255  # one corner
+    image = Image.fromarray(stored)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(path, exif=exif, **options)
+    assert read_size(path) == EncodedImage(path).size == ((40, 20) if orientation < 5 else (20, 40))
+    shown = _read(path)[..., 0] > 127
+    corner = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (0, -1), 7: (-1, -1), 8: (-1, 0)}
+    assert shown.shape == ((20, 40) if orientation < 5 else (40, 20)) and shown.sum() == 50
+    assert shown[corner[orientation]]
+
+
+def test_the_size_of_a_tiff_file_that_pillow_turns_late(tmp_path):
+    # Older versions of Pillow leave the size of a TIFF file as stored. So do newer versions for a tag in XMP.
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[700], tags.tagtype[700] = xmp, 1
+    Image.new("RGB", (40, 20)).save(tmp_path / "image.tif", tiffinfo=tags)
+    with Image.open(tmp_path / "image.tif") as image:
+        assert image.size == (40, 20)
+    assert read_size(str(tmp_path / "image.tif")) == read_image(str(tmp_path / "image.tif")).size == (20, 40)
+
+
 @pytest.mark.parametrize("size", [(1, 9), (9, 1), (1, 1)])
 def test_a_side_of_one_pixel_is_refused(tmp_path, size):
     Image.new("RGB", size).save(tmp_path / "line.png")
@@ -174,6 +215,14 @@ def test_an_unreadable_file_is_named(tmp_path, kind):
     (message,) = messages  # the same every time: no address of a buffer in it
     assert message.startswith(str(tmp_path / kind)) and len(message) > len(str(tmp_path / kind)) + 10
     assert "0x" not in message and "\n" not in message
+
+
+@pytest.mark.filterwarnings("ignore:image file could not be identified because AVIF support not installed")
+def test_avif_without_its_decoder(tmp_path, monkeypatch):
+    (tmp_path / "a.avif").write_bytes(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miaf" + bytes(100))
+    monkeypatch.setattr("PIL.AvifImagePlugin.SUPPORTED", False, raising=False)
+    with pytest.raises(UnreadableImage, match=r"/a\.avif: not an image in a format that Pillow knows$"):
+        read_image(str(tmp_path / "a.avif"))
 
 
 def test_first_frame_of_an_animation(tmp_path):
