@@ -6,8 +6,8 @@ from pixpro_d2.extras.study.methods import TASKS
 
 def result(name, **metrics):
     return {
-        "name": name, "command": f"python train_net.py {name}", "metrics": metrics, "seconds": 30.0,
-        "resumed": False, "machine": "two cores",
+        "name": name, "command": f"python train_net.py OUTPUT_DIR {name}", "pretraining": None, "metrics": metrics,
+        "seconds": 30.0, "resumed": False, "machine": "two cores",
     }  # fmt: skip
 
 

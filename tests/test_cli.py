@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pixpro_d2 import __version__, cli
-from pixpro_d2.commands.checks import check_file, data_address
+from pixpro_d2.commands.checks import check_file, check_first_word, check_weights, data_address
 from pixpro_d2.utils.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,6 +94,22 @@ def test_folders_without_their_contents(tmp_path):
     (tmp_path / "model_final.pth").touch()
     with pytest.raises(UsageError, match=f"^{tmp_path} is a folder: name {tmp_path}/model_final.pth.$"):
         check_file(str(tmp_path), "checkpoint")
+
+
+def test_a_home_folder_and_a_pattern_of_archives(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/a.jpg", "data/train.txt", "model.pth", "shards/00.tar", "shards/01.tar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert data_address("~/photos", "images") == f"images:{tmp_path}/photos"
+    assert data_address("voc:~/data@train") == "voc:~/data@train"  # expanded where the data set is registered
+    check_weights("~/model.pth")
+    check_first_word(["shards/{00..01}.tar"])
+    with pytest.raises(UsageError, match="^There is no folder .*/nothing@train: check the path"):
+        data_address("voc:~/nothing@train")
+    with pytest.raises(UsageError, match="02.tar"):
+        check_first_word(["shards/{00..02}.tar"])
 
 
 def test_every_command_has_a_module_and_is_listed(capsys):

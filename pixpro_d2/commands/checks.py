@@ -1,5 +1,6 @@
 """Check a command line without PyTorch and detectron2."""
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +40,8 @@ def data_address(text: str, scheme: str = "") -> str:
             f"'{text}' names no labelled data set: name one by its layout, such as voc:DIR@SPLIT, coco:JSON@IMAGE_DIR, "
             "semseg:IMAGE_DIR@LABEL_DIR or classes:DIR."
         )
-    path = text if found is None else found[2]
+    path = os.path.expanduser(text if found is None else found[2])
+    text = path if found is None else text
     if (scheme if found is None else found[1]) == "images" and is_archive(path):
         archive_files(path)
         return text if found else f"images:{text}"
@@ -63,6 +65,8 @@ def check_first_word(argv: Sequence[str]) -> None:
         return
     if re.match(ADDRESS, argv[0]):
         data_address(argv[0])
+    elif is_archive(argv[0]):
+        archive_files(argv[0])
     elif "." in argv[0] or "/" in argv[0]:  # other words may be the name of a registered data set
         check_exists(argv[0])
 
@@ -73,7 +77,7 @@ def check_exists(path: str) -> None:
     Raises:
         UsageError:
     """
-    if not Path(path).exists():
+    if not Path(path).expanduser().exists():
         raise UsageError(f"There is no file or folder {Path(path).absolute()}: check the path.")
 
 
@@ -83,6 +87,7 @@ def check_file(path: str, what: str, advice: str = "check the path") -> None:
     Raises:
         UsageError: if the file is missing; the message calls it ``what`` and ends in ``advice``.
     """
+    path = os.path.expanduser(path)
     if Path(path).is_dir():
         inside = next((str(file) for file in sorted(Path(path).glob("*.pth"), reverse=True)), f"a {what} in it")
         raise UsageError(f"{Path(path).absolute()} is a folder: name {inside}.")

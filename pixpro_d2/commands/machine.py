@@ -38,8 +38,8 @@ def this_machine(device: str = "", processes: int = 0) -> Machine:
         processes: number of processes; 0 for one on each GPU.
     """
     found = "cuda" if torch.cuda.is_available() else "cpu"
-    device = found if device in ("", "auto") else device.partition(":")[0]
+    device, _, index = (found if device in ("", "auto") else device).partition(":")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = torch.cuda.device_count() if device == "cuda" else 0
     sizes = [torch.cuda.get_device_properties(i).total_memory / GIB for i in range(gpus)]
-    return Machine(device, processes or max(gpus, 1), min(sizes, default=0.0), cores)
+    return Machine(device, processes or (1 if index else max(gpus, 1)), min(sizes, default=0.0), cores)

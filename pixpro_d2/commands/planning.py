@@ -1,5 +1,6 @@
 """Plan a pre-training or a fine-tuning: turn the few arguments of a user into a command line of the launcher."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -62,9 +63,9 @@ def plan_pretraining(
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
     config, why = choose_recipe(count, is_video, machine) if recipe == "auto" else (recipe, "you named it")
     cfg = load_config(config, list(opts))
-    batch = int(given.get("SOLVER.IMS_PER_BATCH", 0)) or choose_batch(
-        cfg.SOLVER.IMS_PER_BATCH, 2**30 if is_video else count, cfg.INPUT.PIXPRO.CROP_SIZE, machine
-    )
+    batch = cfg.SOLVER.IMS_PER_BATCH
+    if "SOLVER.IMS_PER_BATCH" not in given:
+        batch = choose_batch(batch, 2**30 if is_video else count, cfg.INPUT.PIXPRO.CROP_SIZE, machine)
     chosen = {
         "MODEL.DEVICE": machine.device,
         "SOLVER.IMS_PER_BATCH": batch,
@@ -80,7 +81,7 @@ def plan_pretraining(
         length = f"{cfg.SOLVER.MAX_EPOCHS} epochs"
     elif "SOLVER.MAX_ITER" in given:
         chosen |= _warmup(cfg.SOLVER.MAX_ITER, given)
-    folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data)))
+    folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
     sentence = (
         f"Recipe {config}, because {why}: {count} {'videos' if is_video else 'images'}, {length} of batch {batch} on "
         f"{machine}, into {folder}."
@@ -115,7 +116,7 @@ def plan_fine_tuning(
     Raises:
         UsageError: for weights, data or options that cannot be used.
     """
-    given = _pairs(opts)
+    given, weights = _pairs(opts), os.path.expanduser(weights)
     names = [name for name in (data, test) if name]
     ensure_registered(names)
     count = len(load_dicts(data))
@@ -137,7 +138,7 @@ def plan_fine_tuning(
         "MODEL.WEIGHTS": weights,
     }
     run = Path(weights).absolute().parent.name if weights_path(weights) == weights else weights
-    folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}"))
+    folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}")).expanduser()
     sentence = (
         f"Config {config} for {task}: {count} images, {cfg.SOLVER.MAX_ITER} iterations of batch {batch} on {machine}, "
         f"into {folder}."

@@ -12,7 +12,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -36,7 +36,7 @@ def find_videos(source: str | Path) -> dict[str, Path]:
         Path of each video by the name of its folder of frames, sorted.
 
     Raises:
-        UsageError: if there is no video, or two videos would have the same name.
+        UsageError: if there is no video, two videos would have the same name, or a folder cannot be listed.
     """
     source = Path(source)
     if source.is_file():
@@ -44,16 +44,40 @@ def find_videos(source: str | Path) -> dict[str, Path]:
     if not source.is_dir():
         raise UsageError(f"There is no file or folder {source}.")
     found: dict[str, Path] = {}
-    for path in sorted(source.rglob("*")):
-        parts = path.relative_to(source).with_suffix("").parts
-        if path.suffix.lower() in EXTENSIONS and path.is_file() and not any(x.startswith(".") for x in parts):
-            name = "_".join(parts)
+    for path in sorted(_files_below(source)):
+        if path.suffix.lower() in EXTENSIONS and path.is_file():
+            name = "_".join(path.relative_to(source).with_suffix("").parts)
             if name in found:
                 raise UsageError(f"{found[name]} and {path} would both become {name}: rename one of them.")
             found[name] = path
     if not found:
         raise UsageError(f"No video ({', '.join(EXTENSIONS)}) below the folder {source}.")
     return found
+
+
+def _files_below(source: Path) -> Iterator[Path]:
+    """Yield the files below a folder, also in linked folders, without hidden files and folders.
+
+    A folder without the permission to list it is skipped with a line.
+
+    Raises:
+        UsageError: if a folder cannot be listed for another reason.
+    """
+
+    def on_error(error: OSError) -> None:
+        if not isinstance(error, PermissionError):
+            raise UsageError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from error
+        print(f"Skipped the folder {error.filename}: no permission to list it.", file=sys.stderr)
+
+    visited: set[str] = set()
+    for folder, subfolders, files in os.walk(source, onerror=on_error, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:  # a link to a folder above would be followed forever
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(folder, name) for name in files if not name.startswith("."))
 
 
 def is_finished(path: Path, folder: Path, asked: dict[str, Any]) -> bool:

@@ -90,6 +90,18 @@ def test_what_the_user_says_comes_before_every_choice(scenes):
     assert cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone"
 
 
+def test_a_run_in_the_home_folder_is_found_again(monkeypatch, scenes, weights, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    data, checkpoint = f"images:{scenes}", weights(18)
+    (tmp_path / "resnet.pth").symlink_to(checkpoint)
+    for plan in (
+        plan_pretraining(data, "~/run"),
+        plan_pretraining(data, "", opts=["OUTPUT_DIR", "~/run", "SOLVER.IMS_PER_BATCH", "1e1"]),
+        plan_fine_tuning("~/resnet.pth", "detection", f"voc:{scenes}@train", out="~/run"),
+    ):
+        assert plan.folder == tmp_path / "run" and plan.words[-2:] == ["OUTPUT_DIR", str(plan.folder)]
+
+
 def test_warm_up_follows_the_length_that_the_user_says(scenes):
     opts = ["SOLVER.MAX_ITER", "40", "OUTPUT_DIR", "elsewhere"]
     _, cfg = config_of(plan_pretraining(f"images:{scenes}", "", opts=opts))

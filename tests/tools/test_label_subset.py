@@ -44,6 +44,13 @@ def test_subsets_are_parts_of_the_file(instances, tmp_path):
         assert len(subset["annotations"]) == annotations
 
 
+def test_another_seed_writes_other_files(instances, tmp_path):
+    path, _ = instances
+    files = [write_subsets(path, tmp_path / "out", [10], seed)[0][0] for seed in (0, 1)]
+    assert [file.name for file in files] == ["instances_10pct.json", "instances_10pct_seed1.json"]
+    assert files[0].read_text() != files[1].read_text()
+
+
 def test_smaller_subsets_lie_within_larger_ones():
     sizes = [0.5, 1, 2, 5, 10, 50, 100]
     drawn = [draw_images(range(1000), percent, seed=3) for percent in sizes]

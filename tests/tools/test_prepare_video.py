@@ -114,6 +114,11 @@ def test_names(tmp_path):
         "v1.2": "v1.2.avi",
         "x": "x.mp4",
     }
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/y.avi").touch()
+    (tmp_path / "day/0").symlink_to(tmp_path / "linked")
+    (tmp_path / "day/above").symlink_to(tmp_path)  # would be followed forever
+    assert find_videos(tmp_path / "day")["0_y"] == tmp_path / "day/0/y.avi"
     assert find_videos(tmp_path / "day" / "x.MP4") == {"x": tmp_path / "day" / "x.MP4"}
     (tmp_path / "day" / "x.avi").touch()
     with pytest.raises(

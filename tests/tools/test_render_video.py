@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,13 @@ def test_labelled_objects_have_their_centres_in_the_frame(tmp_path):
             fit += inside
     assert 0 < fit < 60
     assert not (tmp_path / "videos" / "exact").exists() and not (tmp_path / "videos" / "flow").exists()
+
+
+def test_videos_without_labels_need_no_cityscapesscripts(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cityscapesscripts", None)  # an import fails
+    with pytest.raises(UsageError, match="need cityscapesscripts"):
+        rendering.render_videos(tmp_path / "labelled", 1, **{**SMALL, "labelled": 1})
+    assert rendering.render_videos(tmp_path / "plain", 1, **{**SMALL, "labelled": 0}) == 1
 
 
 def test_a_folder_is_completed(videos, tmp_path):

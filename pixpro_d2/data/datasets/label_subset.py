@@ -41,7 +41,7 @@ def restrict(content: dict[str, Any], image_ids: Collection[int]) -> dict[str, A
 def write_subsets(
     json_file: str | Path, out_dir: str | Path, percents: Sequence[float], seed: int = 0
 ) -> list[tuple[Path, int, int]]:
-    """Write ``out_dir/<name>_<percent>pct.json`` for each of ``percents``.
+    """Write ``out_dir/<name>_<percent>pct.json`` for each of ``percents``, with ``_seedN`` for another seed than 0.
 
     Returns:
         (path, number of images, number of annotations) of each file.
@@ -59,7 +59,7 @@ def write_subsets(
     written = []
     for percent in percents:
         subset = restrict(content, draw_images(ids, percent, seed))
-        path = Path(out_dir, f"{Path(json_file).stem}_{percent:g}pct.json")
+        path = Path(out_dir, f"{Path(json_file).stem}_{percent:g}pct{f'_seed{seed}' if seed else ''}.json")
         write_json(path, subset)
         written.append((path, len(subset["images"]), len(subset["annotations"])))
     return written

@@ -98,7 +98,8 @@ def _write_video(out: Path, number: int, options: dict[str, Any]) -> None:
     shutil.rmtree(partial, ignore_errors=True)  # left behind by a killed run
     partial.mkdir()
     try:
-        write_labels(partial, "val" if number % 4 == 3 else "train", clip, number, options["labelled"])
+        if options["labelled"]:  # needs cityscapesscripts
+            write_labels(partial, "val" if number % 4 == 3 else "train", clip, number, options["labelled"])
         if options["arrays"]:
             write_arrays(partial / "exact" / video, clip)
         write_frames(partial / "frames" / video, clip)

@@ -4,6 +4,8 @@ A pre-training with its fine-tunings is one sample of a method. So the fine-tuni
 first. Mean and standard error are taken over these averages.
 """
 
+import re
+import shlex
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
@@ -46,6 +48,7 @@ def _of_pairs(task: str, init: str, variant: str, results: dict[str, Any]) -> di
     """Return the results by pair, in the order of the pairs."""
     start, metric = fine_tuning_name(task, init, variant), TASKS[task].metric
     found = {pair: result for name, result in results.items() if (pair := pair_of(name, start))}
+    _check_same_recipe(found)
     for pair, result in found.items():
         if metric not in result["metrics"]:  # skipping the result would bias the mean upwards
             raise UsageError(
@@ -53,6 +56,32 @@ def _of_pairs(task: str, init: str, variant: str, results: dict[str, Any]) -> di
                 "log, then remove its result and its folder and run the study again."
             )
     return dict(sorted(found.items()))
+
+
+def _check_same_recipe(found: dict[Pair, dict[str, Any]]) -> None:
+    """Check that results to average differ in nothing but seeds.
+
+    Raises:
+        UsageError: if two results have other data, devices or recipes.
+    """
+    first = next(iter(found.values()), None)
+    for result in found.values():
+        assert first is not None
+        if _recipe(result) != _recipe(first):
+            raise UsageError(
+                f"The results of {first['name']} and {result['name']} have different commands, so their mean would mix "
+                "two experiments: use another folder for the study with other data, device or recipes."
+            )
+
+
+def _recipe(result: dict[str, Any]) -> list[str]:
+    """Return the words of a result's command and of its pre-training without seeds, weights and folders."""
+    words = shlex.split(f"{result['command']} {result['pretraining'] or ''}")
+    return [
+        re.sub(r"_seed\d+", "", word)
+        for before, word in zip(["", *words], words)
+        if before not in ("SEED", "MODEL.WEIGHTS", "OUTPUT_DIR")
+    ]
 
 
 def _row(part: Part, names: tuple[str, str], found: dict[tuple[str, str], dict[Pair, dict[str, Any]]]) -> Row:

@@ -149,6 +149,10 @@ def test_a_gpu_that_is_not_there(monkeypatch):
     resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda:1"]))
     with pytest.raises(UsageError, match="'cuda:2', but PyTorch numbers 2 GPUs from 0: name one of them"):
         resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda:2"]))
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda"]))
+    with pytest.raises(UsageError, match="'cuda:1', but each process needs a GPU of its own: set it to cuda"):
+        resolve_device(load_config(QUICKSTART, ["MODEL.DEVICE", "cuda:1"]))
 
 
 def test_a_resumed_run_has_the_seed_that_it_began_with(folder, tmp_path):

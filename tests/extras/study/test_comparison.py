@@ -37,6 +37,20 @@ def test_numbers_of_seeds(pairs, words):
     assert counts(dict.fromkeys(pairs, 0.0)) == words
 
 
+def test_results_of_other_data_are_not_averaged():
+    words = "python train_net.py DATASETS.TRAIN cells@train_20_seed{1} SEED {1} MODEL.WEIGHTS w{1} OUTPUT_DIR {0}"
+    results = fine_tunings("cells", "pixpro", "20", [10.0, 20.0], [30.0])
+    for number, (name, found) in enumerate(results.items()):
+        found["command"] = words.format(name, number)
+        found["pretraining"] = f"python train_net.py DATASETS.TRAIN photographs SEED {number}"
+    assert rows(PARTS["cells"], results)[0].values == {(0, 0): 10.0, (0, 1): 20.0, (1, 0): 30.0}
+    first, *_, last = results
+    for key, before, after in (("command", "cells@", "others@"), ("pretraining", "photographs", "others")):
+        changed = {**results, last: {**results[last], key: results[last][key].replace(before, after)}}
+        with pytest.raises(UsageError, match=f"^The results of {first} and {last} have different commands"):
+            rows(PARTS["cells"], changed)
+
+
 def test_gains_are_of_the_same_pair():
     results = fine_tunings("scenes", "random", "all", [10.0, 20.0], [30.0])
     results |= fine_tunings("scenes", "pixpro", "all", [13.0, 21.0, 99.0], [35.0], [99.0])

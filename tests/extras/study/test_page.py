@@ -38,7 +38,7 @@ def test_tables_plots_and_commands(tmp_path):
     ]
     commands = [line for line in page.splitlines() if line.startswith("python train_net.py ")]
     shown = ["pretrain-pixpro-seed0", "pretrain-video6-seed0", "objects-supervised-20-seed0-1"]
-    assert commands == [f"python train_net.py {name}" for name in [*shown, "driving-video6-tuned-seed0-0"]]
+    assert commands == [f"python train_net.py OUTPUT_DIR {name}" for name in [*shown, "driving-video6-tuned-seed0-0"]]
     assert "\n13 runs, 0.1 hours in all, on two cores." in page
     pictures = [path for path in written if path.endswith(".png")]
     assert [path.rsplit("_")[-1] for path in pictures] == ["objects.png", "video.png"]
