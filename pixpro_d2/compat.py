@@ -182,7 +182,7 @@ class PixelCL(TwoBranch):
             view = F.interpolate(images[:, :, y0:y1, x0:x1], size, mode=self.cutout_interpolate_mode)
             views.append(augment(view.flip(-1) if flip else view))
             box = torch.tensor([x1, y0, x0, y1] if flip else [x0, y0, x1, y1]) / math.hypot(*size)
-            boxes.append(box.to(images.device).expand(len(images), -1))
+            boxes.append(box.to(images.device, non_blocking=True).expand(len(images), -1))
         return views, boxes
 
 

@@ -3,11 +3,14 @@
 import pytest
 import torch
 from benchmark_helpers import FPN, measured
+from detectron2.utils.events import EventStorage
 from device_helpers import META, NoAutocast, watched
 from distillation_helpers import Averages, save_run
 from flow_helpers import Differences
 from learner_helpers import images, small_learner
 
+import configs
+from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.extras.benchmark import step
 from pixpro_d2.extras.benchmark.sources import Repeated, synthetic_batch
 from pixpro_d2.flow.grid import to_grid
@@ -102,7 +105,9 @@ def test_making_flow_coarse_waits_for_nothing():
     ],
 )
 def test_a_step_of_the_learner_waits_for_nothing(options):
-    learner = small_learner(**options).to(META)
+    learner = small_learner(**options)
+    learner(images())  # looks at the range of its first images
+    learner.to(META)
     if learner.distillation is not None:
         learner(images().to(META))  # moves the teacher there, once
     optimizer = torch.optim.SGD(learner.parameters(), 0.1)
@@ -113,6 +118,15 @@ def test_a_step_of_the_learner_waits_for_nothing(options):
         optimizer.step()
         learner.update_target(0)
     assert watch.copied and learner.net.body[0].weight.grad is not None
+
+
+def test_a_step_of_a_classification_waits_for_nothing():
+    frozen = ("MODEL.BACKBONE.FROZEN", True, "MODEL.DEVICE", "meta", "SOLVER.METRICS_PERIOD", 100)
+    model = Trainer.build_model(configs.tiny(*frozen, config="imagenet/linear_R_50_100ep.yaml")).train()
+    batch = [{"image": torch.zeros(3, 32, 32, dtype=torch.uint8), "category_id": number} for number in range(4)]
+    with EventStorage(0), watched() as watch:
+        model(batch)["loss_cls"].backward()
+    assert watch.copied == [(3, 32, 32)] * 4 + [(4,)] and model.fc.weight.grad is not None
 
 
 def test_what_waits_is_found():

@@ -168,7 +168,8 @@ class TrainLoop(TrainerBase):
         state["optimizer"] = self.optimizer.state_dict()
         state["grad_scaler"] = self.grad_scaler.state_dict()
         state["skipped_steps"] = self._skipped
-        # A mean of past iterations that divides the losses of RetinaNet and FCOS; detectron2 keeps it as a number.
+        # A mean of past iterations that divides the losses of RetinaNet and FCOS; detectron2 keeps it as a number. Each
+        # process has its own; all resume with that of the main process.
         state["loss_normalizer"] = getattr(_plain(self.model), "loss_normalizer", None)
         return state
 

@@ -34,6 +34,7 @@ from ..evaluation.checks import check_expected_tasks, check_to_train
 from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..evaluation.summary import describe_results
 from ..modeling.backbone import bottom_up
+from ..modeling.float32_parts import keep_float32
 from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
 from ..utils.errors import ONE_SENTENCE
@@ -242,6 +243,7 @@ class Trainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         with refusals_explained("The model", "MODEL"):
             model = super().build_model(cfg)
+        keep_float32(model)
         if cfg.MODEL.BACKBONE.FROZEN:
             freeze_trunk(model)
         return prepare_model(cfg, model) if is_pretraining(cfg) else model

@@ -21,6 +21,8 @@ class DIS:
     The estimator runs on the CPU. Frames on another device are copied to the CPU, and the flow is copied back.
     """
 
+    device = torch.device("cpu")  # where frames need no copy
+
     def __init__(self, preset: str = "medium", scale: int = 8) -> None:
         """
         Args:

@@ -3,15 +3,17 @@
 from functools import cache
 from typing import Any
 
-from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
+from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
+
+from .float32_parts import Float32SyncBN
 
 KEPT = "BN"
 CLASSES = {
     "SyncBN": nn.SyncBatchNorm,
     "nnSyncBN": nn.SyncBatchNorm,
-    "naiveSyncBN": NaiveSyncBatchNorm,
-    "naiveSyncBN_N": NaiveSyncBatchNorm,
+    "naiveSyncBN": Float32SyncBN,
+    "naiveSyncBN_N": Float32SyncBN,
     "FrozenBN": FrozenBatchNorm2d,
 }
 

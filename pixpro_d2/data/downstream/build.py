@@ -62,7 +62,7 @@ def build_train_loader(cfg: CfgNode) -> StreamLoader:
         comm.get_world_size(),
     )
     dataset = StreamDataset(to_shared_list(images), mapper, cfg.SEED, cfg.DATALOADER.RETRY_SECONDS)
-    workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
+    workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS, cfg.MODEL.DEVICE
     return StreamLoader(build_loader(dataset, trivial_batch_collator, *workers, batch_sampler=sampler))
 
 
@@ -90,6 +90,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
         trivial_batch_collator,
         cfg.DATALOADER.NUM_WORKERS,
         cfg.DATALOADER.MAX_IMAGE_PIXELS,
+        cfg.MODEL.DEVICE,
         **batches,
     )
 

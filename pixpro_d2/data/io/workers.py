@@ -39,7 +39,12 @@ _REMEDIES = {
 
 
 def build_loader(
-    dataset: Dataset, collate: Callable[[list], Any], num_workers: int, max_pixels: int, **batches: Any
+    dataset: Dataset,
+    collate: Callable[[list], Any],
+    num_workers: int,
+    max_pixels: int,
+    device: str = "cpu",
+    **batches: Any,
 ) -> DataLoader:
     """Build the DataLoader of any data set; its workers leave the model's random numbers unchanged.
 
@@ -48,13 +53,14 @@ def build_loader(
         collate: makes a batch of a list of samples.
         num_workers: DATALOADER.NUM_WORKERS.
         max_pixels: DATALOADER.MAX_IMAGE_PIXELS; a worker that is not forked does not inherit the limit of its parent.
+        device: device that the batches go to; those for a GPU lie in pinned memory.
         **batches: the DataLoader's options for batches: ``batch_sampler``, or ``batch_size`` and ``sampler``.
     """
     return _Loader(
         dataset,
         num_workers=num_workers,
         collate_fn=functools.partial(collate_shared, collate),
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=device.startswith("cuda"),
         worker_init_fn=functools.partial(init_worker, max_pixels),
         generator=torch.Generator(),  # otherwise the start of the workers advances the model's global generator
         **batches,

@@ -167,7 +167,7 @@ def build_view_loader(cfg: CfgNode) -> ViewLoader:
     dataset = ViewDataset(
         to_shared_list(images), build_view_mapper(cfg), seed, length, retry_seconds=cfg.DATALOADER.RETRY_SECONDS
     )
-    workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS
+    workers = cfg.DATALOADER.NUM_WORKERS, cfg.DATALOADER.MAX_IMAGE_PIXELS, cfg.MODEL.DEVICE
     loader = build_loader(dataset, _collate, *workers, batch_sampler=sampler)
     what = "videos" if cfg.INPUT.PIXPRO.N_FRAMES else "images"
     return ViewLoader(loader, sampler, len(images), cfg.DATALOADER.MAX_UNREADABLE, what)

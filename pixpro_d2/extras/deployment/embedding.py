@@ -165,10 +165,10 @@ def _rows(
     restrict_pillow(limit)
     squares = _Squares(images, network, size)
     index = network.names.index(feature)
-    for samples in tqdm(
-        build_loader(squares, torch.stack, workers, limit, batch_size=batch), desc="embed", leave=False
-    ):
-        found = network(samples.to(network.mean.device))[index]
+    device = network.mean.device
+    loader = build_loader(squares, torch.stack, workers, limit, str(device), batch_size=batch)
+    for samples in tqdm(loader, desc="embed", leave=False):
+        found = network(samples.to(device))[index]
         found = found.mean(dim=(2, 3)) if pooled else found
         found[samples.isnan().flatten(1).any(1)] = torch.nan  # ReLU and pooling may hide them
         yield found.cpu().numpy().astype(dtype)

@@ -57,7 +57,8 @@ class PooledBackbone(nn.Module):
 
     def pooled_features(self, batched_inputs: list[dict[str, Any]]) -> Tensor:
         """Return features (N, C) float32 of N images of one size; without a graph if the whole backbone is frozen."""
-        images = torch.stack([x["image"] for x in batched_inputs]).to(self.device, non_blocking=True)
+        # The loader pins each image; a batch made of them on the CPU would not be pinned, and its copy would wait.
+        images = torch.stack([x["image"].to(self.device, non_blocking=True) for x in batched_inputs])
         images = (images.float() - self.pixel_mean) / self.pixel_std
         trunk = bottom_up(self.backbone)
         trained = any(parameter.requires_grad for parameter in trunk.parameters())
@@ -110,7 +111,7 @@ class LinearClassifier(PooledBackbone):
             logits = self.fc(features)
         if not self.training:
             return [{"scores": {"linear": x}} for x in logits]
-        labels = torch.tensor([x["category_id"] for x in batched_inputs], device=self.device)
+        labels = torch.tensor([x["category_id"] for x in batched_inputs]).to(self.device, non_blocking=True)
         self._record(logits, labels)
         return {"loss_cls": F.cross_entropy(logits, labels)}
 

@@ -12,6 +12,8 @@ from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from ..float32_parts import Float32BoxTransform
+
 FAR = -1e5  # pixels
 
 
@@ -64,6 +66,7 @@ class FCOSDetector(FCOS):
             **kwargs: arguments of :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
         """
         super().__init__(**kwargs)
+        self.box2box_transform = Float32BoxTransform(self.box2box_transform.normalize_by_size)
 
     @torch.no_grad()
     def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]) -> Any:

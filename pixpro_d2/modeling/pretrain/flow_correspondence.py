@@ -89,7 +89,8 @@ class FlowCorrespondence(BoxCorrespondence):
         else:
             pixels = (sizes - float(self.official_rounding)).clamp(min=1).flip(-1)
         if self.estimator is not None and "frames" in batch:
-            motion = _estimate(self.estimator, batch["frames"].to(device, non_blocking=True), sizes)
+            place = getattr(self.estimator, "device", device)  # a copy back from a GPU would wait for its queue
+            motion = _estimate(self.estimator, batch["frames"].to(place, non_blocking=True), sizes)
         elif "flow_there" in batch:
             there, back, flow_sizes = (
                 batch[key].to(device, non_blocking=True).float() for key in ("flow_there", "flow_back", "flow_sizes")
@@ -155,7 +156,9 @@ def _estimate(estimator: Callable[[Tensor, Tensor], Tensor], frames: Tensor, siz
         return None
     steps = frames.unbind(1)
     there, back = (
-        torch.stack([estimator(first, second).float() for first, second in pairwise(order)], dim=1)
+        torch.stack([estimator(first, second).float() for first, second in pairwise(order)], dim=1).to(
+            sizes.device, non_blocking=True
+        )
         for order in (steps, steps[::-1])
     )
     flow_size, covered = (torch.tensor([x.shape[-2:]]).to(sizes.device, non_blocking=True) for x in (there, frames))
