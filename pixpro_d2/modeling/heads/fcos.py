@@ -66,7 +66,7 @@ class FCOSDetector(FCOS):
             **kwargs: arguments of :class:`detectron2.modeling.meta_arch.fcos.FCOS`.
         """
         super().__init__(**kwargs)
-        self.box2box_transform = Float32BoxTransform(self.box2box_transform.normalize_by_size)
+        self.box2box_transform = Float32BoxTransform(normalize_by_size=True)
 
     @torch.no_grad()
     def label_anchors(self, anchors: list[Boxes], gt_instances: list[Instances]) -> Any:
