@@ -106,6 +106,7 @@ def test_a_home_folder_and_a_pattern_of_archives(tmp_path, monkeypatch):
     assert data_address("voc:~/data@train") == "voc:~/data@train"  # expanded where the data set is registered
     check_weights("~/model.pth")
     check_first_word(["shards/{00..01}.tar"])
+    check_first_word(["~/shards/{00..01}.tar"])
     with pytest.raises(UsageError, match="^There is no folder .*/nothing@train: check the path"):
         data_address("voc:~/nothing@train")
     with pytest.raises(UsageError, match="02.tar"):

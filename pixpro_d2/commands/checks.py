@@ -66,7 +66,7 @@ def check_first_word(argv: Sequence[str]) -> None:
     if re.match(ADDRESS, argv[0]):
         data_address(argv[0])
     elif is_archive(argv[0]):
-        archive_files(argv[0])
+        archive_files(os.path.expanduser(argv[0]))
     elif "." in argv[0] or "/" in argv[0]:  # other words may be the name of a registered data set
         check_exists(argv[0])
 

@@ -130,7 +130,8 @@ def check_task(cfg: CfgNode, args: Namespace) -> None:
             "TEST.PRECISE_BN.ENABLED is for downstream tasks: pre-training uses each norm for two views; set it False."
         )
     has_weights = bool(cfg.MODEL.WEIGHTS or (args.resume and candidates(cfg.OUTPUT_DIR)))
-    if cfg.MODEL.BACKBONE.FREEZE_AT > 0 and not has_weights and not args.eval_only:
+    freezes = cfg.MODEL.BACKBONE.FREEZE_AT > 0 and any(x in cfg.MODEL.BACKBONE.NAME for x in ("resnet", "regnet"))
+    if freezes and not has_weights and not args.eval_only:
         raise UsageError(
             f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, which would keep the random weights of the "
             "first layers: set it to 0, or name weights by MODEL.WEIGHTS."

@@ -73,6 +73,9 @@ class TrainLoop(TrainerBase):
         self._batches: Iterator[Any] | None = None
         self._window = LossWindow()
         self._skipped = 0
+        # A mean of past iterations that divides the losses of RetinaNet and FCOS, of each process at the last reading;
+        # detectron2 keeps it as a number of the model. Checkpoints follow readings.
+        self._normalizers: tuple[float | None, ...] = ()
 
     def run_step(self) -> None:
         """Load a batch, compute losses and gradients, and update the parameters.
@@ -117,8 +120,9 @@ class TrainLoop(TrainerBase):
         """Wait for the device, and record the mean losses of all processes in the EventStorage."""
         window, self._window = self._window, LossWindow()
         sums, (skipped, in_a_row) = window.read(self.guard.skipped, self.guard.in_a_row)
-        mine = sums, in_a_row, window.data_time / window.length, self.asked_to_stop()
-        all_sums, all_in_a_row, data_times, asked = zip(*comm.all_gather(mine))
+        normalizer = getattr(_plain(self.model), "loss_normalizer", None)
+        mine = sums, in_a_row, window.data_time / window.length, self.asked_to_stop(), normalizer
+        all_sums, all_in_a_row, data_times, asked, self._normalizers = zip(*comm.all_gather(mine))
         losses = mean_losses(all_sums)
         self.must_stop = any(asked)
         if skipped > self._skipped:
@@ -168,25 +172,30 @@ class TrainLoop(TrainerBase):
         state["optimizer"] = self.optimizer.state_dict()
         state["grad_scaler"] = self.grad_scaler.state_dict()
         state["skipped_steps"] = self._skipped
-        # A mean of past iterations that divides the losses of RetinaNet and FCOS; detectron2 keeps it as a number. Each
-        # process has its own; all resume with that of the main process.
-        state["loss_normalizer"] = getattr(_plain(self.model), "loss_normalizer", None)
+        state["loss_normalizers"] = list(self._normalizers)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         # Weight decay, momentum and the like are those of the config, which --allow-changes may have changed.
-        saved, ours = state_dict["optimizer"], self.optimizer.state_dict()["param_groups"]
-        groups = [
-            {**theirs, **own, "params": theirs["params"]}
-            for theirs, own in zip(saved["param_groups"], ours, strict=True)
-        ]
-        self.optimizer.load_state_dict({**saved, "param_groups": groups})
+        saved, groups = state_dict["optimizer"], self.optimizer.state_dict()["param_groups"]
+        if ("betas" in saved["param_groups"][0]) != ("betas" in groups[0]):
+            raise UsageError(
+                "The checkpoint was written with another SOLVER.OPTIMIZER: resume with the same optimiser, or start a "
+                "new run from the checkpoint by MODEL.WEIGHTS."
+            )
+        if len(saved["param_groups"]) == len(groups):  # otherwise PyTorch refuses
+            for theirs, own in zip(saved["param_groups"], groups):
+                own["params"] = theirs["params"]
+            saved = {**saved, "param_groups": groups}
+        self.optimizer.load_state_dict(saved)
         if state_dict["grad_scaler"]:  # empty without float16; the scale then starts at its default
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
         self._skipped = self.guard.skipped = state_dict.get("skipped_steps", 0)
-        if state_dict.get("loss_normalizer") is not None:
-            _plain(self.model).loss_normalizer = state_dict["loss_normalizer"]
+        self._normalizers = tuple(state_dict.get("loss_normalizers", ()))
+        own = comm.get_rank() if len(self._normalizers) == comm.get_world_size() else 0
+        if any(self._normalizers):
+            _plain(self.model).loss_normalizer = self._normalizers[own]
 
 
 def _plain(model: nn.Module) -> Any:

@@ -83,7 +83,9 @@ class TwoViews(nn.Module):
         self.distance_units = distance_units
         self.augment1, self.augment2 = _augmentations(augment)
         self.normalize = Normalize(in_channels, mean, std)
-        self._seen = False
+        # Without colour operations, images of other values can have a mean and a deviation of their own.
+        has_colours = isinstance(augment, str) and augment != "none"
+        self._seen = not has_colours and (mean is not None or std is not None)
 
     # A compiled graph would be useless: each call augments another subset of the images.
     @torch.compiler.disable
@@ -118,14 +120,14 @@ class TwoViews(nn.Module):
                 f"The learner was given images of shape {tuple(images.shape)} and type {images.dtype}: it takes float "
                 f"images (N, {self.in_channels}, H, W) with values in [0, 1]."
             )
-        if not self._seen:  # once, because it waits for the device
-            self._seen = True
+        if not self._seen:  # until a first batch is right, because it waits for the device
             low, high = (value.item() for value in images.aminmax())
             if low < -SLACK or high > 1 + SLACK:
                 raise UsageError(
                     f"The learner was given images with values from {low:.4g} to {high:.4g}: it takes values in "
                     "[0, 1], before any normalisation, so divide images of 8 bits by 255."
                 )
+            self._seen = True
 
 
 def _augmentations(augment: Any) -> Sequence[Callable[..., Tensor]]:

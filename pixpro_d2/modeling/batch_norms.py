@@ -46,7 +46,7 @@ def _converted(old: Any, norm_class: Any, options: dict[str, Any]) -> nn.Module:
         new.drop, new.act = old.drop, old.act
     if isinstance(new, nn.modules.batchnorm._BatchNorm):
         new.momentum = old.momentum
-    place = next((value for value in old.state_dict().values()), None)
+    place = next(iter(old.state_dict().values()), None)
     if place is not None:
         new.to(place.device)
     new.load_state_dict(old.state_dict(), strict=False)  # a frozen norm counts no batches

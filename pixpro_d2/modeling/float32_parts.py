@@ -46,4 +46,5 @@ _CLASSES: dict[type, type] = {ROIAlign: Float32ROIAlign, NaiveSyncBatchNorm: Flo
 def keep_float32(model: nn.Module) -> None:
     """Give the modules of a built model that detectron2 rounds the classes of this file, in place."""
     for module in model.modules():
-        module.__class__ = _CLASSES.get(type(module), type(module))
+        if type(module) in _CLASSES:
+            module.__class__ = _CLASSES[type(module)]

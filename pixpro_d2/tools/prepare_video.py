@@ -56,9 +56,10 @@ def find_videos(source: str | Path) -> dict[str, Path]:
 
 
 def _files_below(source: Path) -> Iterator[Path]:
-    """Yield the files below a folder, also in linked folders, without hidden files and folders.
+    """Yield the files below a folder, also in folders that links lead to, without hidden files and folders.
 
-    A folder without the permission to list it is skipped with a line.
+    A link to a folder below ``source`` is not followed, so that each video keeps its own name. A folder without the
+    permission to list it is skipped with a line.
 
     Raises:
         UsageError: if a folder cannot be listed for another reason.
@@ -69,14 +70,21 @@ def _files_below(source: Path) -> Iterator[Path]:
             raise UsageError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from error
         print(f"Skipped the folder {error.filename}: no permission to list it.", file=sys.stderr)
 
-    visited: set[str] = set()
+    root, visited = os.path.realpath(source), set[str]()
+
+    def is_followed(folder: str) -> bool:
+        leads_back = (os.path.realpath(folder) + os.sep).startswith(root + os.sep)
+        return not (os.path.islink(folder) and leads_back)
+
     for folder, subfolders, files in os.walk(source, onerror=on_error, followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:  # a link to a folder above would be followed forever
             subfolders.clear()
             continue
         visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and is_followed(os.path.join(folder, name))
+        )
         yield from (Path(folder, name) for name in files if not name.startswith("."))
 
 

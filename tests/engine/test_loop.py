@@ -157,6 +157,15 @@ def test_state_continues_the_run():
     assert torch.equal(buffer, expected) and second.iter == 2
 
 
+def test_the_state_of_another_optimiser_is_refused():
+    first, second = Model(), Model()
+    sgd = TrainLoop(first, batches(2), torch.optim.SGD(first.parameters(), lr=0.1, momentum=0.9))
+    adam = TrainLoop(second, batches(2), torch.optim.AdamW(second.parameters(), lr=0.1))
+    for loop, other in ((sgd, adam), (adam, sgd)):
+        with pytest.raises(UsageError, match="written with another SOLVER.OPTIMIZER: resume with the same optimiser"):
+            loop.load_state_dict(other.state_dict())
+
+
 def test_bfloat16_autocast_reaches_the_model():
     seen = []
 

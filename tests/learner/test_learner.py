@@ -268,9 +268,13 @@ def test_wrong_options(options, message):
 def test_images_of_another_range(change, values):
     learner, batch = small_learner(), images()
     batch[0, 0, 0, :2] = torch.tensor([0.0, 1.0])
-    with pytest.raises(UsageError, match=rf"given images with values {values}: it takes values in \[0, 1\], before"):
-        learner(change(batch))
+    for _ in range(2):
+        with pytest.raises(
+            UsageError, match=rf"given images with values {values}: it takes values in \[0, 1\], before"
+        ):
+            learner(change(batch))
     small_learner()(1.2 * batch)  # as after a bicubic resampling
+    small_learner(augment="none", mean=(100.0,) * 3, std=(50.0,) * 3)(change(batch))
 
 
 def test_a_teacher_that_learns():

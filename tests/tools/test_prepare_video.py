@@ -118,6 +118,8 @@ def test_names(tmp_path):
     (tmp_path / "linked/y.avi").touch()
     (tmp_path / "day/0").symlink_to(tmp_path / "linked")
     (tmp_path / "day/above").symlink_to(tmp_path)  # would be followed forever
+    (tmp_path / "a").symlink_to(tmp_path / "day")
+    assert "day_x" in find_videos(tmp_path) and "a_x" not in find_videos(tmp_path)
     assert find_videos(tmp_path / "day")["0_y"] == tmp_path / "day/0/y.avi"
     assert find_videos(tmp_path / "day" / "x.MP4") == {"x": tmp_path / "day" / "x.MP4"}
     (tmp_path / "day" / "x.avi").touch()

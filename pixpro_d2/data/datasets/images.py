@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 
 # The same for every version of Pillow, because machines share the index of a folder. A file of a format that Pillow
 # lacks, such as AVIF before version 11.3, is reported as unreadable.
-EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-EXTENSIONS += (".jfif", ".jpe", ".jp2", ".avif")
+EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif",
+)  # fmt: skip
 MACOS_COPIES = "__MACOSX"  # folder that macOS adds to its zip files, with a hidden file for each image
 LISTING_THREADS = 8  # archives listed at the same time, because each header of a tar file waits for the storage
 MIN_INDEXED_IMAGES = 10_000  # smallest number of images for which an index is kept
@@ -138,8 +139,9 @@ def _walk(root: str, on_skipped: Callable[[str], None] = lambda folder: None) ->
     def on_unlisted(error: OSError) -> None:
         if not isinstance(error, PermissionError):
             raise UsageError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from error
-        logger.warning(f"Skipped the folder {error.filename}: no permission to list it.")  # such as lost+found
-        on_skipped(error.filename)
+        logger.warning(f"Skipped the folder {error.filename}: no permission to list it.")
+        if os.path.basename(error.filename) != "lost+found":  # of each disk; it has no images for anybody
+            on_skipped(error.filename)
 
     for folder, subfolders, files in os.walk(root, onerror=on_unlisted, followlinks=True):
         real = os.path.realpath(folder)

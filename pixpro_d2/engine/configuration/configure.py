@@ -214,7 +214,7 @@ def resolve_device(cfg: CfgNode) -> None:
         raise UsageError(f"MODEL.DEVICE is '{name}'; it must be auto, cuda or cpu.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError("MODEL.DEVICE is 'cuda', but PyTorch sees no GPU: leave MODEL.DEVICE out, or set it to cpu.")
-    if kind == "cuda" and ":" in name and comm.get_world_size() > 1:
+    if kind == "cuda" and ":" in name and comm.get_world_size() > 1 and torch.cuda.device_count() > 1:
         raise UsageError(f"MODEL.DEVICE is '{name}', but each process needs a GPU of its own: set it to cuda.")
     if kind == "cuda" and index >= torch.cuda.device_count():
         raise UsageError(

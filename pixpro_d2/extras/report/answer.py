@@ -67,7 +67,9 @@ def _experiment(run: Run) -> tuple[tuple[str, str], ...]:
     return tuple(
         (key, str(value))
         for key, value in sorted(values.items())
-        if ("TEST" in key and key != "TEST.EVAL_PERIOD")  # free for a resumed run, but it changes the result
+        # These keys are free for a resumed run, but they change the result.
+        if ("TEST" in key and key != "TEST.EVAL_PERIOD")
+        or key.startswith("SOLVER.AMP.")
         or not (key == "SEED" or key in KEYS or is_free(key, (str(value),)))
     )
 

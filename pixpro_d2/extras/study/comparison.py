@@ -38,7 +38,7 @@ def rows(part: Part, results: dict) -> list[Row]:
     """Return the rows of a part for which there are results (name to result, of any seeds).
 
     Raises:
-        UsageError: if a result lacks the metric of the task.
+        UsageError: if a result lacks the metric of the task, or results to average have different recipes.
     """
     found = {names: _of_pairs(part.task, *names, results) for names in compared(part)}
     return [_row(part, names, found) for names, of_pairs in found.items() if of_pairs]
@@ -64,13 +64,12 @@ def _check_same_recipe(found: dict[Pair, dict[str, Any]]) -> None:
     Raises:
         UsageError: if two results have other data, devices or recipes.
     """
-    first = next(iter(found.values()), None)
-    for result in found.values():
-        assert first is not None
-        if _recipe(result) != _recipe(first):
+    results = list(found.values())
+    for result in results[1:]:
+        if _recipe(result) != _recipe(results[0]):
             raise UsageError(
-                f"The results of {first['name']} and {result['name']} have different commands, so their mean would mix "
-                "two experiments: use another folder for the study with other data, device or recipes."
+                f"The results of {results[0]['name']} and {result['name']} have different commands, so their mean would "
+                "mix two experiments: use another folder for the study with other data, device or recipes."
             )
 
 

@@ -50,7 +50,7 @@ def _group_norm(channels: int) -> nn.GroupNorm:
 def _far_object(empty: Instances) -> Instances:
     """Return an object outside the image, which matches no anchor, so that all are background."""
     far = Instances(empty.image_size)
-    far.gt_boxes = Boxes(empty.gt_boxes.tensor.new_full((1, 4), FAR) + empty.gt_boxes.tensor.new_tensor([0, 0, 1, 1]))
+    far.gt_boxes = Boxes(empty.gt_boxes.tensor.new_full((1, 4), FAR))
     far.gt_classes = empty.gt_classes.new_zeros(1)
     return far
 

@@ -58,7 +58,7 @@ class FlowCorrespondence(BoxCorrespondence):
                 the released code of PixPro with optical flow has ``pixel`` and the official rounding.
             consistency, alpha1, alpha2: as in `flow_points.track_points`.
             estimator: ``estimator(first, second)`` gives the flow (N, 2, h, w), in units of its own grid, between two
-                uint8 RGB frames (N, 3, H, W) on the device; for batches that carry frames.
+                uint8 RGB frames (N, 3, H, W) on its ``device``, or else on the model's; for batches that carry frames.
         """
         super().__init__(pos_ratio, distance_units, official_rounding)
         self.consistency = consistency

@@ -219,6 +219,7 @@ def test_an_unreadable_file_is_named(tmp_path, kind):
 
 @pytest.mark.filterwarnings("ignore:image file could not be identified because AVIF support not installed")
 def test_avif_without_its_decoder(tmp_path, monkeypatch):
+    pytest.importorskip("PIL.AvifImagePlugin")
     (tmp_path / "a.avif").write_bytes(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miaf" + bytes(100))
     monkeypatch.setattr("PIL.AvifImagePlugin.SUPPORTED", False, raising=False)
     with pytest.raises(UnreadableImage, match=r"/a\.avif: not an image in a format that Pillow knows$"):
