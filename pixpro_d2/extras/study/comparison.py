@@ -68,8 +68,8 @@ def _check_same_recipe(found: dict[Pair, dict[str, Any]]) -> None:
     for result in results[1:]:
         if _recipe(result) != _recipe(results[0]):
             raise UsageError(
-                f"The results of {results[0]['name']} and {result['name']} have different commands, so their mean would "
-                "mix two experiments: use another folder for the study with other data, device or recipes."
+                f"The results of {results[0]['name']} and {result['name']} have different commands, so their mean "
+                "would mix two experiments: use another folder for the study with other data, device or recipes."
             )
 
 
