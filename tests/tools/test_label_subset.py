@@ -106,7 +106,7 @@ def test_a_failed_write_leaves_the_old_file(instances, tmp_path, monkeypatch):
 def test_the_command(instances, tmp_path, capsys):
     label_subset.main([str(instances[0]), str(tmp_path / "out"), "--percent", "1", "10", "--seed", "4"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"{tmp_path}/out/instances_1pct.json: 2 images, ")
-    assert lines[1].startswith(f"{tmp_path}/out/instances_10pct.json: 20 images, ")
+    assert lines[0].startswith(f"{tmp_path}/out/instances_1pct_seed4.json: 2 images, ")
+    assert lines[1].startswith(f"{tmp_path}/out/instances_10pct_seed4.json: 20 images, ")
     with pytest.raises(SystemExit, match="error: .*none.json"):
         label_subset.main([str(tmp_path / "none.json"), str(tmp_path), "--percent", "1"])
