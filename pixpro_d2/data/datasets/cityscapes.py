@@ -5,11 +5,18 @@ Loaders and metadata are those of detectron2's ``cityscapes_fine_{sem_seg,instan
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
-from detectron2.data.datasets.cityscapes import load_cityscapes_instances, load_cityscapes_semantic
+from detectron2.data.datasets.cityscapes import (
+    _cityscapes_files_to_dict,
+    _get_cityscapes_files,
+    load_cityscapes_semantic,
+)
+from detectron2.utils import comm
 
 from ...utils.cityscapes_alias import alias_cityscapesscripts, check_cityscapesscripts
 from ...utils.errors import UsageError
@@ -36,8 +43,28 @@ def register_cityscapes_instance(name: str, root: str, split: str) -> None:
     check_cityscapesscripts()
     image_dir, gt_dir = _folders(name, root, split)
     _check_files(name, root, image_dir, gt_dir, LABELS)
-    DatasetCatalog.register(name, lambda: load_cityscapes_instances(image_dir, gt_dir))
+    DatasetCatalog.register(name, lambda: load_instances(image_dir, gt_dir))
     _set_metadata(name, image_dir, gt_dir, evaluator_type="cityscapes_instance")
+
+
+def load_instances(image_dir: str, gt_dir: str) -> list[dict[str, Any]]:
+    """Return the dicts of detectron2's ``load_cityscapes_instances``, read by worker processes that end at once.
+
+    detectron2 leaves its workers to the garbage collection, which ends them by SIGTERM. Workers that were forked in a
+    run ignore the signal, so that the run could wait for them forever.
+    """
+    from cityscapesscripts.helpers.labels import labels
+
+    files = _get_cityscapes_files(image_dir, gt_dir)
+    workers = max((os.cpu_count() or 1) // comm.get_world_size() // 2, 4)
+    with ProcessPoolExecutor(workers) as pool:
+        read = partial(_cityscapes_files_to_dict, from_json=True, to_polygons=True)
+        images = list(pool.map(read, files, chunksize=max(1, len(files) // (4 * workers))))
+    things = [label.id for label in labels if label.hasInstances and not label.ignoreInEval]
+    for image in images:
+        for annotation in image["annotations"]:
+            annotation["category_id"] = things.index(annotation["category_id"])
+    return images
 
 
 def _folders(name: str, root: str, split: str) -> list[str]:

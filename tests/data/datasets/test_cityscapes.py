@@ -1,5 +1,6 @@
 """Cityscapes layout: detectron2's loaders, and the real evaluation of the labels themselves."""
 
+import multiprocessing
 import shutil
 
 import numpy as np
@@ -8,11 +9,13 @@ import torch
 from cityscapesscripts.helpers.labels import id2label
 from cityscapesscripts.preparation import createTrainIdLabelImgs
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.cityscapes import load_cityscapes_instances
 from detectron2.structures import Instances
 from detectron2.structures.masks import polygons_to_bitmask
 from PIL import Image
 
 from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.data.datasets.cityscapes import load_instances
 from pixpro_d2.evaluation.cityscapes import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
@@ -99,6 +102,14 @@ def test_polygons_agree_with_the_instance_files(scenes):
 @pytest.fixture
 def copy(scenes, tmp_path):
     return shutil.copytree(scenes, tmp_path / "copy")
+
+
+def test_instances_are_detectron2s_and_no_worker_is_left(scenes):
+    folders = [str(scenes / part / "val") for part in ("leftImg8bit", "gtFine")]
+    before = set(multiprocessing.active_children())
+    found = load_instances(*folders)
+    assert set(multiprocessing.active_children()) <= before
+    assert found == load_cityscapes_instances(*folders) and any(image["annotations"] for image in found)
 
 
 @pytest.mark.parametrize("suffix", ["polygons.json", "labelIds.png", "instanceIds.png", "labelTrainIds.png"])
