@@ -54,6 +54,18 @@ def positive(text: str) -> int:
     return value
 
 
+def add_pixel_range(parser: argparse.ArgumentParser, use: str = "") -> None:
+    """Add ``--pixel-range`` to a command that reads images as a run does; ``use`` ends the help."""
+    parser.add_argument(
+        "--pixel-range",
+        nargs=2,
+        type=float,
+        default=(),
+        metavar=("LOW", "HIGH"),
+        help=f"INPUT.PIXEL_RANGE of the config to train with{use}",
+    )
+
+
 def program(name: str) -> str:
     """Return the words that started the command ``name``: through ``pixpro-d2``, or as a module of tools."""
     module = name.replace("-", "_")

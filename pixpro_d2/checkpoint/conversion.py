@@ -84,7 +84,7 @@ def to_half(state: Mapping[str, torch.Tensor], path: str) -> dict[str, torch.Ten
     halves = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     for name, half in halves.items():
         if half.isinf().any() and state[name].isfinite().all():
-            raise UsageError(f"{name} of {path} has a number above 65504, the limit of float16: leave out --half.")
+            raise UsageError(f"{name} of {path} has a number above 65504, the limit of float16: omit --half.")
     return halves
 
 

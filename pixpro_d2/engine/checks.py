@@ -121,6 +121,11 @@ def check_batch(cfg: CfgNode) -> None:
         )
 
 
+def _has_weights(cfg: CfgNode, resume: bool) -> bool:
+    """Return whether the model starts from weights of a file, or a resumed run from its checkpoint."""
+    return bool(cfg.MODEL.WEIGHTS or (resume and candidates(cfg.OUTPUT_DIR)))
+
+
 def check_task(cfg: CfgNode, args: Namespace) -> None:
     """Check that the task can be trained, and that frozen layers have trained weights."""
     if cfg.MODEL.META_ARCHITECTURE == "KNNClassifier" and not args.eval_only:
@@ -129,7 +134,7 @@ def check_task(cfg: CfgNode, args: Namespace) -> None:
         raise UsageError(
             "TEST.PRECISE_BN.ENABLED is for downstream tasks: pre-training uses each norm for two views; set it False."
         )
-    has_weights = bool(cfg.MODEL.WEIGHTS or (args.resume and candidates(cfg.OUTPUT_DIR)))
+    has_weights = _has_weights(cfg, args.resume)
     freezes = cfg.MODEL.BACKBONE.FREEZE_AT > 0 and any(x in cfg.MODEL.BACKBONE.NAME for x in ("resnet", "regnet"))
     if freezes and not has_weights and not args.eval_only:
         raise UsageError(
@@ -156,8 +161,7 @@ def check_evaluation(cfg: CfgNode, resume: bool) -> None:
             "The evaluation has no data set, because DATASETS.TEST is empty: set DATASETS.TEST, or add --test DATA to "
             "`pixpro-d2 evaluate`."
         )
-    has_weights = cfg.MODEL.WEIGHTS or (resume and candidates(cfg.OUTPUT_DIR))
-    if not has_weights and cfg.MODEL.META_ARCHITECTURE != "KNNClassifier":
+    if not _has_weights(cfg, resume) and cfg.MODEL.META_ARCHITECTURE != "KNNClassifier":
         raise UsageError(
             "--eval-only would evaluate random weights: set MODEL.WEIGHTS to the checkpoint of a training, or add "
             "--resume to evaluate the last checkpoint in OUTPUT_DIR."

@@ -176,8 +176,12 @@ class TrainLoop(TrainerBase):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state of :meth:`state_dict`; weight decay, momentum and the like are those of the config.
+
+        Raises:
+            UsageError: if the state is of an optimiser of another kind.
+        """
         super().load_state_dict(state_dict)
-        # Weight decay, momentum and the like are those of the config, which --allow-changes may have changed.
         saved, groups = state_dict["optimizer"], self.optimizer.state_dict()["param_groups"]
         if ("betas" in saved["param_groups"][0]) != ("betas" in groups[0]):
             raise UsageError(

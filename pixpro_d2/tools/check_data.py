@@ -20,7 +20,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..command_line import program
+from ..command_line import add_pixel_range, program
 from ..utils.errors import UsageError
 
 
@@ -33,14 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--flow", metavar="DIR", help="for videos: folder of their flow to check, as in MODEL.PIXPRO.FLOW.FILES"
     )
-    parser.add_argument(
-        "--pixel-range",
-        nargs=2,
-        type=float,
-        default=(),
-        metavar=("LOW", "HIGH"),
-        help="INPUT.PIXEL_RANGE of the config to train with",
-    )
+    add_pixel_range(parser)
     return parser
 
 

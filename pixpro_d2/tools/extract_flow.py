@@ -14,7 +14,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..command_line import positive, program
+from ..command_line import add_pixel_range, positive, program
 from ..utils.errors import UsageError
 
 ESTIMATORS = ("dis", "raft_small", "raft_large")
@@ -50,14 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--part", type=part, default=(1, 1), metavar="I/N", help="only the I-th of N parts of the videos: 1/N to N/N"
     )
-    parser.add_argument(
-        "--pixel-range",
-        nargs=2,
-        type=float,
-        default=(),
-        metavar=("LOW", "HIGH"),
-        help="INPUT.PIXEL_RANGE of the config to train with, for frames of more than 8 bits",
-    )
+    add_pixel_range(parser, ", for frames of more than 8 bits")
     parser.add_argument(
         "--overwrite",
         action="store_true",

@@ -25,6 +25,7 @@ from ..command_line import program
 from ..extras.video.decoding import RECORD, VideoError, extract_frames, partial_folder, read_record
 from ..utils.errors import UsageError
 from ..utils.files import write_json
+from ..utils.folders import is_hidden, walk
 
 EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv")
 
@@ -65,27 +66,17 @@ def _files_below(source: Path) -> Iterator[Path]:
         UsageError: if a folder cannot be listed for another reason.
     """
 
-    def on_error(error: OSError) -> None:
-        if not isinstance(error, PermissionError):
-            raise UsageError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from error
-        print(f"Skipped the folder {error.filename}: no permission to list it.", file=sys.stderr)
+    root = os.path.realpath(source)
 
-    root, visited = os.path.realpath(source), set[str]()
+    def on_denied(folder: str) -> None:
+        print(f"Skipped the folder {folder}: no permission to list it.", file=sys.stderr)
 
     def is_followed(folder: str) -> bool:
         leads_back = (os.path.realpath(folder) + os.sep).startswith(root + os.sep)
         return not (os.path.islink(folder) and leads_back)
 
-    for folder, subfolders, files in os.walk(source, onerror=on_error, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:  # a link to a folder above would be followed forever
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and is_followed(os.path.join(folder, name))
-        )
-        yield from (Path(folder, name) for name in files if not name.startswith("."))
+    for folder, files in walk(str(source), on_denied, is_followed):
+        yield from (Path(folder, name) for name in files if not is_hidden(name))
 
 
 def is_finished(path: Path, folder: Path, asked: dict[str, Any]) -> bool:

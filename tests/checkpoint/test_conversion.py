@@ -318,6 +318,6 @@ def test_half_precision_refuses_numbers_beyond_its_range(pyramid, tmp_path):
     checkpoint["model"]["backbone.bottom_up.stem.conv1.norm.running_var"][3] = 65520  # rounds to infinity
     torch.save(checkpoint, tmp_path / "large.pth")
     out = tmp_path / "half.safetensors"
-    with pytest.raises(UsageError, match=r"stem.conv1.norm.running_var of .* above 65504, .*: leave out --half"):
+    with pytest.raises(UsageError, match=r"stem.conv1.norm.running_var of .* above 65504, .*: omit --half"):
         convert(str(tmp_path / "large.pth"), str(out), "safetensors", half=True)
     assert not out.exists()

@@ -20,7 +20,8 @@ from detectron2.utils import comm
 
 from ...utils.cityscapes_alias import alias_cityscapesscripts, check_cityscapesscripts
 from ...utils.errors import UsageError
-from .paths import check_exists, check_split, is_hidden, splits_in
+from ...utils.folders import is_hidden
+from .paths import check_exists, check_split, splits_in
 
 alias_cityscapesscripts("helpers.labels")
 

@@ -6,8 +6,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...utils.errors import UsageError
+from ...utils.folders import is_hidden
 from .images import list_images
-from .paths import check_exists, is_hidden
+from .paths import check_exists
 
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 

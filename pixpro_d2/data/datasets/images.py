@@ -11,10 +11,11 @@ from detectron2.utils import comm
 
 from ...utils.archives import archive_files, folder_of, is_archive, join_member
 from ...utils.errors import UsageError
+from ...utils.folders import is_hidden, walk
 from ..io.archives import list_members
 from ..io.file_list import FileList, ShardList
 from .image_index import archive_index_file, index_file, read_index, write_index
-from .paths import check_exists, is_hidden
+from .paths import check_exists
 
 logger = logging.getLogger(__name__)
 
@@ -133,23 +134,14 @@ def _walk(root: str, on_skipped: Callable[[str], None] = lambda folder: None) ->
     """
     if not os.path.isdir(root):
         return
-    visited: set[str] = set()
     prefix = os.path.join(root, "")
 
-    def on_unlisted(error: OSError) -> None:
-        if not isinstance(error, PermissionError):
-            raise UsageError(f"The folder {error.filename} cannot be listed: {error.strerror}.") from error
-        logger.warning(f"Skipped the folder {error.filename}: no permission to list it.")
-        if os.path.basename(error.filename) != "lost+found":  # of each disk; it has no images for anybody
-            on_skipped(error.filename)
+    def on_denied(folder: str) -> None:
+        logger.warning(f"Skipped the folder {folder}: no permission to list it.")
+        if os.path.basename(folder) != "lost+found":  # of each disk; it has no images for anybody
+            on_skipped(folder)
 
-    for folder, subfolders, files in os.walk(root, onerror=on_unlisted, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:  # a link to a folder above would be followed forever
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
+    for folder, files in walk(root, on_denied):
         yield folder[len(prefix) :], sorted(filter(is_image, files))
 
 

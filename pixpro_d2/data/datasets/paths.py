@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from ...utils.errors import UsageError
+from ...utils.folders import is_hidden
 
 
 def check_exists(name: str, path: str, kind: str = "folder") -> None:
@@ -46,11 +47,6 @@ def splits_in(folder: str, extension: str = "") -> list[str]:
             if not is_hidden(entry.name) and (entry.name.endswith(extension) if extension else entry.is_dir())
         }
     return sorted(name for name in names if name.rpartition("_")[2] not in names - {name})
-
-
-def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is hidden, such as ``._photo.jpg``, which macOS writes beside ``photo.jpg``."""
-    return name.startswith(".")
 
 
 def split_where(exists: Callable[[str], bool], head: str, tail: str) -> tuple[str, str]:

@@ -12,9 +12,10 @@ from detectron2.data import DatasetCatalog
 from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_json
+from ...utils.folders import is_hidden
 from .image_index import MTIME_RESOLUTION_SECONDS
 from .images import is_image
-from .paths import check_exists, is_hidden
+from .paths import check_exists
 
 logger = logging.getLogger(__name__)
 

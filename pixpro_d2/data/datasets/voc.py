@@ -10,8 +10,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ...utils.errors import UsageError
+from ...utils.folders import is_hidden
 from .images import EXTENSIONS
-from .paths import check_split, is_hidden, read_image_ids, splits_in
+from .paths import check_split, read_image_ids, splits_in
 
 
 class VOCObject(NamedTuple):
