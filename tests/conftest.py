@@ -4,6 +4,7 @@ import collections
 import gc
 import multiprocessing
 import os
+import shutil
 
 import pytest
 
@@ -23,6 +24,20 @@ def pytest_runtest_teardown():
         for item in gc.get_objects():
             if type(item).__name__ == "_MultiProcessingDataLoaderIter":
                 item._shutdown_workers()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def remove_shared_files(request, tmp_path_factory):
+    """Remove the folders that the fixtures of a file share when its tests are over, unless one has failed.
+
+    pytest removes them at the end of the whole suite, when their checkpoints have added up to several GB.
+    """
+    failed = request.session.testsfailed
+    before = set(tmp_path_factory.getbasetemp().iterdir())
+    yield
+    if request.session.testsfailed == failed:
+        for path in set(tmp_path_factory.getbasetemp().iterdir()) - before:
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
 
 
 def pytest_terminal_summary(terminalreporter):
