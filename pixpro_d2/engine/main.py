@@ -12,7 +12,7 @@ from ..launch_arguments import argument_parser
 from ..utils.errors import ONE_SENTENCE
 from .configuration.configure import setup
 from .dry_run import dry_run
-from .processes.failed_start import failed_start_removed
+from .processes.failed_start import failed_start_undone
 from .processes.launch import launch
 from .trainer import Trainer
 
@@ -22,7 +22,7 @@ def main(args: Namespace) -> Any:
     try:
         if args.dry_run:
             return dry_run(args)
-        with failed_start_removed(args):
+        with failed_start_undone(args):
             cfg = setup(args)
             if args.eval_only:
                 return Trainer.evaluate(cfg, resume=args.resume)

@@ -1,4 +1,4 @@
-"""Remove the folder of a run that fails before its first iteration."""
+"""Undo what a run has written that fails before its first iteration."""
 
 import contextlib
 from argparse import Namespace
@@ -9,6 +9,7 @@ from detectron2.utils import comm
 
 from ...monitoring.run_record import FILE as RUN_FILE
 from ...utils.errors import UsageError
+from ...utils.files import write_file
 from ..configuration.configure import SEED_FILE, command_config
 
 # Patterns of the files that a run writes before its first iteration.
@@ -16,19 +17,26 @@ FILES_OF_START = ("log.txt*", "config.yaml", RUN_FILE, SEED_FILE, "metrics.json"
 
 
 @contextlib.contextmanager
-def failed_start_removed(args: Namespace) -> Iterator[None]:
-    """Remove the new folder OUTPUT_DIR if a UsageError ends the start of a run within this context.
+def failed_start_undone(args: Namespace) -> Iterator[None]:
+    """Undo the start of a run that an error ends within this context.
+
+    A UsageError removes a new folder OUTPUT_DIR. Any error restores the config.yaml that was in the folder, because it
+    belongs to the checkpoints there.
 
     One of several processes does not remove the folder, because other processes may still write to it. Their launcher
     removes the folder.
     """
     folder = Path(command_config(args).OUTPUT_DIR)
+    config = folder / "config.yaml"
     is_new = comm.get_world_size() == 1 and not folder.exists()
+    former = config.read_bytes() if config.is_file() and comm.is_main_process() else None
     try:
         yield
-    except UsageError:
-        if is_new:
+    except BaseException as error:
+        if is_new and isinstance(error, UsageError):
             remove_failed_start(folder)
+        if former is not None:
+            write_file(str(config), lambda partial: Path(partial).write_bytes(former))
         raise
 
 

@@ -8,7 +8,7 @@ from data_helpers import write_images
 
 import configs
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.processes.failed_start import failed_start_removed, remove_failed_start
+from pixpro_d2.engine.processes.failed_start import failed_start_undone, remove_failed_start
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -18,7 +18,7 @@ def failing(folder, error, written=("log.txt", "config.yaml", "seed.json"), exis
         folder.mkdir()
     config = str(configs.CONFIGS / "pretrain/quickstart.yaml")
     args = argument_parser().parse_args(["--config-file", config, "OUTPUT_DIR", str(folder)])
-    with pytest.raises(type(error)), failed_start_removed(args):
+    with pytest.raises(type(error)), failed_start_undone(args):
         folder.mkdir(exist_ok=True)
         for name in written:
             (folder / name).touch()
@@ -56,6 +56,16 @@ def test_real_starts(tmp_path, opts, message):
     with pytest.raises(SystemExit, match=message):
         cli.run_here(*words, *configs.TINY, *opts, "OUTPUT_DIR", tmp_path / "out")
     assert not Path(tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("error", [UsageError("Other shapes"), RuntimeError("a fault"), KeyboardInterrupt()])
+def test_the_config_of_the_former_run_is_restored(tmp_path, error):
+    (tmp_path / "config.yaml").write_text("of the checkpoints")
+    args = argument_parser().parse_args(["--config-file", "pretrain/quickstart", "OUTPUT_DIR", str(tmp_path)])
+    with pytest.raises(type(error), match=str(error)), failed_start_undone(args):
+        (tmp_path / "config.yaml").write_text("of the refused command")
+        raise error
+    assert (tmp_path / "config.yaml").read_text() == "of the checkpoints"
 
 
 def test_values_of_a_run_are_kept(tmp_path):
