@@ -1,7 +1,6 @@
 """Write the weights of a run's checkpoint with their metadata."""
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,10 @@ from ..checkpoint.convention import InputConvention
 from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.tensors import check_tensors
 from ..engine.configuration.configure import load_config
+from ..monitoring.run_record import FILE, read_starts
 from ..utils.errors import UsageError
 from ..utils.files import check_folder_of, report_write_errors, write_file
+from ..utils.machine import commit_of
 
 
 def publish(
@@ -33,7 +34,7 @@ def publish(
         out: file to write, whose name gets a hash; by default beside the checkpoint.
         config_file: config of the run; by default ``config.yaml`` beside the checkpoint.
         licence: licence of the weights.
-        commit: commit of the code that trained the weights; by default the commit of this checkout.
+        commit: commit of the code that trained the weights; by default the commit that the run recorded.
 
     Returns:
         Path of the file and its metadata.
@@ -57,7 +58,7 @@ def publish(
         "config": cfg.dump(),
         "iterations": int(checkpoint["iteration"]) + 1,  # `iteration` is the last finished iteration, from 0
         "datasets": list(cfg.DATASETS.TRAIN),
-        "git_commit": commit or commit_of(__file__),
+        "git_commit": commit or _trained_by(os.path.dirname(checkpoint_path)),
         "licence": licence,
     }
     convention = InputConvention.from_dict(checkpoint.get("input")) or InputConvention.from_config(cfg)
@@ -66,21 +67,17 @@ def publish(
         return write_file(out, lambda partial: torch.save(contents, partial), with_hash=True), metadata
 
 
-def commit_of(file: str) -> str:
-    """Return the commit of the checkout that tracks a file, with "-dirty" behind it if the checkout has changes.
-
-    A package that is installed somewhere inside another repository is not tracked by that repository.
+def _trained_by(folder: str) -> str:
+    """Return the commit that the last training in ``folder`` recorded; without a record, the commit of this checkout.
 
     Raises:
-        UsageError: if no repository tracks the file.
+        UsageError: if neither is known.
     """
-    folder, name = os.path.split(os.path.abspath(file))
-    git = ["git", "-C", folder]
-    try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", name], check=True, capture_output=True)
-        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-        return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
-    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+    starts = [start for start in read_starts(Path(folder)) if "--eval-only" not in start["command"]]
+    commit = starts[-1]["machine"].get("commit") if starts else commit_of(__file__)
+    if commit is None:
         raise UsageError(
-            f"{folder} is in no git checkout of this project: name the commit that trained the weights with --commit."
-        ) from error
+            f"Neither {os.path.join(folder, FILE)} nor a git checkout tells the code of the training: name the commit "
+            "that trained the weights with --commit."
+        )
+    return commit

@@ -1,6 +1,8 @@
-"""What this process runs on: versions, device, threads."""
+"""What this process runs on: versions, commit, device, threads."""
 
+import os
 import platform
+import subprocess
 from pathlib import Path
 
 import detectron2
@@ -9,8 +11,9 @@ import torchvision
 
 
 def describe_machine(device: torch.device) -> dict[str, str | int | None]:
-    """Return versions, device and number of threads of this process."""
+    """Return versions, commit of this project, device and number of threads of this process."""
     return {
+        "commit": commit_of(__file__),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
@@ -31,3 +34,19 @@ def processor() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def commit_of(file: str) -> str | None:
+    """Return the commit of the checkout that tracks a file, with "-dirty" behind it if the checkout has changes.
+
+    A package that is installed somewhere inside another repository is not tracked by that repository. Return None if no
+    repository tracks the file.
+    """
+    folder, name = os.path.split(os.path.abspath(file))
+    git = ["git", "-C", folder]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", name], check=True, capture_output=True)
+        describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(describe, check=True, capture_output=True, text=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None

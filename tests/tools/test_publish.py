@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -13,9 +14,11 @@ import configs
 from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
 from pixpro_d2.checkpoint.initialize import initialize
 from pixpro_d2.extras import publishing
-from pixpro_d2.extras.publishing import commit_of, publish
+from pixpro_d2.extras.publishing import publish
+from pixpro_d2.monitoring.run_record import record_start
 from pixpro_d2.tools.publish import main
 from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.machine import commit_of
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +107,24 @@ def test_commit_of_another_repository_is_not_taken(run, checkout, tmp_path, monk
     (tmp_path / "publish.py").touch()
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     for file in (checkout / ".venv/pixpro_d2/publish.py", tmp_path / "publish.py"):
+        assert commit_of(str(file)) is None
         monkeypatch.setattr(publishing, "__file__", str(file))
-        with pytest.raises(UsageError, match=f"{file.parent} is in no git checkout of this project: name .* --commit"):
+        with pytest.raises(UsageError, match="run.json nor a git checkout tells .*: name .* --commit"):
             publish(str(run[1]), str(tmp_path / "b.pth"))
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UsageError, match="is in no git checkout"):
-        commit_of(str(checkout / "pixpro_d2/publish.py"))
+    assert commit_of(str(checkout / "pixpro_d2/publish.py")) is None
+
+
+def test_the_run_tells_the_commit_of_its_training(run, tmp_path):
+    """Neither a later evaluation nor this checkout replaces it."""
+    shutil.copytree(run[1].parent, tmp_path / "run")
+    checkpoint = tmp_path / "run/model_final.pth"
+    for command, commit in (("train", "first"), ("train --resume", "second"), ("train --eval-only", "third")):
+        record_start(tmp_path / "run", command, {"commit": commit})
+    assert publish(str(checkpoint))[1]["git_commit"] == "second"
+    record_start(tmp_path / "run", "train --resume", {"commit": None})
+    with pytest.raises(UsageError, match="name the commit that trained the weights with --commit"):
+        publish(str(checkpoint))
 
 
 def test_mistakes(run, tmp_path):
