@@ -27,7 +27,7 @@ class PixelLearner(TwoBranch):
 
         learner = PixelLearner(net, "layer4", total_steps=10000)
         loss, info = learner(images)
-        loss.backward(); optimizer.step(); learner.update_target(step)
+        optimizer.zero_grad(); loss.backward(); optimizer.step(); learner.update_target(step)
 
     Move the network to its device before you make the learner. The learner runs the network once to find the shapes of
     its features; the network's norms do not change.

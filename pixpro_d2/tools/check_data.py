@@ -3,15 +3,14 @@
 python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR] [--pixel-range LOW HIGH]
 
 NAME is a folder or an archive of images, or a value of DATASETS.TRAIN or TEST: a registered name, or an address such as
-voc:DIR@SPLIT. The command prints the number and sizes of the images, the frequency of each class, the NUM_CLASSES to
-set, and the problems:
+voc:DIR@SPLIT. The command prints the number and sizes of the images, channels and pages that are not read, the
+frequency of each class, the NUM_CLASSES to set, and the problems:
 
 * missing or unreadable files, and sizes that differ;
 * labels that training or evaluation would fail at;
-* images of more than 8 bits that use little of their range;
-* channels and pages that are not read.
+* images of more than 8 bits that use little of their range.
 
-A run checks files, sizes and labels likewise when it starts, but decodes no images. For videos, the command also prints
+A detector or segmentation checks files, sizes and labels likewise when it starts, but decodes no images. For videos, the command also prints
 the lengths. With --flow, it also prints which videos have no optical flow of their own. It exits with 1 if there are
 problems.
 """

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...utils.class_names import first_difference
 from ...utils.errors import UsageError
@@ -124,14 +124,15 @@ def class_names(cfg: CfgNode, names: Sequence[str]) -> list[str] | None:
 def trained_classes_known(cfg: CfgNode) -> list[str]:
     """Return the data sets of DATASETS.TRAIN that the model of an evaluation may have been trained on.
 
-    These data sets list as many classes as the model has. Other data sets need not exist for an evaluation.
+    These data sets list as many classes as the model has. Other data sets need not exist for an evaluation, and are not
+    registered then.
     """
     if cfg.MODEL.META_ARCHITECTURE not in TASKS:
         return []
     labels, node = TASKS[cfg.MODEL.META_ARCHITECTURE]
     names = []
     for name in cfg.DATASETS.TRAIN:
-        if name.startswith("coco:"):  # the annotation file lists the classes
+        if name.startswith("coco:") and name in DatasetCatalog.list():  # the annotation file lists the classes
             load_dicts(name)
         if len(MetadataCatalog.get(name).get(labels.classes, [])) == cfg.MODEL[node].NUM_CLASSES:
             names.append(name)

@@ -21,7 +21,7 @@ from .stored_values import StoredValues
 
 # task -> (key of the classes' names in the metadata, config key of their number, unit of the counts)
 TASKS = {
-    "detection": ("thing_classes", "MODEL.ROI_HEADS.NUM_CLASSES (one-stage: MODEL.RETINANET.NUM_CLASSES)", "boxes"),
+    "detection": ("thing_classes", "MODEL.ROI_HEADS.NUM_CLASSES (one-stage: MODEL.RETINANET or MODEL.FCOS)", "boxes"),
     "segmentation": ("stuff_classes", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "pixels"),
     "classification": ("classes", "MODEL.CLASSIFIER.NUM_CLASSES", "images"),
 }

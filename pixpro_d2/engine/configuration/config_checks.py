@@ -236,7 +236,7 @@ RANGES: dict[str, _Range] = {
     "SOLVER.BASE_LR": _above(0),
     "SOLVER.BASE_LR_END": _at_least(0),
     "SOLVER.BIAS_LR_FACTOR": _at_least(0),
-    "SOLVER.LR_REFERENCE_BATCH": _at_least(1),
+    "SOLVER.LR_REFERENCE_BATCH": _at_least(0),
     "SOLVER.MOMENTUM": _between(0, 1),
     "SOLVER.WEIGHT_DECAY": _at_least(0),
     "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": _above(0),

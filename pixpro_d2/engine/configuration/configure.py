@@ -12,6 +12,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
+from ...checkpoint.resume import candidates
 from ...config import default_config, is_pretraining
 from ...config_files import config_path
 from ...data.datasets.catalog import ensure_registered
@@ -44,7 +45,7 @@ from .class_count import resolve_class_count
 from .config_checks import check_values, leaves, set_value, value_of
 from .merging import merge_file
 from .name_lists import single_names_accepted
-from .options import merge_options
+from .options import literal, merge_options
 from .registered import check_registered
 
 SEED_FILE = "seed.json"
@@ -75,7 +76,7 @@ def setup(args: Namespace) -> CfgNode:
     cfg = command_config(args)
     restrict_pillow(cfg.DATALOADER.MAX_IMAGE_PIXELS)
     check_wandb(cfg, args)
-    ensure_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
+    _register_data(cfg, args)
     data_key = "DATASETS.TEST" if args.eval_only else "DATASETS.TRAIN"
     classes = resolve_class_count(cfg, args.config_file, args.opts[::2], data_key)
     resolve_device(cfg)
@@ -83,7 +84,8 @@ def setup(args: Namespace) -> CfgNode:
     check_image_format(cfg)
     check_registered(cfg)
     check_resnet(cfg)
-    check_batch(cfg)
+    if not args.eval_only:
+        check_batch(cfg)
     check_output_dir(cfg)
     check_task(cfg, args)
     check_fresh_start(cfg, args)
@@ -110,10 +112,22 @@ def setup(args: Namespace) -> CfgNode:
     return cfg
 
 
+def _register_data(cfg: CfgNode, args: Namespace) -> None:
+    """Register the data sets; those of the training need not be there for an evaluation, except of neighbours."""
+    ensure_registered(cfg.DATASETS.TEST)
+    for name in cfg.DATASETS.TRAIN:
+        try:
+            ensure_registered([name])
+        except UsageError:
+            if not args.eval_only or cfg.MODEL.META_ARCHITECTURE == "KNNClassifier":
+                raise
+
+
 def _write_config(cfg: CfgNode, args: Namespace) -> None:
     """Write OUTPUT_DIR/config.yaml; an evaluation leaves the config.yaml of a training in its place."""
     path, logger = Path(cfg.OUTPUT_DIR, "config.yaml"), logging.getLogger(__name__)
-    if args.eval_only and path.is_file() and (path.parent / SEED_FILE).is_file():
+    is_of_training = (path.parent / SEED_FILE).is_file() or candidates(cfg.OUTPUT_DIR)
+    if args.eval_only and path.is_file() and is_of_training:
         logger.info(f"{path} stays that of the training in this folder.")
         return
     write_file(str(path), lambda partial: Path(partial).write_text(cfg.dump(), encoding="utf-8"))
@@ -153,12 +167,17 @@ def load_config(config_file: str, opts: Sequence[Any], init: str = "") -> CfgNod
     if cfg.MODEL.LOAD_PROPOSALS:
         raise UsageError("MODEL.LOAD_PROPOSALS is not supported: such files are pickles, which can run code.")
     for key in PATHS:
-        set_value(cfg, key, os.path.expanduser(value_of(cfg, key)))
+        set_value(cfg, key, _path_as_text(os.path.expanduser(value_of(cfg, key))))
     _count_in_iterations(cfg, opts[::2])
     if cfg.MODEL.DEVICE == AUTO:
         cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     check_values(cfg)
     return cfg
+
+
+def _path_as_text(path: str) -> str:
+    """Return the path, with "./" before a name such as 2026: yacs would read it from config.yaml as a number."""
+    return path if isinstance(literal(path), str) else os.path.join(".", path)
 
 
 _LENGTH_KEYS = (("SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"), ("SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"))
@@ -185,11 +204,14 @@ def _check_one_unit(cfg: CfgNode, path: str) -> None:
 def _count_in_iterations(cfg: CfgNode, keys: Collection[str]) -> None:
     """Set the config file's epochs to 0 if the command line's ``keys`` give the length in iterations, in place.
 
-    If they give no warm-up, the warm-up keeps its share of the run. As epochs it could fill a short run.
+    If they give no warm-up, a warm-up in epochs keeps its share of the run, and a warm-up in iterations is cut to a
+    tenth of the run. Either could fill a short run otherwise.
     """
     solver, warmup_given = cfg.SOLVER, set(_LENGTH_KEYS[1]) & set(keys)
-    if "SOLVER.MAX_ITER" in keys and not warmup_given and min(solver.MAX_EPOCHS, solver.WARMUP_EPOCHS) > 0:
-        warmup = solver.MAX_ITER * solver.WARMUP_EPOCHS // solver.MAX_EPOCHS
+    if "SOLVER.MAX_ITER" in keys and not warmup_given:
+        warmup = min(solver.WARMUP_ITERS, solver.MAX_ITER // 10)
+        if min(solver.MAX_EPOCHS, solver.WARMUP_EPOCHS) > 0:
+            warmup = solver.MAX_ITER * solver.WARMUP_EPOCHS // solver.MAX_EPOCHS
         cfg.merge_from_list(["SOLVER.WARMUP_ITERS", warmup, "SOLVER.WARMUP_EPOCHS", 0])
     for iterations, epochs in _LENGTH_KEYS:
         if iterations not in keys or value_of(cfg, epochs) <= 0:
@@ -280,7 +302,7 @@ def resolve_schedule(cfg: CfgNode) -> str:
         A sentence with the result, for the log.
 
     Raises:
-        UsageError: for epochs in a task that counts iterations.
+        UsageError: for epochs in a task that counts iterations, or a scaling without its reference.
     """
     solver = cfg.SOLVER
     batch = solver.IMS_PER_BATCH
@@ -299,6 +321,11 @@ def resolve_schedule(cfg: CfgNode) -> str:
             "SOLVER.MAX_EPOCHS and WARMUP_EPOCHS are for pre-training and classification: set SOLVER.MAX_ITER here."
         )
     base_lr = solver.BASE_LR
+    if solver.LR_SCALING != "none" and solver.LR_REFERENCE_BATCH == 0:
+        raise UsageError(
+            f"SOLVER.LR_SCALING {solver.LR_SCALING} needs the number of images that SOLVER.BASE_LR {base_lr:g} belongs "
+            "to: set SOLVER.LR_REFERENCE_BATCH, usually to the config's SOLVER.IMS_PER_BATCH."
+        )
     solver.BASE_LR = scaled_lr(base_lr, batch, solver.LR_REFERENCE_BATCH, solver.LR_SCALING)
     scaling = solver.LR_SCALING
     solver.MAX_EPOCHS, solver.WARMUP_EPOCHS, solver.LR_SCALING = 0, 0, "none"

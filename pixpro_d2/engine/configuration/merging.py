@@ -1,14 +1,16 @@
 """Merge the values of a config file; explain in one sentence why a file cannot be merged."""
 
 import difflib
+import io
 import re
+from typing import IO, Any
 
 import yaml
 from detectron2.config import CfgNode
 
 from ...config_files import missing_file
 from ...utils.errors import UsageError
-from .config_checks import leaves
+from .config_checks import leaves, set_value
 from .name_lists import single_names_accepted
 
 NULLABLE = ("SOLVER.WEIGHT_DECAY_BIAS",)  # keys that may have no value
@@ -30,12 +32,13 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     """Merge a config file, and the files that it is based on, into ``cfg``.
 
     Raises:
-        UsageError: for a missing file, a file that is no YAML, an unknown key, a value of another type, or a file for
-            another version of detectron2's config.
+        UsageError: for a missing or empty file, a file that is no YAML, a key that is unknown or written twice, a value
+            of another type, or a file for another version of detectron2's config.
     """
     try:
-        given = CfgNode(CfgNode.load_yaml_with_base(path))
+        given = CfgNode(_CheckedFiles.load_yaml_with_base(path))
         _check_given(given, cfg.VERSION, path)
+        _make_numbers_float(given, cfg)
         with single_names_accepted(cfg):
             cfg.merge_from_other_cfg(given)
     except UsageError:
@@ -50,6 +53,39 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         raise UsageError(f"Config {path}: {_in_words(error)}.") from error
     except yaml.YAMLError as error:
         raise UsageError(f"Config {path}: {' '.join(str(error).split())}.") from error
+
+
+class _CheckedFiles(CfgNode):
+    """Check each file that detectron2's config opens: PyYAML silently takes the last value of a key."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        with super()._open_cfg(filename) as file:
+            text = file.read()
+        root = yaml.compose(text, yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            raise UsageError(f"Config {filename} has no keys: write them as lines of KEY: VALUE.")
+        _check_written_once(root, filename)
+        return io.StringIO(text)
+
+
+def _check_written_once(node: yaml.MappingNode, path: str, prefix: str = "") -> None:
+    seen = set()
+    for name, value in node.value:
+        key = f"{prefix}{name.value}"
+        if key in seen and name.value != "<<":
+            raise UsageError(f"Config {path} has {key} twice, in line {name.start_mark.line + 1} again: join the two.")
+        seen.add(key)
+        if isinstance(value, yaml.MappingNode):
+            _check_written_once(value, path, f"{key}.")
+
+
+def _make_numbers_float(given: CfgNode, cfg: CfgNode) -> None:
+    """Convert the whole numbers of keys that hold numbers, in place, as on the command line."""
+    known: dict[str, Any] = dict(leaves(cfg))
+    for key, value in list(leaves(given)):
+        if type(value) is int and type(known.get(key)) is float:
+            set_value(given, key, float(value))
 
 
 def _check_given(given: CfgNode, version: int, path: str) -> None:

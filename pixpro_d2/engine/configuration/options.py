@@ -60,7 +60,7 @@ def _no_key(cfg: CfgNode, known: Mapping[str, Any], words: Sequence[Any], i: int
 def _typed(key: str, value: Any, example: Any) -> Any:
     """Return ``value`` converted to the type of ``example``, the present value of the key."""
     if isinstance(value, str) and not (isinstance(example, str) and not _is_quoted(value)):
-        value = _literal(value)
+        value = literal(value)
     if value is None and key not in NULLABLE:
         raise UsageError(f"{key} is None; give it a value, or leave the key out.")
     if key in NAME_LISTS and not isinstance(value, (str, list, tuple)):
@@ -119,7 +119,7 @@ def _is_quoted(text: str) -> bool:
     return len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
 
 
-def _literal(text: str) -> Any:
+def literal(text: str) -> Any:
     """Return the Python value that ``text`` writes; otherwise the text itself."""
     try:
         return ast.literal_eval(text)

@@ -1,4 +1,4 @@
-"""The fully convolutional head of the FCN transfer tasks (MoCo appendix A.2, PixPro section 4)."""
+"""The fully convolutional head of the FCN transfer tasks (appendix of MoCo, PixPro section 4)."""
 
 from typing import Any
 

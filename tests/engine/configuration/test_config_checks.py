@@ -58,7 +58,7 @@ BOUNDS = {
     "DATALOADER.MAX_IMAGE_PIXELS": ([0, -3], [1]),
     "SOLVER.ACCUMULATION_STEPS": ([0], [1]),
     "SOLVER.METRICS_PERIOD": ([0], [1]),
-    "SOLVER.LR_REFERENCE_BATCH": ([0, -8], [1]),
+    "SOLVER.LR_REFERENCE_BATCH": ([-8], [0, 1]),
     "SOLVER.MAX_ITER": ([0], [1]),
     "SOLVER.MAX_EPOCHS": ([-1], [0]),
     "SOLVER.CHECKPOINT_PERIOD": ([0], [1]),

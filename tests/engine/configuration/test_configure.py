@@ -63,6 +63,39 @@ def test_the_warm_up_keeps_its_share_of_a_run_in_iterations(opts, warmup):
     assert warmup == (solver.WARMUP_ITERS, solver.WARMUP_EPOCHS)
 
 
+@pytest.mark.parametrize(
+    ("opts", "warmup"),
+    [
+        ([], 1000),  # detectron2's default
+        (["SOLVER.MAX_ITER", 20000], 1000),
+        (["SOLVER.MAX_ITER", 800], 80),
+        (["SOLVER.MAX_ITER", 800, "SOLVER.WARMUP_ITERS", 300], 300),
+    ],
+)
+def test_a_warm_up_in_iterations_does_not_fill_a_shorter_run(opts, warmup):
+    assert load_config("voc/fcn_R_50_30k", opts).SOLVER.WARMUP_ITERS == warmup
+
+
+@pytest.mark.parametrize(
+    ("config", "opts", "rate"),
+    [
+        ("pretrain/quickstart", ["SOLVER.IMS_PER_BATCH", 32], 2.0),
+        ("pretrain/small_data_r18_fpn", ["SOLVER.IMS_PER_BATCH", 64], 2.0),
+        ("coco/mask_rcnn_R_50_FPN_1x", ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.LR_REFERENCE_BATCH", 16], 0.01),
+    ],
+)
+def test_the_rate_of_any_recipe_can_follow_the_batch(config, opts, rate):
+    cfg = load_config(config, [*opts, "SOLVER.LR_SCALING", "linear", "SOLVER.MAX_ITER", 9, "SOLVER.WARMUP_ITERS", 0])
+    resolve_schedule(cfg)
+    assert pytest.approx(rate) == cfg.SOLVER.BASE_LR
+
+
+def test_a_scaling_needs_the_batch_of_its_rate():
+    cfg = load_config("coco/mask_rcnn_R_50_FPN_1x", ["SOLVER.LR_SCALING", "linear"])
+    with pytest.raises(UsageError, match=r"SOLVER.BASE_LR 0.02 belongs to: set SOLVER.LR_REFERENCE_BATCH"):
+        resolve_schedule(cfg)
+
+
 @pytest.mark.parametrize(("iterations", "epochs"), [("MAX_ITER", "MAX_EPOCHS"), ("WARMUP_ITERS", "WARMUP_EPOCHS")])
 def test_iterations_of_the_command_line_count(tmp_path, iterations, epochs):
     """quickstart.yaml has both in epochs."""
@@ -203,3 +236,21 @@ def test_an_evaluation_leaves_the_config_of_a_training(folder, tmp_path):
     other = tmp_path / "other"  # without a training there is that of the evaluation
     setup(argument_parser().parse_args(["--eval-only", *words[:-1], str(other), "DATASETS.TEST", f"('{folder}',)"]))
     assert "MAX_ITER: 6" not in (other / "config.yaml").read_text()
+
+
+def test_an_evaluation_leaves_the_config_beside_a_copied_checkpoint(folder, tmp_path):
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/model_final.pth").touch()
+    (tmp_path / "copy/config.yaml").write_text("of the training")
+    words = ["--config-file", QUICKSTART, "DATASETS.TEST", folder, "OUTPUT_DIR", str(tmp_path / "copy")]
+    setup(argument_parser().parse_args(["--eval-only", *words, "MODEL.DEVICE", "cpu"]))
+    assert (tmp_path / "copy/config.yaml").read_text() == "of the training"
+
+
+def test_an_evaluation_does_not_need_the_training_data(folder, tmp_path):
+    words = ["--config-file", QUICKSTART, "DATASETS.TRAIN", "voc:/gone@train", "DATASETS.TEST", folder]
+    words += ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path / "out")]
+    assert setup(argument_parser().parse_args(["--eval-only", *words])).DATASETS.TRAIN == ("voc:/gone@train",)
+    for wrong in (words, ["--eval-only", *words, "MODEL.META_ARCHITECTURE", "KNNClassifier"]):
+        with pytest.raises(UsageError, match="voc:/gone@train"):
+            setup(argument_parser().parse_args(wrong))

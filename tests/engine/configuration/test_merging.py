@@ -21,6 +21,13 @@ QUICKSTART = configs.CONFIGS / "pretrain/quickstart.yaml"
         (b"SOLVER:\n", "SOLVER has no value; give it one, or take the line out."),
         (b"VERSION: 1\nMODEL: {WEIGHT: a}", "rename the keys that have changed, and remove the line VERSION."),
         (b"\x80\x02 a pickle", "is no text: name a .yaml file."),
+        (b"# nothing yet\n", " has no keys: write them as lines of KEY: VALUE."),
+        (b"", " has no keys: write them as lines of KEY: VALUE."),
+        (
+            b"SOLVER:\n  BASE_LR: 1.0\nSEED: 1\nSOLVER: {MAX_ITER: 7}",
+            " has SOLVER twice, in line 4 again: join the two.",
+        ),
+        (b"SOLVER:\n  BASE_LR: 1.0\n  BASE_LR: 2.0", " has SOLVER.BASE_LR twice, in line 3 again: join the two."),
     ],
 )
 def test_values_of_other_kinds(tmp_path, text, message):
@@ -29,6 +36,18 @@ def test_values_of_other_kinds(tmp_path, text, message):
     with pytest.raises(UsageError) as error:
         load_config(str(path), [])
     assert str(error.value).startswith(f"Config {path}") and str(error.value).endswith(message)
+
+
+def test_a_key_twice_in_a_file_below_is_found(tmp_path):
+    (tmp_path / "base.yaml").write_text(f"_BASE_: {QUICKSTART}\nSEED: 1\nSEED: 2\n")
+    (tmp_path / "own.yaml").write_text("_BASE_: base.yaml\nSEED: 3\n")
+    with pytest.raises(UsageError, match="base.yaml has SEED twice, in line 3 again"):
+        load_config(str(tmp_path / "own.yaml"), [])
+
+
+def test_whole_numbers_are_numbers(tmp_path):
+    (tmp_path / "own.yaml").write_text(f"_BASE_: {QUICKSTART}\nSOLVER: {{BASE_LR: 1}}\n")
+    assert repr(load_config(str(tmp_path / "own.yaml"), []).SOLVER.BASE_LR) == "1.0"
 
 
 def test_a_similar_file_is_named(monkeypatch):
@@ -58,3 +77,10 @@ def test_a_run_s_own_config_is_read_again(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(load_config(str(QUICKSTART), []).dump())
     assert load_config(str(path), []).SOLVER.WEIGHT_DECAY_BIAS is None
+
+
+@pytest.mark.parametrize("name", ["20261130", "1e-3", "None", "(1, 2)"])
+def test_a_folder_may_have_the_name_of_a_number(tmp_path, name):
+    path = tmp_path / "config.yaml"
+    path.write_text(load_config(str(QUICKSTART), ["OUTPUT_DIR", name]).dump())
+    assert load_config(str(path), []).OUTPUT_DIR == f"./{name}"
