@@ -58,6 +58,7 @@ def pretrain(
     overrides: Mapping[str, Any] | None = None,
     num_gpus: int = 0,
     resume: bool = False,
+    allow_changes: bool = False,
 ) -> FinishedRun:
     """Pre-train on images without labels; for several GPUs, call it below ``if __name__ == "__main__"``.
 
@@ -68,12 +69,13 @@ def pretrain(
         overrides: config keys and values, such as ``{"SOLVER.MAX_ITER": 1000}``.
         num_gpus: number of processes; 0 for one on each GPU, or one on the CPU.
         resume: resume the run in this folder.
+        allow_changes: let a resumed run continue with another batch, length or learning rate.
 
     Raises:
         UsageError: for a mistake in arguments, config or data.
     """
     name = data_address(str(data), scheme="images")
-    return _run(plan_pretraining(name, str(out), recipe, _opts(overrides), num_gpus, _flags(resume)))
+    return _run(plan_pretraining(name, str(out), recipe, _opts(overrides), num_gpus, _flags(resume, allow_changes)))
 
 
 def finetune(
@@ -86,6 +88,7 @@ def finetune(
     overrides: Mapping[str, Any] | None = None,
     num_gpus: int = 0,
     resume: bool = False,
+    allow_changes: bool = False,
 ) -> FinishedRun:
     """Train a downstream task from pre-trained weights.
 
@@ -96,14 +99,14 @@ def finetune(
         test: labelled data set to evaluate on; "" for none.
         out: folder of the run; by default a folder in ``output``.
         config: name of a config; by default the config for the task and the network of the weights.
-        overrides, num_gpus, resume: as for :func:`pretrain`.
+        overrides, num_gpus, resume, allow_changes: as for :func:`pretrain`.
 
     Raises:
         UsageError: for a mistake in arguments, config or data.
     """
     check_weights(str(weights))
     names = data_address(data), test and data_address(test)
-    opts, flags = _opts(overrides), _flags(resume)
+    opts, flags = _opts(overrides), _flags(resume, allow_changes)
     return _run(plan_fine_tuning(str(weights), task, *names, str(out), config, opts, num_gpus, flags))
 
 
@@ -119,6 +122,11 @@ def load_backbone(path: str | Path) -> nn.Module:
     """
     path = str(path)
     source = read_weights(path)
+    if source.convention is None:
+        raise UsageError(
+            f"{path} does not say which input its backbone takes, and torchvision's takes RGB images with ImageNet's "
+            "mean and deviation: load a checkpoint of this project, or build the network of its training."
+        )
     backbone = backbone_of(source, "online", path)
     backbone.pyramid = {}
     weights = to_torchvision(source, backbone, path)
@@ -149,5 +157,5 @@ def _opts(overrides: Mapping[str, Any] | None) -> list[str]:
     return [str(word) for pair in (overrides or {}).items() for word in pair]
 
 
-def _flags(resume: bool) -> list[str]:
-    return ["--resume"] if resume else []
+def _flags(resume: bool, allow_changes: bool) -> list[str]:
+    return [*(["--resume"] if resume else []), *(["--allow-changes"] if allow_changes else [])]

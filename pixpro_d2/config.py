@@ -302,8 +302,8 @@ def _add_solver_config(cfg: CN) -> None:
     cfg.SOLVER.MAX_EPOCHS = 0
     # Length of the warm-up in epochs, in the same tasks; 0: SOLVER.WARMUP_ITERS counts.
     cfg.SOLVER.WARMUP_EPOCHS = 0
-    # How BASE_LR follows IMS_PER_BATCH: `none`, `linear` or `sqrt`, relative to LR_REFERENCE_BATCH, the number of images
-    # that BASE_LR belongs to. 0: unknown, only for `none`.
+    # How BASE_LR follows IMS_PER_BATCH: `none`, `linear` or `sqrt`, relative to LR_REFERENCE_BATCH, the batch that
+    # BASE_LR belongs to. 0: unknown, only for `none`.
     cfg.SOLVER.LR_SCALING = "none"
     cfg.SOLVER.LR_REFERENCE_BATCH = 0
     # Precision with SOLVER.AMP.ENABLED: `bfloat16`, or on a GPU `float16` with a loss scaler. A processor without

@@ -38,6 +38,13 @@ def test_pretraining_leaves_checkpoint_metrics_and_backbone(pretraining, scenes)
         assert network(torch.rand(1, 3, 64, 64)).shape == (1, 512)
 
 
+def test_a_backbone_of_unknown_input_is_refused(pretraining, tmp_path):
+    """As of detectron2's own trainings, most of which take BGR."""
+    torch.save({"model": torch.load(pretraining.checkpoint, weights_only=True)["model"]}, tmp_path / "model.pth")
+    with pytest.raises(UsageError, match="model.pth does not say which input its backbone takes"):
+        pixpro_d2.load_backbone(tmp_path / "model.pth")
+
+
 def test_a_backbone_without_an_equal_resnet(pretraining, tmp_path):
     run = dataclasses.replace(pretraining, folder=tmp_path)
     with pytest.raises(

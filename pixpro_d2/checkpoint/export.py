@@ -5,8 +5,10 @@ import json
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 import torchvision
@@ -68,13 +70,17 @@ def to_detectron2(source: Source, backbone: Backbone, path: str) -> dict[str, An
     _check_no_timm(backbone, path)
     official = source.format == OFFICIAL
     contents: dict[str, Any] = {
-        "model": {name: value.numpy() for name, value in {**backbone.trunk, **backbone.pyramid}.items()},
+        "model": {name: _to_numpy(value) for name, value in {**backbone.trunk, **backbone.pyramid}.items()},
         "__author__": "PixPro" if official else "pixpro_d2",
         "matching_heuristics": True,
     }
     if source.convention and not official:
         contents["input"] = source.convention.to_dict()
     return contents
+
+
+def _to_numpy(value: torch.Tensor) -> np.ndarray:
+    return (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
 
 
 def to_torchvision(source: Source, backbone: Backbone, path: str) -> dict[str, torch.Tensor]:
@@ -120,9 +126,13 @@ def to_official(source: Source, backbone: Backbone, path: str) -> dict[str, Any]
 
 
 def write_detectron2(contents: Mapping[str, Any], path: str) -> None:
-    """Write the result of :func:`to_detectron2` as a pickle."""
-    with open(path, "wb") as file:
-        pickle.dump(contents, file)
+    """Write the result of :func:`to_detectron2` as a pickle that NumPy 1 and 2 read.
+
+    NumPy 2 knows the module of its arrays by the name of NumPy 1 too, which detectron2 v0.6 needs unpatched. Protocol 3
+    writes the name as one line of text.
+    """
+    data = pickle.dumps(contents, protocol=3).replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+    Path(path).write_bytes(data)
 
 
 def write_safetensors(source: Source, backbone: Backbone, path: str) -> None:

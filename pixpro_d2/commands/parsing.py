@@ -20,6 +20,9 @@ def add_run_arguments(parser: OptionsAnywhere) -> None:
     parser.add_argument("--out", metavar="DIR", default="", help="folder of the run (default: below output)")
     parser.add_argument("--num-gpus", type=int, default=0, metavar="N", help="processes (default: one on each GPU)")
     parser.add_argument("--resume", action="store_true", help="resume the run in this folder")
+    parser.add_argument(
+        "--allow-changes", action="store_true", help="let --resume continue with another batch, length or learning rate"
+    )
     parser.add_argument("--dry-run", action="store_true", help="try two iterations and report time and memory")
     add_options(parser)
 
@@ -34,4 +37,5 @@ def add_options(parser: OptionsAnywhere) -> None:
 
 def flags(args: argparse.Namespace) -> list[str]:
     """Return the options that the launcher takes unchanged."""
-    return [flag for flag, given in (("--resume", args.resume), ("--dry-run", args.dry_run)) if given]
+    words = {"--resume": args.resume, "--allow-changes": args.allow_changes, "--dry-run": args.dry_run}
+    return [flag for flag, given in words.items() if given]

@@ -139,10 +139,9 @@ def plan_fine_tuning(
     }
     run = Path(weights).absolute().parent.name if weights_path(weights) == weights else weights
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}")).expanduser()
-    sentence = (
-        f"Config {config} for {task}: {count} images, {cfg.SOLVER.MAX_ITER} iterations of batch {batch} on {machine}, "
-        f"into {folder}."
-    )
+    epochs = cfg.SOLVER.MAX_EPOCHS
+    length = f"{epochs} epochs" if epochs > 0 else f"{cfg.SOLVER.MAX_ITER} iterations"
+    sentence = f"Config {config} for {task}: {count} images, {length} of batch {batch} on {machine}, into {folder}."
     return Plan(_words(config, chosen, folder, opts, machine.processes, flags), folder, sentence + advice)
 
 

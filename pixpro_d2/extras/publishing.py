@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ..checkpoint import class_names
 from ..checkpoint.convention import InputConvention
 from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.tensors import check_tensors
@@ -25,9 +26,10 @@ def publish(
 ) -> tuple[str, dict[str, Any]]:
     """Write the weights of a checkpoint with their metadata.
 
-    The file has three entries: ``model`` (both branches and heads, as trained), ``input`` (the convention that
-    downstream configs are checked against) and ``metadata``. The metadata are ``config`` (YAML), ``iterations``,
-    ``datasets`` (list), ``git_commit`` and ``licence``. ``torch.load(weights_only=True)`` reads the file.
+    The file has the entries ``model`` (both branches and heads, as trained), ``input`` (the convention that downstream
+    configs are checked against), ``metadata``, and ``classes`` if the model has learned named classes. The metadata are
+    ``config`` (YAML), ``iterations``, ``datasets`` (list), ``git_commit`` and ``licence``.
+    ``torch.load(weights_only=True)`` reads the file.
 
     Args:
         checkpoint_path: checkpoint of a run of train_net.py.
@@ -63,6 +65,8 @@ def publish(
     }
     convention = InputConvention.from_dict(checkpoint.get("input")) or InputConvention.from_config(cfg)
     contents = {"model": checkpoint["model"], "input": convention.to_dict(), "metadata": metadata}
+    if class_names.KEY in checkpoint:
+        contents[class_names.KEY] = checkpoint[class_names.KEY]
     with report_write_errors(str(out)):
         return write_file(out, lambda partial: torch.save(contents, partial), with_hash=True), metadata
 

@@ -10,10 +10,9 @@ frequency of each class, the NUM_CLASSES to set, and the problems:
 * labels that training or evaluation would fail at;
 * images of more than 8 bits that use little of their range.
 
-A detector or segmentation checks files, sizes and labels likewise when it starts, but decodes no images. For videos, the command also prints
-the lengths. With --flow, it also prints which videos have no optical flow of their own. It exits with 1 if there are
-problems.
-"""
+A detector or segmentation checks files, sizes and labels likewise when it starts, but decodes no images. For videos,
+the command also prints the lengths. With --flow, it also prints which videos have no optical flow of their own. It
+exits with 1 if there are problems."""
 
 import argparse
 import sys

@@ -1,6 +1,8 @@
 """Converting checkpoints: bit by bit, into what the other code really loads."""
 
 import pickle
+import pickletools
+from pathlib import Path
 
 import pytest
 import torch
@@ -223,6 +225,22 @@ def test_detectron2s_own_checkpointer_loads_trunk_and_pyramid_into_a_mask_rcnn(p
     ours, theirs = model.state_dict(), detector.state_dict()
     names = [name for name in ours if name.startswith("backbone.")]
     assert len(names) == 156 and all(torch.equal(ours[name], theirs[name]) for name in names)
+
+
+def test_numpy_1_knows_the_names_in_the_pickle(tmp_path):
+    """detectron2 v0.6 needs NumPy below 1.24 unpatched, which has no numpy._core; bfloat16 has no NumPy type at all."""
+    state = torchvision_state(18)
+    torch.save(
+        {name: value.bfloat16() if value.is_floating_point() else value for name, value in state.items()},
+        tmp_path / "in.pth",
+    )
+    out, _ = convert(str(tmp_path / "in.pth"), str(tmp_path / "out.pkl"), "detectron2")
+    modules = {
+        argument.split()[0] for code, argument, _ in pickletools.genops(Path(out).read_bytes()) if code.name == "GLOBAL"
+    }
+    assert "numpy.core.multiarray" in modules and not any(name.startswith("numpy._core") for name in modules)
+    weights = read_checkpoint(out)["model"]
+    assert torch.equal(torch.as_tensor(weights["stem.conv1.weight"]), state["conv1.weight"].bfloat16().float())
 
 
 def test_detectron2s_own_checkpointer_loads_a_plain_resnet_below_a_new_pyramid(plain, tmp_path):

@@ -6,7 +6,9 @@ import torchvision
 from archive_helpers import write_shards, write_zip
 from data_helpers import write_images
 
+from pixpro_d2.commands import finetune, pretrain
 from pixpro_d2.commands.machine import Machine
+from pixpro_d2.commands.parsing import flags
 from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
 from pixpro_d2.engine import argument_parser
 from pixpro_d2.engine.configuration.configure import load_config
@@ -124,6 +126,20 @@ def test_the_config_suits_task_and_network(scenes, weights, task, data, config):
     assert str(plan.folder) == cfg.OUTPUT_DIR and plan.folder.name.endswith(f"_{task}")
     assert f"iterations of batch {cfg.SOLVER.IMS_PER_BATCH} on the CPU" in plan.sentence
     assert plan.sentence.endswith("for first tries, with small images and a short training (docs/downstream.md).")
+
+
+def test_a_length_in_epochs_is_said_in_epochs(scenes, weights):
+    config = "imagenet/linear_R_50_100ep"
+    plan = plan_fine_tuning(weights(50), "classification", f"classes:{scenes}/train", config=config)
+    assert " images, 100 epochs of batch 256" in plan.sentence
+
+
+@pytest.mark.parametrize("command", [pretrain, finetune])
+def test_options_of_the_launcher_are_passed_on(command):
+    words = {pretrain: ["photos"], finetune: ["weights.pth", "--task", "detection", "--data", "voc:a@train"]}[command]
+    passed = ["--resume", "--allow-changes", "--dry-run"]
+    assert flags(command.build_parser().parse_args([*words, *passed])) == passed
+    assert flags(command.build_parser().parse_args(words)) == []
 
 
 def test_a_larger_network_gets_its_config(scenes, weights):

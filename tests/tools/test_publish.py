@@ -115,6 +115,14 @@ def test_commit_of_another_repository_is_not_taken(run, checkout, tmp_path, monk
     assert commit_of(str(checkout / "pixpro_d2/publish.py")) is None
 
 
+def test_names_of_classes_are_kept(run, cfg, tmp_path):
+    model, _ = run
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    PixProCheckpointer(model, str(tmp_path), classes=["cat", "dog"]).save("model_final", iteration=1)
+    path, _ = publish(str(tmp_path / "model_final.pth"), commit="abc")
+    assert torch.load(path, weights_only=True)["classes"] == ["cat", "dog"]
+
+
 def test_the_run_tells_the_commit_of_its_training(run, tmp_path):
     """Neither a later evaluation nor this checkout replaces it."""
     shutil.copytree(run[1].parent, tmp_path / "run")

@@ -84,6 +84,8 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
     if convention.stride_in_1x1 is not None:  # the tensors fit both places of the stride
         cfg.MODEL.RESNETS.STRIDE_IN_1X1 = convention.stride_in_1x1
     network = build_backbone(cfg)
+    if not backbone.pyramid and hasattr(network, "bottom_up"):  # a file converted without its FPN
+        network = network.bottom_up
     _load(network, backbone, f"{path} does not fit {config_file or 'a plain ResNet'}")
     if backbone.pyramid and not with_fpn:
         network = network.bottom_up

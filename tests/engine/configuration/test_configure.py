@@ -73,7 +73,7 @@ def test_the_warm_up_keeps_its_share_of_a_run_in_iterations(opts, warmup):
     ],
 )
 def test_a_warm_up_in_iterations_does_not_fill_a_shorter_run(opts, warmup):
-    assert load_config("voc/fcn_R_50_30k", opts).SOLVER.WARMUP_ITERS == warmup
+    assert warmup == load_config("voc/fcn_R_50_30k", opts).SOLVER.WARMUP_ITERS
 
 
 @pytest.mark.parametrize(

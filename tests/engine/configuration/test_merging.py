@@ -83,4 +83,4 @@ def test_a_run_s_own_config_is_read_again(tmp_path):
 def test_a_folder_may_have_the_name_of_a_number(tmp_path, name):
     path = tmp_path / "config.yaml"
     path.write_text(load_config(str(QUICKSTART), ["OUTPUT_DIR", name]).dump())
-    assert load_config(str(path), []).OUTPUT_DIR == f"./{name}"
+    assert f"./{name}" == load_config(str(path), []).OUTPUT_DIR

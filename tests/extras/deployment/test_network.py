@@ -10,6 +10,7 @@ from checkpoint_helpers import build_with_statistics
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION, InputConvention
+from pixpro_d2.checkpoint.conversion import convert
 from pixpro_d2.extras.deployment.network import load_network
 from pixpro_d2.utils.errors import UsageError
 
@@ -83,6 +84,13 @@ def test_branch_and_pyramid_can_be_chosen(tmp_path):
     network = load_network(path, branch="target", with_fpn=False)
     assert network.names == ["res3", "res4", "res5"]
     check(network, model.target_backbone.bottom_up)
+
+
+def test_a_file_without_its_pyramid_beside_the_config(tmp_path):
+    cfg, model, path = run_of(tmp_path)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    plain, _ = convert(path, str(tmp_path / "plain.safetensors"), "safetensors", with_fpn=False)
+    check(load_network(plain), model.backbone.bottom_up)
 
 
 @pytest.mark.parametrize(
