@@ -39,6 +39,7 @@ class TrainLoop(TrainerBase):
         max_skipped: int = 1,
         folder: str = ".",
         asked_to_stop: Callable[[], bool] = lambda: False,
+        smooth: bool = True,
     ) -> None:
         """
         Args:
@@ -54,6 +55,8 @@ class TrainLoop(TrainerBase):
             max_skipped: number of skipped steps in a row after which a reading stops the run.
             folder: folder for the batch that stopped the run.
             asked_to_stop: whether this process was asked to end the run.
+            smooth: let detectron2's writers take the median of the last 20 readings of a loss. Readings that are means
+                over many iterations need no median, which would lag behind by as many readings.
         """
         super().__init__()
         model.train()
@@ -66,6 +69,7 @@ class TrainLoop(TrainerBase):
         self.max_skipped = max_skipped
         self.folder = folder
         self.asked_to_stop = asked_to_stop
+        self.smooth = smooth
         self.grad_scaler = torch.amp.GradScaler(enabled=amp_dtype == torch.float16)
         self.guard = StepGuard(model, optimizer, self.grad_scaler)
         #: Whether the losses were read in this iteration, and whether any process had been asked to stop by then.
@@ -133,10 +137,8 @@ class TrainLoop(TrainerBase):
         self.guard.keep_buffers()
         if comm.is_main_process():
             storage = get_event_storage()
-            storage.put_scalar("data_time", max(data_times))
-            storage.put_scalar("total_loss", sum(losses.values()))
-            if list(losses) != ["total_loss"]:
-                storage.put_scalars(**losses)
+            losses = {"total_loss": sum(losses.values())} | losses
+            storage.put_scalars(data_time=max(data_times), **losses, smoothing_hint=self.smooth)
             if self._skipped:
                 storage.put_scalar("skipped_steps", self._skipped, smoothing_hint=False)
             if torch.cuda.is_available():

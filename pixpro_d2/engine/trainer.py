@@ -13,7 +13,7 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
-from detectron2.utils.events import EventWriter
+from detectron2.utils.events import CommonMetricPrinter, EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.optim import Optimizer
@@ -98,6 +98,7 @@ class Trainer(DefaultTrainer):
             max_skipped=cfg.SOLVER.MAX_SKIPPED_STEPS,
             folder=cfg.OUTPUT_DIR,
             asked_to_stop=lambda: self._signals.received is not None,
+            smooth=cfg.SOLVER.METRICS_PERIOD == 1,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         classes = class_names(cfg, cfg.DATASETS.TRAIN)
@@ -192,8 +193,13 @@ class Trainer(DefaultTrainer):
         return [hook for hook in built if hook is not None]
 
     def build_writers(self) -> list[EventWriter]:
-        """Return the writer of W&B if it is enabled, then detectron2's writers, whose last clears the pictures."""
-        return [*build_wandb_writers(self.cfg, lambda: self.start_iter > 0), *super().build_writers()]
+        """Return the writer of W&B if it is enabled, then detectron2's writers, whose last clears the pictures.
+
+        The printer takes the median of the readings of 20 iterations; detectron2 v0.6 takes that of 20 readings.
+        """
+        printer = CommonMetricPrinter(self.max_iter, window_size=max(1, 20 // self.cfg.SOLVER.METRICS_PERIOD))
+        others = [writer for writer in super().build_writers() if not isinstance(writer, CommonMetricPrinter)]
+        return [*build_wandb_writers(self.cfg, lambda: self.start_iter > 0), printer, *others]
 
     def _evaluate(self) -> dict[str, Any]:
         self._last_eval_results = self.test(self.cfg, self.checkpointer.model)
@@ -289,8 +295,11 @@ class Trainer(DefaultTrainer):
             model.fit(itertools.chain.from_iterable(loaders))
         results = cls.test(cfg, model)
         if comm.is_main_process():
-            check_expected_tasks(cfg.TEST.EXPECTED_RESULTS, results)
-            verify_results(cfg, results)
+            by_task = results
+            if len(cfg.DATASETS.TEST) > 1 and not is_pretraining(cfg):
+                by_task = {f"{name}/{task}": found for name in results for task, found in results[name].items()}
+            check_expected_tasks(cfg.TEST.EXPECTED_RESULTS, by_task)
+            verify_results(cfg, by_task)
         return results
 
 
@@ -313,7 +322,7 @@ def check_test_data(cfg: CfgNode) -> dict[str, set]:
         check_labels(cfg, place, images)
         if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # it evaluates only boxes
             check_masks(cfg, place, images)
-        check_test_set(name, images, masks=cfg.MODEL.MASK_ON)
+        check_test_set(name, images, masks=cfg.MODEL.MASK_ON and cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN")
         places[name] = image_places(images)
     return places
 

@@ -5,23 +5,24 @@ from collections.abc import Callable, Sequence
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator, SemSegEvaluator
+from detectron2.evaluation import DatasetEvaluator
 
 from ..utils.errors import UsageError
 from .checks import check_to_evaluate, warn_of_absent_classes
 from .cityscapes import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .classification import ClassificationEvaluator
 from .coco import CocoEvaluator
+from .segmentation import SegmentationEvaluator
 from .voc import VOCEvaluator
 
-# evaluator_type of the data set's metadata -> function of (data set name, output folder)
-EVALUATORS: dict[str, Callable[[str, str], DatasetEvaluator]] = {
-    "coco": lambda name, folder: CocoEvaluator(name, folder),
-    "pascal_voc": lambda name, folder: VOCEvaluator(name),
-    "sem_seg": lambda name, folder: SemSegEvaluator(name, output_dir=folder),
-    "cityscapes_sem_seg": lambda name, folder: CityscapesSemSegEvaluator(name),
-    "cityscapes_instance": lambda name, folder: CityscapesInstanceEvaluator(name),
-    "classification": lambda name, folder: ClassificationEvaluator(),
+# evaluator_type of the data set's metadata -> function of (config, data set name, output folder)
+EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
+    "coco": lambda cfg, name, folder: CocoEvaluator(name, folder, cfg.TEST.KEYPOINT_OKS_SIGMAS),
+    "pascal_voc": lambda cfg, name, folder: VOCEvaluator(name),
+    "sem_seg": lambda cfg, name, folder: SegmentationEvaluator(name, output_dir=folder),
+    "cityscapes_sem_seg": lambda cfg, name, folder: CityscapesSemSegEvaluator(name),
+    "cityscapes_instance": lambda cfg, name, folder: CityscapesInstanceEvaluator(name),
+    "classification": lambda cfg, name, folder: ClassificationEvaluator(),
 }
 
 
@@ -34,13 +35,19 @@ def check_test_set(name: str, dicts: Sequence[dict], masks: bool) -> None:
         masks: whether the model predicts masks.
 
     Raises:
-        UsageError: if no evaluator knows the data set's annotations, or the data set has errors.
+        UsageError: if no evaluator knows the data set's annotations, the data set has errors, or its evaluation needs
+            masks that the model does not predict.
     """
     kind = MetadataCatalog.get(name).get("evaluator_type", None)
     if kind not in EVALUATORS:
         raise UsageError(
             f"Data set '{name}' of DATASETS.TEST cannot be evaluated (evaluator type {kind}): "
             f"its metadata must name one of {', '.join(EVALUATORS)}."
+        )
+    if kind == "cityscapes_instance" and not masks:
+        raise UsageError(
+            f"Data set '{name}' of DATASETS.TEST is evaluated by masks, which the model does not predict: take a Mask "
+            "R-CNN with MODEL.MASK_ON True, or a test set with boxes, such as voc:DIR@SPLIT."
         )
     if kind != "classification":  # millions of images, listed already
         check_to_evaluate(name, dicts, masks)
@@ -54,4 +61,4 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     The evaluator writes below ``OUTPUT_DIR/inference``.
     """
     kind = MetadataCatalog.get(dataset_name).evaluator_type
-    return EVALUATORS[kind](dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference"))
+    return EVALUATORS[kind](cfg, dataset_name, os.path.join(cfg.OUTPUT_DIR, "inference"))

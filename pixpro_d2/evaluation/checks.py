@@ -82,7 +82,9 @@ def warn_of_absent_classes(name: str) -> None:
         seen.update(found.name for found in objects if not found.difficult)
     absent = [str(x) for x in metadata.thing_classes if x not in seen]
     if absent:
-        logger.warning(f"Split '{metadata.split}' of {metadata.dirname} has no {', '.join(absent)}: AP will be NaN.")
+        logger.warning(
+            f"Split '{metadata.split}' of {metadata.dirname} has no {', '.join(absent)}: AP leaves them out."
+        )
 
 
 def check_to_train(names: Sequence[str], dicts: Sequence[dict], masks: str) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from collections.abc import Sequence
 
 from detectron2.evaluation import COCOEvaluator
 from pycocotools import mask as rle
@@ -13,9 +14,15 @@ from ..data.datasets.object_checks import is_polygon
 class CocoEvaluator(COCOEvaluator):
     """Evaluate as detectron2 does, after completing in memory annotations that lack keys of COCO's evaluation."""
 
-    def __init__(self, dataset_name: str, output_dir: str) -> None:
+    def __init__(self, dataset_name: str, output_dir: str, sigmas: Sequence[float] = ()) -> None:
+        """
+        Args:
+            dataset_name: data set with annotations in COCO's form.
+            output_dir: folder for the predictions.
+            sigmas: tolerances of the keypoints, TEST.KEYPOINT_OKS_SIGMAS; () for COCO's 17.
+        """
         # The fast implementation needs detectron2's compiled extension; the results are the same.
-        super().__init__(dataset_name, output_dir=output_dir, use_fast_impl=False)
+        super().__init__(dataset_name, output_dir=output_dir, use_fast_impl=False, kpt_oks_sigmas=tuple(sigmas))
         if self._do_evaluation:
             complete(self._coco_api)
 

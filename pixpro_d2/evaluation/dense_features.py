@@ -120,14 +120,17 @@ def split_halves(images: Sequence[dict[str, Any]]) -> list[int]:
 
 
 def batches(mapper: Mapper, images: Sequence[dict[str, Any]], seed: int) -> Iterator[dict[int, dict[str, Any]]]:
-    """Yield batches of samples, by index of the image, of the images that all processes can read."""
+    """Yield batches of samples, by index of the image, of the images that all processes can read.
+
+    The batches are of even size, because a deviation over a batch needs two images.
+    """
     found = False
-    for start in range(0, len(images), BATCH):
+    for part in np.array_split(np.arange(len(images)), -(-len(images) // BATCH) or 1):
         samples: dict[int, dict[str, Any]] = {}
         error = None
-        for i, image in enumerate(images[start : start + BATCH], start):
+        for i in part.tolist():
             try:
-                samples[i] = mapper(image, np.random.default_rng((seed, i)))
+                samples[i] = mapper(images[i], np.random.default_rng((seed, i)))
             except UnreadableImage as unreadable:
                 error = unreadable
                 logger.warning(f"The evaluation skips an image: {error}.")

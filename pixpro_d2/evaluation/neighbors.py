@@ -37,7 +37,8 @@ def evaluate_neighbors(cfg: CfgNode, model: PixPro, name: str) -> dict[str, floa
     """Compute the kNN accuracy of a pre-training's online backbone on a data set with classes.
 
     :func:`leave_one_out` computes the accuracy. The images are cropped as for the kNN classifier
-    (``INPUT.CLASSIFICATION``). The processes share the images, and all processes must call this.
+    (``INPUT.CLASSIFICATION``). Unreadable images are skipped, as in the pre-training. The processes share the images,
+    and all processes must call this.
 
     Args:
         cfg: config of the pre-training.
@@ -60,5 +61,5 @@ def evaluate_neighbors(cfg: CfgNode, model: PixPro, name: str) -> dict[str, floa
         temperature=cfg.MODEL.CLASSIFIER.TEMPERATURE,
     ).to(model.device)
     with eval_mode(model):
-        classifier.fit(build_test_loader(cfg, name))
+        classifier.fit(build_test_loader(cfg, name, skip_unreadable=True))
     return leave_one_out(classifier.bank, classifier.labels, classifier.neighbors, classifier.temperature)

@@ -1,14 +1,13 @@
-"""Replace an attribute of another library's module for a while."""
+"""Replace an attribute of another library's module or object for a while."""
 
 import contextlib
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 
 @contextlib.contextmanager
-def replaced(owner: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of a module within the context; afterwards restore the attribute."""
+def replaced(owner: object, name: str, value: Any) -> Iterator[None]:
+    """Set an attribute of a module or an object within the context; afterwards restore the attribute."""
     missing = object()
     before = getattr(owner, name, missing)
     setattr(owner, name, value)

@@ -17,7 +17,8 @@ class VOCEvaluator(PascalVOCDetectionEvaluator):
 
     detectron2 needs ``pose``, ``truncated``, ``difficult`` and whole-numbered boxes in each object. It also makes words
     and file names of the names of images and classes. This evaluator reads annotations as training does, and gives
-    detectron2 the numbers of images and classes instead of their names.
+    detectron2 the numbers of images and classes instead of their names. AP is the mean over the classes that have an
+    object that counts, as in COCO's evaluation; detectron2 gives 0 or NaN for a class without an object.
     """
 
     def __init__(self, dataset_name: str) -> None:
@@ -35,7 +36,13 @@ class VOCEvaluator(PascalVOCDetectionEvaluator):
 
     def evaluate(self) -> Any:
         parse = functools.lru_cache(maxsize=None)(self._objects)
+        objects = (found for i in range(len(self._images)) for found in parse(str(i)))
+        counted = {found["name"] for found in objects if not found["difficult"]}
+        classes = [number for number in self._class_numbers.values() if number in counted] or self._class_names
+        predictions = {classes.index(str(i)): x for i, x in self._predictions.items() if str(i) in classes}
         with (
+            replaced(self, "_class_names", classes),
+            replaced(self, "_predictions", predictions),
             tempfile.TemporaryDirectory(prefix="pascal_voc_eval_") as folder,
             replaced(pascal_voc_evaluation, "parse_rec", parse),
         ):

@@ -1,6 +1,7 @@
 """The training step: same numbers as detectron2's own loop, losses read in batches, bad steps left out."""
 
 import itertools
+import statistics
 
 import pytest
 import torch
@@ -207,3 +208,12 @@ def test_a_norm_with_one_value_a_channel_is_one_sentence():
         UsageError, match=r"one value for each channel \(torch.Size\(\[1, 4, 1, 1\]\)\): give each process"
     ):
         run(loop, 1)
+
+
+def test_a_reading_of_many_iterations_is_written_as_it_is():
+    """detectron2's writers take the median of 20 readings of a noisy value: of 400 iterations if 20 make a reading."""
+    data = batches(12)
+    often, rarely = make(TrainLoop, data), make(TrainLoop, data, read_at=lambda i: i % 4 == 3, smooth=False)
+    written = [run(loop, 12).latest_with_smoothing_hint(20)["total_loss"][0] for loop in (often, rarely)]
+    losses = [float(value) for value, _ in run(make(TrainLoop, data), 12).history("total_loss").values()]
+    assert written == pytest.approx([statistics.median(losses), sum(losses[-4:]) / 4])

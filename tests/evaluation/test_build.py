@@ -49,6 +49,20 @@ def test_perfect_detections_score_100(scenes, tmp_path, layout, kind):
     assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100, abs=0.1)
 
 
+def test_instances_of_cityscapes_need_masks():
+    """The evaluator fails at a detection without one, behind the whole training."""
+    MetadataCatalog.get("some_instances").set(evaluator_type="cityscapes_instance")
+    with pytest.raises(
+        UsageError, match="'some_instances' of DATASETS.TEST is evaluated by masks, which the model does"
+    ):
+        check_test_set("some_instances", [], masks=False)
+
+
+def test_keypoints_have_the_tolerances_of_the_config(scenes, tmp_path):
+    cfg = configs.tiny("OUTPUT_DIR", str(tmp_path), "TEST.KEYPOINT_OKS_SIGMAS", [0.1, 0.2])
+    assert tuple(build_evaluator(cfg, names(scenes)["coco"])._kpt_oks_sigmas) == (0.1, 0.2)
+
+
 def test_a_data_set_without_annotations(scenes):
     name = f"images:{scenes}"
     ensure_registered([name])
@@ -76,4 +90,4 @@ def test_classes_absent_from_the_test_split_are_warned_of(tmp_path, monkeypatch)
     classes = MetadataCatalog.get(name).thing_classes
     present = {classes[x["category_id"]] for image in DatasetCatalog.get(name) for x in image["annotations"]}
     absent = set(classes) - present
-    assert absent and len(warned) == 1 and all(x in warned[0] for x in absent) and "AP will be NaN" in warned[0]
+    assert absent and len(warned) == 1 and all(x in warned[0] for x in absent) and "AP leaves them out" in warned[0]

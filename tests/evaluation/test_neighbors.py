@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from data_helpers import logged
 from detectron2.modeling import build_model
 from PIL import Image
 
@@ -41,6 +42,9 @@ def test_colours_are_told_apart_and_the_model_stays_as_it_is(tmp_path):
     modes = [part.training for part in model.modules()]
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     state = torch.get_rng_state()
-    assert evaluate_neighbors(cfg, model, name) == {"knn1_top1": 100, "knn3_top1": 100}
+    (tmp_path / "red/4.png").write_bytes(b"cut off")
+    with logged("pixpro_d2.data.downstream.build") as messages:
+        assert evaluate_neighbors(cfg, model, name) == {"knn1_top1": 100, "knn3_top1": 100}
+    assert len(messages) == 1 and "red/4.png" in messages[0]
     assert torch.equal(torch.get_rng_state(), state) and [part.training for part in model.modules()] == modes
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())

@@ -83,6 +83,15 @@ def test_corners_are_not_rounded(tmp_path):
     assert (result["AP50"], result["AP75"], result["AP"]) == (pytest.approx(100), 0, pytest.approx(50))
 
 
+@pytest.mark.parametrize("absent", [False, True])
+def test_a_class_without_an_object_that_counts_is_left_out(tmp_path, absent):
+    """Whether or not a detection names it: detectron2 gives 50 and NaN."""
+    box = (5, 5, 20, 20)
+    name = _write(tmp_path, {"x": [("a", box, False), ("b", box, True)]})
+    found = [[[4, 4, 20, 20]] * 2, [0, 1], [1.0, 0.9]] if absent else [[[4, 4, 20, 20]], [0], [1.0]]
+    assert _evaluate(VOCEvaluator(name), {"x": found}) == pytest.approx({"AP": 100, "AP50": 100, "AP75": 100})
+
+
 def test_any_name_of_a_class_or_an_image_will_do(tmp_path):
     names = {"a": "n/a", "b": "../../up", "c": "two words"}
     objects = {

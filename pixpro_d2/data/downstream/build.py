@@ -1,5 +1,6 @@
 """Build the loaders of the downstream tasks, with the mapper of each task."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from ...utils.errors import UsageError
 from ...utils.retry import retry
 from ..datasets.catalog import load_dicts
 from ..io.file_list import to_shared_list
+from ..io.reader import UnreadableImage
 from ..io.workers import build_loader
 from ..pretrain.samples import load_images, read_images
 from .classification_mapper import ClassificationMapper
@@ -32,6 +34,8 @@ from .same_size import group_by_size, resized_sizes
 from .semseg_mapper import SemSegMapper
 from .tasks import TASKS, check_labels, check_masks, check_same_classes
 from .train_stream import StreamBatchSampler, StreamDataset, StreamLoader
+
+logger = logging.getLogger(__name__)
 
 CLASSIFIERS = ("LinearClassifier", "KNNClassifier")
 # meta-architecture -> mapper; all other meta-architectures use the DetectionMapper
@@ -66,18 +70,26 @@ def build_train_loader(cfg: CfgNode) -> StreamLoader:
     return StreamLoader(build_loader(dataset, trivial_batch_collator, *workers, batch_sampler=sampler))
 
 
-def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
+def build_test_loader(cfg: CfgNode, dataset_name: str, skip_unreadable: bool = False) -> DataLoader:
     """Build the loader of one pass over ``dataset_name`` for testing; the processes share the images.
 
     A batch has at most ``SOLVER.IMS_PER_BATCH`` images over all processes, all of one size. Large images come alone, as
     in detectron2; see :mod:`.same_size`. Images come in the order of their batches.
+
+    An unreadable image ends the test, as in detectron2, or with ``skip_unreadable`` leaves its batch, with a warning.
     """
     images = load_dicts(dataset_name)
     check_labels(cfg, f"Data set '{dataset_name}'", images)
     mapper = _build_mapper(cfg, is_train=False)
 
     def read(image: dict[str, Any]) -> dict[str, Any]:
-        return retry(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
+        try:
+            return retry(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
+        except UsageError as error:
+            if not (skip_unreadable and isinstance(error.__cause__, UnreadableImage)):
+                raise
+            logger.warning(f"The evaluation skips an image: {error}")
+            return {}
 
     mine = InferenceSampler(len(images))
     batch_size = max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
@@ -87,12 +99,16 @@ def build_test_loader(cfg: CfgNode, dataset_name: str) -> DataLoader:
         batches = {"batch_sampler": group_by_size(mine, resized_sizes(cfg, images), batch_size)}
     return build_loader(
         MapDataset(to_shared_list(images), read),
-        trivial_batch_collator,
+        _without_empty if skip_unreadable else trivial_batch_collator,
         cfg.DATALOADER.NUM_WORKERS,
         cfg.DATALOADER.MAX_IMAGE_PIXELS,
         cfg.MODEL.DEVICE,
         **batches,
     )
+
+
+def _without_empty(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [image for image in batch if image]
 
 
 def build_sampler(cfg: CfgNode, images: Sequence[dict[str, Any]]) -> Sampler:

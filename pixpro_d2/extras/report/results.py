@@ -42,7 +42,7 @@ def is_per_class(name: str) -> bool:
 def is_main(name: str) -> bool:
     """Return whether a result is the metric by which its task is compared."""
     metric = name.rsplit("/", 1)[-1]
-    return metric in ("AP", "mIoU", "PQ") or metric.endswith("_top1")
+    return metric in ("AP", "mIoU", "IoU", "PQ") or metric.endswith("_top1")
 
 
 def scores(run: Run) -> dict[str, Score]:

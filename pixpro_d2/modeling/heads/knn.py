@@ -102,7 +102,7 @@ class KNNClassifier(PooledBackbone):
         features = [torch.empty(0, channels, dtype=self.precision, device=self.device)]
         labels: list[int] = []
         with inference_context(self):
-            for batch in loader:
+            for batch in filter(None, loader):  # a batch whose images are all unreadable is empty
                 features.append(self.embed(batch))
                 labels.extend(x["category_id"] for x in batch)
                 log_every_n_seconds(logging.INFO, f"Features of {len(labels)} images in this process.", n=30)

@@ -4,13 +4,15 @@ from dataclasses import astuple
 
 from report_helpers import CONFIG, write_run
 
-from pixpro_d2.extras.report.results import Score, is_per_class, is_result, scores, table
+from pixpro_d2.extras.report.results import Score, is_main, is_per_class, is_result, scores, table
 from pixpro_d2.extras.report.runs import read_run
 
 
 def test_which_values_are_results():
     for name in ("bbox/AP", "voc_test/segm/AP50", "sem_seg/mIoU", "classification/linear_top1"):
         assert is_result(name) and not is_per_class(name)
+        assert is_main(name) or name == "voc_test/segm/AP50"
+    assert is_main("sem_seg/IoU") and not is_main("sem_seg/IoU-road")  # Cityscapes' own evaluation
     for name in ("total_loss", "feature_std/p3", "fast_rcnn/cls_accuracy", "bbox"):
         assert not is_result(name)
     assert is_per_class("bbox/AP-cat") and is_per_class("voc/sem_seg/IoU-road") and not is_per_class("bbox/APs")
