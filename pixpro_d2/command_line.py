@@ -54,8 +54,14 @@ def positive(text: str) -> int:
     return value
 
 
-def add_pixel_range(parser: argparse.ArgumentParser, use: str = "") -> None:
-    """Add ``--pixel-range`` to a command that reads images as a run does; ``use`` ends the help."""
+def add_reading(parser: argparse.ArgumentParser, use: str = "") -> None:
+    """Add the options of a command that reads images as a run does; ``use`` ends the help of ``--pixel-range``."""
+    parser.add_argument(
+        "--max-image-pixels",
+        type=positive,
+        metavar="N",
+        help="DATALOADER.MAX_IMAGE_PIXELS of the config to train with (default: that of the configs)",
+    )
     parser.add_argument(
         "--pixel-range",
         nargs=2,

@@ -1,6 +1,7 @@
 """Check a data set before training on it.
 
 python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR] [--pixel-range LOW HIGH]
+                                         [--max-image-pixels N]
 
 NAME is a folder or an archive of images, or a value of DATASETS.TRAIN or TEST: a registered name, or an address such as
 voc:DIR@SPLIT. The command prints the number and sizes of the images, channels and pages that are not read, the
@@ -18,7 +19,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..command_line import add_pixel_range, program
+from ..command_line import add_reading, program
 from ..utils.errors import UsageError
 
 
@@ -31,7 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--flow", metavar="DIR", help="for videos: folder of their flow to check, as in MODEL.PIXPRO.FLOW.FILES"
     )
-    add_pixel_range(parser)
+    add_reading(parser)
     return parser
 
 
@@ -40,10 +41,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     from detectron2.utils.logger import setup_logger  # these load PyTorch
 
-    from ..data.io.reader import UnreadableImage
+    from ..config import default_config
+    from ..data.io.reader import UnreadableImage, restrict_pillow
     from ..extras.data_check import check_data
 
     setup_logger(name="pixpro_d2")
+    restrict_pillow(args.max_image_pixels or default_config().DATALOADER.MAX_IMAGE_PIXELS)
     try:
         problems = check_data(args.name, args.all, args.pictures, args.flow, tuple(args.pixel_range))
     except (UsageError, UnreadableImage) as error:

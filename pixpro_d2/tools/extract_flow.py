@@ -1,7 +1,8 @@
 """Write the optical flow of videos, for pre-training on them.
 
     python -m pixpro_d2.tools.extract_flow VIDEO_DIR OUT [--estimator raft_small --weights FILE --device cuda]
-                                           [--pixel-range LOW HIGH] [--part I/N] [--overwrite]
+                                           [--pixel-range LOW HIGH] [--max-image-pixels N]
+                                           [--part I/N] [--overwrite]
 
 VIDEO_DIR has a folder of frames for each video. OUT gets the flow of each video between neighbouring frames in both
 directions (pixpro_d2/flow_files/native.py). A repeated command continues an interrupted run. Several GPUs or machines
@@ -14,7 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..command_line import add_pixel_range, positive, program
+from ..command_line import add_reading, positive, program
 from ..utils.errors import UsageError
 
 ESTIMATORS = ("dis", "raft_small", "raft_large")
@@ -50,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--part", type=part, default=(1, 1), metavar="I/N", help="only the I-th of N parts of the videos: 1/N to N/N"
     )
-    add_pixel_range(parser, ", for frames of more than 8 bits")
+    add_reading(parser, ", for frames of more than 8 bits")
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -64,10 +65,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     from detectron2.utils.logger import setup_logger  # these load PyTorch
 
+    from ..config import default_config
+    from ..data.io.reader import restrict_pillow
     from ..extras.video.extraction import extract
     from ..flow.estimators import build_estimator
 
     setup_logger(name="pixpro_d2")
+    restrict_pillow(args.max_image_pixels or default_config().DATALOADER.MAX_IMAGE_PIXELS)
     try:
         estimator = build_estimator(args.estimator, args.weights, args.device, args.scale)
         options = args.batch, args.part, args.overwrite, tuple(args.pixel_range)

@@ -27,7 +27,8 @@ from ..utils.errors import UsageError
 from ..utils.files import write_json
 from ..utils.folders import is_hidden, walk
 
-EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv")
+EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv", ".webm", ".m4v")
+NOT_READ = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp")  # named, because only other files are read
 
 
 def find_videos(source: str | Path) -> dict[str, Path]:
@@ -45,12 +46,16 @@ def find_videos(source: str | Path) -> dict[str, Path]:
     if not source.is_dir():
         raise UsageError(f"There is no file or folder {source}.")
     found: dict[str, Path] = {}
+    others = 0
     for path in sorted(_files_below(source)):
         if path.suffix.lower() in EXTENSIONS and path.is_file():
             name = "_".join(path.relative_to(source).with_suffix("").parts)
             if name in found:
                 raise UsageError(f"{found[name]} and {path} would both become {name}: rename one of them.")
             found[name] = path
+        others += path.suffix.lower() in NOT_READ
+    if others:
+        print(f"Skipped {others} files that are not read ({', '.join(NOT_READ)}).", file=sys.stderr)
     if not found:
         raise UsageError(f"No video ({', '.join(EXTENSIONS)}) below the folder {source}.")
     return found

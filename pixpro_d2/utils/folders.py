@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 
 from .errors import UsageError
 
+COPIES = ("__MACOSX", "@eaDir")  # folders that macOS adds to zip files, and Synology's storage to every folder
+
 
 def is_hidden(name: str) -> bool:
     """Return whether a file or folder is hidden, such as ``._photo.jpg``, which macOS writes beside ``photo.jpg``."""
-    return name.startswith(".")
+    return name.startswith(".") or name in COPIES
 
 
 def walk(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from annotation_helpers import write_image, write_label, write_sem_seg
 from archive_helpers import WRITERS, write_shards
-from data_helpers import write_images
+from data_helpers import noise, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
@@ -107,6 +107,23 @@ def test_pictures_of_images_whose_labels_fit_none(tmp_path, capsys):
     code, printed = _check(capsys, name, "--pictures", tmp_path / "out")
     assert code == 1 and printed.count("problem: ") == 3
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0_0.png", "1_4.png", "2_5.png", "3_6.png"]
+
+
+def test_a_page_behind_the_first_may_be_damaged(tmp_path, capsys):
+    first, second = (Image.fromarray(noise(i, 24, 16, 0)) for i in range(2))
+    first.save(tmp_path / "whole.gif", save_all=True, append_images=[second])
+    content = (tmp_path / "whole.gif").read_bytes()
+    (tmp_path / "cut.gif").write_bytes(content[: int(0.7 * len(content))])
+    code, printed = _check(capsys, tmp_path)
+    assert code == 0 and "pages: 2 files" in printed
+
+
+def test_the_limit_of_pixels_is_that_of_the_training(tmp_path, capsys):
+    write_images(tmp_path, 2, (12, 16))
+    assert _check(capsys, tmp_path, "--max-image-pixels", 12 * 16)[0] == 0
+    code, printed = _check(capsys, tmp_path, "--max-image-pixels", 12 * 16 - 1)
+    assert code == 1 and "DATALOADER.MAX_IMAGE_PIXELS" in printed
+    assert _check(capsys, tmp_path)[0] == 0
 
 
 def test_images_in_an_archive(tmp_path, capsys):

@@ -99,11 +99,12 @@ def test_a_low_frame_rate_is_said(tmp_path, source, capsys):
     assert "rather than" not in capsys.readouterr().err
 
 
-def test_names(tmp_path):
+def test_names(tmp_path, capsys):
     for name in ("x.mp4", "day/x.MP4", "day/two words.mov", "v1.2.avi", "day/night/x.mkv"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    (tmp_path / "day/z.wmv").touch()
     for name in ("x.txt", ".x.mp4", "._x.mp4", ".trash/x.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -114,6 +115,7 @@ def test_names(tmp_path):
         "v1.2": "v1.2.avi",
         "x": "x.mp4",
     }
+    assert capsys.readouterr().err.startswith("Skipped 1 files that are not read (.mpg, ")
     (tmp_path / "linked").mkdir()
     (tmp_path / "linked/y.avi").touch()
     (tmp_path / "day/0").symlink_to(tmp_path / "linked")
@@ -229,7 +231,7 @@ def test_a_damaged_record_is_of_an_unfinished_video(tmp_path, source, text):
     ("words", "message"),
     [
         (["none"], "error: There is no file or folder none"),
-        (["."], r"error: No video \(.mov, .mp4, .avi, .mkv\) below the folder \."),
+        (["."], r"error: No video \(.mov, .mp4, .avi, .mkv, .webm, .m4v\) below the folder \."),
     ],
 )
 def test_sources_without_videos(tmp_path, monkeypatch, words, message):

@@ -30,10 +30,15 @@ def load_coco(name: str, json_file: str, image_root: str) -> list[dict[str, Any]
     if errors:
         raise UsageError(_unusable(json_file, errors[0]))
     try:
-        return load_coco_json(json_file, image_root, name)
+        dicts = load_coco_json(json_file, image_root, name)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         message = " ".join(str(error).split())  # detectron2's messages may have several lines
         raise UsageError(_unusable(json_file, f"{type(error).__name__}: {message}")) from error
+    for record in dicts:  # detectron2 takes them as they are
+        record.update(width=int(record["width"]), height=int(record["height"]))
+        for annotation in record["annotations"]:
+            annotation["iscrowd"] = int(annotation.get("iscrowd") or 0)
+    return dicts
 
 
 def _unusable(json_file: str, reason: str) -> str:
@@ -60,6 +65,11 @@ def _errors(json_file: str, *stamp: int) -> list[str]:
         return [f"it has no {', no '.join(missing)}"]
     known = {key: Counter(_ids(found[key])) for key in ("images", "categories")}
     errors = [f"{key} has the id {i} twice" for key, ids in known.items() for i in ids if ids[i] > 1]
+    errors += [
+        f"{_named('category', entry)} has the name {entry.get('name')!r}, which is no text"
+        for entry in found["categories"]
+        if isinstance(entry, dict) and not isinstance(entry.get("name"), str)
+    ]
     errors += [f"{_named('image', image)} {reason}" for image in found["images"] if (reason := _image_error(image))]
     for annotation in found["annotations"]:
         reason = _annotation_error(annotation, known["categories"])
@@ -85,8 +95,9 @@ def _image_error(image: Any) -> str:
     missing = [key for key in ("id", "file_name", "width", "height") if image.get(key) is None]
     if missing:
         return f"has no {missing[0]}"
-    if not all(isinstance(image[side], (int, float)) and image[side] > 0 for side in ("width", "height")):
-        return f"is {image['width']} x {image['height']} pixels"
+    for side in ("width", "height"):
+        if not isinstance(image[side], (int, float)) or image[side] <= 0 or image[side] % 1:
+            return f"has the {side} {image[side]!r}, which is no whole number of pixels"
     return ""
 
 
@@ -99,6 +110,8 @@ def _annotation_error(annotation: Any, categories: Container) -> str:
     box, mask, category = annotation["bbox"], annotation.get("segmentation"), annotation["category_id"]
     if not isinstance(category, (int, str)) or category not in categories:
         return f"has category_id {annotation['category_id']!r}, which categories does not list"
+    if annotation.get("iscrowd") not in (None, "", 0, 1, "0", "1"):
+        return f"has iscrowd {annotation['iscrowd']!r}, not 0 or 1"
     if not isinstance(box, list) or len(box) != 4 or not are_finite(box):
         return f"has the bbox {box}, not [x, y, width, height]"
     return "" if mask is None or isinstance(mask, dict) else polygons_error(mask)

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +25,8 @@ logger = logging.getLogger(__name__)
 EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif",
 )  # fmt: skip
-MACOS_COPIES = "__MACOSX"  # folder that macOS adds to its zip files, with a hidden file for each image
+# Photographs of other formats: a folder that also has images of EXTENSIONS would lose them silently.
+NOT_READ = (".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".dcm", ".jxl", ".exr")
 LISTING_THREADS = 8  # archives listed at the same time, because each header of a tar file waits for the storage
 MIN_INDEXED_IMAGES = 10_000  # smallest number of images for which an index is kept
 
@@ -124,7 +126,7 @@ def _list_archives(folder: str, archives: list[str], pattern: str) -> tuple[File
 def _is_image_member(name: str) -> bool:
     """Return whether a member of an archive is an image and not hidden, like :func:`is_image` for a path."""
     *folders, base = [part for part in name.split("/") if part not in (".", "..")] or [""]
-    return is_image(base) and not any(is_hidden(part) or part == MACOS_COPIES for part in folders)
+    return is_image(base) and not any(map(is_hidden, folders))
 
 
 def _walk(root: str, on_skipped: Callable[[str], None] = lambda folder: None) -> Iterator[tuple[str, list[str]]]:
@@ -141,8 +143,16 @@ def _walk(root: str, on_skipped: Callable[[str], None] = lambda folder: None) ->
         if os.path.basename(folder) != "lost+found":  # of each disk; it has no images for anybody
             on_skipped(folder)
 
+    others: Counter[str] = Counter()
     for folder, files in walk(root, on_denied):
+        suffixes = (os.path.splitext(name)[1].lower() for name in files if not is_hidden(name))
+        others.update(suffix for suffix in suffixes if suffix in NOT_READ)
         yield folder[len(prefix) :], sorted(filter(is_image, files))
+    if others:
+        logger.warning(
+            f"Skipped {others.total()} files below {root} that are not read ({', '.join(sorted(others))}): convert "
+            "them to JPEG or PNG."
+        )
 
 
 def _check_found(root: str, found: Sized) -> None:

@@ -175,7 +175,10 @@ def _load_train_dicts(cfg: CfgNode) -> Sequence[dict[str, Any]]:
     if cfg.MODEL.KEYPOINT_ON:
         images = filter_images_with_few_keypoints(images, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
     if not images:
-        raise UsageError(f"Cannot train on {place}: no image has an annotated object; name other data sets.")
+        raise UsageError(
+            f"Cannot train on {place}: no image has an annotated object, apart from crowds (iscrowd 1), which training "
+            "skips; name other data sets, or set iscrowd 0."
+        )
     _log_classes(place, names[0], images)
     return images
 

@@ -25,6 +25,7 @@ TASKS = {
     "segmentation": ("stuff_classes", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "pixels"),
     "classification": ("classes", "MODEL.CLASSIFIER.NUM_CLASSES", "images"),
 }
+MANY_CROWDS = 0.1  # share of crowds among the objects that is reported; COCO has 1 %
 THREADS = 8  # number of files read at the same time
 
 
@@ -41,6 +42,7 @@ class Report:
     ignored: int = 0  # number of pixels of label maps that do not count
     # "polygon", "bitmask" or "" for no mask -> image index of each such object
     masks: dict[str, list[int]] = field(default_factory=dict)
+    crowds: int = 0  # number of objects that training skips, because they are marked as crowds
     errors: list[str] = field(default_factory=list)  # sentences: a run would fail, or its results would be wrong
     warnings: list[str] = field(default_factory=list)  # sentences: a run is still possible
     unsound: set[int] = field(default_factory=set)  # indices of images with an error
@@ -121,6 +123,11 @@ def inspect(
     report.warnings += report.values.problems(pixel_range)
     if task == "detection" and not (report.counts or report.errors):
         report.warnings.append("no image has an annotated object: there is nothing to train on, and AP is NaN")
+    if report.crowds > MANY_CROWDS * report.counts.total():
+        report.warnings.append(
+            f"{report.crowds} of {report.counts.total()} objects have iscrowd 1, and training skips them: set iscrowd "
+            "0 where an object is a single one, as CVAT's brush masks are"
+        )
     _check_class_names(report)
     _check_masks(dicts, masks, report)
     if task == "segmentation":
@@ -200,6 +207,7 @@ def _check_objects(
         if masks != "" and not annotation.get("iscrowd", 0):
             error = error or mask_error(annotation, *stated)
             report.masks.setdefault(mask_format(annotation), []).append(image)
+        report.crowds += bool(annotation.get("iscrowd", 0))
         report.add_errors(image, [f"an object of {path} {error}"] if error else [])
     _count(report, image, Counter(annotation["category_id"] for annotation in sound), path)
 

@@ -35,7 +35,7 @@ class StoredValues:
     def add(self, file: str | io.BytesIO) -> None:
         """Add the image in a path or an open binary ``file``, which has been decoded before without an error."""
         with Image.open(file) as image:
-            self.pages += getattr(image, "n_frames", 1) > 1
+            self.pages += _has_pages(image)
             self.extra_channels += _has_extra_channels(image)
             deep_colours = has_deep_colours(image)
             if not (deep_colours or is_deep(image)):
@@ -76,6 +76,13 @@ class StoredValues:
             f"the values {self.lowest:g} to {self.highest:g} become {int(255 * share) + 1} of 256 grey levels: "
             f'set INPUT.PIXEL_RANGE "[{self.lowest:g}, {self.highest:g}]", in pre-training and in detectors'
         ]
+
+
+def _has_pages(image: Image.Image) -> bool:
+    try:
+        return getattr(image, "n_frames", 1) > 1
+    except Exception:  # decoders may raise any exception for a damaged page behind the first
+        return True
 
 
 def _has_extra_channels(image: Image.Image) -> bool:

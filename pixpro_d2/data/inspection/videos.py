@@ -43,6 +43,7 @@ def inspect_videos(
     """
     report = VideoReport({record["video"]: record["num_frames"] for record in dicts}, pixel_range=pixel_range)
     report.with_flow = None if flow is None else 0
+    skipped = flow.skipped if flow is not None else {}  # reads a file of one line for each video
     step = 1 if sample is None else max(1, -(-len(dicts) // sample))
     for i, record in enumerate(progress(dicts)):
         size = paths = None
@@ -50,7 +51,11 @@ def inspect_videos(
             paths = list_frames(record["file_name"])
             size = _check_frames(record, paths if sample is None else {paths[0], paths[-1]}, report)
         if flow is not None and record["num_frames"] > 1:
-            _check_flow(record, size, paths, flow, report)
+            if record["video"] in skipped:
+                reason = skipped[record["video"]]
+                report.problems.append(f"{record['file_name']} was skipped by extract_flow: {reason}")
+            else:
+                _check_flow(record, size, paths, flow, report)
     report.problems += report.values.problems(pixel_range)
     return report
 
@@ -80,9 +85,6 @@ def _check_flow(
     flow: FlowFiles,
     report: VideoReport,
 ) -> None:
-    if record["video"] in flow.skipped:
-        report.problems.append(f"{record['file_name']} was skipped by extract_flow: {flow.skipped[record['video']]}")
-        return
     try:
         flow.check(record["video"], record["num_frames"], size and size[::-1], paths)
     except UsageError as error:

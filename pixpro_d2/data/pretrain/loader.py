@@ -1,6 +1,7 @@
 """The pre-training data loader: any registered data set, two views of each image, damaged files skipped."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -26,9 +27,10 @@ MAX_REPLACEMENTS = 20  # number of damaged files in a row after which a sample f
 class ViewDataset(Dataset):
     """Provide samples by (epoch, index). All randomness of a sample comes from (seed, epoch, index).
 
-    An unreadable image is replaced by the next readable image. The sample lists the skipped images as
-    (file name, message). A sample with no other entry means that MAX_REPLACEMENTS images in a row were unreadable.
-    If a disk or mount fails instead of the image, reading is retried first.
+    An unreadable image is replaced by another image, which is no neighbour: neighbours often fail together, after a
+    copy that was interrupted. The sample lists the skipped images as (file name, message). A sample with no other entry
+    means that MAX_REPLACEMENTS images in a row were unreadable. If a disk or mount fails instead of the image, reading
+    is retried first.
     """
 
     def __init__(
@@ -60,13 +62,14 @@ class ViewDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
         epoch, index = key
         skipped: list[tuple[str, str]] = []
-        for _ in range(min(MAX_REPLACEMENTS, len(self))):
-            image = self.images[index % len(self.images)]
+        count, step = len(self), 0
+        for attempt in range(min(MAX_REPLACEMENTS, count)):
+            image = self.images[(index + attempt * step) % count % len(self.images)]
             try:
                 return dict(self._map(image, (self.seed, epoch, index)), skipped=skipped)
             except UnreadableImage as error:
                 skipped.append((image["file_name"], str(error)))
-                index = (index + 1) % len(self)
+                step = step or _random_step(count, (self.seed, epoch, index))
         return {"skipped": skipped}  # ViewLoader raises the error, because a worker's error would carry a traceback
 
     def _map(self, image: dict[str, Any], seeds: tuple[int, int, int]) -> dict[str, Any]:
@@ -78,6 +81,12 @@ class ViewDataset(Dataset):
             raise
         self._patience = self.retry_seconds
         return sample
+
+
+def _random_step(count: int, seeds: tuple[int, int, int]) -> int:
+    """Return a random distance that leads once to each of ``count`` places of a ring before it returns."""
+    drawn = np.random.default_rng(seeds).integers(1, max(count, 2), 100).tolist()
+    return next((step for step in drawn if math.gcd(step, count) == 1), 1)
 
 
 def _collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

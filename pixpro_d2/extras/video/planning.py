@@ -43,7 +43,7 @@ def plan(video: dict[str, Any], estimator: DIS | RAFT, pixel_range: tuple[float,
     try:
         with Image.open(frames[0]) as image:  # only the header is read
             size, used_range = upright_size(image)[::-1], pixel_range if is_deep(image) else ()
-    except (OSError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders may raise any exception for damaged bytes
         raise UnusableVideo(f"{frames[0]}: not an image, or a damaged one") from error
     try:
         mark = fingerprint(frames)

@@ -12,7 +12,8 @@ def test_classes_are_the_sorted_folders(tmp_path):
     write_images(tmp_path / "zebra" / "deep", 1)
     write_images(tmp_path / "ant", 2)
     (tmp_path / "bee").mkdir()  # empty, but a class: other splits may have images of it
-    (tmp_path / ".cache").mkdir()
+    for name in (".cache", "__MACOSX", "@eaDir"):
+        (tmp_path / name).mkdir()
     write_images(tmp_path, 1)  # of no class
     name = f"classes:{tmp_path}"
     ensure_registered([name])

@@ -26,6 +26,15 @@ def test_a_good_file(tmp_path):
     assert MetadataCatalog.get(name).thing_classes == ["x"]
 
 
+def test_numbers_of_other_kinds_are_read(tmp_path):
+    """detectron2 skips objects whose iscrowd is not the number 0, and fails at the masks of images of 8.0 pixels."""
+    objects = [{**BOX, "id": i, "iscrowd": value} for i, value in enumerate((0, None, "", "0", 1, "1"), start=1)]
+    content = {**GOOD, "images": [{**IMAGE, "width": 8.0, "height": 9.0}], "annotations": objects}
+    _, (record,) = _load(tmp_path, json.dumps(content))
+    assert (repr(record["width"]), repr(record["height"])) == ("8", "9")
+    assert [annotation["iscrowd"] for annotation in record["annotations"]] == [0, 0, 0, 0, 1, 1]
+
+
 def test_names_that_are_not_ascii(tmp_path):
     folder = tmp_path / "фото"
     folder.mkdir()
@@ -54,12 +63,22 @@ def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path):
         (json.dumps({**GOOD, "categories": [{"id": 1, "name": "x"}, {"id": 1, "name": "y"}]}), "categories has the id"),
         (json.dumps({**GOOD, "images": [{"id": 1}]}), "file_name"),
         ("[" * 100_000, "RecursionError"),
-        *((json.dumps({**GOOD, "images": [{**IMAGE, "width": width}]}), "image 1") for width in ("8", None, 0, [8])),
+        *(
+            (json.dumps({**GOOD, "images": [{**IMAGE, "width": width}]}), "image 1")
+            for width in ("8", None, 0, [8], 8.5)
+        ),
+        (
+            json.dumps({**GOOD, "images": [{**IMAGE, "width": "8"}]}),
+            "image 1 has the width '8', which is no whole number",
+        ),
+        (json.dumps({**GOOD, "categories": [{"id": 1, "name": 7}]}), "category 1 has the name 7, which is no text"),
         *(
             (json.dumps({**GOOD, "annotations": [{**BOX, **values}]}), "annotation 1 of image 1 has ")
             for values in (
                 {"bbox": [0, 0, 4]},
                 {"bbox": [0, 0, 4, None]},
+                {"iscrowd": 2},
+                {"iscrowd": "no"},
                 {"bbox": [0, 0, 4, "4"]},
                 {"bbox": [0, 0, 4, float("nan")]},
                 {"bbox": {"x": 0}},

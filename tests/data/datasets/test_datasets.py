@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_helpers import noise, write_images
+from data_helpers import logged, noise, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.evaluation import PascalVOCDetectionEvaluator
@@ -32,6 +32,17 @@ def test_images_are_found_by_extension_in_a_fixed_order(tmp_path):
         (tmp_path / name).touch()
     expected = ["a.PNG", "b.png", "c.JPEG", "A/d.tiff", "z/a.jpg", "z/y/b.WebP"]
     assert list_images(str(tmp_path)) == [str(tmp_path / name) for name in expected]
+
+
+def test_photographs_that_are_not_read_are_counted(tmp_path):
+    for name in ("a.png", "b.HEIC", "c.heic", "sub/d.cr2", "sub/._e.heic", "@eaDir/f.jpg", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with logged("pixpro_d2.data.datasets.images") as messages:
+        assert list_images(str(tmp_path)) == [str(tmp_path / "a.png")]
+    assert messages == [
+        f"Skipped 3 files below {tmp_path} that are not read (.cr2, .heic): convert them to JPEG or PNG."
+    ]
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from annotation_helpers import write_sem_seg
 from data_helpers import make_cfg, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from stream_helpers import write_boxes
@@ -199,6 +200,20 @@ def test_data_of_a_training_need_not_be_there_in_an_evaluation(tmp_path):
     cfg.MODEL.WEIGHTS = "weights.pth"
     with pytest.raises(UsageError, match="RETINANET.NUM_CLASSES is 3, but data set 'coco:.*' has 2 classes"):
         Trainer.evaluate(cfg)
+
+
+def test_classes_that_one_split_lacks_need_names(tmp_path):
+    """Without a classes.txt the classes are counted, and no NUM_CLASSES is that of both splits."""
+    names = registered(write_sem_seg(tmp_path / "train", (0, 3)), write_sem_seg(tmp_path / "val", (0, 2)))
+    for name in names:
+        load_dicts(name)
+    for number, wrong, highest in ((4, names[1], 2), (3, names[0], 3)):
+        cfg = task_cfg("SemanticSegmentor", MODEL__SEM_SEG_HEAD__NUM_CLASSES=number)
+        sentence = (
+            f"The highest class in the labels of '{wrong}' is {highest}, .* is {number}: .*name all classes in a cl"
+        )
+        with pytest.raises(UsageError, match=sentence):
+            check_classes(cfg, names)
 
 
 def test_numbers_are_no_names(tmp_path, scenes):

