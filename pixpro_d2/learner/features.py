@@ -60,18 +60,30 @@ class LayerFeatures(nn.Module):
         self._taps = {level_name(path): _Tap(path) for path in paths}
         if len(self._taps) < len(paths):
             raise UsageError(f"The layers {', '.join(paths)} have a name twice: name each layer once.")
-        # A network that torch.compile wraps and has not run yet gets its taps below the wrapper.
-        inner = uncompiled(net)
-        hooks = [inner.get_submodule(tap.path).register_forward_hook(tap) for tap in self._taps.values()]
+        self.attach()
         try:
             shapes = probe(self, in_channels, image_size)
             for name in self.in_features:
                 check_map(layer_label(self._taps[name].path), shapes[name], image_size)
         except Exception:
-            for hook in hooks:
-                hook.remove()
+            self.release()
             raise
         self._output_shape = {name: Shape(channels=shape[1]) for name, shape in shapes.items()}
+
+    def attach(self) -> None:
+        """Add the hooks that read the layers, also of layers that have been replaced since."""
+        inner = uncompiled(self.net)  # torch.compile's wrapper gets its hooks below, if it has not run yet
+        for tap in self._taps.values():
+            module = inner.get_submodule(tap.path)
+            if tap not in module._forward_hooks.values():
+                module.register_forward_hook(tap)
+
+    def release(self) -> None:
+        """Remove the hooks from the network."""
+        for module in self.net.modules():
+            for number, hook in list(module._forward_hooks.items()):
+                if hook in self._taps.values():
+                    del module._forward_hooks[number]
 
     def output_shape(self) -> dict[str, Shape]:
         """Return the channels of the features."""

@@ -1,7 +1,9 @@
 """Method, heads and instance branch from the learner's options, as TwoBranch's arguments."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
+
+from torch import nn
 
 from ..modeling.backbone import last_feature_channels
 from ..modeling.pretrain.instance import InstanceBranch
@@ -25,17 +27,23 @@ def build_method(method: str | PixelMethod, mean_over: str, temperature: float) 
 
 
 def build_projector(
-    channels: dict[str, int], hidden_dim: int, out_dim: int, norm: NormName, share_heads: bool | None
+    channels: dict[str, int],
+    hidden_dim: int,
+    out_dim: int,
+    norm: NormName,
+    share_heads: bool | None,
+    build: Callable[[int, int, int, NormName], nn.Module] = Projector,
 ) -> LevelHeads:
     """Build a projector for each level of ``channels``, or one projector for all levels with ``share_heads``.
 
-    If ``share_heads`` is None, the levels share a projector if their channels are equal.
+    If ``share_heads`` is None, the levels share a projector if their channels are equal. ``build`` makes a projector,
+    see :meth:`pixpro_d2.modeling.pretrain.methods.base.PixelMethod.build_projector`.
     """
     equal = len(set(channels.values())) == 1
     if share_heads and not equal:
         raise UsageError(f"share_heads is True, but the layers have different numbers of channels {channels}.")
     shared = equal if share_heads is None else share_heads
-    return LevelHeads(lambda width: Projector(width, hidden_dim, out_dim, head_norm(norm)), channels, shared)
+    return LevelHeads(lambda width: build(width, hidden_dim, out_dim, head_norm(norm)), channels, shared)
 
 
 def build_ppm(

@@ -1,5 +1,6 @@
 """The learner: pixel-level pre-training of any PyTorch network in a training loop of the user's own."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,9 +17,9 @@ from ..modeling.pretrain.two_branch import TwoBranch
 from ..utils.errors import UsageError
 from ..utils.modules import device_of, eval_mode
 from .distillation import build_distillation, build_teacher
-from .features import LayerFeatures
+from .features import LayerFeatures, uncompiled
 from .heads import build_instance_branch, build_method, build_ppm, build_projector
-from .probe import check_backbone, empty_images, is_detectron2_backbone
+from .probe import check_backbone, check_copy, empty_images, is_detectron2_backbone
 from .views import TwoViews
 
 
@@ -137,7 +138,7 @@ class PixelLearner(TwoBranch):
             in_features = backbone.in_features
         channels = {name: backbone.output_shape()[name].channels for name in in_features}
         method = build_method(method, mean_over, temperature)
-        projector = build_projector(channels, hidden_dim, out_dim, norm, share_heads)
+        projector = build_projector(channels, hidden_dim, out_dim, norm, share_heads, method.build_projector)
         propagation = instance = None
         if isinstance(method, PixProMethod) if ppm is None else ppm:
             propagation = build_ppm(in_features, out_dim, ppm_num_layers, ppm_gamma, norm, projector.shared)
@@ -168,6 +169,8 @@ class PixelLearner(TwoBranch):
             covariance_weight=covariance_weight,
             distillation=distillation,
         )
+        if self.target_backbone is not None and uncompiled(self.net) is self.net:
+            check_copy(self.target_backbone, self.net, in_channels, size)
         self.momentum = momentum
         self.total_steps = total_steps
         self.views = views
@@ -231,3 +234,27 @@ class PixelLearner(TwoBranch):
         for name in unused:
             trained[name].requires_grad_(False)
         return unused
+
+    def sync_batch_norms(self) -> None:
+        """Make all batch norms count over all processes, in place; call this before DistributedDataParallel.
+
+        ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` loses the activations that timm's batch norms include, and
+        the hook of a layer that is a batch norm.
+        """
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        if "timm" in sys.modules:
+            from timm.layers import convert_sync_batchnorm as convert
+        convert(self)
+        for features in self._features_of_layers():
+            features.attach()
+
+    def release(self) -> None:
+        """Remove the learner's hooks from the network, which torch.jit.script and pickle cannot hold.
+
+        The learner cannot run afterwards.
+        """
+        for features in self._features_of_layers():
+            features.release()
+
+    def _features_of_layers(self) -> list[LayerFeatures]:
+        return [x for x in (self.backbone, self.target_backbone) if isinstance(x, LayerFeatures)]

@@ -91,8 +91,43 @@ def check_map(name: str, shape: torch.Size, image_size: tuple[int, int]) -> None
             f"{name} gives a feature map of 1 x 1 pixel for views of {height} x {width} pixels, which has no pixels "
             "to compare: choose a layer before the pooling, or a larger image_size."
         )
-    if shape[1] * width == shape[2] * height and shape[2] * width != shape[3] * height:
+    if _is_grid(shape[1], shape[2], image_size) and not _is_grid(shape[2], shape[3], image_size):
         raise UsageError(
             f"{name} gives a tensor of shape {tuple(shape)}, whose channels seem to come last, but the pixel loss "
             "needs (N, C, H, W): choose a layer that permutes them, or add one."
+        )
+
+
+def _is_grid(rows: int, columns: int, image_size: tuple[int, int]) -> bool:
+    """Return whether a grid has the proportions of the images, up to one cell that a rounding may add."""
+    height, width = image_size
+    return abs(rows * width - columns * height) < max(height, width)
+
+
+def check_copy(copied: nn.Module, net: nn.Module, in_channels: int, image_size: tuple[int, int]) -> None:
+    """Raise a UsageError if a copy of the features of a network runs the network itself.
+
+    A copy has the same functions. A module whose ``forward`` was replaced by a function that names the network, such as
+    ``net.forward = lambda x: net.forward_features(x)``, runs the network in every copy.
+
+    Args:
+        copied: the copy of the features.
+        net: the network.
+        in_channels, image_size: as for :func:`probe`.
+    """
+    if not any("forward" in vars(module) for module in net.modules()):
+        return
+    ran: list[bool] = []
+    hooks = [module.register_forward_pre_hook(lambda *_: ran.append(True)) for module in net.modules()]
+    try:
+        probe(copied, in_channels, image_size)
+    except UsageError:  # the copy's layers were not run
+        ran.append(True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if ran:
+        raise UsageError(
+            "The forward of the network is a function that names the network, so that a copy runs the network itself: "
+            "make it a method of a class."
         )

@@ -4,6 +4,8 @@ from torch import Tensor, nn
 
 from ..utils.errors import UsageError
 
+MAX_OTHER_TOKENS = 17  # tokens that are no patches: a class token and at most 16 registers
+
 
 def tokens_to_map(tokens: Tensor, image_size: tuple[int, int], patch_size: int, name: str) -> Tensor:
     """Return the feature map (N, C, H / patch_size, W / patch_size) of tokens (N, L, C) of images (N, ?, H, W).
@@ -16,7 +18,7 @@ def tokens_to_map(tokens: Tensor, image_size: tuple[int, int], patch_size: int, 
         name: name of the layer in error messages.
 
     Raises:
-        UsageError: if there are fewer tokens than patches, or if the patches do not fill the images.
+        UsageError: if there are fewer tokens than patches, or many more, or if the patches do not fill the images.
     """
     height, width = image_size
     if patch_size < 1 or height % patch_size or width % patch_size:
@@ -31,6 +33,14 @@ def tokens_to_map(tokens: Tensor, image_size: tuple[int, int], patch_size: int, 
             f"{name} gives {tokens.shape[1]} tokens, but images of {height} x {width} pixels have {grid[0]} x "
             f"{grid[1]} patches of {patch_size} pixels: give the network's own patch size."
         )
+    for smaller in range(1, patch_size):
+        if height % smaller == 0 == width % smaller:
+            further = tokens.shape[1] - (height // smaller) * (width // smaller)
+            if 0 <= further < min(skipped, MAX_OTHER_TOKENS):
+                raise UsageError(
+                    f"{name} gives {tokens.shape[1]} tokens, which are those of patches of {smaller} pixels, not of "
+                    f"{patch_size}: give the network's own patch size."
+                )
     return tokens[:, skipped:].transpose(1, 2).unflatten(2, grid)
 
 

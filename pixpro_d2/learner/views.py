@@ -104,7 +104,7 @@ class TwoViews(nn.Module):
         self._check(images)
         rng = numpy_rng(generator)
         height, width = images.shape[-2:]
-        image_sizes = torch.tensor([(height, width)])
+        image_sizes = torch.tensor([(height, width)], device="cpu")  # also where another device is the default
         views, boxes = [], []
         for augment in (self.augment1, self.augment2):
             box = sample_boxes(rng, len(images), (height, width), **self.crop)

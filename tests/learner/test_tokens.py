@@ -44,6 +44,7 @@ def test_a_vision_transformer_of_timm_learns():
             dict(patch_size=7),
             "^The network itself has patches of 7 pixels, which do not fill images of 32 x 32 pixels:",
         ),
+        (dict(patch_size=16), "^The network itself gives 17 tokens, which are those of patches of 8 pixels, not of 16"),
         (dict(patch_size=0), "^The network itself has patches of 0 pixels"),
         (
             dict(patch_size=4),

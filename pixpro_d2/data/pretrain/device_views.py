@@ -17,7 +17,7 @@ def numpy_rng(generator: torch.Generator | None = None) -> np.random.Generator:
     Random decisions are drawn on the CPU. So a seed gives the same views on every device, and drawing does not wait
     for a GPU.
     """
-    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator).item()))
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device="cpu").item()))
 
 
 def sample_boxes(rng: np.random.Generator, count: int, image_size: tuple[int, int], **crop: Any) -> torch.Tensor:
