@@ -190,6 +190,8 @@ class Trainer(DefaultTrainer):
             period = min(20, period) if period > 0 else 20  # write each evaluation before the next replaces it
             built.append(hooks.PeriodicWriter(self.build_writers(), period))
             built.append(PlainBackboneHook(self.checkpointer, InputConvention.from_config(cfg)))
+        elif cfg.VIS_PERIOD > 0:  # detectron2 draws in all processes, and only a writer empties the storage
+            built.append(hooks.CallbackHook(after_step=lambda trainer: trainer.storage.clear_images()))
         return [hook for hook in built if hook is not None]
 
     def build_writers(self) -> list[EventWriter]:

@@ -1,6 +1,5 @@
 """Learning-rate schedule of PixPro, and scaling of the learning rate with the batch size."""
 
-import math
 
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
@@ -43,8 +42,8 @@ def warmup_cosine(
 def scaled_lr(base_lr: float, batch: int, reference_batch: int, scaling: str) -> float:
     """Return the learning rate for a batch of ``batch`` images, given ``base_lr`` at ``reference_batch`` images.
 
-    ``scaling`` is ``none``, ``linear`` (Goyal et al. 2017), or ``sqrt`` (the PixPro authors' advice for LARS).
+    ``scaling`` is ``none``, which needs no reference, ``linear`` (Goyal et al. 2017), or ``sqrt`` (the PixPro authors'
+    advice for LARS).
     """
-    ratio = batch / reference_batch
-    factors = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
-    return base_lr * factors[scaling]
+    exponent = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}[scaling]
+    return base_lr * (batch / reference_batch) ** exponent if exponent else base_lr

@@ -25,7 +25,7 @@ TASKS = {
     "segmentation": ("stuff_classes", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "pixels"),
     "classification": ("classes", "MODEL.CLASSIFIER.NUM_CLASSES", "images"),
 }
-MANY_CROWDS = 0.1  # share of crowds among the objects that is reported; COCO has 1 %
+FEW_CROWDS, MANY_CROWDS = 10, 0.1  # a larger number and share of crowds is reported; COCO has 1 %
 THREADS = 8  # number of files read at the same time
 
 
@@ -123,7 +123,7 @@ def inspect(
     report.warnings += report.values.problems(pixel_range)
     if task == "detection" and not (report.counts or report.errors):
         report.warnings.append("no image has an annotated object: there is nothing to train on, and AP is NaN")
-    if report.crowds > MANY_CROWDS * report.counts.total():
+    if report.crowds > max(FEW_CROWDS, MANY_CROWDS * report.counts.total()):
         report.warnings.append(
             f"{report.crowds} of {report.counts.total()} objects have iscrowd 1, and training skips them: set iscrowd "
             "0 where an object is a single one, as CVAT's brush masks are"

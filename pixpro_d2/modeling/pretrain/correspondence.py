@@ -40,7 +40,7 @@ def normalize_boxes(
     """
     boxes = boxes.float()
     if official_rounding:
-        far = boxes[:, [2, 3, 0, 1]]
+        far = boxes.roll(2, dims=1)  # a list as index would be copied to the device, and the host would wait
         boxes = boxes - (boxes > far).float()  # the larger edge moves to its last pixel
     if units == "pixel":
         return boxes

@@ -109,10 +109,10 @@ def test_masks(images, shapes, masks, problem):
 def test_a_crowd_needs_no_mask(images):
     record = _boxes(images[0], [0, 0, 4, 4])
     record["annotations"][0]["iscrowd"] = 1
-    assert inspect([record], Metadata(thing_classes=["a"]), 0, masks="polygon").errors == []
+    assert inspect([record], Metadata(thing_classes=["a"]), 0, masks="polygon").problems == []
 
 
-@pytest.mark.parametrize(("crowds", "objects", "is_told"), [(1, 20, False), (3, 20, True), (1, 1, True)])
+@pytest.mark.parametrize(("crowds", "objects", "is_told"), [(1, 20, False), (11, 120, False), (11, 20, True)])
 def test_many_crowds_are_single_objects(images, crowds, objects, is_told):
     """As CVAT writes brush masks; training skips crowds, of which COCO has 1 %."""
     record = _boxes(images[0], *[[0, 0, 4, 4]] * objects)

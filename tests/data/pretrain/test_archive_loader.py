@@ -82,7 +82,7 @@ def test_damaged_members_are_skipped_and_counted_once(tmp_path, kind, workers):
     assert sorted(name[-7:] for name in loader.unreadable) == ["003.png", "007.png"]
     for epoch in range(3):
         shown = [name[-7:-4] for batch in batches[3 * epoch : 3 * epoch + 3] for name in batch["file_names"]]
-        assert sorted(shown) == sorted(f"{i:03d}" for i in (0, 1, 2, 4, 4, 5, 6, 8, 8, 9, 10, 11))
+        assert len(shown) == 12 and set(shown) == {f"{i:03d}" for i in range(12)} - {"003", "007"}
 
 
 def test_a_mount_that_vanishes_for_a_while_changes_nothing(tmp_path):

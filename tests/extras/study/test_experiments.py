@@ -87,7 +87,7 @@ def test_the_recipe_for_small_data_is_the_measured_one(data):
     measured = pretraining_configs(data)["pixpro_term"]
     offered = load_config(str(CONFIGS / "pretrain/small_data_r18_fpn.yaml"), [])
     machine = ["SEED", 0, "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", "", "DATASETS.TRAIN", "()"]
-    machine += ["SOLVER.CHECKPOINT_KEEP_LAST", 1, "SOLVER.CHECKPOINT_KEEP_EVERY", 0]
+    machine += ["SOLVER.CHECKPOINT_KEEP_LAST", 1, "SOLVER.CHECKPOINT_KEEP_EVERY", 0, "SOLVER.LR_REFERENCE_BATCH", 0]
     for cfg in (measured, offered):
         cfg.merge_from_list(machine)
     assert measured == offered
