@@ -50,6 +50,7 @@ def say(*words):
         (["pretrain", "docs", "--ouput", "here"], "'--ouput' is neither an option, listed by --help, nor a config"),
         (["finetune", "a.pth", *DETECTION], f"There is no checkpoint {ROOT}/a.pth: check"),
         (["finetune", "README.md", "--task", "detection", "--data", "docs"], "'docs' names no labelled data set: name"),
+        (["finetune", "README.md", "--task", "detection", "--data", "./no"], "'./no' names no labelled data set: name"),
         (["evaluate", "nowhere"], f"There is no folder or checkpoint {ROOT}/nowhere: check"),
         (
             ["evaluate", "docs"],

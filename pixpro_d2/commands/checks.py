@@ -28,7 +28,7 @@ def data_address(text: str, scheme: str = "") -> str:
     """Return the name of a data set for its path.
 
     Args:
-        text: ``SCHEME:PATH`` as in DATASETS.TRAIN, or the path alone.
+        text: ``SCHEME:PATH`` or a registered name, as in DATASETS.TRAIN, or the path alone.
         scheme: scheme of a path alone; "" refuses a path without a scheme.
 
     Raises:
@@ -36,6 +36,8 @@ def data_address(text: str, scheme: str = "") -> str:
     """
     found = re.match(ADDRESS, text)
     if found is None and not scheme:
+        if re.fullmatch(r"[\w\-]+", text) and not Path(text).exists():
+            return text  # the name of a registered data set, or the catalog's error names a similar one
         raise UsageError(
             f"'{text}' names no labelled data set: name one by its layout, such as voc:DIR@SPLIT, coco:JSON@IMAGE_DIR, "
             "semseg:IMAGE_DIR@LABEL_DIR or classes:DIR."

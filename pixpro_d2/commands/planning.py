@@ -183,6 +183,9 @@ def _config_for(weights: str, task: str) -> str:
         UsageError: if there is none.
     """
     trunk = backbone_of(read_weights(weights), "online", weights).trunk
+    stem = trunk.get("stem.conv1.weight")
+    if stem is not None and stem.shape[1] == 1:  # the configs fit grey images too
+        trunk = {**trunk, "stem.conv1.weight": stem.expand(-1, 3, -1, -1)}
     name, found = architecture(trunk), None
     if name in ("resnet18", "resnet50"):
         found = CONFIGS[task][name == "resnet50"]

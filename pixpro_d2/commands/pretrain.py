@@ -1,5 +1,6 @@
 """Run ``pixpro-d2 pretrain``: pre-train on images in a folder or archives, and choose all other settings."""
 
+import shlex
 from collections.abc import Sequence
 
 from ..command_line import OptionsAnywhere
@@ -48,4 +49,4 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(plan.sentence, flush=True)
     run(plan.words)
     if not args.dry_run:
-        print(NEXT.format(folder=plan.folder), flush=True)
+        print(NEXT.format(folder=shlex.quote(str(plan.folder))), flush=True)

@@ -30,7 +30,7 @@ from ..data.io.workers import explaining_workers
 from ..data.overlap import image_places, warn_of_shared_images
 from ..data.pretrain.loader import ViewLoader, build_view_loader
 from ..evaluation.build import build_evaluator, check_test_set
-from ..evaluation.checks import check_expected_tasks, check_to_train
+from ..evaluation.checks import check_expected_tasks, check_to_train, warn_of_another_scale
 from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..evaluation.summary import describe_results
 from ..modeling.backbone import bottom_up
@@ -322,6 +322,7 @@ def check_test_data(cfg: CfgNode) -> dict[str, set]:
     for name in cfg.DATASETS.TEST:
         images, place = load_dicts(name), f"Data set '{name}' of DATASETS.TEST"
         check_labels(cfg, place, images)
+        warn_of_another_scale(cfg, name, images)
         if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # it evaluates only boxes
             check_masks(cfg, place, images)
         check_test_set(name, images, masks=cfg.MODEL.MASK_ON and cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN")

@@ -1,10 +1,12 @@
 """Checks that find, before training, why the evaluation of a data set would fail."""
 
 import logging
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
@@ -84,6 +86,26 @@ def warn_of_absent_classes(name: str) -> None:
     if absent:
         logger.warning(
             f"Split '{metadata.split}' of {metadata.dirname} has no {', '.join(absent)}: AP leaves them out."
+        )
+
+
+def warn_of_another_scale(cfg: CfgNode, name: str, dicts: Sequence[Mapping[str, Any]]) -> None:
+    """Warn of test images of a segmentation that are not resized, of another scale than the training's images.
+
+    Args:
+        cfg: config of a segmentation.
+        name: name of the test set.
+        dicts: its dataset dicts; images of unknown size are not compared.
+    """
+    sides = [min(image["height"], image["width"]) for image in dicts if "height" in image and "width" in image]
+    if cfg.MODEL.META_ARCHITECTURE != "SemanticSegmentor" or cfg.INPUT.MIN_SIZE_TEST != 0 or not sides:
+        return
+    side, low, high = int(statistics.median(sides)), min(cfg.INPUT.MIN_SIZE_TRAIN), max(cfg.INPUT.MIN_SIZE_TRAIN)
+    if not low <= side <= high:
+        logger.warning(
+            f"Images of '{name}' have a shorter side of {side} pixels, and INPUT.MIN_SIZE_TEST 0 tests them as they "
+            f"are, but training resizes to {low} to {high}: set INPUT.MIN_SIZE_TRAIN '({side // 2}, {2 * side})' with "
+            "a fitting INPUT.MAX_SIZE_TRAIN, or INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST."
         )
 
 

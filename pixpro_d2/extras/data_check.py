@@ -26,6 +26,7 @@ from ..evaluation.checks import evaluation_errors
 from ..flow_files import FlowFiles
 from ..utils.archives import is_archive
 from ..utils.errors import UsageError
+from ..utils.files import report_write_errors
 from ..visualization.detections import draw_detections
 from ..visualization.figures import LINE, MARGIN, add_image, new_figure, palette, text_width, to_image
 from ..visualization.segmentation import draw_segmentation
@@ -130,7 +131,8 @@ def save_pictures(
 
     Images with indices in ``unsound`` are skipped, because their labels cannot be drawn.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    with report_write_errors(str(folder)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
     sound = (dicts[i] for i in range(len(dicts)) if i not in unsound)
     for i, record in enumerate(itertools.islice(sound, count)):

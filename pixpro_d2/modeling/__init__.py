@@ -7,6 +7,7 @@ from ..utils.detectron2_check import detectron2_is_installed
 
 if detectron2_is_installed():
     from .heads.classifier import LinearClassifier
+    from .heads.deeplab_head import AnySizeDeepLabV3Head
     from .heads.fcn_head import FCNHead
     from .heads.fcos import FCOSDetector, build_fcos_resnet_fpn_backbone
     from .heads.knn import KNNClassifier
@@ -21,6 +22,7 @@ if detectron2_is_installed():
     )
 
     __all__ = [
+        "AnySizeDeepLabV3Head",
         "FCNHead",
         "FCOSDetector",
         "KNNClassifier",

@@ -1,6 +1,5 @@
 """Learning-rate schedule of PixPro, and scaling of the learning rate with the batch size."""
 
-
 from fvcore.common.param_scheduler import (
     CompositeParamScheduler,
     CosineParamScheduler,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ..command_line import OptionsAnywhere, ShownDefaults, program
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
-from ..utils.files import write_json
+from ..utils.files import check_folder_of, write_json
 
 COMMANDS = {
     "step": "Measure whole iterations.",
@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     try:
         _check(args)
+        if args.json:
+            check_folder_of(args.json)
         cfg = measured_config(args.config_file, args.opts, args.device, args.batch, args.input)
         result = commands.COMMANDS[args.command](cfg, args)
     except UsageError as error:

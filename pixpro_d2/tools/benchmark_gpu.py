@@ -14,7 +14,7 @@ from pathlib import Path
 from ..command_line import ShownDefaults
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
-from ..utils.files import write_json
+from ..utils.files import check_folder_of, write_json
 from .render import render_dataset
 
 
@@ -54,6 +54,8 @@ def _run(args: argparse.Namespace) -> None:
     device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if device.type == "cpu" and not args.tiny:
         raise UsageError("There is no GPU here to measure: add --tiny to see that everything works on the CPU.")
+    if args.json:
+        check_folder_of(args.json)
     size = gpu.TINY if args.tiny else gpu.FULL
     with tempfile.TemporaryDirectory() as folder:
         photographs = args.input

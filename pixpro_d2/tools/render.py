@@ -18,7 +18,7 @@ from ..command_line import ShownDefaults, program
 from ..extras.scenes.scene import KINDS, describe_scene, render_scene
 from ..extras.scenes.writers import WRITERS, Sample
 from ..utils.errors import UsageError
-from ..utils.files import read_json, write_json
+from ..utils.files import read_json, report_write_errors, write_json
 
 RECORD = "render.json"  # file with the options of a finished render
 FORMAT = 2  # increase with every change of a layout, so that older renders are not reused
@@ -78,7 +78,8 @@ def render_dataset(
             return False
         raise UsageError(f"{out} exists and holds something else: remove it or choose another folder")
 
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with report_write_errors(str(out)):
+        out.parent.mkdir(parents=True, exist_ok=True)
     # Render beside the final place and rename at the end: nobody sees a half-written folder.
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     partial.mkdir()

@@ -79,6 +79,16 @@ def test_other_shapes_are_not_loaded():
     assert transfer.state == {} and transfer.misshapen == ["backbone.stem.conv1.weight"]
 
 
+def test_a_tower_of_another_detector_is_not_loaded_in_part():
+    """The layers of FCOS's towers have the numbers 0, 3, ..., RetinaNet's 0, 2, ...: their layers 6 differ."""
+    layer = torch.zeros(2, 2)
+    fcos = {f"head.cls_subnet.{i}.weight": layer for i in (0, 3, 6, 9)} | {"head.cls_score.weight": layer}
+    retinanet = {f"head.cls_subnet.{i}.weight": layer for i in (0, 2, 4, 6)} | {"head.cls_score.weight": layer}
+    result = fit(fcos, retinanet)
+    assert list(result.state) == ["head.cls_score.weight"] and set(result.skipped) == set(fcos) - set(result.state)
+    assert list(fit(fcos, fcos).state) == list(fcos)
+
+
 def test_suffixes_find_the_heads_but_neither_backbone_nor_target():
     names = ["backbone.res2.w", "roi_heads.box_head.fc1.w", "head.w", "target_head.fc2.w"]
     model = {name: torch.zeros(1) for name in names}

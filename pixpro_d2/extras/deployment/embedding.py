@@ -19,7 +19,6 @@ from ...data.datasets.catalog import ensure_registered, load_dicts
 from ...data.io.reader import UnreadableImage, read_image, restrict_pillow
 from ...data.io.workers import build_loader
 from ...data.pretrain.photometric import to_array
-from ...engine.configuration.configure import load_config
 from ...utils.errors import UsageError
 from ...utils.files import check_folder_of, report_write_errors, write_file
 from .network import FeatureNetwork, load_network
@@ -161,7 +160,7 @@ def _rows(
     dtype: Callable[..., Any],
 ) -> Batches:
     """Yield the features of batches of images, (N, C) or (N, C, H, W)."""
-    limit = load_config("", []).DATALOADER.MAX_IMAGE_PIXELS
+    limit = network.max_image_pixels
     restrict_pillow(limit)
     squares = _Squares(images, network, size)
     index = network.names.index(feature)

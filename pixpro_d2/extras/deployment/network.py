@@ -29,17 +29,24 @@ class FeatureNetwork(nn.Module):
         channels: number of channels of the images.
         divisor: number that divides the height and width of the images.
         pixel_range: INPUT.PIXEL_RANGE of the training.
+        max_image_pixels: DATALOADER.MAX_IMAGE_PIXELS of the training.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone, convention: InputConvention, pixel_range: tuple[float, ...] = ()) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        convention: InputConvention,
+        pixel_range: tuple[float, ...] = (),
+        max_image_pixels: int = 178956970,
+    ) -> None:
         """
         Args:
             backbone: a backbone of detectron2.
             convention: input that the backbone was trained with.
-            pixel_range: see the attribute.
+            pixel_range, max_image_pixels: see the attributes.
         """
         super().__init__()
         self.backbone = backbone
@@ -47,6 +54,7 @@ class FeatureNetwork(nn.Module):
         shapes = backbone.output_shape()
         self.names = list(shapes)
         self.pixel_range = pixel_range
+        self.max_image_pixels = max_image_pixels
         self.channels = len(convention.pixel_mean)
         self.divisor: int = backbone.size_divisibility or max(shape.stride for shape in shapes.values())
         for name, values in (("mean", convention.pixel_mean), ("std", convention.pixel_std)):
@@ -89,7 +97,8 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
     _load(network, backbone, f"{path} does not fit {config_file or 'a plain ResNet'}")
     if backbone.pyramid and not with_fpn:
         network = network.bottom_up
-    return FeatureNetwork(network, convention, tuple(cfg.INPUT.PIXEL_RANGE) or convention.pixel_range or ())
+    pixel_range = tuple(cfg.INPUT.PIXEL_RANGE) or convention.pixel_range or ()
+    return FeatureNetwork(network, convention, pixel_range, cfg.DATALOADER.MAX_IMAGE_PIXELS)
 
 
 def _config_of_file(path: str) -> CfgNode:

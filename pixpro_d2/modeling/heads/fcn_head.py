@@ -91,6 +91,17 @@ class FCNHead(nn.Module):
         if not self.training:
             return logits, {}
         assert targets is not None  # SemanticSegmentor passes targets in training
-        height, width = targets.shape[-2:]
-        loss = F.cross_entropy(logits[..., :height, :width], targets, ignore_index=self.ignore_value)
-        return None, {"loss_sem_seg": self.loss_weight * loss}
+        return None, {"loss_sem_seg": self.loss_weight * labelled_cross_entropy(logits, targets, self.ignore_value)}
+
+
+def labelled_cross_entropy(logits: Tensor, targets: Tensor, ignored: int) -> Tensor:
+    """Return the mean cross-entropy of the labelled pixels, 0-d; 0 without a labelled pixel, where PyTorch gives NaN.
+
+    Args:
+        logits: (N, num_classes, h, w) of h >= H and w >= W; what is outside the targets does not count.
+        targets: (N, H, W) class numbers.
+        ignored: number in ``targets`` of pixels without a label.
+    """
+    height, width = targets.shape[-2:]
+    loss = F.cross_entropy(logits[..., :height, :width], targets, ignore_index=ignored, reduction="sum")
+    return loss / (targets != ignored).sum().clamp(min=1)

@@ -20,6 +20,7 @@ from ...data.pretrain.samples import dataset_name, load_samples
 from ...engine.configuration.configure import command_config, resolve_sync_bn
 from ...utils.archives import is_archive
 from ...utils.errors import UsageError
+from ...utils.files import report_write_errors
 
 Made = TypeVar("Made")
 
@@ -93,9 +94,10 @@ def first_readable(
 
 def write_picture(args: argparse.Namespace, picture: Image.Image, name: str | None = None) -> None:
     """Save a picture as ``COMMAND_NAME.png``, or without a name ``COMMAND.png``, and print its path."""
-    args.output.mkdir(parents=True, exist_ok=True)
     path = args.output / f"{'_'.join(filter(None, (args.command, name)))}.png"
-    picture.save(path)
+    with report_write_errors(str(path)):
+        args.output.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
     print(path)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from ...data.datasets.catalog import ensure_registered
 from ...engine.configuration.class_count import resolve_class_count
 from ...engine.trainer import Trainer
+from ...extras.report.runs import short_names
 from ...utils.errors import UsageError
 from ...visualization.predictions import TASKS, LabelledImages, picture_predictions
 from .inputs import first_readable, load_pictures_config, name_of, write_picture
@@ -49,9 +50,12 @@ def _load(cfg: CfgNode, path: str) -> nn.Module:
 
 
 def titles(paths: Sequence[str]) -> dict[str, str]:
-    """Return the paths by the names of their folders; add the name of the file if a folder's name is ambiguous."""
-    folders = [Path(path).absolute().parent.name for path in paths]
+    """Return the paths by the shortest ends of their folders that differ; add the names of files in one folder."""
+    unique = {path: Path(path).absolute() for path in paths}
+    folders = [path.parent for path in unique.values()]
+    different = list(dict.fromkeys(folders))
+    names = dict(zip(different, short_names(different)))
     return {
-        folder if folders.count(folder) == 1 else f"{folder}/{Path(path).stem}": path
-        for folder, path in zip(folders, paths)
+        names[file.parent] if folders.count(file.parent) == 1 else f"{names[file.parent]}/{file.stem}": path
+        for path, file in unique.items()
     }

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from annotation_helpers import write_sem_seg
-from data_helpers import make_cfg, write_images
+from data_helpers import logged, make_cfg, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from stream_helpers import write_boxes
 
@@ -200,6 +200,17 @@ def test_data_of_a_training_need_not_be_there_in_an_evaluation(tmp_path):
     cfg.MODEL.WEIGHTS = "weights.pth"
     with pytest.raises(UsageError, match="RETINANET.NUM_CLASSES is 3, but data set 'coco:.*' has 2 classes"):
         Trainer.evaluate(cfg)
+
+
+@pytest.mark.parametrize(("sides", "is_told"), [((20, 80), False), ((60, 80), True), ((8, 16), True)])
+def test_test_images_of_another_scale_than_in_training_are_named(tmp_path, sides, is_told):
+    """As those of a camera with the recipe for VOC, whose images have a shorter side of about 375 pixels."""
+    (name,) = registered(write_sem_seg(tmp_path, (0, 1)))  # 48 x 40 pixels
+    cfg = task_cfg("SemanticSegmentor", test=[name], INPUT__MIN_SIZE_TRAIN=sides, INPUT__MIN_SIZE_TEST=0)
+    with logged("pixpro_d2.evaluation.checks") as messages:
+        check_test_data(cfg)
+    told = [x for x in messages if "have a shorter side of 40 pixels" in x and "INPUT.MIN_SIZE_TRAIN '(20, 80)'" in x]
+    assert len(told) == is_told
 
 
 def test_classes_that_one_split_lacks_need_names(tmp_path):

@@ -84,3 +84,12 @@ def test_wrong_features_are_named(features):
     cfg = configs.tiny("MODEL.SEM_SEG_HEAD.IN_FEATURES", features, config="cityscapes/fcn_R_50_90k.yaml")
     with pytest.raises(UsageError, match="SEM_SEG_HEAD.IN_FEATURES is .*one of the backbone's features res5"):
         FCNHead(cfg, {"res5": ShapeSpec(channels=8, stride=16)})
+
+
+def test_a_batch_without_a_labelled_pixel_has_no_loss():
+    """PyTorch's mean is NaN, for which all processes would skip the step."""
+    net = head().train()
+    feature = torch.randn(2, 4, 4, 4, requires_grad=True)
+    loss = net({"res5": feature}, torch.full((2, 64, 64), 255))[1]["loss_sem_seg"]
+    loss.backward()
+    assert loss == 0 and not feature.grad.any()

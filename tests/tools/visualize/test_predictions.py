@@ -103,4 +103,5 @@ def test_mistakes_with_predictions_are_one_line(labelled, tmp_path, config, args
 
 def test_titles_are_folders_unless_they_are_the_same():
     assert titles(["a/x.pth", "b/x.pth"]) == {"a": "a/x.pth", "b": "b/x.pth"}
+    assert titles(["0/a/x.pth", "1/a/x.pth", "1/a/x.pth"]) == {"0/a": "0/a/x.pth", "1/a": "1/a/x.pth"}
     assert titles(["a/x.pth", "a/y.pth"]) == {"a/x": "a/x.pth", "a/y": "a/y.pth"}
