@@ -122,7 +122,7 @@ def split_halves(images: Sequence[dict[str, Any]]) -> list[int]:
 def batches(mapper: Mapper, images: Sequence[dict[str, Any]], seed: int) -> Iterator[dict[int, dict[str, Any]]]:
     """Yield batches of samples, by index of the image, of the images that all processes can read.
 
-    The batches are of even size, because a deviation over a batch needs two images.
+    The batches have nearly equal sizes, because a deviation over a batch needs two images.
     """
     found = False
     for part in np.array_split(np.arange(len(images)), -(-len(images) // BATCH) or 1):
