@@ -1,5 +1,7 @@
 """Map the dict of a video to views of two of its frames, with flow or frames to find matching pixels."""
 
+import functools
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +69,7 @@ class VideoMapper(TwoViewMapper):
         steps = self.num_frames - 1
         swap = steps > 0 and rng.random() < self.swap_p
         frames = _frame_paths(dataset_dict)
-        paths = frames[start : start + self.num_frames]
+        paths = list(frames[start : start + self.num_frames])
         if swap:
             paths.reverse()
         read = paths if self.give_frames else paths[:: max(1, steps)]
@@ -109,12 +111,18 @@ class VideoMapper(TwoViewMapper):
         return flows
 
 
-def _frame_paths(dataset_dict: dict[str, Any]) -> list[str]:
+def _frame_paths(dataset_dict: dict[str, Any]) -> Sequence[str]:
     folder, expected = dataset_dict["file_name"], dataset_dict["num_frames"]
     try:
-        paths = list_frames(folder)
+        paths = _listed(folder, os.stat(folder).st_mtime_ns)
     except OSError as error:
         raise UnreadableImage(f"{folder}: {error.strerror}") from error
     if len(paths) != expected:
         raise UnreadableImage(f"{folder}: {len(paths)} frames, but {expected} when the data set was loaded")
     return paths
+
+
+@functools.lru_cache(maxsize=16)  # an hour at 10 frames a second takes about 4 MB
+def _listed(folder: str, changed: int) -> tuple[str, ...]:
+    """List the frames of a folder, whose time stamp is ``changed``, once for many samples."""
+    return tuple(list_frames(folder))

@@ -18,9 +18,8 @@ logger = logging.getLogger(__name__)
 
 RECORD = "video.json"  # file beside the frames with the record of extract_frames
 RECORD_FIELDS = {"frames", "size", "fps", "source", "source_bytes", "asked"}
-MAX_FRAMES = 99_999  # limit of five digits, so that names sort by time
 MIN_DECODED_SHARE = 0.9  # least decodable share of a video's length
-COUNTED_SUFFIXES = (".mp4", ".mov", ".avi")  # formats that store the number of frames; other formats estimate it
+BOXED_SUFFIXES = (".mp4", ".mov", ".m4v")  # formats of boxes with their sizes, and with the number of frames
 
 
 class VideoError(Exception):
@@ -41,8 +40,9 @@ def read_frames(path: str, fps: float) -> Iterator[tuple[float, np.ndarray]]:
         Time in seconds, and uint8 array (H, W, 3), BGR, upright by the video's rotation.
 
     Raises:
-        VideoError: if the file cannot be decoded, or certainly ends early. If only the duration indicates an early end,
-            a warning is logged, because the duration may belong to the sound.
+        VideoError: if the file cannot be decoded, or certainly ends early. If only the duration or the number of frames
+            indicates an early end, a warning is logged: the duration may belong to the sound, and a file that was cut
+            without encoding it again stores frames that are not shown.
     """
     # Each video uses one thread, because other cores process other videos.
     capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
@@ -73,11 +73,30 @@ def read_frames(path: str, fps: float) -> Iterator[tuple[float, np.ndarray]]:
         # Frames may be missing, and their rate may vary: only a file that lacks both frames and time is cut off.
         if length < MIN_DECODED_SHARE * whole and grabbed < MIN_DECODED_SHARE * count:
             problem = f"breaks off after {length:.1f} of {whole:.1f} s"
-            if path.lower().endswith(COUNTED_SUFFIXES):
+            name = path.lower()
+            if name.endswith(".avi") or (name.endswith(BOXED_SUFFIXES) and is_cut_off(path)):
                 raise VideoError(problem)
             logger.warning(f"{path} perhaps {problem}: its frames so far are taken.")
     finally:
         capture.release()
+
+
+def is_cut_off(path: str) -> bool:
+    """Return whether a box of an MP4 or MOV file ends behind the end of the file (ISO/IEC 14496-12, section 4.2)."""
+    with open(path, "rb") as file:
+        end, place = file.seek(0, os.SEEK_END), 0
+        while place + 8 <= end:
+            file.seek(place)
+            size = int.from_bytes(file.read(4), "big")
+            file.read(4)  # the type
+            if size == 1:  # the size follows in 8 bytes
+                size = int.from_bytes(file.read(8), "big")
+            if size == 0:  # the box reaches to the end of the file
+                return False
+            if size < 8:  # no box
+                return True
+            place += size
+    return place > end
 
 
 def shrink(image: np.ndarray, short_side: int | None) -> np.ndarray:
@@ -104,7 +123,7 @@ def write_frames(
         ``frames``: number of frames; ``size``: [height, width] in pixels; ``fps``: average frames a second.
 
     Raises:
-        VideoError: if frames differ in size, or are fewer than 2 or more than MAX_FRAMES.
+        VideoError: if frames differ in size, or are fewer than 2.
         OSError: if a file cannot be written.
     """
     times, sizes = [], set()
@@ -114,8 +133,6 @@ def write_frames(
         sizes.add(image.shape[:2])
         if len(sizes) > 1:
             raise VideoError(f"the frame at {time:.2f} s has another size than those before")
-        if len(times) > MAX_FRAMES:
-            raise VideoError(f"more than {MAX_FRAMES} frames: cut the video, or take fewer frames a second")
         # cv2.imwrite would not report a full disk.
         encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
         Path(folder, f"{len(times):05d}.jpg").write_bytes(encoded.tobytes())
