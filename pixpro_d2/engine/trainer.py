@@ -204,8 +204,9 @@ class Trainer(DefaultTrainer):
         return [*build_wandb_writers(self.cfg, lambda: self.start_iter > 0), printer, *others]
 
     def _evaluate(self) -> dict[str, Any]:
-        self._last_eval_results = self.test(self.cfg, self.checkpointer.model)
-        return self._last_eval_results
+        results = self.test(self.cfg, self.checkpointer.model)
+        self._last_eval_results = by_task(self.cfg, results)  # which detectron2 compares with TEST.EXPECTED_RESULTS
+        return results
 
     @classmethod
     def test(cls, cfg: CfgNode, model: Any, evaluators: Any = None) -> dict[str, Any]:
@@ -297,12 +298,20 @@ class Trainer(DefaultTrainer):
             model.fit(itertools.chain.from_iterable(loaders))
         results = cls.test(cfg, model)
         if comm.is_main_process():
-            by_task = results
-            if len(cfg.DATASETS.TEST) > 1 and not is_pretraining(cfg):
-                by_task = {f"{name}/{task}": found for name in results for task, found in results[name].items()}
-            check_expected_tasks(cfg.TEST.EXPECTED_RESULTS, by_task)
-            verify_results(cfg, by_task)
+            tasks = by_task(cfg, results)
+            check_expected_tasks(cfg.TEST.EXPECTED_RESULTS, tasks)
+            verify_results(cfg, tasks)
         return results
+
+
+def by_task(cfg: CfgNode, results: dict[str, Any]) -> dict[str, Any]:
+    """Return the results of an evaluation by task; those of several test sets by ``NAME/TASK``."""
+    if len(cfg.DATASETS.TEST) < 2 or is_pretraining(cfg):
+        return results
+    return {f"{name}/{task}": found for name, tasks in results.items() for task, found in tasks.items()}
+
+
+WITHOUT_MASKS = ("RetinaNet", "FCOSDetector")  # detectors for which MODEL.MASK_ON means nothing
 
 
 def check_test_data(cfg: CfgNode) -> dict[str, set]:
@@ -325,7 +334,7 @@ def check_test_data(cfg: CfgNode) -> dict[str, set]:
         warn_of_another_scale(cfg, name, images)
         if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # it evaluates only boxes
             check_masks(cfg, place, images)
-        check_test_set(name, images, masks=cfg.MODEL.MASK_ON and cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN")
+        check_test_set(name, images, masks=cfg.MODEL.MASK_ON and cfg.MODEL.META_ARCHITECTURE not in WITHOUT_MASKS)
         places[name] = image_places(images)
     return places
 

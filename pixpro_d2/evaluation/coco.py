@@ -36,7 +36,7 @@ def complete(api: COCO) -> None:
     """
     for number, annotation in enumerate(api.dataset["annotations"], start=1):
         annotation["id"] = number
-        annotation["iscrowd"] = annotation.get("iscrowd") or 0
+        annotation["iscrowd"] = int(annotation.get("iscrowd") or 0)
         x, y, width, height = annotation["bbox"]
         mask = annotation.get("segmentation")
         if isinstance(mask, list):

@@ -1,9 +1,14 @@
 """Mean IoU of semantic segmentation."""
 
+import logging
+import os
 from typing import Any
 
 import numpy as np
+import torch
 from detectron2.evaluation import SemSegEvaluator
+
+from .patching import replaced
 
 
 class SegmentationEvaluator(SemSegEvaluator):
@@ -14,9 +19,13 @@ class SegmentationEvaluator(SemSegEvaluator):
     """
 
     def evaluate(self) -> Any:
-        results = super().evaluate()
+        with replaced(self, "_logger", logging.Logger("silent", logging.CRITICAL)):
+            results = super().evaluate()
         if results is not None:
             metrics = results["sem_seg"]
             found = np.array([metrics[f"IoU-{name}"] for name in self._class_names])
             metrics["mIoU"] = float(found[~np.isnan(found)].mean()) if not np.isnan(found).all() else float("nan")
+            if self._output_dir:
+                torch.save(metrics, os.path.join(self._output_dir, "sem_seg_evaluation.pth"))
+            self._logger.info(results)
         return results

@@ -78,7 +78,8 @@ def _trained_by(folder: str) -> str:
         UsageError: if neither is known.
     """
     starts = [start for start in read_starts(Path(folder)) if "--eval-only" not in start["command"]]
-    commit = starts[-1]["machine"].get("commit") if starts else commit_of(__file__)
+    machine = starts[-1]["machine"] if starts else {}
+    commit = machine["commit"] if "commit" in machine else commit_of(__file__)  # runs of earlier versions have none
     if commit is None:
         raise UsageError(
             f"Neither {os.path.join(folder, FILE)} nor a git checkout tells the code of the training: name the commit "

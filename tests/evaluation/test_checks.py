@@ -15,10 +15,12 @@ from annotation_helpers import (
     write_sem_seg,
     write_voc,
 )
+from detectron2.evaluation import verify_results
 
 import configs
 from pixpro_d2.data.datasets.catalog import ensure_registered, load_dicts
 from pixpro_d2.engine import Trainer
+from pixpro_d2.engine.trainer import by_task
 from pixpro_d2.evaluation.build import check_test_set
 from pixpro_d2.evaluation.checks import check_expected_tasks
 from pixpro_d2.tools import check_data
@@ -215,3 +217,17 @@ def test_expected_results_name_tasks_of_the_evaluation():
     check_expected_tasks([["bbox", "AP", 1.0, 0.1], ["segm", "AP", 1.0, 0.1]], results)
     with pytest.raises(UsageError, match="^TEST.EXPECTED_RESULTS names box, but the evaluation gives bbox, segm: name"):
         check_expected_tasks([["box", "AP", 1.0, 0.1]], results)
+
+
+def test_expected_results_of_several_test_sets_name_set_and_task():
+    """In a training as in an evaluation; detectron2 would fail at them behind the training."""
+    results = {"a": {"bbox": {"AP": 1.0}}, "b": {"bbox": {"AP": 2.0}}}
+    cfg = configs.tiny("DATASETS.TEST", ("a", "b"), config="voc/faster_rcnn_R_18_FPN_small.yaml")
+    cfg.TEST.EXPECTED_RESULTS = [["b/bbox", "AP", 2.0, 0.1]]
+    assert by_task(cfg, results) == {"a/bbox": {"AP": 1.0}, "b/bbox": {"AP": 2.0}}
+    assert verify_results(cfg, by_task(cfg, results))
+    cfg.DATASETS.TEST = ("b",)
+    assert by_task(cfg, results["b"]) == results["b"]
+    with pytest.raises(UsageError, match="names bbox, but the evaluation gives a/bbox, b/bbox: name one"):
+        cfg.DATASETS.TEST = ("a", "b")
+        check_expected_tasks([["bbox", "AP", 1.0, 0.1]], by_task(cfg, results))

@@ -14,7 +14,7 @@ from pixpro_d2.data.io.reader import UnreadableImage
 from pixpro_d2.data.pretrain.collate import collate_videos
 from pixpro_d2.data.pretrain.samples import build_view_mapper
 from pixpro_d2.evaluation import dense_features, pretext
-from pixpro_d2.evaluation.dense_features import measure, split_halves
+from pixpro_d2.evaluation.dense_features import BATCH, batches, measure, split_halves
 from pixpro_d2.evaluation.pretext import held_out_images
 from pixpro_d2.modeling.pretrain.monitors import effective_rank, uniformity
 from pixpro_d2.utils.modules import eval_mode
@@ -147,3 +147,12 @@ def test_held_out_runs_of_two_still_videos(tmp_path, monkeypatch):
         assert all(
             checked(values["height_r2"]) for values in measure(build(cfg), build_view_mapper(cfg), runs).values()
         )
+
+
+@pytest.mark.parametrize("count", [1, BATCH, BATCH + 1, 3 * BATCH + 1])
+def test_batches_are_of_nearly_equal_sizes(count):
+    """A last batch of one image would have no deviation at a level of one pixel."""
+    images = [{"file_name": str(i)} for i in range(count)]
+    found = [list(samples) for samples in batches(lambda image, rng: image, images, 0)]
+    assert sum(found, []) == list(range(count))
+    assert max(map(len, found)) <= BATCH and max(map(len, found)) - min(map(len, found)) <= 1

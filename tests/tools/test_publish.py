@@ -123,13 +123,16 @@ def test_names_of_classes_are_kept(run, cfg, tmp_path):
     assert torch.load(path, weights_only=True)["classes"] == ["cat", "dog"]
 
 
-def test_the_run_tells_the_commit_of_its_training(run, tmp_path):
+def test_the_run_tells_the_commit_of_its_training(run, tmp_path, monkeypatch):
     """Neither a later evaluation nor this checkout replaces it."""
     shutil.copytree(run[1].parent, tmp_path / "run")
     checkpoint = tmp_path / "run/model_final.pth"
     for command, commit in (("train", "first"), ("train --resume", "second"), ("train --eval-only", "third")):
         record_start(tmp_path / "run", command, {"commit": commit})
     assert publish(str(checkpoint))[1]["git_commit"] == "second"
+    record_start(tmp_path / "run", "train --resume", {})  # by an earlier version
+    monkeypatch.setattr(publishing, "commit_of", lambda file: "of the checkout")
+    assert publish(str(checkpoint))[1]["git_commit"] == "of the checkout"
     record_start(tmp_path / "run", "train --resume", {"commit": None})
     with pytest.raises(UsageError, match="name the commit that trained the weights with --commit"):
         publish(str(checkpoint))

@@ -170,15 +170,14 @@ def _load_train_dicts(cfg: CfgNode) -> Sequence[dict[str, Any]]:
         check_same_classes(TASKS[cfg.MODEL.META_ARCHITECTURE][0], names)
     if "annotations" not in images[0]:
         return images
+    crowds = sum(bool(x.get("iscrowd")) for image in images for x in image["annotations"])
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         images = filter_images_with_only_crowd_annotations(images)
     if cfg.MODEL.KEYPOINT_ON:
         images = filter_images_with_few_keypoints(images, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
     if not images:
-        raise UsageError(
-            f"Cannot train on {place}: no image has an annotated object, apart from crowds (iscrowd 1), which training "
-            "skips; name other data sets, or set iscrowd 0."
-        )
+        advice = f" apart from {crowds} crowds, which training skips: set iscrowd 0, or" if crowds else ";"
+        raise UsageError(f"Cannot train on {place}: no image has an annotated object{advice} name other data sets.")
     _log_classes(place, names[0], images)
     return images
 

@@ -209,10 +209,11 @@ def _count_in_iterations(cfg: CfgNode, keys: Collection[str]) -> None:
     """
     solver, warmup_given = cfg.SOLVER, set(_LENGTH_KEYS[1]) & set(keys)
     if "SOLVER.MAX_ITER" in keys and not warmup_given:
-        warmup = min(solver.WARMUP_ITERS, solver.MAX_ITER // 10)
-        if min(solver.MAX_EPOCHS, solver.WARMUP_EPOCHS) > 0:
+        if solver.WARMUP_EPOCHS <= 0:
+            cfg.merge_from_list(["SOLVER.WARMUP_ITERS", min(solver.WARMUP_ITERS, solver.MAX_ITER // 10)])
+        elif solver.MAX_EPOCHS > 0:
             warmup = solver.MAX_ITER * solver.WARMUP_EPOCHS // solver.MAX_EPOCHS
-        cfg.merge_from_list(["SOLVER.WARMUP_ITERS", warmup, "SOLVER.WARMUP_EPOCHS", 0])
+            cfg.merge_from_list(["SOLVER.WARMUP_ITERS", warmup, "SOLVER.WARMUP_EPOCHS", 0])
     for iterations, epochs in _LENGTH_KEYS:
         if iterations not in keys or value_of(cfg, epochs) <= 0:
             continue

@@ -20,8 +20,8 @@ FILES_OF_START = ("log.txt*", "config.yaml", RUN_FILE, SEED_FILE, "metrics.json"
 def failed_start_undone(args: Namespace) -> Iterator[None]:
     """Undo the start of a run that an error ends within this context.
 
-    A UsageError removes a new folder OUTPUT_DIR. Any error restores the config.yaml that was in the folder, because it
-    belongs to the checkpoints there.
+    A UsageError removes a new folder OUTPUT_DIR. Any error of a training restores the config.yaml that was in the
+    folder, because it belongs to the checkpoints there.
 
     One of several processes does not remove the folder, because other processes may still write to it. Their launcher
     removes the folder.
@@ -29,14 +29,16 @@ def failed_start_undone(args: Namespace) -> Iterator[None]:
     folder = Path(command_config(args).OUTPUT_DIR)
     config = folder / "config.yaml"
     is_new = comm.get_world_size() == 1 and not folder.exists()
-    former = config.read_bytes() if config.is_file() and comm.is_main_process() else None
+    is_kept = config.is_file() and comm.is_main_process() and not args.eval_only
+    former = config.read_bytes() if is_kept else None
     try:
         yield
     except BaseException as error:
         if is_new and isinstance(error, UsageError):
             remove_failed_start(folder)
-        if former is not None:
-            write_file(str(config), lambda partial: Path(partial).write_bytes(former))
+        if former is not None and (not config.is_file() or config.read_bytes() != former):
+            with contextlib.suppress(OSError):  # the error that ended the start says more
+                write_file(str(config), lambda partial: Path(partial).write_bytes(former))
         raise
 
 

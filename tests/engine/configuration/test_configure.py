@@ -63,6 +63,12 @@ def test_the_warm_up_keeps_its_share_of_a_run_in_iterations(opts, warmup):
     assert warmup == (solver.WARMUP_ITERS, solver.WARMUP_EPOCHS)
 
 
+def test_a_warm_up_in_epochs_stays_without_a_length_in_epochs():
+    """As the error about two lengths advises."""
+    solver = load_config("pretrain/pixpro_c5_400ep", ["SOLVER.MAX_EPOCHS", 0, "SOLVER.MAX_ITER", 200000]).SOLVER
+    assert (solver.MAX_ITER, solver.WARMUP_EPOCHS) == (200000, 5)
+
+
 @pytest.mark.parametrize(
     ("opts", "warmup"),
     [

@@ -8,6 +8,7 @@ from data_helpers import write_images
 
 import configs
 from pixpro_d2.engine import argument_parser
+from pixpro_d2.engine.processes import failed_start
 from pixpro_d2.engine.processes.failed_start import failed_start_undone, remove_failed_start
 from pixpro_d2.utils.errors import UsageError
 
@@ -66,6 +67,19 @@ def test_the_config_of_the_former_run_is_restored(tmp_path, error):
         (tmp_path / "config.yaml").write_text("of the refused command")
         raise error
     assert (tmp_path / "config.yaml").read_text() == "of the checkpoints"
+
+
+def test_a_config_that_cannot_be_restored_hides_no_error(tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").write_text("of the checkpoints")
+    args = argument_parser().parse_args(["--config-file", "pretrain/quickstart", "OUTPUT_DIR", str(tmp_path)])
+
+    def refuse(path, write):
+        raise PermissionError(path)
+
+    monkeypatch.setattr(failed_start, "write_file", refuse)
+    with pytest.raises(UsageError, match="The cause"), failed_start_undone(args):
+        (tmp_path / "config.yaml").write_text("of the refused command")
+        raise UsageError("The cause.")
 
 
 def test_values_of_a_run_are_kept(tmp_path):
