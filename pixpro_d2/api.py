@@ -13,6 +13,7 @@ from .checkpoint.export import architecture, backbone_of, to_torchvision
 from .checkpoint.formats import read_weights
 from .checkpoint.plain_backbone import FILE
 from .commands.checks import check_weights, data_address
+from .commands.parsing import flags
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining
 from .engine.main import run
 from .extras.report.runs import read_run
@@ -75,7 +76,7 @@ def pretrain(
         UsageError: for a mistake in arguments, config or data.
     """
     name = data_address(str(data), scheme="images")
-    return _run(plan_pretraining(name, str(out), recipe, _opts(overrides), num_gpus, _flags(resume, allow_changes)))
+    return _run(plan_pretraining(name, str(out), recipe, _opts(overrides), num_gpus, flags(resume, allow_changes)))
 
 
 def finetune(
@@ -106,8 +107,8 @@ def finetune(
     """
     check_weights(str(weights))
     names = data_address(data), test and data_address(test)
-    opts, flags = _opts(overrides), _flags(resume, allow_changes)
-    return _run(plan_fine_tuning(str(weights), task, *names, str(out), config, opts, num_gpus, flags))
+    opts, options = _opts(overrides), flags(resume, allow_changes)
+    return _run(plan_fine_tuning(str(weights), task, *names, str(out), config, opts, num_gpus, options))
 
 
 def load_backbone(path: str | Path) -> nn.Module:
@@ -155,7 +156,3 @@ def _run(plan: Plan) -> FinishedRun:
 
 def _opts(overrides: Mapping[str, Any] | None) -> list[str]:
     return [str(word) for pair in (overrides or {}).items() for word in pair]
-
-
-def _flags(resume: bool, allow_changes: bool) -> list[str]:
-    return [*(["--resume"] if resume else []), *(["--allow-changes"] if allow_changes else [])]

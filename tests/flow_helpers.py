@@ -9,6 +9,7 @@ from PIL import Image
 from pixpro_d2.flow.grid import grid_size
 from pixpro_d2.flow_files import write_flow
 
+VALUES = (0, 1, 4, 9, 16)  # of the frames of :func:`write_two_videos`: neighbours differ by 1, 3, 5, 7
 SIZE = (16, 24)  # of the frames of :func:`write_native`; their flow has 2 x 3 pixels
 
 
@@ -44,6 +45,13 @@ def write_plain_frames(folder, values, size=(16, 24)):
     folder.mkdir(parents=True, exist_ok=True)
     for i, value in enumerate(values):
         Image.new("RGB", size[::-1], (value,) * 3).save(folder / f"{i:05d}.png")
+
+
+def write_two_videos(root):
+    """Write two videos, of 5 and 3 frames of 16 x 24 pixels, whose flow has 2 x 3; return the folder."""
+    write_plain_frames(root / "a", VALUES)
+    write_plain_frames(root / "b", (10, 20, 40))
+    return root
 
 
 def flow(seed=0, steps=5, size=(2, 3)):

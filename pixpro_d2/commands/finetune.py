@@ -46,7 +46,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     from .planning import plan_fine_tuning
 
     plan = plan_fine_tuning(
-        args.weights, args.task, data, test, args.out, args.config, args.opts, args.num_gpus, flags(args)
+        args.weights,
+        args.task,
+        data,
+        test,
+        args.out,
+        args.config,
+        args.opts,
+        args.num_gpus,
+        flags(args.resume, args.allow_changes, args.dry_run),
     )
     print(plan.sentence, flush=True)
     run(plan.words)

@@ -35,7 +35,7 @@ def add_options(parser: OptionsAnywhere) -> None:
     opts.required = False  # argparse would name them among missing arguments
 
 
-def flags(args: argparse.Namespace) -> list[str]:
+def flags(resume: bool, allow_changes: bool, dry_run: bool = False) -> list[str]:
     """Return the options that the launcher takes unchanged."""
-    words = {"--resume": args.resume, "--allow-changes": args.allow_changes, "--dry-run": args.dry_run}
+    words = {"--resume": resume, "--allow-changes": allow_changes, "--dry-run": dry_run}
     return [flag for flag, given in words.items() if given]

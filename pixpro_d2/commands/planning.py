@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from detectron2.config import CfgNode
+
 from ..checkpoint.export import architecture, backbone_of
 from ..checkpoint.formats import read_weights
 from ..data.datasets.catalog import ensure_registered, load_dicts
@@ -71,14 +73,12 @@ def plan_pretraining(
         "SOLVER.IMS_PER_BATCH": batch,
         "DATALOADER.NUM_WORKERS": choose_workers(cfg.DATALOADER.NUM_WORKERS, machine),
     }
-    length = f"{cfg.SOLVER.MAX_ITER} iterations"
+    length = _length(cfg)
     if cfg.SOLVER.MAX_EPOCHS > 0 and not {"SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"} & set(given):
         samples = count * cfg.INPUT.PIXPRO.STARTS_PER_VIDEO if is_video else count
         iterations = choose_iterations(cfg.SOLVER.MAX_EPOCHS, samples, batch, machine.device)
         chosen |= {"SOLVER.MAX_ITER": iterations, **_warmup(iterations, given)}
         length = f"{iterations} iterations"
-    elif cfg.SOLVER.MAX_EPOCHS > 0:
-        length = f"{cfg.SOLVER.MAX_EPOCHS} epochs"
     elif "SOLVER.MAX_ITER" in given:
         chosen |= _warmup(cfg.SOLVER.MAX_ITER, given)
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
@@ -139,10 +139,16 @@ def plan_fine_tuning(
     }
     run = Path(weights).absolute().parent.name if weights_path(weights) == weights else weights
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}")).expanduser()
-    epochs = cfg.SOLVER.MAX_EPOCHS
-    length = f"{epochs} epochs" if epochs > 0 else f"{cfg.SOLVER.MAX_ITER} iterations"
-    sentence = f"Config {config} for {task}: {count} images, {length} of batch {batch} on {machine}, into {folder}."
+    sentence = (
+        f"Config {config} for {task}: {count} images, {_length(cfg)} of batch {batch} on {machine}, into {folder}."
+    )
     return Plan(_words(config, chosen, folder, opts, machine.processes, flags), folder, sentence + advice)
+
+
+def _length(cfg: CfgNode) -> str:
+    """Return the length of a run in words."""
+    epochs = cfg.SOLVER.MAX_EPOCHS
+    return f"{epochs} epochs" if epochs > 0 else f"{cfg.SOLVER.MAX_ITER} iterations"
 
 
 def _pairs(opts: Sequence[str]) -> Mapping[str, str]:

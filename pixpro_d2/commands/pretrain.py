@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ..engine.main import run  # these two load PyTorch
     from .planning import plan_pretraining
 
-    plan = plan_pretraining(data, args.out, args.recipe, args.opts, args.num_gpus, flags(args))
+    plan = plan_pretraining(
+        data, args.out, args.recipe, args.opts, args.num_gpus, flags(args.resume, args.allow_changes, args.dry_run)
+    )
     print(plan.sentence, flush=True)
     run(plan.words)
     if not args.dry_run:

@@ -169,7 +169,7 @@ class PixelLearner(TwoBranch):
             covariance_weight=covariance_weight,
             distillation=distillation,
         )
-        if self.target_backbone is not None and uncompiled(self.net) is self.net:
+        if uncompiled(self.net) is self.net:
             check_copy(self.target_backbone, self.net, in_channels, size)
         self.momentum = momentum
         self.total_steps = total_steps

@@ -39,8 +39,8 @@ class FeatureNetwork(nn.Module):
         self,
         backbone: Backbone,
         convention: InputConvention,
-        pixel_range: tuple[float, ...] = (),
-        max_image_pixels: int = 178956970,
+        pixel_range: tuple[float, ...],
+        max_image_pixels: int,
     ) -> None:
         """
         Args:
