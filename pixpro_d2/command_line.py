@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,19 @@ class ShownDefaults(argparse.ArgumentDefaultsHelpFormatter):
         return action.help if nothing else super()._get_help_string(action)
 
 
-def positive(text: str) -> int:
-    """Parse a whole number of at least 1; the ``type`` of an argument."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
-    return value
+def at_least(least: int) -> Callable[[str], int]:
+    """Return a function that parses a whole number of at least ``least``, as the ``type`` of an argument."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return number
+
+
+positive = at_least(1)
 
 
 def add_reading(parser: argparse.ArgumentParser, use: str = "") -> None:

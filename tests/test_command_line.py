@@ -4,7 +4,8 @@ import argparse
 
 import pytest
 
-from pixpro_d2.command_line import OptionsAnywhere, ShownDefaults
+from pixpro_d2.command_line import OptionsAnywhere, ShownDefaults, at_least
+from pixpro_d2.tools import measure, study
 
 
 def parser():
@@ -49,6 +50,32 @@ def test_sub_commands_have_their_own_options():
     command.add_argument("opts", nargs=argparse.REMAINDER)
     args = commands.parse_args(["show", "KEY", "1", "--output", "folder"])
     assert (args.output, args.opts) == ("folder", ["KEY", "1"])
+
+
+def test_a_number_has_a_least_value(capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=at_least(0))
+    assert parser.parse_args(["--seed", "0"]).seed == 0
+    for text, message in (("-1", "argument --seed: -1 is less than 0"), ("1.5", "invalid number value: '1.5'")):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--seed", text])
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        (measure, ["--config-file", "x", "--count", "0"], "--count: 0 is less than 1"),
+        (measure, ["--config-file", "x", "--seed", "-1"], "--seed: -1 is less than 0"),
+        (study, ["out", "--seeds", "0", "-1"], "--seeds: -1 is less than 0"),
+        (study, ["out", "--pretraining-seeds", "-2"], "--pretraining-seeds: -2 is less than 0"),
+        (study, ["out", "--jobs", "0"], "--jobs: 0 is less than 1"),
+    ],
+)
+def test_counts_and_seeds_are_checked(command, words, message, capsys):
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert message in capsys.readouterr().err
 
 
 def test_the_help_shows_the_defaults_that_are_values():

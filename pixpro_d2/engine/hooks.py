@@ -262,7 +262,8 @@ class HealthHook(HookBase):
     def _judge(self, done: int) -> None:
         curves = {name: list(curve) for name, curve in self._earlier.items()}
         for name, history in self.trainer.storage.histories().items():
-            curves.setdefault(name, []).extend((i, value) for value, i in history.values())
+            # With accumulation, an iteration has a value of each part of the batch, of which metrics.json has the last.
+            curves.setdefault(name, []).extend({i: value for value, i in history.values()}.items())
         findings = assess(curves, self.spread, self.collapsed)
         _, title, reasons = verdict(findings)
         logger.info(f"After {done} iterations: {title}: {reasons}")

@@ -315,7 +315,7 @@ class StepGuard:
         """
         self.optimizer = optimizer
         self.grad_scaler = grad_scaler
-        # 0 before the first step, then 0-d tensors.
+        # Steps skipped by a fault, in all and in a row: 0 before the first step, then 0-d tensors.
         self.skipped: Any = 0
         self.in_a_row: Any = 0
         self._model = model
@@ -326,15 +326,15 @@ class StepGuard:
 
         Args:
             finite_loss: 0-d bool, whether the loss is finite. With an enabled scaler, a skipped step with a finite
-                loss counts for ``in_a_row`` only if the scale is below 1. A larger scale may be the cause.
+                loss counts only if the scale is below 1. A larger scale may be the cause.
         """
         if self.grad_scaler.is_enabled():
             small = self.grad_scaler._scale < 1  # type: ignore[operator]  # the first scaled loss has set it
             found = self._scaled_step()
             counts = found * (~finite_loss | small)
         else:
-            counts = found = self._step()
-        self.skipped = self.skipped + found
+            counts = self._step()
+        self.skipped = self.skipped + counts
         self.in_a_row = (self.in_a_row + 1) * counts
 
     def _step(self) -> Tensor:

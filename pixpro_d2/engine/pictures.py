@@ -18,7 +18,7 @@ from ..data.pretrain.samples import load_samples
 from ..modeling.pretrain.methods import SlotConMethod
 from ..utils.errors import UsageError
 from ..utils.files import write_file
-from ..utils.retry import retry
+from ..utils.retry import Patience
 from ..visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 from ..visualization.motion import picture_flow
 from ..visualization.pairs import picture_pairs
@@ -179,14 +179,15 @@ def fixed_subjects(
         images: dataset dicts.
         count: number of subjects.
         seed: seed of the views.
-        retry_seconds: how long to retry an image while its disk or mount fails.
+        retry_seconds: how long to retry an image, see :class:`pixpro_d2.utils.retry.Patience`.
     """
     subjects: list[Subject] = []
+    patience = Patience(retry_seconds)
     for i in range(4 * count):  # some images may be unreadable
         subject = None
         try:
             image = images[spread(i, len(images))]
-            subject = retry(partial(source.subject, image, (seed, i)), retry_seconds)
+            subject = patience.read(partial(source.subject, image, (seed, i)))
         except UnreadableImage as error:
             logger.warning(f"There will be no pictures of {error}.")
         is_readable = all(comm.all_gather(subject is not None))

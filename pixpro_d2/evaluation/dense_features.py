@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..modeling.pretrain.pixpro import PixPro
 from ..modeling.pretrain.two_branch import LevelComparison
 from ..modeling.pretrain.unit import unit
 from ..utils.modules import eval_mode
+from ..utils.retry import Patience
 from .linear_probe import ridge_r2
 
 logger = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ NAMES = (
 
 @torch.no_grad()
 def measure(
-    model: PixPro, mapper: Mapper, images: Sequence[dict[str, Any]], seed: int = 0
+    model: PixPro, mapper: Mapper, images: Sequence[dict[str, Any]], seed: int = 0, retry_seconds: float = 0.0
 ) -> dict[str, dict[str, float]]:
     """Compare two fixed views of each image, with the running statistics of the model's norms.
 
@@ -58,6 +60,7 @@ def measure(
         mapper: draws the views of an image or video.
         images: dataset dicts.
         seed: seed of the views.
+        retry_seconds: see :func:`batches`.
 
     Returns:
         For each feature of the model
@@ -86,7 +89,7 @@ def measure(
     heights: dict[str, Rows] = {}
     read: list[dict[str, Any]] = []
     with eval_mode(model):
-        for samples in batches(mapper, images, seed):
+        for samples in batches(mapper, images, seed, retry_seconds):
             losses, comparisons = model.compare(*model.prepare(collate_videos(list(samples.values()))))
             for level, x in comparisons.items():
                 loss = losses[f"loss_pix_{level}"] * len(model.in_features)
@@ -119,18 +122,30 @@ def split_halves(images: Sequence[dict[str, Any]]) -> list[int]:
     ]
 
 
-def batches(mapper: Mapper, images: Sequence[dict[str, Any]], seed: int) -> Iterator[dict[int, dict[str, Any]]]:
+def batches(
+    mapper: Mapper, images: Sequence[dict[str, Any]], seed: int, retry_seconds: float = 0.0
+) -> Iterator[dict[int, dict[str, Any]]]:
     """Yield batches of samples, by index of the image, of the images that all processes can read.
 
     The batches have nearly equal sizes, because a deviation over a batch needs two images.
+
+    Args:
+        mapper: draws the views of an image or video.
+        images: dataset dicts.
+        seed: seed of the views.
+        retry_seconds: how long to retry a file, see :class:`pixpro_d2.utils.retry.Patience`.
+
+    Raises:
+        UnreadableImage: if no image can be read.
     """
+    patience = Patience(retry_seconds)
     found = False
     for part in np.array_split(np.arange(len(images)), -(-len(images) // BATCH) or 1):
         samples: dict[int, dict[str, Any]] = {}
         error = None
         for i in part.tolist():
             try:
-                samples[i] = mapper(images[i], np.random.default_rng((seed, i)))
+                samples[i] = patience.read(partial(_draw, mapper, images[i], (seed, i)))
             except UnreadableImage as unreadable:
                 error = unreadable
                 logger.warning(f"The evaluation skips an image: {error}.")
@@ -140,6 +155,10 @@ def batches(mapper: Mapper, images: Sequence[dict[str, Any]], seed: int) -> Iter
             yield {i: samples[i] for i in sorted(readable)}
     if not found:
         raise error or UnreadableImage("no image can be read in all processes")
+
+
+def _draw(mapper: Mapper, image: dict[str, Any], seeds: tuple[int, int]) -> dict[str, Any]:
+    return mapper(image, np.random.default_rng(seeds))  # seeded again in each attempt
 
 
 def _add_batch(total: dict[str, float], x: LevelComparison, projection: Tensor, loss: Tensor) -> None:

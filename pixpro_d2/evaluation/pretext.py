@@ -8,10 +8,12 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation.testing import flatten_results_dict
 from torch import Tensor
 
+from ..data.io.reader import UnreadableImage
 from ..data.pretrain.samples import build_view_mapper, load_samples
 from ..modeling.pretrain.monitors import relative_distance
 from ..modeling.pretrain.pixpro import PixPro
 from ..modeling.pretrain.two_branch import TwoBranch
+from ..utils.errors import UsageError
 from .dense_features import measure, table
 from .neighbors import evaluate_neighbors
 
@@ -56,11 +58,18 @@ def evaluate_pretext(cfg: CfgNode, model: PixPro) -> dict[str, Any]:
           several data sets.
 
         The dict is empty without DATASETS.TEST.
+
+    Raises:
+        UsageError: if no image can be read.
     """
     names = cfg.DATASETS.TEST
     if not names:
         return {}
-    levels = measure(model, build_view_mapper(cfg), held_out_images(cfg))
+    mapper, images = build_view_mapper(cfg), held_out_images(cfg)
+    try:
+        levels = measure(model, mapper, images, retry_seconds=cfg.DATALOADER.RETRY_SECONDS)
+    except UnreadableImage as error:
+        raise UsageError(f"No image of DATASETS.TEST can be read, the last is {error}: restore the files.") from error
     results: dict[str, Any] = {"ema_distance": ema_distance(model)}
     if levels:
         logger.info(f"On {', '.join(names)}, without labels:\n{table(levels)}")

@@ -49,14 +49,14 @@ def readouts(
         ``NAME/LEVEL`` for each number of :func:`pixpro_d2.evaluation.dense_features.measure`, and
         ``linear_probe/LEVEL`` with ``labelled``.
     """
-    mapper = build_view_mapper(cfg)
+    mapper, retry_seconds = build_view_mapper(cfg), cfg.DATALOADER.RETRY_SECONDS
 
     def see_views() -> None:
-        for samples in dense_features.batches(mapper, images, seed):
+        for samples in dense_features.batches(mapper, images, seed, retry_seconds):
             model.compare(*model.prepare(collate_videos(list(samples.values()))))
 
     with adapted_norms(model, see_views):
-        levels = dense_features.measure(model, mapper, images, seed)
+        levels = dense_features.measure(model, mapper, images, seed, retry_seconds)
     found = {f"{name}/{level}": values[name] for name in dense_features.NAMES for level, values in levels.items()}
     if labelled:
         probed = linear_probe(model, labelled, cfg.INPUT.PIXPRO.CROP_SIZE, tuple(cfg.INPUT.PIXEL_RANGE))
@@ -80,7 +80,7 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
         pixel_range: as in :func:`pixpro_d2.data.io.reader.read_image`.
 
     Raises:
-        UsageError: for a data set without labels, or with fewer than two readable images.
+        UsageError: for a data set without labels, with fewer than two readable images, or with unknown classes.
     """
     pixels, labelled, count, dense = _read_labelled(name, size, model.image_format, pixel_range)
     parts = [pixels[i : i + dense_features.BATCH] for i in range(0, len(pixels), dense_features.BATCH)]
@@ -99,6 +99,11 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
                 target = read_classes(*labelled[i]) if dense else labelled[i][0]["category_id"]
                 for level, maps in batch.items():
                     x, y = _image_vectors(maps[k], target, dense)
+                    if len(y) and y.max() >= count:
+                        raise UsageError(
+                            f"The labels of {labelled[i][0]['file_name']} have the class {int(y.max())}, but data set "
+                            f"'{name}' has {count} classes: correct the labels, or name all classes."
+                        )
                     vectors[level][i % 2].append(x)
                     labels[level][i % 2].append(y)
                 i += 1

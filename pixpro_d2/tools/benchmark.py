@@ -9,7 +9,7 @@ python -m pixpro_d2.tools.benchmark step --config-file configs/pretrain/pixpro_c
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import OptionsAnywhere, ShownDefaults, program
+from ..command_line import OptionsAnywhere, ShownDefaults, at_least, positive, program
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import check_folder_of, write_json
@@ -37,7 +37,10 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--input", metavar="DIR", help="folder of images; DATASETS.TRAIN of the config without it")
         command.add_argument("--device", help="a GPU where there is one, otherwise cpu")
         command.add_argument(
-            "--batch", type=int, metavar="N", help="images, whatever SOLVER.IMS_PER_BATCH; 128 on a GPU, 8 on the CPU"
+            "--batch",
+            type=positive,
+            metavar="N",
+            help="images, whatever SOLVER.IMS_PER_BATCH; 128 on a GPU, 8 on the CPU",
         )
         command.add_argument("--json", metavar="FILE", help="write everything that was measured to this file")
         _add_options(command, name)
@@ -47,9 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("step", "optimizer", "data"):
-        command.add_argument("--repeats", type=int, default=5 if name == "data" else 20, help="measured repetitions")
+        command.add_argument(
+            "--repeats", type=positive, default=5 if name == "data" else 20, help="measured repetitions"
+        )
     if name in ("step", "optimizer"):
-        command.add_argument("--warmup", type=int, default=5, help="repetitions before these")
+        command.add_argument("--warmup", type=at_least(0), default=5, help="repetitions before these")
         peers = {"reference": "the plain reference step", "lightly": "lightly's BYOL"}
         if name == "optimizer":
             del peers["lightly"]
@@ -59,7 +64,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
     if name == "step":
         command.add_argument("--source", choices=SOURCES, default="synthetic", help="where the batches come from")
     if name == "data":
-        command.add_argument("--count", type=int, default=128, help="images to measure with")
+        command.add_argument("--count", type=positive, default=128, help="images to measure with")
     if name == "loader":
         command.add_argument("--seconds", type=float, default=20, help="how long to measure")
 

@@ -8,7 +8,7 @@ The first row belongs to the first name in features.txt, and so on. ``--pool non
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import positive, program
+from ..command_line import at_least, positive, program
 from ..commands.checks import check_weights, data_address
 from ..utils.errors import UsageError
 
@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--pool", choices=("mean", "none"), default="mean", help="a vector or a map of each image (default: mean)")
     add("--size", type=positive, default=224, metavar="N", help="side of the centre of an image (default: 224)")
     add("--batch", type=positive, default=32, metavar="N", help="images at a time (default: 32)")
-    add("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
+    add("--workers", type=at_least(0), default=0, metavar="N", help="processes that read images (default: 0)")
     add("--device", choices=("cuda", "cpu"), default="", help="default: a GPU if there is one")
     add("--half", action="store_true", help="write float16 in place of float32")
     add("--branch", choices=("online", "target"), default="online", help="default: online")

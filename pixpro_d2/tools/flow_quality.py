@@ -14,7 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ..command_line import ShownDefaults, positive, program
+from ..command_line import ShownDefaults, at_least, positive, program
 from ..utils.errors import UsageError
 from .extract_flow import ESTIMATORS
 from .render_video import frame_size
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--flow-scale", type=positive, default=8, metavar="S", help="flow at 1/S of the resolution")
     parser.add_argument("--alpha1", type=float, default=0.01, help="alpha1 of the consistency")
     parser.add_argument("--alpha2", type=float, default=0.5, help="alpha2 of the consistency, pixels^2")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the videos and views")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the videos and views")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 

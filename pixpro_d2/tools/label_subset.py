@@ -9,7 +9,7 @@ on the image ids and the seed. A smaller subset lies within every larger subset 
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import program
+from ..command_line import at_least, program
 from ..utils.errors import UsageError
 
 
@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("json_file", metavar="INSTANCES.json", help="annotation file in COCO's format")
     parser.add_argument("out_dir", metavar="OUT_DIR", help="folder for the subsets, made if there is none")
     parser.add_argument("--percent", type=float, nargs="+", required=True, metavar="P", help="sizes, e.g. 1 10")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the draw, by default 0")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the draw, by default 0")
     return parser
 
 

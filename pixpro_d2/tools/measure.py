@@ -19,7 +19,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ..command_line import OptionsAnywhere, ShownDefaults, program
+from ..command_line import OptionsAnywhere, ShownDefaults, at_least, positive, program
 from ..utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config-file", required=True, help="config of a pre-training")
     parser.add_argument("--weights", default="", help="checkpoint to measure; by default MODEL.WEIGHTS, or random")
     parser.add_argument("--input", help="images, videos, or data set such as voc:DIR@SPLIT; default DATASETS.TRAIN")
-    parser.add_argument("--count", type=int, default=128, help="number of images, or of runs of frames")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the views, and of random weights")
+    parser.add_argument("--count", type=positive, default=128, help="number of images, or of runs of frames")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the views, and of random weights")
     parser.add_argument("--labels", help="labelled data set for a linear probe; --input if it has labels")
     parser.add_argument("--no-random", action="store_true", help="measure no random weights and print no verdict")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..command_line import program
+from ..command_line import positive, program
 from ..extras.video.decoding import RECORD, VideoError, extract_frames, partial_folder, read_record
 from ..utils.errors import UsageError
 from ..utils.files import write_json
@@ -193,14 +193,12 @@ def write_manifest(target: Path) -> None:
     write_json(target / "manifest.json", manifest, indent=1)
 
 
-def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not positive")
-        return value
-
-    return parse
+def rate(text: str) -> float:
+    """Parse a positive, finite number; the ``type`` of an argument."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return value
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -208,9 +206,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program("prepare-video"), description="Turn videos into folders of frames.")
     parser.add_argument("source", metavar="SRC", help=f"video, or folder of videos ({', '.join(EXTENSIONS)})")
     parser.add_argument("target", metavar="DST", type=Path, help="folder for the folders of frames")
-    parser.add_argument("--fps", type=_positive(float), required=True, metavar="F", help="frames a second, e.g. 10")
-    parser.add_argument("--short-side", type=_positive(int), metavar="S", help="scale larger frames down, in pixels")
-    parser.add_argument("--workers", type=_positive(int), default=os.cpu_count(), metavar="N", help="videos at a time")
+    parser.add_argument("--fps", type=rate, required=True, metavar="F", help="frames a second, e.g. 10")
+    parser.add_argument("--short-side", type=positive, metavar="S", help="scale larger frames down, in pixels")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count(), metavar="N", help="videos at a time")
     parser.add_argument("--quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="JPEG quality")
     return parser
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..command_line import ShownDefaults, program
+from ..command_line import ShownDefaults, at_least, program
 from ..extras.scenes.scene import KINDS, describe_scene, render_scene
 from ..extras.scenes.writers import WRITERS, Sample
 from ..utils.errors import UsageError
@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", type=int, default=200, help="images to train on")
     parser.add_argument("--test", type=int, default=50, help="images to test on")
     parser.add_argument("--size", type=int, default=160, help="height and width of the images, pixels")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the scenes")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the scenes")
     parser.add_argument(
         "--layout", nargs="+", choices=WRITERS, default=["voc", "coco"], help="annotation files to write"
     )

@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..command_line import ShownDefaults, program
+from ..command_line import ShownDefaults, at_least, program
 from ..utils.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--videos", type=int, default=8, help="number of videos")
     parser.add_argument("--frames", type=int, default=20, help="frames of each video")
     parser.add_argument("--size", type=frame_size, default="160x320", metavar="HxW", help="size of the frames, pixels")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the videos")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the videos")
     parser.add_argument(
         "--flow-scale", type=int, metavar="S", help="write flow files too, at 1/S of the resolution: 1, 4, 8, ..."
     )

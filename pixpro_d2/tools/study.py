@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..command_line import program
+from ..command_line import at_least, positive, program
 from ..extras.study.methods import PARTS
 from ..extras.study.places import ROOT
 from ..extras.study.recipes import STUDY
@@ -48,12 +48,12 @@ def build_parser() -> argparse.ArgumentParser:
         parser.add_argument(
             option,
             nargs="+",
-            type=int,
+            type=at_least(0),
             default=[0, 1, 2],
             metavar="SEED",
             help=f"seeds {explanation}, by default 0 1 2",
         )
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="experiments at a time, by default 1")
+    parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="experiments at a time, by default 1")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where trainings run, by default cpu")
     parser.add_argument("--photographs", metavar="classes:DIR", help="images, of which the control reads the classes")
     parser.add_argument("--objects", metavar="voc:DIR", help="data set with splits train5, train20, train and test")
@@ -91,13 +91,6 @@ def _study_data(args: argparse.Namespace) -> "StudyData":
     """Check the arguments, and return the data that their parts need."""
     from ..extras.study.data import StudyData
 
-    for option, value, lowest in (
-        ("pretraining-seeds", min(args.pretraining_seeds), 0),
-        ("seeds", min(args.seeds), 0),
-        ("jobs", args.jobs, 1),
-    ):
-        if value < lowest:
-            raise UsageError(f"--{option} has {value}: it takes {lowest} or more.")
     tasks = {PARTS[part].task for part in args.parts}
     needed = {option: start for option, (start, users) in DATA_OPTIONS.items() if tasks.intersection(users)}
     return StudyData(args.output / "data", **{name: _folder(args, name, start) for name, start in needed.items()})

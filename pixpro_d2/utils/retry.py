@@ -41,6 +41,31 @@ def retry(read: Callable[[], T], seconds: float) -> T:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
+class Patience:
+    """Retry reading the files of a sequence, and wait for a lost mount only once.
+
+    If a disk or mount has failed for the whole time, further files are read once, until a file is readable again.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """
+        Args:
+            seconds: time for each file, as of :func:`retry`.
+        """
+        self.seconds = self._left = seconds
+
+    def read(self, read: Callable[[], T]) -> T:
+        """Call ``read`` as :func:`retry` does."""
+        try:
+            result = retry(read, self._left)
+        except Exception as error:
+            if may_pass(error):
+                self._left = 0
+            raise
+        self._left = self.seconds
+        return result
+
+
 def may_pass(error: BaseException | None) -> bool:
     """Return whether an exception, or its cause, is a failure of the system that may pass.
 

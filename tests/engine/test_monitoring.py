@@ -111,6 +111,19 @@ def test_collapse_and_steps_left_out_are_said(std, says, tmp_path):
     assert messages[-1].startswith(f"After 6 iterations: {says}")
 
 
+def test_parts_of_a_batch_are_one_reading(tmp_path):
+    """Three iterations of two parts: too few readings to call the features collapsed."""
+    hook = HealthHook(0, 0.1, 16, tmp_path)
+    hook.trainer = Recorded({"total_loss": [3.0, 2.0, 1.0], "feature_std/p3": [0.001] * 3}, 3)
+    for i in range(3):
+        hook.trainer.storage.iter = i
+        hook.trainer.storage.put_scalar("feature_std/p3", 0.001)
+    hook.trainer.iter = 3
+    with logged("pixpro_d2.engine.hooks") as messages:
+        hook.after_train()
+    assert len(messages) == 1 and "Too early to tell" in messages[0]
+
+
 @pytest.mark.parametrize(("start", "says"), [(6, "the loss fell from 9 to 3"), (0, "the loss has not fallen")])
 def test_a_resumed_run_is_judged_as_a_whole(tmp_path, start, says):
     """It had come to 9 and goes on from 6, where the loss no longer falls; a new run ignores what lies there."""

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from data_helpers import logged, write_images
+from data_helpers import logged, stop_clock, write_images
 from pretext_helpers import build, config
 
 import configs
@@ -17,6 +17,7 @@ from pixpro_d2.evaluation import dense_features, pretext
 from pixpro_d2.evaluation.dense_features import BATCH, batches, measure, split_halves
 from pixpro_d2.evaluation.pretext import held_out_images
 from pixpro_d2.modeling.pretrain.monitors import effective_rank, uniformity
+from pixpro_d2.utils import retry
 from pixpro_d2.utils.modules import eval_mode
 
 
@@ -91,6 +92,24 @@ def test_unreadable_images_are_left_out(images, tmp_path):
     assert all(math.isfinite(values["match_accuracy"]) for values in found.values())
     with pytest.raises(UnreadableImage, match="002.png"):
         measure(model, mapper, held_out_images(cfg)[2:3])
+
+
+def test_a_lost_mount_is_waited_for_once(images, tmp_path, monkeypatch):
+    write_images(tmp_path / "mount", 5, size=(70, 90))
+    cfg = config(tmp_path / "mount")
+    mapper, dicts, pauses = build_view_mapper(cfg), held_out_images(cfg), stop_clock(monkeypatch)
+    before = list(batches(mapper, dicts, 0))
+    (tmp_path / "mount").rename(tmp_path / "away")
+    with pytest.raises(UnreadableImage):
+        list(batches(mapper, dicts, 0, retry_seconds=1.25))
+    assert pauses == [0.5, 0.75]
+
+    def back(seconds):
+        (tmp_path / "away").rename(tmp_path / "mount")
+
+    monkeypatch.setattr(retry.time, "sleep", back)
+    after = list(batches(mapper, dicts, 0, retry_seconds=1.25))
+    torch.testing.assert_close([s["views"] for s in after[0].values()], [s["views"] for s in before[0].values()])
 
 
 def test_height_is_read_where_features_tell_it():

@@ -1,5 +1,7 @@
 """The evaluation of a pre-training, on models and images whose answer is known, in one process and in two."""
 
+import shutil
+
 import pytest
 import torch
 from data_helpers import write_images
@@ -61,6 +63,15 @@ def test_errors_name_the_key(images, tmp_path):
         held_out_images(configs.tiny("DATASETS.TEST", (name,)))
     with pytest.raises(UsageError, match="DATASETS.TEST has .*000.png, which is no video"):
         held_out_images(config(images, "INPUT.PIXPRO.N_FRAMES", 2))
+
+
+def test_data_that_cannot_be_read_is_named(images, tmp_path):
+    shutil.copytree(images, tmp_path / "images")
+    cfg = config(tmp_path / "images", "DATALOADER.RETRY_SECONDS", 0.0)
+    held_out_images(cfg)
+    (tmp_path / "images").rename(tmp_path / "away")
+    with pytest.raises(UsageError, match="No image of DATASETS.TEST can be read, the last is .*png"):
+        evaluate_pretext(cfg, build(cfg))
 
 
 def evaluate(folder, *opts):

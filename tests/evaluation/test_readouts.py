@@ -1,6 +1,7 @@
 """All read-outs of a small model, and norms that are adapted for the time being."""
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -54,6 +55,15 @@ def test_pixels_without_a_class_have_no_vectors():
     """255 is the class of a box, -1 stands for no class."""
     vectors, labels = _image_vectors(torch.tensor([[[5.0, 6], [7, 8]]]), np.array([[255, -1], [0, 301]]), True)
     assert vectors.tolist() == [[5], [7], [8]] and labels.tolist() == [255, 0, 301]
+
+
+def test_unknown_classes_are_refused(folder, tmp_path):
+    """Labels of 0 and 1, but only one name."""
+    shutil.copytree(folder / "labels", tmp_path / "labels")
+    (tmp_path / "labels" / "classes.txt").write_text("dark\n")
+    model = build(config(folder / "images"))
+    with pytest.raises(UsageError, match=r"labels of .*0.png have the class 1, but data set .* has 1 classes"):
+        linear_probe(model, f"semseg:{folder / 'images'}@{tmp_path / 'labels'}", 64)
 
 
 def test_data_without_labels_is_refused(tmp_path):

@@ -100,9 +100,6 @@ def test_a_failure_names_the_experiment_and_its_log(tiny, tmp_path, monkeypatch)
         ),
         (["--parts", "scenes", "--photographs", "classes:."], "name them by --scenes DIR"),
         (["--parts", "objects", "--photographs", "classes:.", "--objects", "coco:."], "'coco:.'; it takes voc:DIR"),
-        (["--parts", "video", "--seeds", "0", "-1"], "--seeds has -1: it takes 0 or more"),
-        (["--parts", "video", "--pretraining-seeds", "-2"], "--pretraining-seeds has -2: it takes 0 or more"),
-        (["--parts", "video", "--jobs", "0"], "--jobs has 0: it takes 1 or more"),
         (["--report"], "no result of fine-tuning"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -22,7 +23,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
 from ...utils.errors import UsageError
-from ...utils.retry import retry
+from ...utils.retry import Patience
 from ..datasets.catalog import load_dicts
 from ..io.file_list import to_shared_list
 from ..io.reader import UnreadableImage
@@ -80,11 +81,11 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, skip_unreadable: bool = F
     """
     images = load_dicts(dataset_name)
     check_labels(cfg, f"Data set '{dataset_name}'", images)
-    mapper = _build_mapper(cfg, is_train=False)
+    mapper, patience = _build_mapper(cfg, is_train=False), Patience(cfg.DATALOADER.RETRY_SECONDS)
 
     def read(image: dict[str, Any]) -> dict[str, Any]:
         try:
-            return retry(lambda: mapper(image), cfg.DATALOADER.RETRY_SECONDS)
+            return patience.read(partial(mapper, image))
         except UsageError as error:
             if not (skip_unreadable and isinstance(error.__cause__, UnreadableImage)):
                 raise

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from ...utils.errors import UsageError
-from ...utils.retry import may_pass, retry
+from ...utils.retry import Patience
 from ..io.file_list import ShardList, to_shared_list
 from ..io.reader import UnreadableImage
 from ..io.workers import build_loader, with_worker_errors
@@ -47,14 +48,13 @@ class ViewDataset(Dataset):
             mapper: makes a sample of a dataset dict, e.g. a TwoViewMapper.
             seed: seed of all randomness, >= 0.
             length: samples of an epoch, a multiple of the number of dicts; the number of dicts by default.
-            retry_seconds: how long :func:`.retry` retries. After a mount has stayed away for this time, further
-                files are tried once, until a file is readable again.
+            retry_seconds: how long to retry a file, see :class:`pixpro_d2.utils.retry.Patience`.
         """
         self.images = images
         self.mapper = mapper
         self.seed = seed
         self.length = length or len(images)
-        self.retry_seconds = self._patience = retry_seconds
+        self._patience = Patience(retry_seconds)
 
     def __len__(self) -> int:
         return self.length
@@ -66,21 +66,15 @@ class ViewDataset(Dataset):
         for attempt in range(min(MAX_REPLACEMENTS, count)):
             image = self.images[(index + attempt * step) % count % len(self.images)]
             try:
-                return dict(self._map(image, (self.seed, epoch, index)), skipped=skipped)
+                sample = self._patience.read(partial(self._map, image, (self.seed, epoch, index)))
+                return dict(sample, skipped=skipped)
             except UnreadableImage as error:
                 skipped.append((image["file_name"], str(error)))
                 step = step or _random_step(count, (self.seed, epoch, index))
         return {"skipped": skipped}  # ViewLoader raises the error, because a worker's error would carry a traceback
 
     def _map(self, image: dict[str, Any], seeds: tuple[int, int, int]) -> dict[str, Any]:
-        try:
-            sample = retry(lambda: self.mapper(image, np.random.default_rng(seeds)), self._patience)
-        except UnreadableImage as error:
-            if may_pass(error):
-                self._patience = 0
-            raise
-        self._patience = self.retry_seconds
-        return sample
+        return self.mapper(image, np.random.default_rng(seeds))
 
 
 def _random_step(count: int, seeds: tuple[int, int, int]) -> int:

@@ -101,11 +101,11 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, any_counted: Tensor) -> None:
-        """Move the running statistics, unless no row counts."""
-        momentum = 0.1 if self.momentum is None else self.momentum
+        """Move the running statistics as a batch norm does, unless no row counts."""
+        self.num_batches_tracked.add_(any_counted)
+        momentum = 1 / self.num_batches_tracked.clamp(min=1) if self.momentum is None else self.momentum
         self.running_mean.lerp_(torch.where(any_counted, mean, self.running_mean), momentum)
         self.running_var.lerp_(torch.where(any_counted, variance, self.running_var), momentum)
-        self.num_batches_tracked.add_(1)
 
 
 def masked_norm(norm: str, channels: int) -> nn.Module:

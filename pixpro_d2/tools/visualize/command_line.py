@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from ...command_line import OptionsAnywhere, positive, program
+from ...command_line import OptionsAnywhere, at_least, positive, program
 from ...launch_arguments import add_init_option
 from ...utils.errors import UsageError
 
@@ -101,5 +101,5 @@ def _add_command(
     output = Path("output", name)
     parser.add_argument("--output", type=Path, default=output, metavar="DIR", help=f"by default {output}")
     parser.add_argument("--count", type=positive, default=4, metavar="N", help="images to show, by default 4")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of all randomness, by default 0")
+    parser.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="seed of all randomness, by default 0")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options, after the rest")

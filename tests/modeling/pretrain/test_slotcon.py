@@ -303,11 +303,15 @@ def test_monitors_against_loops():
 # Networks
 
 
-def test_masked_norm_is_a_batch_norm_of_the_rows_that_count():
+@pytest.mark.parametrize("momentum", [0.1, None])  # None: the mean of all batches, as the read-outs take it
+def test_masked_norm_is_a_batch_norm_of_the_rows_that_count(momentum):
     torch.manual_seed(0)
     rows, counted = torch.randn(12, 3), torch.rand(12) > 0.4
     masked, plain = MaskedBatchNorm(3, synced=False), nn.BatchNorm1d(3)
-    for _ in range(2):
+    masked.momentum = plain.momentum = momentum
+    for _ in range(3):
+        masked(rows, torch.zeros(12, dtype=torch.bool))  # no row counts
+        rows = 2 * rows + 1
         ours, theirs = masked(rows, counted)[counted], plain(rows[counted])
         torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(masked.state_dict(), plain.state_dict())
