@@ -77,10 +77,8 @@ def plan_pretraining(
     if cfg.SOLVER.MAX_EPOCHS > 0 and not {"SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"} & set(given):
         samples = count * cfg.INPUT.PIXPRO.STARTS_PER_VIDEO if is_video else count
         iterations = choose_iterations(cfg.SOLVER.MAX_EPOCHS, samples, batch, machine.device)
-        chosen |= {"SOLVER.MAX_ITER": iterations, **_warmup(iterations, given)}
+        chosen["SOLVER.MAX_ITER"] = iterations  # the warm-up keeps its share of the run
         length = f"{iterations} iterations"
-    elif "SOLVER.MAX_ITER" in given:
-        chosen |= _warmup(cfg.SOLVER.MAX_ITER, given)
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
     sentence = (
         f"Recipe {config}, because {why}: {count} {'videos' if is_video else 'images'}, {length} of batch {batch} on "
@@ -154,13 +152,6 @@ def _length(cfg: CfgNode) -> str:
 def _pairs(opts: Sequence[str]) -> Mapping[str, str]:
     """Return the values of KEY, VALUE, ... by key."""
     return dict(zip(opts[::2], opts[1::2]))
-
-
-def _warmup(iterations: int, given: Mapping[str, str]) -> dict[str, int]:
-    """Return the option for a warm-up of a tenth of the run, unless the user has given a warm-up."""
-    if {"SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"} & set(given):
-        return {}
-    return {"SOLVER.WARMUP_ITERS": iterations // 10}
 
 
 def _name_of(data: str) -> str:

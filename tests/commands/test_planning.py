@@ -60,7 +60,7 @@ def test_a_folder_alone_is_enough(scenes):
         "into output/JPEGImages. Fewer than 100 images teach a network little: add images if you can."
     )
     assert (args.num_gpus, cfg.MODEL.DEVICE, cfg.OUTPUT_DIR) == (1, "cpu", "output/JPEGImages")
-    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.WARMUP_ITERS) == (500, 0, 50)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.WARMUP_ITERS) == (500, 0, 25)
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS) == (16, 1)
     assert (f"images:{scenes / 'JPEGImages'}",) == cfg.DATASETS.TRAIN
 
@@ -107,7 +107,7 @@ def test_a_run_in_the_home_folder_is_found_again(monkeypatch, scenes, weights, t
 def test_warm_up_follows_the_length_that_the_user_says(scenes):
     opts = ["SOLVER.MAX_ITER", "40", "OUTPUT_DIR", "elsewhere"]
     _, cfg = config_of(plan_pretraining(f"images:{scenes}", "", opts=opts))
-    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.OUTPUT_DIR) == (40, 4, "elsewhere")
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.OUTPUT_DIR) == (40, 2, "elsewhere")
 
 
 @pytest.mark.parametrize(
