@@ -19,6 +19,7 @@ from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
 from ..data.inspection.records import TASKS, Report, inspect, task_of
+from ..data.inspection.stored_values import describe_values
 from ..data.inspection.videos import VideoReport, inspect_videos
 from ..data.io.reader import read_image
 from ..engine.configuration.config_checks import check_pixel_range
@@ -40,7 +41,7 @@ UNLABELLED = "  no labels: for pre-training only"
 def describe(name: str, report: Report) -> list[str]:
     """Return lines of text about a data set, without its problems."""
     lines = [f"{name}: {report.images} images, {report.opened} of them opened", *_sides(report.sizes)]
-    lines += report.values.describe(report.pixel_range)
+    lines += describe_values(report.values, report.pixel_range)
     if report.task is None:
         return [*lines, UNLABELLED]
     _, key, unit = TASKS[report.task]
@@ -72,7 +73,7 @@ def describe_videos(name: str, report: VideoReport) -> list[str]:
         f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
         f"skips {shortest}",
         *_sides(report.sizes),
-        *report.values.describe(report.pixel_range),
+        *describe_values(report.values, report.pixel_range),
     ]
     if report.with_flow is not None:
         lines.append(f"  optical flow: of {report.with_flow} videos")

@@ -8,7 +8,7 @@ from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
 from ..datasets.video import list_frames
 from ..io.reader import UnreadableImage, header_source, read_image
-from .stored_values import StoredValues
+from .stored_values import FileValues, read_values, value_problems
 
 
 @dataclass
@@ -21,7 +21,7 @@ class VideoReport:
     with_flow: int | None = None  # number of videos that have their optical flow; None if flow was not checked
     problems: list[str] = field(default_factory=list)  # sentences
     pixel_range: tuple[float, ...] = ()  # INPUT.PIXEL_RANGE
-    values: StoredValues = field(default_factory=StoredValues)  # values of the decoded frames
+    values: list[FileValues] = field(default_factory=list)  # values of the decoded frames
 
 
 def inspect_videos(
@@ -56,7 +56,7 @@ def inspect_videos(
                 report.problems.append(f"{record['file_name']} was skipped by extract_flow: {reason}")
             else:
                 _check_flow(record, size, paths, flow, report)
-    report.problems += report.values.problems(pixel_range)
+    report.problems += value_problems(report.values, pixel_range)
     return report
 
 
@@ -70,7 +70,7 @@ def _check_frames(record: dict[str, Any], paths: Iterable[str], report: VideoRep
             report.problems.append(f"unreadable image {error}")
         else:
             report.opened += 1
-            report.values.add(header_source(path))
+            report.values.append(read_values(header_source(path)))
     if len(sizes) > 1:
         listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
         report.problems.append(f"{record['file_name']} has frames of several sizes: {listed} pixels")
