@@ -27,7 +27,7 @@ from ..evaluation.checks import evaluation_errors
 from ..flow_files import FlowFiles
 from ..utils.archives import is_archive
 from ..utils.errors import UsageError
-from ..utils.files import report_write_errors
+from ..utils.files import report_write_errors, write_file
 from ..visualization.detections import draw_detections
 from ..visualization.figures import LINE, MARGIN, add_image, new_figure, palette, text_width, to_image
 from ..visualization.segmentation import draw_segmentation
@@ -144,7 +144,12 @@ def save_pictures(
 
 
 def check_data(
-    name: str, sample_all: bool, pictures: str | None, flow_folder: str | None, pixel_range: tuple[float, ...]
+    name: str,
+    sample_all: bool,
+    pictures: str | None,
+    flow_folder: str | None,
+    pixel_range: tuple[float, ...],
+    list_file: str | None = None,
 ) -> int:
     """Print a description of a data set and its problems; return the number of problems.
 
@@ -154,9 +159,10 @@ def check_data(
         pictures: folder for the first images with their labels; None for none.
         flow_folder: for videos, folder of their flow; None for none.
         pixel_range: INPUT.PIXEL_RANGE.
+        list_file: file for all problems, one a line; None for none.
 
     Raises:
-        UsageError: for a mistake in the arguments, or a data set that cannot be loaded.
+        UsageError: for a mistake in the arguments, a data set that cannot be loaded, or a file that cannot be written.
         UnreadableImage: for a picture to draw that cannot be read.
     """
     check_pixel_range("--pixel-range", pixel_range)
@@ -184,7 +190,11 @@ def check_data(
     for problem in report.problems[:MAX_PROBLEMS]:
         print(f"problem: {problem}")
     if len(report.problems) > MAX_PROBLEMS:
-        print(f"... and {len(report.problems) - MAX_PROBLEMS} more problems")
+        print(f"... and {len(report.problems) - MAX_PROBLEMS} more problems; --problems FILE lists all")
+    if list_file:
+        text = "".join(f"{problem}\n" for problem in report.problems)
+        write_file(list_file, lambda path: Path(path).write_text(text, encoding="utf-8"))
+        print(f"wrote {list_file}")
     if pictures:
         for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range=pixel_range):
             print(f"wrote {path}")

@@ -51,8 +51,8 @@ class Report:
 
     @property
     def problems(self) -> list[str]:
-        """Return all sentences, errors first."""
-        return self.errors + self.warnings
+        """Return all sentences: first the few warnings, which are of the whole data set, then the errors."""
+        return self.warnings + self.errors
 
     def add_errors(self, image: int, sentences: list[str]) -> None:
         """Add errors of the image with index ``image``."""
