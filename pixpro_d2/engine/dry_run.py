@@ -127,7 +127,9 @@ def dry_run(args: Namespace) -> None:
             recipe, count = load_config(args.config_file, []), len(trainer.data_loader.loader.dataset)
             print("\n".join(describe_plan(cfg, given, recipe, count)), flush=True)
         tried = try_iterations(trainer)
-        reading = reading_seconds(trainer.data_loader.loader, trainer._trainer.batches)
+        batches = trainer._trainer.batches
+        assert batches is not None  # after the first step
+        reading = reading_seconds(trainer.data_loader.loader, batches)
         lines = describe_trial(cfg, tried, reading)
         if comm.is_main_process():
             print("\n".join(lines), flush=True)

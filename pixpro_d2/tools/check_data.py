@@ -49,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     setup_logger(name="pixpro_d2")
     restrict_pillow(args.max_image_pixels or default_config().DATALOADER.MAX_IMAGE_PIXELS)
     try:
-        problems = check_data(
-            args.name, args.all, args.pictures, args.flow, tuple(args.pixel_range), args.problems
-        )
+        problems = check_data(args.name, args.all, args.pictures, args.flow, tuple(args.pixel_range), args.problems)
     except (UsageError, UnreadableImage) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{problems} problems" if problems else "no problems found")

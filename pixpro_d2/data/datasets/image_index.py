@@ -35,10 +35,10 @@ def archive_index_file(pattern: str) -> str:
 
 
 def read_index(path: str, root: str) -> tuple[FileList, str] | None:
-    """Read the FileList and the remark that :func:`write_index` kept; return None if it is missing, damaged or out of date.
+    """Read the FileList and the remark that :func:`write_index` kept.
 
-    The whole file is read into memory: a file mapped from a network mount would kill the process if the mount goes
-    away.
+    Return None if the file is missing, damaged or out of date. The whole file is read into memory: a file mapped from a
+    network mount would kill the process if the mount goes away.
 
     Args:
         path: path of the index.

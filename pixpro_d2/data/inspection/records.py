@@ -110,7 +110,7 @@ def inspect(
         looks = pool.map(lambda i: _look_at(dicts[i], task, i in decoded, pixel_range), range(count))
         for i in progress(range(count)):
             record, files = dicts[i], next(looks)
-            if files.values:
+            if files.size and files.values:
                 report.sizes.append(files.size)
                 report.values.append(files.values)
             report.add_errors(i, files.errors + _size_errors(record, files))

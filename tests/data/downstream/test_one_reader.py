@@ -154,7 +154,10 @@ def deep(low, high, coloured=False):
     ("files", "expected"),
     [
         ([deep(0, 65535)], []),
-        (9 * [deep(0, 4095)] + [deep(0, 65535)], ["of 9 of 10 grey files .* 16 of 256 .*: convert all grey files to one"]),
+        (
+            9 * [deep(0, 4095)] + [deep(0, 65535)],
+            ["of 9 of 10 grey files .* 16 of 256 .*: convert all grey files to one"],
+        ),
         ([deep(0, 4095)] + 19 * [deep(0, 65535)], []),  # one dark image
         ([deep(0, 4095), deep(60000, 65535)], []),  # little contrast, but the values need the range
         ([deep(0, 3855, True)], ["of 1 of 1 coloured files .*: convert them to colours of 8 bits"]),
