@@ -9,7 +9,8 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..checkpoint.export import architecture, backbone_of
-from ..checkpoint.formats import read_weights
+from ..checkpoint.convention import InputConvention
+from ..checkpoint.formats import Source, read_weights
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
 from ..utils.archives import is_archive, title_of
@@ -119,9 +120,10 @@ def plan_fine_tuning(
     ensure_registered(names)
     count = len(load_dicts(data))
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
-    advice = ""
+    advice, source = "", None
     if not config:
-        config = _config_for(weights, task)
+        source = read_weights(weights)
+        config = _config_for(source, weights, task)
         if config == CONFIGS[task][0]:
             advice = " This config is for first tries, with small images and a short training (docs/downstream.md)."
     cfg = load_config(config, list(opts))
@@ -134,6 +136,7 @@ def plan_fine_tuning(
         "DATASETS.TRAIN": data,
         "DATASETS.TEST": test or "()",
         "MODEL.WEIGHTS": weights,
+        **(_input_of(source, cfg) if source else {}),
     }
     run = Path(weights).absolute().parent.name if weights_path(weights) == weights else weights
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}")).expanduser()
@@ -173,13 +176,20 @@ def _words(
     return ["--config-file", config, *gpus, *flags, *options, *rest, "OUTPUT_DIR", str(folder)]
 
 
-def _config_for(weights: str, task: str) -> str:
-    """Return the config of a task for the network of a checkpoint.
+def _input_of(source: Source, cfg: CfgNode) -> dict[str, Any]:
+    """Return the keys that give the models of ``cfg`` the input of a checkpoint, such as grey images."""
+    if source.convention is None or not source.knows_input:
+        return {}
+    return source.convention.keys_to_set(InputConvention.from_config(cfg))
+
+
+def _config_for(source: Source, weights: str, task: str) -> str:
+    """Return the config of a task for the network of a checkpoint, the file ``weights``.
 
     Raises:
         UsageError: if there is none.
     """
-    trunk = backbone_of(read_weights(weights), "online", weights).trunk
+    trunk = backbone_of(source, "online", weights).trunk
     stem = trunk.get("stem.conv1.weight")
     if stem is not None and stem.shape[1] == 1:  # the configs fit grey images too
         trunk = {**trunk, "stem.conv1.weight": stem.expand(-1, 3, -1, -1)}
