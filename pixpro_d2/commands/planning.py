@@ -8,8 +8,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from ..checkpoint.export import architecture, backbone_of
 from ..checkpoint.convention import InputConvention
+from ..checkpoint.export import architecture, backbone_of
 from ..checkpoint.formats import Source, read_weights
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
