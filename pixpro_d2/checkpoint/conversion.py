@@ -119,4 +119,5 @@ def _writer(source: Source, backbone: export.Backbone, path: str, to: str, out: 
     contents: Any = exporters[to](source, backbone, path)
     if out.endswith(".safetensors"):  # with the input as metadata
         return lambda partial: export.write_tensors(contents, source.convention, partial)
-    return lambda partial: torch.save(contents, partial)
+    zipped = to != "official"  # PyTorch 1.4, which the official code needs, cannot read today's zip format
+    return lambda partial: torch.save(contents, partial, _use_new_zipfile_serialization=zipped)

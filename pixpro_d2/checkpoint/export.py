@@ -110,7 +110,8 @@ def to_timm(source: Source, backbone: Backbone, path: str) -> dict[str, torch.Te
 def to_official(source: Source, backbone: Backbone, path: str) -> dict[str, Any]:
     """Return a checkpoint of the official code.
 
-    The checkpoint holds ``model`` with ``module.encoder.*``, and target and heads if the source has them.
+    The checkpoint holds ``model`` with ``module.encoder.*``, and target and heads if the source has them. Its ``epoch``,
+    which the official code reports, is 0.
     """
     _check_no_timm(backbone, path)
     _check_convention(source, path)
@@ -119,7 +120,7 @@ def to_official(source: Source, backbone: Backbone, path: str) -> dict[str, Any]
         parts["encoder_k"] = _torchvision_trunk(backbone_of(source, "target", path), path)
     model = {f"module.{part}.{name}": value for part, trunk in parts.items() for name, value in trunk.items()}
     model.update({f"module.{theirs}": source.state[name] for name, theirs in official_heads(source.state).items()})
-    return {"model": model}
+    return {"model": model, "epoch": 0}
 
 
 def official_heads(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
