@@ -110,8 +110,8 @@ def to_timm(source: Source, backbone: Backbone, path: str) -> dict[str, torch.Te
 def to_official(source: Source, backbone: Backbone, path: str) -> dict[str, Any]:
     """Return a checkpoint of the official code.
 
-    The checkpoint holds ``model`` with ``module.encoder.*``, and target and heads if the source has them. Its ``epoch``,
-    which the official code reports, is 0.
+    The checkpoint holds ``model`` with ``module.encoder.*``, and target and heads if the source has them. The official
+    code also reads ``epoch``, which is 0.
     """
     _check_no_timm(backbone, path)
     _check_convention(source, path)
