@@ -146,8 +146,8 @@ def check_task(cfg: CfgNode, args: Namespace) -> None:
     frozen = bool(node) and cfg.MODEL[node].NORM == "FrozenBN"
     if frozen and is_pretraining(cfg) and not has_weights and not args.eval_only:
         raise UsageError(
-            f"MODEL.{node}.NORM is FrozenBN, which normalises nothing after layers of random weights: set it to SyncBN, or "
-            "name weights by MODEL.WEIGHTS."
+            f"MODEL.{node}.NORM is FrozenBN, which normalises nothing after random layers: set it to SyncBN, or name "
+            "weights by MODEL.WEIGHTS."
         )
     if not cfg.MODEL.BACKBONE.FROZEN:
         return
