@@ -17,6 +17,7 @@ from ...config import default_config, is_pretraining
 from ...config_files import config_path
 from ...data.datasets.catalog import ensure_registered
 from ...data.io.reader import restrict_pillow
+from ...data.io.workers import warn_of_many_workers
 from ...data.pretrain.sampler import batches_per_epoch
 from ...data.pretrain.samples import epoch_length
 from ...launch_arguments import command_of
@@ -98,6 +99,7 @@ def setup(args: Namespace) -> CfgNode:
     default = load_config("", [])
     check_changes(cfg, default, former, args)
     warn_of_another_model(cfg, default, args)
+    warn_of_many_workers(cfg.DATALOADER.NUM_WORKERS)
     command = command_of(args)
     log_details(cfg, command)
     if comm.is_main_process():
