@@ -43,7 +43,7 @@ from ..checks import (
 )
 from ..terminal import log_details, set_up_logging
 from .class_count import resolve_class_count
-from .config_checks import check_values, leaves, set_value, value_of
+from .config_checks import check_used, check_values, leaves, set_value, value_of
 from .merging import merge_file
 from .name_lists import single_names_accepted
 from .options import literal, merge_options
@@ -90,6 +90,8 @@ def setup(args: Namespace) -> CfgNode:
     check_output_dir(cfg)
     check_task(cfg, args)
     check_fresh_start(cfg, args)
+    if not args.eval_only and not candidates(cfg.OUTPUT_DIR):  # a former version has accepted the keys of its runs
+        check_used(cfg)
     set_up_logging(cfg.OUTPUT_DIR)
     former = former_values(cfg, args)
     keep_start(cfg, former, args)
