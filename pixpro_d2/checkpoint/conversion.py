@@ -9,6 +9,7 @@ from ..utils.errors import UsageError, check_choice
 from ..utils.files import check_folder_of, report_write_errors, write_file
 from . import export
 from .formats import Source, read_weights
+from .names import heads as head_names
 from .tensors import check_tensors
 
 SUFFIXES = {
@@ -69,6 +70,8 @@ def convert(
     name = "network of timm" if backbone.is_timm else export.architecture(backbone.trunk) or "backbone"
     fpn = f", FPN of {len(backbone.pyramid)} tensors" if backbone.pyramid else ""
     without = f", without its FPN of {len(dropped)} tensors" if dropped else ""
+    if to == "official" and head_names.are_there(source.state) and not export.official_heads(source.state):
+        without += ", without its pre-training heads, which the official model does not have"
     return path, (
         f"{to} format, {name} of {len(backbone.trunk)} tensors{fpn}: the {branch} branch of {source_path} "
         f"({source.format}){without}; input: {source.convention or 'unknown'}"
@@ -116,4 +119,5 @@ def _writer(source: Source, backbone: export.Backbone, path: str, to: str, out: 
     contents: Any = exporters[to](source, backbone, path)
     if out.endswith(".safetensors"):  # with the input as metadata
         return lambda partial: export.write_tensors(contents, source.convention, partial)
-    return lambda partial: torch.save(contents, partial)
+    zipped = to != "official"  # PyTorch 1.4, which the official code needs, cannot read today's zip format
+    return lambda partial: torch.save(contents, partial, _use_new_zipfile_serialization=zipped)

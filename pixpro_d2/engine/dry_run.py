@@ -178,9 +178,10 @@ def try_iterations(trainer: Trainer) -> Trial:
                 seconds = time.perf_counter() - start
             latest = {name: value for name, (value, _) in trainer.storage.latest().items()}
     except torch.cuda.OutOfMemoryError as error:
+        recompute = ", or set MODEL.PIXPRO.RECOMPUTE True" if is_pretraining(trainer.cfg) else ""
         raise UsageError(
-            f"An iteration does not fit into the GPU's memory: lower SOLVER.IMS_PER_BATCH, raise "
-            f"SOLVER.ACCUMULATION_STEPS, or set MODEL.PIXPRO.RECOMPUTE True ({error})"
+            "An iteration does not fit into the GPU's memory: lower SOLVER.IMS_PER_BATCH, or raise "
+            f"SOLVER.ACCUMULATION_STEPS{recompute} ({error})"
         ) from error
     states = [*trainer.model.parameters(), *trainer.model.buffers()]
     states += [x for state in trainer.optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor)]

@@ -143,12 +143,14 @@ def test_evaluation_has_none():
         cli.run_here("--dry-run", "--eval-only", "--config-file", "configs/pretrain/quickstart.yaml")
 
 
-def test_too_little_memory_is_a_sentence():
+@pytest.mark.parametrize("config", ["pretrain/quickstart.yaml", "voc/faster_rcnn_R_18_FPN_small.yaml"])
+def test_too_little_memory_is_a_sentence(config):
     class Trainer(TrainerBase):
-        model, max_iter = nn.Linear(1, 1), 5
+        model, max_iter, cfg = nn.Linear(1, 1), 5, configs.tiny(config=config)
 
         def run_step(self):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(UsageError, match="does not fit into the GPU's memory: lower SOLVER.IMS_PER_BATCH"):
+    with pytest.raises(UsageError, match="does not fit into the GPU's memory: lower SOLVER.IMS_PER_BATCH") as caught:
         try_iterations(Trainer())
+    assert ("RECOMPUTE" in str(caught.value)) == ("pretrain" in config)
