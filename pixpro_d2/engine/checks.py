@@ -18,8 +18,9 @@ from ..checkpoint.resume import candidates
 from ..config import is_pretraining
 from ..starts import KEYS
 from ..utils.errors import UsageError, check_choice
+from ..utils.nested import flatten
 from ..weights_files import weights_path
-from .configuration.config_checks import value_of
+from .configuration.config_checks import place_of, set_value
 
 logger = logging.getLogger(__name__)
 
@@ -208,24 +209,18 @@ def later_keys_known(cfg: CfgNode) -> Iterator[None]:
     """
     added = {}
     for key, default in LATER_KEYS.items():
-        node, name = _place(cfg, key)
+        node, name = place_of(cfg, key)
         if name not in node:
             node[name] = added[key] = default
     yield
     for key, default in added.items():
-        node, name = _place(cfg, key)
+        node, name = place_of(cfg, key)
         value = node.pop(name)
         if value != default:
             raise UsageError(
                 f"{key} is {value!r}, a key of detectron2 after v0.6, but v0.6 is installed: take the key out, or "
                 "install detectron2 from its main branch."
             )
-
-
-def _place(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
-    """Return the node that holds ``key``, and the name of the key in this node."""
-    node, _, name = key.rpartition(".")
-    return (value_of(cfg, node) if node else cfg), name
 
 
 # Keys that decide where a run computes, which files it writes and how it is tested, not what it learns.
@@ -274,8 +269,7 @@ def keep_start(cfg: CfgNode, former: Mapping[str, Any], args: Namespace) -> None
             "remove --init to resume the run, or start a new run in another OUTPUT_DIR."
         )
     for key in other:
-        node, _, name = key.rpartition(".")
-        value_of(cfg, node)[name] = before[key]
+        set_value(cfg, key, before[key])
     if other:
         logger.warning(f"The resumed run keeps the start in its config.yaml: {described}.")
 
@@ -346,15 +340,9 @@ def changed_values(cfg: CfgNode, default: CfgNode, former: Mapping[str, Any]) ->
     return {key: (before[key], value) for key, value in now.items() if before[key] != value}
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested nodes by their whole keys, such as ``SOLVER.BASE_LR``."""
-    flat: dict[str, Any] = {}
-    for name, value in node.items():
-        if isinstance(value, (dict, CfgNode)):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = _plain(value)
-    return flat
+def _flat(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of nested nodes by their whole keys, as YAML loads them."""
+    return {key: _plain(value) for key, value in flatten(node).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ import os
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,6 +22,7 @@ from ..modeling.pretrain.momentum import momentum_at
 from ..solver.build import build_lr_scheduler
 from ..utils.errors import UsageError
 from ..utils.memory import peak_memory
+from ..utils.nested import flatten
 from .configuration.configure import command_config, load_config, setup
 from .trainer import Trainer
 
@@ -55,13 +56,10 @@ def describe_plan(cfg: CfgNode, given: CfgNode, recipe: CfgNode, num_images: int
     ]
 
 
-def changed_keys(cfg: CfgNode, default: CfgNode, prefix: str = "") -> Iterator[str]:
-    """Yield ``KEY VALUE`` for each key whose value is not the default."""
-    for name, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from changed_keys(value, default[name], f"{prefix}{name}.")
-        elif value != default[name]:
-            yield f"{prefix}{name} {value!r}"
+def changed_keys(cfg: CfgNode, default: CfgNode) -> list[str]:
+    """Return ``KEY VALUE`` for each key whose value is not the default."""
+    before = flatten(default)
+    return [f"{key} {value!r}" for key, value in flatten(cfg).items() if value != before[key]]
 
 
 def join_equal(lines: Iterable[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Check the values of config keys: one line for each key, checked whenever a config is loaded."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -13,6 +13,7 @@ from ...modeling.pretrain.agreement import LOSSES
 from ...modeling.pretrain.flow_points import CONSISTENCY
 from ...modeling.pretrain.methods import METHODS
 from ...utils.errors import UsageError, check_choice
+from ...utils.nested import flatten
 
 
 def check_values(cfg: CfgNode) -> None:
@@ -31,7 +32,7 @@ def check_values(cfg: CfgNode) -> None:
         raise UsageError(f"{key} is {value}; it must be {words}{' each' if numbers is value else ''}.")
     for key, choices in CHOICES.items():
         check_choice(key, value_of(cfg, key), choices)
-    for key, value in leaves(cfg):
+    for key, value in flatten(cfg).items():
         if key.startswith("MODEL.") and key.endswith(".NORM"):
             check_choice(key, value, NORMS)
     levels = list(cfg.MODEL.PIXPRO.IN_FEATURES)
@@ -98,17 +99,14 @@ def value_of(cfg: CfgNode, key: str) -> Any:
 
 def set_value(cfg: CfgNode, key: str, value: Any) -> None:
     """Set a key such as ``SOLVER.BASE_LR`` to a value of any type."""
+    node, name = place_of(cfg, key)
+    node[name] = value
+
+
+def place_of(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
+    """Return the node that holds ``key``, and the name of the key in this node."""
     node, _, name = key.rpartition(".")
-    (value_of(cfg, node) if node else cfg)[name] = value
-
-
-def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield all keys of a config, such as ``SOLVER.BASE_LR``, with their values."""
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+    return (value_of(cfg, node) if node else cfg), name
 
 
 _Range = tuple[str, Callable[[float], bool]]  # the allowed numbers in words, and the test of a finite number
