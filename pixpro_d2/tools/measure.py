@@ -19,7 +19,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ..command_line import OptionsAnywhere, ShownDefaults, at_least, positive, program
+from ..command_line import OptionsAnywhere, ShownDefaults, at_least, one_sentence, positive, program
 from ..utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -44,16 +44,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
-    from ..data.io.reader import UnreadableImage  # these load PyTorch
     from ..extras.report.transfer import table, verdict
 
-    try:
-        found, random = _measure_config(args)
-    except (UsageError, UnreadableImage) as error:
-        raise SystemExit(f"error: {error}") from None
+    found, random = _measure_config(args)
     if args.json:
         print(json.dumps({"weights": found} | ({"random": random} if random else {})))
     else:
