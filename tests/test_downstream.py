@@ -114,6 +114,8 @@ def test_pixcontrast_reaches_a_detector(scenes, weights, tmp_path):
          "CLASSIFIER.NUM_CLASSES is 4, .* has 5 classes: set it to 5"),
         ("coco/retinanet_R_50_FPN_1x", COCO, ("MODEL.RETINANET.NUM_CLASSES", 80),
          "RETINANET.NUM_CLASSES is 80, .* has 5 classes: set it to 5"),
+        ("voc/faster_rcnn_R_50_C4_24k", VOC, ("MODEL.ROI_HEADS.NUM_CLASSES", 80),
+         "ROI_HEADS.NUM_CLASSES is 80, .* has 5 classes: set it to 5"),
         ("cityscapes/fcn_R_50_90k_frozen", CITYSCAPES, ("MODEL.WEIGHTS", ""), "keep a random backbone"),
         ("cityscapes/fcn_R_50_90k", CITYSCAPES, ("INPUT.FORMAT", "BGR"), "INPUT.FORMAT RGB"),
     ],

@@ -47,12 +47,6 @@ def mistakes(scenes, tmp_path):
             "IMS_PER_BATCH is 3",
         ),
         "nothing to evaluate": (["--eval-only", *args(scenes, tmp_path / "o")], "The evaluation has no data set"),
-        "classes": (
-            ["--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml", *configs.TINY_DETECTOR]
-            + ["DATASETS.TRAIN", f"('voc:{scenes}@train',)", "OUTPUT_DIR", tmp_path / "o"]
-            + ["MODEL.ROI_HEADS.NUM_CLASSES", "80"],
-            "MODEL.ROI_HEADS.NUM_CLASSES is 80, but data set .* has 5 classes: set it to 5",
-        ),
         "no annotations": (
             ["--eval-only", "--config-file", "configs/voc/faster_rcnn_R_18_FPN_small.yaml", *configs.TINY_DETECTOR]
             + ["DATASETS.TEST", f"('images:{scenes}',)", "MODEL.WEIGHTS", "any.pth", "OUTPUT_DIR", tmp_path / "o"],
@@ -62,9 +56,7 @@ def mistakes(scenes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["unknown key", "empty folder", "odd batch", "nothing to evaluate", "classes", "no annotations"]
-)
+@pytest.mark.parametrize("name", ["unknown key", "empty folder", "odd batch", "nothing to evaluate", "no annotations"])
 def test_mistakes_end_in_one_sentence(scenes, tmp_path, name):
     words, message = mistakes(scenes, tmp_path)[name]
     code, output = cli.train_net(*words, launcher=cli.FRESH if name == "unknown key" else ())
