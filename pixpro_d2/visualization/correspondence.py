@@ -40,21 +40,6 @@ MAX_THICK_LINES = 16  # a bin with more positives has thin lines
 Grids = Sequence[tuple[int, int]]  # (H, W) of the feature maps of view 1 and of view 2
 
 
-def bin_pixels(grid: tuple[int, int], size: int) -> np.ndarray:
-    """Return the centres of the bins of a feature map in the pixels of its own view.
-
-    A mirrored view's feature map is mirrored as its pixels are, so this function needs no flip.
-
-    Args:
-        grid: (H, W).
-        size: side of the view in pixels.
-
-    Returns:
-        (H * W, 2) of (x, y), row-major.
-    """
-    return bin_centers(torch.tensor([[0, 0, size, size]]), grid)[0].numpy()
-
-
 def choose_queries(positives: np.ndarray, grid: tuple[int, int], count: int) -> np.ndarray:
     """Choose bins of view 1 that have a positive, spread evenly over these bins; no two share a positive.
 

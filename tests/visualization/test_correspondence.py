@@ -9,7 +9,7 @@ from drawn import capture, near, places, words
 from PIL import Image
 
 from pixpro_d2.data.pretrain.views import View
-from pixpro_d2.modeling.pretrain.correspondence import normalize_boxes, positive_pairs
+from pixpro_d2.modeling.pretrain.correspondence import bin_centers, normalize_boxes, positive_pairs
 from pixpro_d2.visualization import correspondence
 from pixpro_d2.visualization.correspondence import (
     ORIGINAL_SIDE,
@@ -17,7 +17,6 @@ from pixpro_d2.visualization.correspondence import (
     VIEW_COLOURS,
     VIEW_SIDE,
     WIDTH,
-    bin_pixels,
     choose_queries,
     count_pairs,
     describe,
@@ -39,6 +38,11 @@ def make_views(first, second, grids=(GRID, GRID)):
     boxes = np.stack([view.box for view in (first, second)])
     normal = normalize_boxes(torch.from_numpy(boxes), torch.tensor([[120, 200]] * 2))
     return image, pixels, boxes, positive_pairs(normal[:1], normal[1:], *grids, 0.7)[0].numpy()
+
+
+def bin_pixels(grid, size):
+    """Centres (x, y) of bins in the pixels of a view; a mirrored view's feature map is mirrored as its pixels are."""
+    return bin_centers(torch.tensor([[0, 0, size, size]]), grid)[0].numpy()
 
 
 def usual_views(flips=(False, True), **kwargs):
