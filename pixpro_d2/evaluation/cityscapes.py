@@ -7,7 +7,7 @@ import numpy as np
 from detectron2 import evaluation
 
 from ..utils.cityscapes_alias import alias_cityscapesscripts
-from .patching import replaced
+from ..utils.patching import replaced
 
 alias_cityscapesscripts(
     "helpers.labels", "evaluation.evalInstanceLevelSemanticLabeling", "evaluation.evalPixelLevelSemanticLabeling"
