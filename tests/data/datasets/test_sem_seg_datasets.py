@@ -78,7 +78,9 @@ def test_palette_indices_are_the_ids(folders):
     with Image.open(folders / "labels" / "a.png") as image:
         assert (np.asarray(image.convert("L")) != LABEL).any()
     _write(folders / "16.png", LABEL.astype(np.uint16))
-    np.testing.assert_array_equal(read_label(folders / "16.png"), LABEL)
+    np.testing.assert_array_equal(read_label(folders / "16.png", (3, 2)), LABEL)
+    with pytest.raises(UsageError, match=r"16\.png must have its image's size 2 x 3, but it is 3 x 2"):
+        read_label(folders / "16.png", (2, 3))
 
 
 @pytest.mark.parametrize(
