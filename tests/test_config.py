@@ -29,6 +29,14 @@ def test_only_new_keys_are_added():
     assert len(new) > len(old) + 30
 
 
+def test_a_copy_with_other_values():
+    cfg = config.default_config()
+    cfg.freeze()
+    other = config.with_values(cfg, {"SEED": 7, "MODEL.PIXPRO.HEAD": "fcos", "DATASETS.TRAIN": ("a",)})
+    assert (other.SEED, other.MODEL.PIXPRO.HEAD, other.DATASETS.TRAIN) == (7, "fcos", ("a",))
+    assert not other.is_frozen() and cfg == config.default_config()
+
+
 @pytest.mark.parametrize("path", PRETRAIN, ids=lambda path: path.stem)
 def test_pretraining_avoids_detectron2s_defaults_for_detectors(path):
     cfg = load_config(str(path), [])

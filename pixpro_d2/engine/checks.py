@@ -18,9 +18,8 @@ from ..checkpoint.resume import candidates
 from ..config import is_pretraining
 from ..starts import KEYS
 from ..utils.errors import UsageError, check_choice
-from ..utils.nested import flatten
+from ..utils.nested import flatten, place_of, set_value
 from ..weights_files import weights_path
-from .configuration.config_checks import place_of, set_value
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 
-from ..config import is_pretraining
+from ..config import is_pretraining, with_values
 from ..modeling.pretrain.momentum import momentum_at
 from ..solver.build import build_lr_scheduler
 from ..utils.errors import UsageError
@@ -38,9 +38,7 @@ def describe_plan(cfg: CfgNode, given: CfgNode, recipe: CfgNode, num_images: int
         recipe: config of the file alone.
         num_images: number of images, or runs of frames, in an epoch.
     """
-    shown = cfg.clone()
-    shown.defrost()
-    shown.OUTPUT_DIR, shown.SEED = given.OUTPUT_DIR, given.SEED
+    shown = with_values(cfg, {"OUTPUT_DIR": given.OUTPUT_DIR, "SEED": given.SEED})
     solver, processes = cfg.SOLVER, comm.get_world_size()
     parts = f", computed in {solver.ACCUMULATION_STEPS} parts" if solver.ACCUMULATION_STEPS > 1 else ""
     columns = ["iteration", "epoch", "learning rate", *(["momentum of the target"] if is_pretraining(cfg) else [])]
@@ -113,11 +111,8 @@ def dry_run(args: Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="dry_run-") as folder:
         opts = [*args.opts, "OUTPUT_DIR", folder]
         cfg = setup(Namespace(**{**vars(args), "opts": opts, "resume": False}))
-        trial = cfg.clone()
-        trial.defrost()
-        trial.SOLVER.METRICS_PERIOD = 1  # read all losses; a reading waits for the device, so the times are complete
-        trial.WANDB.ENABLED = False
-        trainer = Trainer(trial)
+        # Read all losses: a reading waits for the device, so the times are complete.
+        trainer = Trainer(with_values(cfg, {"SOLVER.METRICS_PERIOD": 1, "WANDB.ENABLED": False}))
         trainer.resume_or_load(resume=False)
         if comm.is_main_process():
             recipe, count = load_config(args.config_file, []), len(trainer.data_loader.loader.dataset)

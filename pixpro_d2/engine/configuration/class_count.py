@@ -12,8 +12,7 @@ from detectron2.utils.file_io import PathManager
 from ...config_files import config_path
 from ...data.datasets.catalog import load_dicts
 from ...data.downstream.tasks import TASKS, Labels
-from ...utils.nested import flatten
-from .config_checks import set_value, value_of
+from ...utils.nested import flatten, set_value, value_of
 
 LISTED_WHEN_LOADED = ("coco:", "semseg:")  # the files of these data sets list the classes
 

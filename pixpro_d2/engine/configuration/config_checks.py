@@ -13,7 +13,7 @@ from ...modeling.pretrain.agreement import LOSSES
 from ...modeling.pretrain.flow_points import CONSISTENCY
 from ...modeling.pretrain.methods import METHODS
 from ...utils.errors import UsageError, check_choice
-from ...utils.nested import flatten
+from ...utils.nested import flatten, value_of
 
 
 def check_values(cfg: CfgNode) -> None:
@@ -88,25 +88,6 @@ def check_pixel_range(key: str, values: Sequence[Any]) -> None:
     finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
     if values and not (finite and len(values) == 2 and values[0] < values[1]):
         raise UsageError(f"{key} is {list(values)}; it must be empty, or two numbers of which the first is lower.")
-
-
-def value_of(cfg: CfgNode, key: str) -> Any:
-    """Return the value of a key such as ``SOLVER.BASE_LR``."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
-def set_value(cfg: CfgNode, key: str, value: Any) -> None:
-    """Set a key such as ``SOLVER.BASE_LR`` to a value of any type."""
-    node, name = place_of(cfg, key)
-    node[name] = value
-
-
-def place_of(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
-    """Return the node that holds ``key``, and the name of the key in this node."""
-    node, _, name = key.rpartition(".")
-    return (value_of(cfg, node) if node else cfg), name
 
 
 _Range = tuple[str, Callable[[float], bool]]  # the allowed numbers in words, and the test of a finite number

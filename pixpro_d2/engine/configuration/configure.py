@@ -26,7 +26,7 @@ from ...starts import merge_start
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_file, write_json
 from ...utils.machine import describe_machine
-from ...utils.nested import flatten
+from ...utils.nested import flatten, set_value, value_of
 from ..checks import (
     check_batch,
     check_changes,
@@ -43,7 +43,7 @@ from ..checks import (
 )
 from ..terminal import log_details, set_up_logging
 from .class_count import resolve_class_count
-from .config_checks import check_values, set_value, value_of
+from .config_checks import check_values
 from .merging import merge_file
 from .name_lists import single_names_accepted
 from .options import literal, merge_options

@@ -10,8 +10,7 @@ from detectron2.config import CfgNode
 
 from ...config_files import missing_file
 from ...utils.errors import UsageError
-from ...utils.nested import flatten
-from .config_checks import set_value
+from ...utils.nested import flatten, set_value
 from .name_lists import single_names_accepted
 
 NULLABLE = ("SOLVER.WEIGHT_DECAY_BIAS",)  # keys that may have no value

@@ -9,8 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ...utils.errors import UsageError
-from ...utils.nested import flatten
-from .config_checks import set_value
+from ...utils.nested import flatten, set_value
 from .merging import NULLABLE, TYPES, unknown_key
 from .name_lists import NAME_LISTS
 
