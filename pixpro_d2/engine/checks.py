@@ -233,8 +233,11 @@ FREE = (
     "MODEL.PIXPRO.CHANNELS_LAST", "MODEL.PIXPRO.COMPILE", "MODEL.PIXPRO.RECOMPUTE",
 )  # fmt: skip
 SHOWN = 6  # most differing keys in one message: a run of another task has dozens
-DEEPLAB_HEADS = ("DeepLabV3Head", "AnySizeDeepLabV3Head")  # the same numbers where detectron2's head has any
-BATCH_NORMS = ("BN", "SyncBN", "naiveSyncBN")  # the same norm; the number of processes and the device choose the name
+# Names of one thing, by pattern of keys.
+SAME = {
+    "*.NORM": {"BN", "SyncBN", "naiveSyncBN"},  # the number of processes and the device choose the name
+    "MODEL.SEM_SEG_HEAD.NAME": {"DeepLabV3Head", "AnySizeDeepLabV3Head"},  # equal where detectron2's head runs
+}
 
 
 def former_values(cfg: CfgNode, args: Namespace) -> dict[str, Any]:
@@ -320,9 +323,7 @@ def warn_of_another_model(cfg: CfgNode, default: CfgNode, args: Namespace) -> No
 
 def is_free(key: str, values: Collection[Any]) -> bool:
     """Return whether a resumed run may change ``key`` from one of two ``values`` to the other."""
-    if key.endswith(".NORM") and set(values) <= set(BATCH_NORMS):
-        return True
-    if key == "MODEL.SEM_SEG_HEAD.NAME" and set(values) <= set(DEEPLAB_HEADS):
+    if any(fnmatch.fnmatchcase(key, pattern) and names.issuperset(values) for pattern, names in SAME.items()):
         return True
     return any(fnmatch.fnmatchcase(key, pattern) for pattern in FREE)
 
