@@ -3,7 +3,7 @@
 import argparse
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -96,6 +96,11 @@ def one_sentence(main: Callable[_Arguments, _Result]) -> Callable[_Arguments, _R
             raise SystemExit(f"error: {error}") from None
 
     return wrapped
+
+
+def as_words(options: Mapping[str, Any]) -> list[str]:
+    """Return options as the words of KEY VALUE pairs."""
+    return [str(word) for pair in options.items() for word in pair]
 
 
 def program(name: str) -> str:

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from pixpro_d2.command_line import OptionsAnywhere, ShownDefaults, at_least, one_sentence
+from pixpro_d2.command_line import OptionsAnywhere, ShownDefaults, as_words, at_least, one_sentence
 from pixpro_d2.tools import measure, study
 from pixpro_d2.utils.errors import UnreadableImage, UsageError
 
@@ -104,3 +104,7 @@ def test_a_mistake_ends_a_program_with_one_sentence():
         program(KeyError("a"))
     assert (program.__name__, program.__doc__) == ("_fail", "Raise the error.")
     assert one_sentence(lambda argv=None: argv)(["a"]) == ["a"]
+
+
+def test_options_as_words():
+    assert as_words({"A.B": 1, "C": (2, "x"), "D": ""}) == ["A.B", "1", "C", "(2, 'x')", "D", ""]
