@@ -11,11 +11,6 @@ from ..data.datasets.semseg import IGNORE_LABEL, read_label
 NO_CLASS = -1  # value of unlabelled pixels, in place of IGNORE_LABEL, which may be a class of boxes
 
 
-def has_labels(image: dict[str, Any]) -> bool:
-    """Return whether a dataset dict has a class, a label map or boxes."""
-    return any(key in image for key in ("sem_seg_file_name", "annotations", "category_id"))
-
-
 def read_classes(image: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     """Return the classes (height, width) of the pixels of an image, int64; NO_CLASS for unlabelled pixels.
 

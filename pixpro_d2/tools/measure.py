@@ -61,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any] | None]:
     from ..config import is_pretraining
+    from ..data.downstream.tasks import labels_of
     from ..data.io.reader import restrict_pillow
     from ..data.pretrain.samples import dataset_name, load_samples
     from ..engine.configuration.configure import load_config, resolve_device, resolve_sync_bn
     from ..engine.pretrained import load_pretrained
     from ..evaluation.dense_features import split_halves
-    from ..evaluation.label_grids import has_labels
     from ..evaluation.readouts import readouts
 
     cfg = load_config(args.config_file, args.opts)
@@ -88,7 +88,7 @@ def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     loaded = load_pretrained(cfg, args.weights, args.seed)
     if loaded.random:
         logger.warning(f"{loaded.note}: what passes through a random part tells nothing about the file.")
-    labels = args.labels or (cfg.DATASETS.TRAIN[0] if args.input and has_labels(images[0]) else None)
+    labels = args.labels or (cfg.DATASETS.TRAIN[0] if args.input and labels_of(images[0]) else None)
     found = readouts(loaded.model, cfg, images, labels, args.seed)
     if args.no_random or not loaded.path:
         return found, None

@@ -11,6 +11,8 @@ from stream_helpers import write_boxes
 
 from pixpro_d2.data.datasets.catalog import SCHEMES, ensure_registered, load_dicts
 from pixpro_d2.data.downstream.tasks import (
+    BOXES,
+    CATEGORIES,
     LABEL_MAPS,
     TASKS,
     check_classes,
@@ -18,6 +20,7 @@ from pixpro_d2.data.downstream.tasks import (
     check_masks,
     check_same_classes,
     class_names,
+    labels_of,
 )
 from pixpro_d2.engine.trainer import Trainer, check_test_data
 from pixpro_d2.tools.render import render_dataset
@@ -272,3 +275,11 @@ def test_a_classification_needs_two_classes(tmp_path):
     cfg = task_cfg("LinearClassifier", MODEL__CLASSIFIER__NUM_CLASSES=1)
     with pytest.raises(UsageError, match=f"^Data set '{name}' has one class, which leaves nothing to tell apart: add"):
         check_classes(cfg, [name])
+
+
+def test_labels_of_an_image():
+    image = {"file_name": "a.jpg"}
+    assert labels_of(image) is None
+    for key, kind in (("category_id", CATEGORIES), ("annotations", BOXES), ("sem_seg_file_name", LABEL_MAPS)):
+        image[key] = 0
+        assert labels_of(image) is kind
