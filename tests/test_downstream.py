@@ -8,9 +8,9 @@ import cli
 import pytest
 from data_helpers import logged
 from downstream import CITYSCAPES, CLASSES, COCO, FCOS, PNG, RCNN, RETINANET, VOC, VOC_SEG, options
+from rendering import render_once
 
 import configs
-from pixpro_d2.tools.render import render_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -47,12 +47,7 @@ PRETRAINING = {
     "pixcontrast": "pixcontrast_c5_100ep",
 }
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("downstream") / "scenes"
-    render_dataset(out, train=4, test=2, size=96, layouts=("voc", "coco", "cityscapes", "classes"))
-    return out
+scenes = render_once(train=4, test=2, size=96, layouts=("voc", "coco", "cityscapes", "classes"))
 
 
 @pytest.fixture(scope="module")

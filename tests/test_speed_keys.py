@@ -2,16 +2,11 @@
 
 import cli
 import pytest
+from rendering import render_once
 
 import configs
-from pixpro_d2.tools.render import render_dataset
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("speed") / "scenes"
-    render_dataset(out, train=8, test=0, size=96)
-    return out
+scenes = render_once(train=8, test=0, size=96)
 
 
 def losses(scenes, folder, *opts):

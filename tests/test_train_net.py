@@ -7,17 +7,12 @@ import cli
 import pytest
 import torch
 from faults.runs import NETWORK
+from rendering import render_once
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 import configs
-from pixpro_d2.tools.render import render_dataset
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("launch") / "scenes"
-    render_dataset(out, train=8, test=2, size=96)
-    return out
+scenes = render_once(train=8, test=2, size=96)
 
 
 def args(scenes, folder, *opts):

@@ -7,6 +7,7 @@ import pytest
 from annotation_helpers import write_sem_seg
 from data_helpers import logged, make_cfg, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from rendering import render_once
 from stream_helpers import write_boxes
 
 from pixpro_d2.data.datasets.catalog import SCHEMES, ensure_registered, load_dicts
@@ -23,7 +24,6 @@ from pixpro_d2.data.downstream.tasks import (
     labels_of,
 )
 from pixpro_d2.engine.trainer import Trainer, check_test_data
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 ADDRESSES = {
@@ -51,12 +51,7 @@ GOOD = {
 }
 WORDS = {**dict.fromkeys(DETECTORS, "boxes"), "SemanticSegmentor": "label maps"}
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tasks") / "scenes"
-    render_dataset(folder, train=3, test=2, size=64, layouts=["voc", "coco", "cityscapes", "classes"])
-    return folder
+scenes = render_once(train=3, test=2, size=64, layouts=["voc", "coco", "cityscapes", "classes"])
 
 
 def registered(*names):

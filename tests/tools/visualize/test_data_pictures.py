@@ -11,6 +11,7 @@ from archive_helpers import write_shards
 from detectron2.modeling import build_backbone
 from flow_helpers import write_plain_frames
 from PIL import Image
+from rendering import render_once
 
 import configs
 from pixpro_d2.data.io.reader import read_image
@@ -19,7 +20,6 @@ from pixpro_d2.extras.scenes.video_scene import render_clip
 from pixpro_d2.extras.scenes.writers.video import write_frames
 from pixpro_d2.flow_files import write_flow
 from pixpro_d2.tools import visualize
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.tools.visualize import data_pictures
 from pixpro_d2.visualization import motion, pairs
 from pixpro_d2.visualization.views import ViewSource
@@ -28,12 +28,7 @@ CONFIG = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 VIDEO_CONFIG = str(configs.CONFIGS / "pretrain/pixpro_video_quickstart.yaml")
 HEIGHT, WIDTH = 64, 96
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("visualize") / "scenes"
-    render_dataset(out, train=3, test=0, size=64, layouts=("voc",))
-    return out
+scenes = render_once(train=3, test=0, size=64, layouts=("voc",))
 
 
 @pytest.fixture(scope="module")
