@@ -1,14 +1,13 @@
 """Run the command ``pixpro-d2``: look up the module of a sub-command, and run its program."""
 
 import difflib
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from . import __version__
 from .commands.checks import check_config_file, check_detectron2, check_first_word
-from .utils.errors import UsageError
+from .utils.errors import UsageError, exit_once
 
 # name -> (module with the functions build_parser() and main(argv), purpose). No module loads PyTorch for its help.
 COMMANDS = {
@@ -51,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         run(words[0], words[1:])
     except UsageError as error:
-        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)  # in torchrun, one prints
+        exit_once(error)
 
 
 def run(name: str, argv: Sequence[str]) -> None:

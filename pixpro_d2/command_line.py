@@ -1,10 +1,16 @@
 """Parse command lines: KEY VALUE pairs with options anywhere, positive numbers, and the words of a command."""
 
 import argparse
+import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+from .utils.errors import UnreadableImage, UsageError
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class OptionsAnywhere(argparse.ArgumentParser):
@@ -77,6 +83,24 @@ def add_reading(parser: argparse.ArgumentParser, use: str = "") -> None:
         metavar=("LOW", "HIGH"),
         help=f"INPUT.PIXEL_RANGE of the config to train with{use}",
     )
+
+
+def one_sentence(main: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Return ``main``, whose mistakes of the user end the process with one sentence instead of a traceback."""
+
+    @functools.wraps(main)
+    def wrapped(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        try:
+            return main(*args, **kwargs)
+        except (UsageError, UnreadableImage) as error:
+            raise SystemExit(f"error: {error}") from None
+
+    return wrapped
+
+
+def as_words(options: Mapping[str, Any]) -> list[str]:
+    """Return options as the words of KEY VALUE pairs."""
+    return [str(word) for pair in options.items() for word in pair]
 
 
 def program(name: str) -> str:

@@ -4,8 +4,13 @@ This file is their documentation: a comment above each key, or above keys that b
 A comment above a node, ``CN()``, describes the node.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
+
+from .utils.nested import set_value
 
 
 def default_config() -> CN:
@@ -43,6 +48,15 @@ def add_pixpro_config(cfg: CN) -> None:
 def is_pretraining(cfg: CN) -> bool:
     """Return whether ``cfg`` describes self-supervised pre-training rather than a downstream task."""
     return cfg.MODEL.META_ARCHITECTURE == "PixPro"
+
+
+def with_values(cfg: CN, values: Mapping[str, Any]) -> CN:
+    """Return an unfrozen copy of ``cfg`` with other ``values`` of keys such as ``SOLVER.BASE_LR``."""
+    copy = cfg.clone()
+    copy.defrost()
+    for key, value in values.items():
+        set_value(copy, key, value)
+    return copy
 
 
 def _add_model_config(cfg: CN) -> None:

@@ -4,8 +4,9 @@ import argparse
 
 import pytest
 
-from pixpro_d2.command_line import OptionsAnywhere, ShownDefaults, at_least
+from pixpro_d2.command_line import OptionsAnywhere, ShownDefaults, as_words, at_least, one_sentence
 from pixpro_d2.tools import measure, study
+from pixpro_d2.utils.errors import UnreadableImage, UsageError
 
 
 def parser():
@@ -86,3 +87,24 @@ def test_the_help_shows_the_defaults_that_are_values():
     assert lines == [
         "the size (default: 0)", "the seeds (default: [0, 1])", "the weights", "the batch", "the fast", "the opts"
     ]  # fmt: skip
+
+
+def _fail(error):
+    """Raise the error."""
+    raise error
+
+
+def test_a_mistake_ends_a_program_with_one_sentence():
+    program = one_sentence(_fail)
+    for error in (UsageError("a: choose b"), UnreadableImage("a.png: empty")):
+        with pytest.raises(SystemExit) as caught:
+            program(error)
+        assert caught.value.code == f"error: {error}"
+    with pytest.raises(KeyError):
+        program(KeyError("a"))
+    assert (program.__name__, program.__doc__) == ("_fail", "Raise the error.")
+    assert one_sentence(lambda argv=None: argv)(["a"]) == ["a"]
+
+
+def test_options_as_words():
+    assert as_words({"A.B": 1, "C": (2, "x"), "D": ""}) == ["A.B", "1", "C", "(2, 'x')", "D", ""]

@@ -13,6 +13,7 @@ from pixpro_d2 import add_pixpro_config, config
 from pixpro_d2.config_files import recipe_and_start, start_names
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.nested import flatten
 
 PRETRAIN = sorted((configs.CONFIGS / "pretrain").glob("**/*.yaml"))
 TASKS = [path for path in sorted(configs.CONFIGS.glob("*/*.yaml")) if path.parent.name not in ("pretrain", "init")]
@@ -20,20 +21,20 @@ OLD_NAMES = [path for path in TASKS if recipe_and_start(str(path))]  # of a reci
 RECIPES = [path for path in TASKS if path not in OLD_NAMES and "small" not in path.name]
 
 
-def leaves(node, prefix=""):
-    for name, value in node.items():
-        if hasattr(value, "items"):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def test_only_new_keys_are_added():
     before, after = get_cfg(), get_cfg()
     add_pixpro_config(after)
-    old = dict(leaves(before))
-    assert all(dict(leaves(after))[key] == value for key, value in old.items())
-    assert len(dict(leaves(after))) > len(old) + 30
+    old, new = flatten(before), flatten(after)
+    assert all(new[key] == value for key, value in old.items())
+    assert len(new) > len(old) + 30
+
+
+def test_a_copy_with_other_values():
+    cfg = config.default_config()
+    cfg.freeze()
+    other = config.with_values(cfg, {"SEED": 7, "MODEL.PIXPRO.HEAD": "fcos", "DATASETS.TRAIN": ("a",)})
+    assert (other.SEED, other.MODEL.PIXPRO.HEAD, other.DATASETS.TRAIN) == (7, "fcos", ("a",))
+    assert not other.is_frozen() and cfg == config.default_config()
 
 
 @pytest.mark.parametrize("path", PRETRAIN, ids=lambda path: path.stem)
@@ -187,9 +188,9 @@ def test_a_key_without_a_comment_is_found(source, found):
 
 def test_the_page_names_every_group_of_keys():
     cfg = get_cfg()
-    without = set(dict(leaves(cfg)))
+    without = set(flatten(cfg))
     add_pixpro_config(cfg)
-    added = dict(leaves(cfg)).keys() - without
+    added = flatten(cfg).keys() - without
     named = set(re.findall(r"`([A-Z_.]+)`", (configs.CONFIGS.parent / "docs/config.md").read_text()))
     assert [key for key in added if key not in named and not named & set(ancestors(key))] == []
 

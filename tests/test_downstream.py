@@ -8,9 +8,9 @@ import cli
 import pytest
 from data_helpers import logged
 from downstream import CITYSCAPES, CLASSES, COCO, FCOS, PNG, RCNN, RETINANET, VOC, VOC_SEG, options
+from rendering import render_once
 
 import configs
-from pixpro_d2.tools.render import render_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -47,12 +47,7 @@ PRETRAINING = {
     "pixcontrast": "pixcontrast_c5_100ep",
 }
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("downstream") / "scenes"
-    render_dataset(out, train=4, test=2, size=96, layouts=("voc", "coco", "cityscapes", "classes"))
-    return out
+scenes = render_once(train=4, test=2, size=96, layouts=("voc", "coco", "cityscapes", "classes"))
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +109,8 @@ def test_pixcontrast_reaches_a_detector(scenes, weights, tmp_path):
          "CLASSIFIER.NUM_CLASSES is 4, .* has 5 classes: set it to 5"),
         ("coco/retinanet_R_50_FPN_1x", COCO, ("MODEL.RETINANET.NUM_CLASSES", 80),
          "RETINANET.NUM_CLASSES is 80, .* has 5 classes: set it to 5"),
+        ("voc/faster_rcnn_R_50_C4_24k", VOC, ("MODEL.ROI_HEADS.NUM_CLASSES", 80),
+         "ROI_HEADS.NUM_CLASSES is 80, .* has 5 classes: set it to 5"),
         ("cityscapes/fcn_R_50_90k_frozen", CITYSCAPES, ("MODEL.WEIGHTS", ""), "keep a random backbone"),
         ("cityscapes/fcn_R_50_90k", CITYSCAPES, ("INPUT.FORMAT", "BGR"), "INPUT.FORMAT RGB"),
     ],

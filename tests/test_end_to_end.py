@@ -7,21 +7,16 @@ import pytest
 import torch
 from documentation_helpers import blocks
 from PIL import Image
+from rendering import render_once
 from safetensors.torch import load_file
 
 import configs
 from pixpro_d2.data.datasets.catalog import ensure_registered, load_dicts
 from pixpro_d2.engine.trainer import Trainer
-from pixpro_d2.tools.render import render_dataset
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("e2e") / "scenes"
-    render_dataset(out, train=8, test=4, size=96)
-    return out
+scenes = render_once(train=8, test=4, size=96)
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,15 @@ TASKS = {
 }
 
 
+@pytest.fixture(scope="module")
+def backbone(scenes):
+    """A pre-trained checkpoint, after one iteration."""
+    args = ["--config-file", "configs/pretrain/pixpro_c5_100ep.yaml"]
+    args += ["DATASETS.TRAIN", f"('images:{scenes}/JPEGImages',)", *configs.TINY, *configs.NARROW]
+    cli.run_here(*args, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", scenes.parent / "c5")
+    return scenes.parent / "c5" / "model_final.pth"
+
+
 def weights(folder):
     return torch.load(folder / "model_final.pth", weights_only=True)
 
@@ -86,20 +95,13 @@ RECIPES = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_resumed_in_the_middle(scenes, tmp_path, recipe):
+def test_resumed_in_the_middle(scenes, backbone, tmp_path, recipe):
     """The other loaders: label maps with random scales, crops and flips; and torchvision's augmentation.
 
     One-stage detectors divide their losses by a mean of past iterations.
     """
-    c5 = [
-        "--config-file",
-        "configs/pretrain/pixpro_c5_100ep.yaml",
-        "DATASETS.TRAIN",
-        f"('images:{scenes}/JPEGImages',)",
-    ]
-    cli.run_here(*c5, *configs.TINY, *configs.NARROW, "SOLVER.MAX_ITER", 1, "OUTPUT_DIR", tmp_path / "c5")
     args = ["--config-file", f"configs/{recipe}.yaml", *options(scenes, *RECIPES[recipe]), *configs.NARROW, *PERIOD]
-    args += ["MODEL.WEIGHTS", tmp_path / "c5" / "model_final.pth", "TEST.EVAL_PERIOD", 0]
+    args += ["MODEL.WEIGHTS", backbone, "TEST.EVAL_PERIOD", 0]
     cli.run_here(*args, "OUTPUT_DIR", tmp_path / "straight")
     (tmp_path / "resumed").mkdir()
     shutil.copy(tmp_path / "straight" / "model_0000002.pth", tmp_path / "resumed")

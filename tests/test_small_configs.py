@@ -5,9 +5,9 @@ import pytest
 import torch
 from data_helpers import logged
 from downstream import CLASSES, PNG, RCNN, options
+from rendering import render_once
 
 import configs
-from pixpro_d2.tools.render import render_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -19,12 +19,7 @@ TASKS = {
     "configs/semseg/fpn_R_18_small.yaml": ("sem_seg/mIoU", *PNG),
 }  # fmt: skip
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("small") / "scenes"
-    render_dataset(out, train=4, test=2, size=96, layouts=("voc", "classes"))
-    return out
+scenes = render_once(train=4, test=2, size=96, layouts=("voc", "classes"))
 
 
 @pytest.fixture(scope="module")

@@ -2,16 +2,11 @@
 
 import cli
 import pytest
+from rendering import render_once
 
 import configs
-from pixpro_d2.tools.render import render_dataset
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("speed") / "scenes"
-    render_dataset(out, train=8, test=0, size=96)
-    return out
+scenes = render_once(train=8, test=0, size=96)
 
 
 def losses(scenes, folder, *opts):
@@ -35,12 +30,3 @@ def test_the_model_augments_parts_of_a_batch(scenes, tmp_path):
     whole = losses(scenes, tmp_path / "whole", *keys[2:])
     assert losses(scenes, tmp_path / "parts", *keys) == pytest.approx(whole, abs=1e-4)
     assert whole != pytest.approx(losses(scenes, tmp_path / "none", "INPUT.PIXPRO.AUG", "none"), abs=1e-3)
-
-
-def test_steps_that_do_not_divide_the_batch(scenes, tmp_path):
-    code, output = cli.train_net(
-        "--config-file", "configs/pretrain/quickstart.yaml", "DATASETS.TRAIN", f"('images:{scenes}',)", *configs.TINY,
-        "SOLVER.ACCUMULATION_STEPS", 3, "OUTPUT_DIR", tmp_path,
-    )  # fmt: skip
-    assert code == 1
-    assert "SOLVER.ACCUMULATION_STEPS is 3; it must divide the 4 images of each process." in output

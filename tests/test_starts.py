@@ -8,10 +8,10 @@ from detectron2.config import CfgNode
 
 import configs
 from pixpro_d2.config_files import recipe_and_start, start_names, starts_folder
-from pixpro_d2.engine.configuration.config_checks import value_of
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.starts import KEYS
 from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.nested import value_of
 
 RGB = ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375], False, "RGB")
 BGR = ([103.53, 116.28, 123.675], [1.0, 1.0, 1.0], True, "BGR")

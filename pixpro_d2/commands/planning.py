@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from ..checkpoint.convention import InputConvention
 from ..checkpoint.export import architecture, backbone_of
 from ..checkpoint.formats import Source, read_weights
+from ..command_line import as_words
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
 from ..utils.archives import is_archive, title_of
@@ -170,8 +171,8 @@ def _words(
 ) -> list[str]:
     """Return the arguments of the launcher."""
     given = _pairs(opts)
-    options = [str(word) for pair in chosen.items() if pair[0] not in given for word in pair]
-    rest = [word for pair in given.items() if pair[0] != "OUTPUT_DIR" for word in pair]
+    options = as_words({key: value for key, value in chosen.items() if key not in given})
+    rest = as_words({key: value for key, value in given.items() if key != "OUTPUT_DIR"})
     gpus = ["--num-gpus", str(processes)] if processes > 1 else []
     return ["--config-file", config, *gpus, *flags, *options, *rest, "OUTPUT_DIR", str(folder)]
 

@@ -18,8 +18,8 @@ from ..checkpoint.resume import candidates
 from ..config import is_pretraining
 from ..starts import KEYS
 from ..utils.errors import UsageError, check_choice
+from ..utils.nested import flatten, place_of, set_value
 from ..weights_files import weights_path
-from .configuration.config_checks import value_of
 
 logger = logging.getLogger(__name__)
 
@@ -216,24 +216,18 @@ def later_keys_known(cfg: CfgNode) -> Iterator[None]:
     """
     added = {}
     for key, default in LATER_KEYS.items():
-        node, name = _place(cfg, key)
+        node, name = place_of(cfg, key)
         if name not in node:
             node[name] = added[key] = default
     yield
     for key, default in added.items():
-        node, name = _place(cfg, key)
+        node, name = place_of(cfg, key)
         value = node.pop(name)
         if value != default:
             raise UsageError(
                 f"{key} is {value!r}, a key of detectron2 after v0.6, but v0.6 is installed: take the key out, or "
                 "install detectron2 from its main branch."
             )
-
-
-def _place(cfg: CfgNode, key: str) -> tuple[CfgNode, str]:
-    """Return the node that holds ``key``, and the name of the key in this node."""
-    node, _, name = key.rpartition(".")
-    return (value_of(cfg, node) if node else cfg), name
 
 
 # Keys that decide where a run computes, which files it writes and how it is tested, not what it learns.
@@ -247,8 +241,11 @@ FREE = (
     "MODEL.PIXPRO.CHANNELS_LAST", "MODEL.PIXPRO.COMPILE", "MODEL.PIXPRO.RECOMPUTE",
 )  # fmt: skip
 SHOWN = 6  # most differing keys in one message: a run of another task has dozens
-DEEPLAB_HEADS = ("DeepLabV3Head", "AnySizeDeepLabV3Head")  # the same numbers where detectron2's head has any
-BATCH_NORMS = ("BN", "SyncBN", "naiveSyncBN")  # the same norm; the number of processes and the device choose the name
+# Names of one thing, by pattern of keys.
+SAME = {
+    "*.NORM": {"BN", "SyncBN", "naiveSyncBN"},  # the number of processes and the device choose the name
+    "MODEL.SEM_SEG_HEAD.NAME": {"DeepLabV3Head", "AnySizeDeepLabV3Head"},  # equal where detectron2's head runs
+}
 
 
 def former_values(cfg: CfgNode, args: Namespace) -> dict[str, Any]:
@@ -282,8 +279,7 @@ def keep_start(cfg: CfgNode, former: Mapping[str, Any], args: Namespace) -> None
             "remove --init to resume the run, or start a new run in another OUTPUT_DIR."
         )
     for key in other:
-        node, _, name = key.rpartition(".")
-        value_of(cfg, node)[name] = before[key]
+        set_value(cfg, key, before[key])
     if other:
         logger.warning(f"The resumed run keeps the start in its config.yaml: {described}.")
 
@@ -335,9 +331,7 @@ def warn_of_another_model(cfg: CfgNode, default: CfgNode, args: Namespace) -> No
 
 def is_free(key: str, values: Collection[Any]) -> bool:
     """Return whether a resumed run may change ``key`` from one of two ``values`` to the other."""
-    if key.endswith(".NORM") and set(values) <= set(BATCH_NORMS):
-        return True
-    if key == "MODEL.SEM_SEG_HEAD.NAME" and set(values) <= set(DEEPLAB_HEADS):
+    if any(fnmatch.fnmatchcase(key, pattern) and names.issuperset(values) for pattern, names in SAME.items()):
         return True
     return any(fnmatch.fnmatchcase(key, pattern) for pattern in FREE)
 
@@ -354,15 +348,9 @@ def changed_values(cfg: CfgNode, default: CfgNode, former: Mapping[str, Any]) ->
     return {key: (before[key], value) for key, value in now.items() if before[key] != value}
 
 
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested nodes by their whole keys, such as ``SOLVER.BASE_LR``."""
-    flat: dict[str, Any] = {}
-    for name, value in node.items():
-        if isinstance(value, (dict, CfgNode)):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = _plain(value)
-    return flat
+def _flat(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of nested nodes by their whole keys, as YAML loads them."""
+    return {key: _plain(value) for key, value in flatten(node).items()}
 
 
 def _plain(value: Any) -> Any:

@@ -19,11 +19,12 @@ from detectron2.utils.events import EventStorage
 from tabulate import tabulate
 from torch.utils.data import DataLoader
 
-from ..config import is_pretraining
+from ..config import is_pretraining, with_values
 from ..modeling.pretrain.momentum import momentum_at
 from ..solver.build import build_lr_scheduler
 from ..utils.errors import UsageError
 from ..utils.memory import peak_memory
+from ..utils.nested import flatten
 from .configuration.configure import command_config, load_config, setup
 from .trainer import Trainer
 
@@ -39,9 +40,7 @@ def describe_plan(cfg: CfgNode, given: CfgNode, recipe: CfgNode, num_images: int
         recipe: config of the file alone.
         num_images: number of images, or runs of frames, in an epoch.
     """
-    shown = cfg.clone()
-    shown.defrost()
-    shown.OUTPUT_DIR, shown.SEED = given.OUTPUT_DIR, given.SEED
+    shown = with_values(cfg, {"OUTPUT_DIR": given.OUTPUT_DIR, "SEED": given.SEED})
     solver, processes = cfg.SOLVER, comm.get_world_size()
     parts = f", computed in {solver.ACCUMULATION_STEPS} parts" if solver.ACCUMULATION_STEPS > 1 else ""
     columns = ["iteration", "epoch", "learning rate", *(["momentum of the target"] if is_pretraining(cfg) else [])]
@@ -57,13 +56,10 @@ def describe_plan(cfg: CfgNode, given: CfgNode, recipe: CfgNode, num_images: int
     ]
 
 
-def changed_keys(cfg: CfgNode, default: CfgNode, prefix: str = "") -> Iterator[str]:
-    """Yield ``KEY VALUE`` for each key whose value is not the default."""
-    for name, value in cfg.items():
-        if isinstance(value, CfgNode):
-            yield from changed_keys(value, default[name], f"{prefix}{name}.")
-        elif value != default[name]:
-            yield f"{prefix}{name} {value!r}"
+def changed_keys(cfg: CfgNode, default: CfgNode) -> list[str]:
+    """Return ``KEY VALUE`` for each key whose value is not the default."""
+    before = flatten(default)
+    return [f"{key} {value!r}" for key, value in flatten(cfg).items() if value != before[key]]
 
 
 def join_equal(lines: Iterable[str]) -> list[str]:
@@ -117,11 +113,8 @@ def dry_run(args: Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="dry_run-") as folder:
         opts = [*args.opts, "OUTPUT_DIR", folder]
         cfg = setup(Namespace(**{**vars(args), "opts": opts, "resume": False}))
-        trial = cfg.clone()
-        trial.defrost()
-        trial.SOLVER.METRICS_PERIOD = 1  # read all losses; a reading waits for the device, so the times are complete
-        trial.WANDB.ENABLED = False
-        trainer = Trainer(trial)
+        # Read all losses: a reading waits for the device, so the times are complete.
+        trainer = Trainer(with_values(cfg, {"SOLVER.METRICS_PERIOD": 1, "WANDB.ENABLED": False}))
         trainer.resume_or_load(resume=False)
         if comm.is_main_process():
             recipe, count = load_config(args.config_file, []), len(trainer.data_loader.loader.dataset)

@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
+from ..config import with_values
 from ..utils.errors import UsageError
 from .trainer import Trainer
 
@@ -73,7 +74,8 @@ def load_pretrained(cfg: CfgNode, weights: str, seed: int) -> Pretrained:
         UsageError: for a file that does not suit the model, or that was trained with another input.
     """
     torch.manual_seed(seed)
-    model = build_model(_without_teacher(cfg))
+    # Only training needs the teacher, whose files may be elsewhere.
+    model = build_model(with_values(cfg, {"MODEL.PIXPRO.DISTILL.WEIGHT": 0.0}))
     path = weights or cfg.MODEL.WEIGHTS
     if not path:
         return Pretrained(model)
@@ -81,14 +83,6 @@ def load_pretrained(cfg: CfgNode, weights: str, seed: int) -> Pretrained:
     copied = _complete_target(model, missing)
     found = {_part(name) for name in missing}
     return Pretrained(model, path, tuple(part for part in PARTS if part in found), copied)
-
-
-def _without_teacher(cfg: CfgNode) -> CfgNode:
-    """Return the config without distillation: only training needs the teacher, whose files may be elsewhere."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.PIXPRO.DISTILL.WEIGHT = 0.0
-    return cfg
 
 
 def _complete_target(model: "PixPro", missing: Collection[str]) -> bool:

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler as Scheduler
 
 from ..checkpoint import InputConvention, PixProCheckpointer
 from ..checkpoint.initialize import Initialization, initialize
-from ..config import is_pretraining
+from ..config import is_pretraining, with_values
 from ..data.datasets.catalog import load_dicts
 from ..data.downstream.build import build_test_loader, build_train_loader
 from ..data.downstream.tasks import check_classes, check_labels, check_masks, class_names, trained_classes_known
@@ -172,7 +172,8 @@ class Trainer(DefaultTrainer):
 
                 built.append(build_picture_hook(cfg, self.checkpointer.model))
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
-            loader = self.build_train_loader(_without_workers(cfg))  # training's keeps its position
+            # A loader of its own, so that the training's loader keeps its position.
+            loader = self.build_train_loader(with_values(cfg, {"DATALOADER.NUM_WORKERS": 0}))
             built.append(PreciseBN(cfg.TEST.EVAL_PERIOD, self.model, loader, cfg.TEST.PRECISE_BN.NUM_ITER))
         if cfg.VIS_PERIOD > 0 and not is_pretraining(cfg):
             from .pictures import build_prediction_hook
@@ -350,14 +351,6 @@ def check_train_data(cfg: CfgNode, data_loader: ViewLoader | StreamLoader) -> No
         masks = cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else ""
         dataset: Any = data_loader.loader.dataset
         check_to_train(cfg.DATASETS.TRAIN, dataset.images, masks)
-
-
-def _without_workers(cfg: CfgNode) -> CfgNode:
-    """Return a copy of ``cfg`` whose loaders have no worker processes."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATALOADER.NUM_WORKERS = 0
-    return cfg
 
 
 def wrap_ddp(cfg: CfgNode, model: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from detectron2.evaluation.cityscapes_evaluation import CityscapesEvaluator
 from detectron2.utils import comm
 
 from ..utils.cityscapes_alias import alias_cityscapesscripts
-from .patching import replaced
+from ..utils.patching import replaced
 
 alias_cityscapesscripts(
     "helpers.labels", "evaluation.evalInstanceLevelSemanticLabeling", "evaluation.evalPixelLevelSemanticLabeling"

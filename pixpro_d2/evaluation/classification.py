@@ -16,12 +16,7 @@ class ClassificationEvaluator(DatasetEvaluator):
     no particular order.
     """
 
-    def __init__(self, *, distributed: bool = True) -> None:
-        """
-        Args:
-            distributed: whether to join the counts of all processes.
-        """
-        self._distributed = distributed
+    def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
@@ -45,20 +40,18 @@ class ClassificationEvaluator(DatasetEvaluator):
         self._count += len(inputs)
 
     def evaluate(self) -> dict[str, OrderedDict[str, float]] | None:
-        """Compute the accuracies.
+        """Compute the accuracies from the counts of all processes.
 
         Returns:
             {"classification": {"<name>_top1": ..., "<name>_top5": ...}} in per cent, in the main process;
             None in the other processes. With fewer than five classes, all classes are among the five best.
         """
-        hits, count = self._hits, self._count
-        if self._distributed:
-            parts = comm.gather((hits, count))
-            if not comm.is_main_process():
-                return None
-            # Unlike `+`, update keeps a count of 0.
-            hits = Counter()
-            for part, _ in parts:
-                hits.update(part)
-            count = sum(part_count for _, part_count in parts)
+        parts = comm.gather((self._hits, self._count))
+        if not comm.is_main_process():
+            return None
+        # Unlike `+`, update keeps a count of 0.
+        hits: Counter[str] = Counter()
+        for part, _ in parts:
+            hits.update(part)
+        count = sum(part_count for _, part_count in parts)
         return {"classification": OrderedDict((name, 100 * x / count) for name, x in hits.items())}

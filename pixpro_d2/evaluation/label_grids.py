@@ -7,14 +7,8 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..data.datasets.semseg import IGNORE_LABEL, read_label
-from ..utils.errors import UsageError
 
 NO_CLASS = -1  # value of unlabelled pixels, in place of IGNORE_LABEL, which may be a class of boxes
-
-
-def has_labels(image: dict[str, Any]) -> bool:
-    """Return whether a dataset dict has a class, a label map or boxes."""
-    return any(key in image for key in ("sem_seg_file_name", "annotations", "category_id"))
 
 
 def read_classes(image: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
@@ -29,12 +23,7 @@ def read_classes(image: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     """
     if "sem_seg_file_name" not in image:
         return box_classes(image["annotations"], size)
-    labels = read_label(image["sem_seg_file_name"]).astype(np.int64)
-    if labels.shape != tuple(size[::-1]):
-        raise UsageError(
-            f"The label map {image['sem_seg_file_name']} must have its image's size {size[0]} x {size[1]}, but it is "
-            f"{labels.shape[1]} x {labels.shape[0]}."
-        )
+    labels = read_label(image["sem_seg_file_name"], size).astype(np.int64)
     return np.where(labels == IGNORE_LABEL, NO_CLASS, labels)
 
 

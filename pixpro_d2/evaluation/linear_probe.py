@@ -48,16 +48,14 @@ def ridge_r2(vectors: tuple[Tensor, Tensor], values: tuple[Tensor, Tensor], stre
 
 
 @torch.no_grad()
-def ridge_classes(
-    vectors: tuple[Tensor, Tensor], labels: Tensor, num_classes: int, strength: float = RIDGE_STRENGTH
-) -> Tensor:
+def ridge_classes(vectors: tuple[Tensor, Tensor], labels: Tensor, num_classes: int) -> Tensor:
     """Return the classes (M,) of ``vectors[1]`` by a ridge regression to one-hot classes of ``vectors[0]``.
 
     Args:
         vectors: (N, C) to fit on, (M, C) to classify.
         labels: (N,) int64 in [0, num_classes).
     """
-    weights, offset = ridge(vectors[0], torch.nn.functional.one_hot(labels, num_classes), strength)
+    weights, offset = ridge(vectors[0], torch.nn.functional.one_hot(labels, num_classes))
     return (vectors[1].double() @ weights + offset).argmax(dim=1)
 
 

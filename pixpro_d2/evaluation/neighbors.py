@@ -5,6 +5,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from torch import Tensor
 
+from ..config import with_values
 from ..data.downstream.build import build_test_loader
 from ..modeling.heads.knn import QUERIES_AT_ONCE, KNNClassifier, knn_votes
 from ..modeling.pretrain.pixpro import PixPro
@@ -48,13 +49,13 @@ def evaluate_neighbors(cfg: CfgNode, model: PixPro, name: str) -> dict[str, floa
     Returns:
         The result of :func:`leave_one_out`, in every process.
     """
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.META_ARCHITECTURE = "KNNClassifier"  # so that the loader uses the classifier's mapper
-    cfg.MODEL.CLASSIFIER.NUM_CLASSES = 1 + max(image["category_id"] for image in DatasetCatalog.get(name))
+    num_classes = 1 + max(image["category_id"] for image in DatasetCatalog.get(name))
+    # The loader takes the mapper of the meta-architecture.
+    values = {"MODEL.META_ARCHITECTURE": "KNNClassifier", "MODEL.CLASSIFIER.NUM_CLASSES": num_classes}
+    cfg = with_values(cfg, values)
     classifier = KNNClassifier(
         backbone=model.backbone,
-        num_classes=cfg.MODEL.CLASSIFIER.NUM_CLASSES,
+        num_classes=num_classes,
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
         neighbors=list(cfg.MODEL.CLASSIFIER.NEIGHBORS),

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.datasets.catalog import ensure_registered, load_dicts
+from ..data.downstream.tasks import BOXES, CATEGORIES, labels_of
 from ..data.io.reader import UnreadableImage, read_image
 from ..data.pretrain.collate import collate_videos
 from ..data.pretrain.photometric import to_array
@@ -21,7 +22,7 @@ from ..utils.errors import UsageError
 from ..utils.modules import eval_mode
 from . import dense_features
 from .adapted_norms import adapted_norms
-from .label_grids import NO_CLASS, has_labels, majority_grid, read_classes
+from .label_grids import NO_CLASS, majority_grid, read_classes
 from .linear_probe import mean_iou, ridge_classes
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def _read_labelled(
 ) -> tuple[list[np.ndarray], list[tuple[dict[str, Any], tuple[int, int]]], int, bool]:
     """Return pixels (C, size, size), (dataset dict, original size) of each image, and :func:`_class_count`."""
     ensure_registered((name,))
-    dicts = [image for image in load_dicts(name) if has_labels(image)]
+    dicts = [image for image in load_dicts(name) if labels_of(image)]
     dicts = dicts[:: max(1, -(-len(dicts) // MAX_LABELLED_IMAGES))]
     pixels, labelled = [], []
     for image in dicts:
@@ -133,12 +134,9 @@ def _read_labelled(
 
 def _class_count(name: str, image: dict[str, Any]) -> tuple[int, bool]:
     """Return the number of classes of a data set, with background beside boxes, and whether pixels have classes."""
-    metadata = MetadataCatalog.get(name)
-    if "sem_seg_file_name" in image:
-        return len(metadata.stuff_classes), True
-    if "annotations" in image:
-        return len(metadata.thing_classes) + 1, True
-    return len(metadata.classes), False
+    labels: Any = labels_of(image)
+    count = len(MetadataCatalog.get(name).get(labels.classes))
+    return count + (labels is BOXES), labels is not CATEGORIES
 
 
 def _image_vectors(feature: Tensor, target: Any, dense: bool) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from detectron2.evaluation import SemSegEvaluator
 
-from .patching import replaced
+from ..utils.patching import replaced
 
 
 class SegmentationEvaluator(SemSegEvaluator):

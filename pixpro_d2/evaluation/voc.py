@@ -9,7 +9,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import PascalVOCDetectionEvaluator, pascal_voc_evaluation
 
 from ..data.datasets.voc import annotation_file, image_ids, read_annotation
-from .patching import replaced
+from ..utils.patching import replaced
 
 
 class VOCEvaluator(PascalVOCDetectionEvaluator):

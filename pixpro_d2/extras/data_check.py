@@ -34,6 +34,7 @@ from ..visualization.segmentation import draw_segmentation
 
 SAMPLE = 200  # images or videos that are decoded without --all
 MAX_PROBLEMS = 10  # printed problems
+MAX_PICTURES = 4  # written pictures
 EXTREME_CLASSES = 10  # printed classes from either end of a long list
 UNLABELLED = "  no labels: for pre-training only"
 
@@ -125,10 +126,9 @@ def save_pictures(
     metadata: Metadata,
     folder: str | Path,
     unsound: Collection[int] = (),
-    count: int = 4,
     pixel_range: tuple[float, ...] = (),
 ) -> list[Path]:
-    """Write the first ``count`` images with their labels to ``folder`` as PNG; return the paths.
+    """Write the first MAX_PICTURES images with their labels to ``folder`` as PNG; return the paths.
 
     Images with indices in ``unsound`` are skipped, because their labels cannot be drawn.
     """
@@ -136,7 +136,7 @@ def save_pictures(
         Path(folder).mkdir(parents=True, exist_ok=True)
     paths = []
     sound = (dicts[i] for i in range(len(dicts)) if i not in unsound)
-    for i, record in enumerate(itertools.islice(sound, count)):
+    for i, record in enumerate(itertools.islice(sound, MAX_PICTURES)):
         path = Path(folder, f"{i}_{Path(record['file_name']).stem}.png")
         draw(record, metadata, pixel_range).save(path)
         paths.append(path)

@@ -4,14 +4,8 @@ import cv2
 import numpy as np
 import torch
 
-from ..utils.errors import check_choice
 from .grid import pad_frames, to_grid
 
-PRESETS = {
-    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
-    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
-    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-}
 MIN_SIDE = 32  # pixels; OpenCV crashes on images that are too small for its pyramid of patches
 
 
@@ -21,18 +15,15 @@ class DIS:
     The estimator runs on the CPU. Frames on another device are copied to the CPU, and the flow is copied back.
     """
 
+    name = "dis"
     device = torch.device("cpu")  # where frames need no copy
 
-    def __init__(self, preset: str = "medium", scale: int = 8) -> None:
+    def __init__(self, scale: int = 8) -> None:
         """
         Args:
-            preset: a key of ``PRESETS``, from fast to accurate.
             scale: the flow has 1 / scale of the frames' resolution, see :func:`~.grid.grid_size`.
         """
-        check_choice("The preset of DIS", preset, tuple(PRESETS))
-        self.name = "dis" if preset == "medium" else f"dis_{preset}"
         self.scale = scale
-        self.preset = PRESETS[preset]
 
     def __call__(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Estimate the flow from the first frames to the second.
@@ -44,7 +35,8 @@ class DIS:
             (B, 2, h, w) float32 flow on the frames' device, in pixels of its own grid.
         """
         # Create an object per call: threads must not share its buffers, and no process can copy or receive it.
-        search = cv2.DISOpticalFlow_create(self.preset)  # type: ignore[attr-defined]  # OpenCV's types lack it
+        create = cv2.DISOpticalFlow_create  # type: ignore[attr-defined]  # OpenCV's types lack it
+        search = create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         flow = [search.calc(*pair, None) for pair in zip(_grey(first), _grey(second))]
         height, width = first.shape[-2:]
         dense = torch.from_numpy(np.stack(flow)).permute(0, 3, 1, 2)[..., :height, :width]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+STRETCHES = 10  # of a curve, each with a median
+
 Curve = list[tuple[int, float]]
 
 
@@ -53,13 +55,10 @@ def finite(curve: Sequence[tuple[int, float]]) -> Curve:
     return [point for point in curve if math.isfinite(point[1])]
 
 
-def medians(curve: Sequence[tuple[int, float]], count: int = 10) -> list[float]:
-    """Return the medians of ``count`` equal stretches of a finite curve.
-
-    A curve with fewer than ``count`` values is returned value by value.
-    """
+def medians(curve: Sequence[tuple[int, float]]) -> list[float]:
+    """Return the medians of STRETCHES equal stretches of a finite curve; of a shorter curve, the values."""
     values = [value for _, value in curve]
-    count = min(count, len(values))
+    count = min(STRETCHES, len(values))
     return [median(values[i * len(values) // count : (i + 1) * len(values) // count]) for i in range(count)]
 
 

@@ -9,7 +9,7 @@ python -m pixpro_d2.tools.benchmark step --config-file configs/pretrain/pixpro_c
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import OptionsAnywhere, ShownDefaults, at_least, positive, program
+from ..command_line import OptionsAnywhere, ShownDefaults, at_least, one_sentence, positive, program
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import check_folder_of, write_json
@@ -69,6 +69,7 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--seconds", type=float, default=20, help="how long to measure")
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
@@ -78,14 +79,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ..extras.benchmark.step import measured_config
     from ..utils.machine import describe_machine
 
-    try:
-        _check(args)
-        if args.json:
-            check_folder_of(args.json)
-        cfg = measured_config(args.config_file, args.opts, args.device, args.batch, args.input)
-        result = commands.COMMANDS[args.command](cfg, args)
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    _check(args)
+    if args.json:
+        check_folder_of(args.json)
+    cfg = measured_config(args.config_file, args.opts, args.device, args.batch, args.input)
+    result = commands.COMMANDS[args.command](cfg, args)
     if args.json:
         where = {"command": command_of_process(), **describe_machine(torch.device(cfg.MODEL.DEVICE))}
         write_json(

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..command_line import ShownDefaults
+from ..command_line import ShownDefaults, one_sentence
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import check_folder_of, write_json
@@ -34,16 +34,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
-    try:
-        _run(args)
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
-
-
-def _run(args: argparse.Namespace) -> None:
     import torch
 
     from ..extras.benchmark import gpu

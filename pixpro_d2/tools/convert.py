@@ -7,7 +7,7 @@ its backbone for other code.
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import program
+from ..command_line import one_sentence, program
 from ..utils.errors import UsageError
 
 ONNX = "onnx"
@@ -57,13 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
-    try:
-        path, what = _convert(args)
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    path, what = _convert(args)
     print(f"{path}: {what}")
 
 

@@ -11,13 +11,11 @@ trainings.
 import argparse
 import os
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..command_line import ShownDefaults, program
-from ..utils.errors import UsageError
+from ..command_line import ShownDefaults, one_sentence, program
 from ..utils.signals import requeue_when_stopped
 from .render import render_dataset
 from .report import write_report
@@ -114,16 +112,14 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: list[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
     from ..extras.demo import experiments  # it loads PyTorch
 
-    try:
-        with requeue_when_stopped():
-            run(args.output.resolve(), experiments.SIZES[args.size], args.device)
-    except UsageError as error:
-        sys.exit(f"error: {error}")
+    with requeue_when_stopped():
+        run(args.output.resolve(), experiments.SIZES[args.size], args.device)
 
 
 if __name__ == "__main__":

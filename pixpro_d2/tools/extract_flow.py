@@ -15,8 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..command_line import add_reading, positive, program
-from ..utils.errors import UsageError
+from ..command_line import add_reading, one_sentence, positive, program
 
 ESTIMATORS = ("dis", "raft_small", "raft_large")
 
@@ -60,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
@@ -72,12 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     setup_logger(name="pixpro_d2")
     restrict_pillow(args.max_image_pixels or default_config().DATALOADER.MAX_IMAGE_PIXELS)
-    try:
-        estimator = build_estimator(args.estimator, args.weights, args.device, args.scale)
-        options = args.batch, args.part, args.overwrite, tuple(args.pixel_range)
-        report = extract(args.video_dir, args.out, estimator, *options)
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    estimator = build_estimator(args.estimator, args.weights, args.device, args.scale)
+    options = args.batch, args.part, args.overwrite, tuple(args.pixel_range)
+    report = extract(args.video_dir, args.out, estimator, *options)
     print(
         f"{args.out}: wrote the flow of {report.written} videos by {estimator.name}, kept that of {report.kept}, "
         f"skipped {len(report.skipped)} videos"

@@ -14,8 +14,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from ..command_line import ShownDefaults, at_least, positive, program
-from ..utils.errors import UsageError
+from ..command_line import ShownDefaults, at_least, one_sentence, positive, program
 from .extract_flow import ESTIMATORS
 from .render_video import frame_size
 
@@ -46,26 +45,24 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
     from ..extras.video.flow_comparison import measure  # these load PyTorch
     from ..flow.estimators import build_estimator
 
-    try:
-        rows = measure(
-            args.videos,
-            build_estimator(args.estimator, args.weights, args.device, args.flow_scale),
-            args.frames,
-            args.size,
-            args.n_frames,
-            args.views,
-            args.grid,
-            (args.alpha1, args.alpha2),
-            args.seed,
-        )
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    rows = measure(
+        args.videos,
+        build_estimator(args.estimator, args.weights, args.device, args.flow_scale),
+        args.frames,
+        args.size,
+        args.n_frames,
+        args.views,
+        args.grid,
+        (args.alpha1, args.alpha2),
+        args.seed,
+    )
     if args.json:
         print(json.dumps(rows))
         return

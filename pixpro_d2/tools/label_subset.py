@@ -9,8 +9,7 @@ on the image ids and the seed. A smaller subset lies within every larger subset 
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import at_least, program
-from ..utils.errors import UsageError
+from ..command_line import at_least, one_sentence, program
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,15 +24,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
     from ..data.datasets.label_subset import write_subsets  # it loads PyTorch
 
-    try:
-        written = write_subsets(args.json_file, args.out_dir, args.percent, args.seed)
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    written = write_subsets(args.json_file, args.out_dir, args.percent, args.seed)
     for path, images, annotations in written:
         print(f"{path}: {images} images, {annotations} annotations")
 

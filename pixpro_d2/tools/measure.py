@@ -19,7 +19,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from ..command_line import OptionsAnywhere, ShownDefaults, at_least, positive, program
+from ..command_line import OptionsAnywhere, ShownDefaults, at_least, one_sentence, positive, program
 from ..utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -44,16 +44,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
-    from ..data.io.reader import UnreadableImage  # these load PyTorch
     from ..extras.report.transfer import table, verdict
 
-    try:
-        found, random = _measure_config(args)
-    except (UsageError, UnreadableImage) as error:
-        raise SystemExit(f"error: {error}") from None
+    found, random = _measure_config(args)
     if args.json:
         print(json.dumps({"weights": found} | ({"random": random} if random else {})))
     else:
@@ -64,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any] | None]:
     from ..config import is_pretraining
+    from ..data.downstream.tasks import labels_of
     from ..data.io.reader import restrict_pillow
     from ..data.pretrain.samples import dataset_name, load_samples
     from ..engine.configuration.configure import load_config, resolve_device, resolve_sync_bn
     from ..engine.pretrained import load_pretrained
     from ..evaluation.dense_features import split_halves
-    from ..evaluation.label_grids import has_labels
     from ..evaluation.readouts import readouts
 
     cfg = load_config(args.config_file, args.opts)
@@ -91,7 +88,7 @@ def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str,
     loaded = load_pretrained(cfg, args.weights, args.seed)
     if loaded.random:
         logger.warning(f"{loaded.note}: what passes through a random part tells nothing about the file.")
-    labels = args.labels or (cfg.DATASETS.TRAIN[0] if args.input and has_labels(images[0]) else None)
+    labels = args.labels or (cfg.DATASETS.TRAIN[0] if args.input and labels_of(images[0]) else None)
     found = readouts(loaded.model, cfg, images, labels, args.seed)
     if args.no_random or not loaded.path:
         return found, None

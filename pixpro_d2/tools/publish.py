@@ -7,8 +7,7 @@ of the weights.
 import argparse
 from collections.abc import Sequence
 
-from ..command_line import program
-from ..utils.errors import UsageError
+from ..command_line import one_sentence, program
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -25,15 +24,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
     from ..extras.publishing import publish  # it loads PyTorch
 
-    try:
-        path, metadata = publish(args.checkpoint, args.out, args.config_file, args.licence, args.commit)
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    path, metadata = publish(args.checkpoint, args.out, args.config_file, args.licence, args.commit)
     names = "iterations", "datasets", "git_commit", "licence"
     print(f"{path}: {', '.join(f'{name} {metadata[name]}' for name in names)}")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..command_line import ShownDefaults, at_least, program
+from ..command_line import ShownDefaults, at_least, one_sentence, program
 from ..extras.scenes.scene import KINDS, describe_scene, render_scene
 from ..extras.scenes.writers import WRITERS, Sample
 from ..utils.errors import UsageError
@@ -125,15 +125,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
-    try:
-        written = render_dataset(
-            args.out, args.train, args.test, args.size, args.seed, args.layout, not args.plain, args.objects
-        )
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    written = render_dataset(
+        args.out, args.train, args.test, args.size, args.seed, args.layout, not args.plain, args.objects
+    )
     did = "wrote" if written else "nothing to do, it already holds"
     layouts = " and ".join(args.layout)
     print(f"{args.out}: {did} {args.train} train and {args.test} test images ({layouts} layout)")

@@ -14,8 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..command_line import ShownDefaults, at_least, program
-from ..utils.errors import UsageError
+from ..command_line import ShownDefaults, at_least, one_sentence, program
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,25 +38,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
     from ..extras.scenes.render_video import render_videos  # it loads PyTorch
 
-    try:
-        rendered = render_videos(
-            args.out,
-            args.videos,
-            args.frames,
-            args.size,
-            args.seed,
-            args.flow_scale,
-            args.labelled,
-            clutter=not args.plain,
-            arrays=not args.no_arrays,
-        )
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    rendered = render_videos(
+        args.out,
+        args.videos,
+        args.frames,
+        args.size,
+        args.seed,
+        args.flow_scale,
+        args.labelled,
+        clutter=not args.plain,
+        arrays=not args.no_arrays,
+    )
     size = "x".join(map(str, args.size))
     print(f"{args.out}: rendered {rendered} of {args.videos} videos of {args.frames} frames, {size}; it holds")
     print(f"  frames, as data set video:{Path(args.out) / 'frames'}")

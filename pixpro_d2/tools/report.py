@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..command_line import program
+from ..command_line import one_sentence, program
 from ..extras.report.page import render
 from ..extras.report.runs import find_runs, read_run, short_names
 from ..utils.errors import UsageError
@@ -52,13 +52,11 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
-    try:
-        path = write_report(args.folders, args.output)
-    except UsageError as error:
-        raise SystemExit(f"error: {error}") from None
+    path = write_report(args.folders, args.output)
     print(f"wrote {path}")
 
 

@@ -10,11 +10,10 @@ experiments, until the study is complete. The second form writes the page from t
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..command_line import at_least, positive, program
+from ..command_line import at_least, one_sentence, positive, program
 from ..extras.study.methods import PARTS
 from ..extras.study.places import ROOT
 from ..extras.study.recipes import STUDY
@@ -64,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: list[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
@@ -71,15 +71,12 @@ def main(argv: list[str] | None = None) -> None:
     from ..extras.study.page import write_page
     from ..extras.study.running import read_results
 
-    try:
-        if not args.report:
-            with requeue_when_stopped():
-                seeds = args.pretraining_seeds, args.seeds
-                scale = STUDY.on(args.device)
-                run_study(args.output, _study_data(args), args.parts, seeds, scale, args.jobs, _announce)
-        paths = write_page(args.page, read_results(args.output))
-    except UsageError as error:
-        sys.exit(f"error: {error}")
+    if not args.report:
+        with requeue_when_stopped():
+            seeds = args.pretraining_seeds, args.seeds
+            scale = STUDY.on(args.device)
+            run_study(args.output, _study_data(args), args.parts, seeds, scale, args.jobs, _announce)
+    paths = write_page(args.page, read_results(args.output))
     print(f"wrote {', '.join(paths)}")
 
 

@@ -1,7 +1,10 @@
-"""The exception type for mistakes that a user can fix, and the most common check that raises it."""
+"""The exception types of mistakes that a user can fix, their most common check, and their end of a process."""
 
+import os
 import re
+import sys
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class UsageError(ValueError):
@@ -17,8 +20,17 @@ class UsageError(ValueError):
         super().__init__(message.strip())
 
 
+class UnreadableImage(Exception):
+    """A file without a usable image; the message names the file and the reason."""
+
+
 # Exceptions whose message the launcher prints without a traceback.
 ONE_SENTENCE = (UsageError, FloatingPointError)
+
+
+def exit_once(error: UsageError) -> NoReturn:
+    """End the process with the message of ``error``; of several processes in torchrun, the first prints it."""
+    sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)
 
 
 def check_choice(key: str, value: object, choices: Iterable) -> None:

@@ -40,21 +40,6 @@ MAX_THICK_LINES = 16  # a bin with more positives has thin lines
 Grids = Sequence[tuple[int, int]]  # (H, W) of the feature maps of view 1 and of view 2
 
 
-def bin_pixels(grid: tuple[int, int], size: int) -> np.ndarray:
-    """Return the centres of the bins of a feature map in the pixels of its own view.
-
-    A mirrored view's feature map is mirrored as its pixels are, so this function needs no flip.
-
-    Args:
-        grid: (H, W).
-        size: side of the view in pixels.
-
-    Returns:
-        (H * W, 2) of (x, y), row-major.
-    """
-    return bin_centers(torch.tensor([[0, 0, size, size]]), grid)[0].numpy()
-
-
 def choose_queries(positives: np.ndarray, grid: tuple[int, int], count: int) -> np.ndarray:
     """Choose bins of view 1 that have a positive, spread evenly over these bins; no two share a positive.
 
@@ -109,7 +94,7 @@ def describe(positives: np.ndarray, grids: Grids, pos_ratio: float | None = None
 
 def draw_correspondences(
     image: Image.Image,
-    views: Sequence[np.ndarray],
+    views: Sequence[Image.Image],
     boxes: np.ndarray,
     positives: np.ndarray | Tensor,
     grids: Grids,
@@ -123,7 +108,7 @@ def draw_correspondences(
 
     Args:
         image: the original, RGB.
-        views: two square views, uint8 RGB, (3, S, S) or (S, S, 3); grey as (1, S, S).
+        views: two square views, RGB.
         boxes: (2, 4) float32 signed crop boxes in pixels of the original.
         positives: (Lq, Lk) bool, row-major; rows are bins of view 1.
         grids: (H, W) of the feature maps of view 1 and of view 2.
@@ -149,14 +134,6 @@ def draw_correspondences(
 def view_name(number: int, box: np.ndarray) -> str:
     """Return the name in a picture of view ``number``, 0 or 1, of a signed crop ``box``."""
     return f"view {number + 1}" + (", mirrored" if box[0] > box[2] else "")
-
-
-def _as_image(view: np.ndarray) -> Image.Image:
-    """Convert a view (3 or 1, S, S) or (S, S, 3) to an RGB image."""
-    view = np.asarray(view)
-    if view.shape[-1] != 3:
-        view = view.transpose(1, 2, 0)
-    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(view, (*view.shape[:2], 3))))
 
 
 def _draw_original(
@@ -190,7 +167,7 @@ def write_crops(figure: Figure, boxes: np.ndarray, top: float) -> None:
 
 def draw_views(
     figure: Figure,
-    views: Sequence[np.ndarray],
+    views: Sequence[Image.Image],
     boxes: np.ndarray,
     top: float,
     positives: np.ndarray,
@@ -208,7 +185,7 @@ def draw_views(
     corners = [(ORIGINAL_SIDE + 2 * MARGIN + i * (VIEW_SIDE + MARGIN), top) for i in range(2)]
     for i, (x, y) in enumerate(corners):
         name = view_name(i, boxes[i])
-        axes = add_image(figure, _as_image(views[i]), (x, y - LINE), (VIEW_SIDE, VIEW_SIDE), name, VIEW_COLOURS[i])
+        axes = add_image(figure, views[i], (x, y - LINE), (VIEW_SIDE, VIEW_SIDE), name, VIEW_COLOURS[i])
         steps = [axes.get_xlim()[1] / count * np.arange(1, count) for count in grids[i]]
         axes.hlines(steps[0], *axes.get_xlim(), colors=[GRID_COLOUR], linewidths=1)
         axes.vlines(steps[1], *axes.get_ylim(), colors=[GRID_COLOUR], linewidths=1)

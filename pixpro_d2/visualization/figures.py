@@ -59,11 +59,11 @@ def text_width(text: str, size: float = TEXT_SIZE) -> float:
     return _renderer().get_text_width_height_descent(text, FontProperties(size=size), ismath=False)[0]
 
 
-def shorten(text: str, width: float, tail: str = "", size: float = TEXT_SIZE) -> str:
+def shorten(text: str, width: float, tail: str = "") -> str:
     """Return ``text`` with ``tail``; if both take more than ``width`` pixels, cut ``text`` and add an ellipsis."""
-    if text_width(text + tail, size) <= width:
+    if text_width(text + tail) <= width:
         return text + tail
-    while text and text_width(f"{text}...{tail}", size) > width:
+    while text and text_width(f"{text}...{tail}") > width:
         text = text[:-1]
     return f"{text.rstrip()}...{tail}"
 
@@ -218,9 +218,9 @@ def bar_block(low: str, high: str, width: int) -> Image.Image:
     return to_image(figure)
 
 
-def contact_sheet(blocks: Sequence[Image.Image], width: int = 0) -> Image.Image:
-    """Join pictures below each other into a picture as wide as the widest, and at least ``width`` pixels wide."""
-    width = max(width, *(block.width for block in blocks))
+def contact_sheet(blocks: Sequence[Image.Image]) -> Image.Image:
+    """Join pictures below each other into a picture as wide as the widest."""
+    width = max(block.width for block in blocks)
     sheet = Image.new("RGB", (width, sum(block.height for block in blocks)), BACKGROUND)
     y = 0
     for block in blocks:

@@ -56,18 +56,17 @@ class LevelMatches:
         return float(self.positives[self.matched].mean()) if self.matched.any() else float("nan")
 
 
-def match_level(features: Tensor, others: Tensor, positives: Tensor, count: int = QUERY_COUNT) -> LevelMatches:
-    """Match the pixels of one pair of views.
+def match_level(features: Tensor, others: Tensor, positives: Tensor) -> LevelMatches:
+    """Match the pixels of one pair of views; at most QUERY_COUNT pixels with true matches of their own are queries.
 
     Args:
         features, others: (C, H1, W1) of view 1 and (C, H2, W2) of view 2.
         positives: (L1, L2) bool.
-        count: maximum number of queries; fewer if fewer bins have true matches of their own.
     """
     features, others = features[None], others[None]
     first, second = ((x.shape[2], x.shape[3]) for x in (features, others))
     mask = positives.cpu().numpy()
-    queries = choose_queries(mask, first, count)
+    queries = choose_queries(mask, first, QUERY_COUNT)
     chosen = unit(features)[0].flatten(1)[:, torch.as_tensor(queries, device=features.device)]
     cosines = (chosen.T @ unit(others)[0].flatten(1)).view(-1, *second)
     return LevelMatches(

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -46,8 +45,8 @@ def picture_pairs(source: ViewSource, dataset_dict: dict[str, Any], sample: dict
         :func:`pixpro_d2.visualization.video_pairs.draw_video_pairs`.
     """
     geometry = source.geometry(sample)
-    views = [np.asarray(view) for view in source.images(sample)]
-    bins = math.ceil(views[0].shape[0] / stride)
+    views = source.images(sample)
+    bins = math.ceil(views[0].height / stride)
     grids = ((bins, bins), (bins, bins))
     positives = source.correspondence(geometry, grids)[0][0].cpu().numpy()
     caption = describe(positives, grids, source.correspondence.pos_ratio)

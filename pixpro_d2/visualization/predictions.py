@@ -82,9 +82,7 @@ class LabelledImages:
         image = read_image(record["file_name"], self._pixel_range)
         truth = record[_LABELS[self._task]]
         if self._task == "segmentation":
-            path, truth = truth, read_label(truth)
-            if truth.shape[::-1] != image.size:
-                raise UsageError(f"{path} has another size than its image: resize it.")
+            truth = read_label(truth, image.size)
         try:
             sample = self._inputs[number]
         except SizeMismatchError as error:

@@ -29,7 +29,7 @@ FRAME = ((WIDTH - 3 * MARGIN) // 2, 430)  # width and height that each frame is 
 def draw_video_pairs(
     frames: Sequence[Image.Image],
     names: Sequence[str],
-    views: Sequence[np.ndarray],
+    views: Sequence[Image.Image],
     boxes: np.ndarray,
     tracks: Tracks,
     positives: np.ndarray,

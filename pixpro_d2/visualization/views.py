@@ -11,6 +11,7 @@ from detectron2.config import CfgNode, configurable
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
+from ..config import with_values
 from ..data.datasets.video import list_frames
 from ..data.io.reader import read_image
 from ..data.pretrain.collate import collate_videos
@@ -66,15 +67,10 @@ class ViewSource:
     @classmethod
     def from_config(cls, cfg: CfgNode, correspondence: BoxCorrespondence | None = None) -> dict[str, Any]:
         """Read the config; pass the ``correspondence`` of a model, so that it is not built a second time."""
-        cfg = cfg.clone()
-        cfg.defrost()
-        cfg.INPUT.AUG_DEVICE = "cpu"
-        cfg.INPUT.PIXPRO.SWAP_P = 0.0
-        mapper = build_view_mapper(cfg)
-        cfg.INPUT.PIXPRO.AUG = "none"
+        cfg = with_values(cfg, {"INPUT.AUG_DEVICE": "cpu", "INPUT.PIXPRO.SWAP_P": 0.0})
         return {
-            "mapper": mapper,
-            "plain_mapper": build_view_mapper(cfg),
+            "mapper": build_view_mapper(cfg),
+            "plain_mapper": build_view_mapper(with_values(cfg, {"INPUT.PIXPRO.AUG": "none"})),
             "correspondence": correspondence or build_correspondence(cfg),
             "device": torch.device(cfg.MODEL.DEVICE),
             "image_format": cfg.INPUT.FORMAT,

@@ -146,6 +146,8 @@ def test_batch_must_divide_among_the_processes(monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     with pytest.raises(UsageError, match="IMS_PER_BATCH is 3.*multiple of the 2 processes"):
         check_batch(load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", 3]))
+    with pytest.raises(UsageError, match="ACCUMULATION_STEPS is 3; it must divide the 4 images of each process"):
+        check_batch(load_config(QUICKSTART, ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.ACCUMULATION_STEPS", 3]))
 
 
 def test_the_output_folder_is_made_or_refused(tmp_path):

@@ -14,7 +14,7 @@ DETECTOR = "voc/faster_rcnn_R_18_FPN_small.yaml"
 def test_changed_keys():
     default = CfgNode({"A": {"B": 1, "C": "x"}, "D": (1, 2), "E": 0})
     cfg = CfgNode({"A": {"B": 2, "C": "x"}, "D": (1, 2), "E": ""})
-    assert list(changed_keys(cfg, default)) == ["A.B 2", "E ''"]
+    assert changed_keys(cfg, default) == ["A.B 2", "E ''"]
 
 
 def test_equal_keys_share_a_line():

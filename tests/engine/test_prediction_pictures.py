@@ -10,13 +10,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils import comm
 from downstream import COCO, FCOS, RETINANET, VOC, VOC_SEG, options
 from PIL import Image
+from rendering import render_once
 
 import configs
 from pixpro_d2.data import ensure_registered
 from pixpro_d2.engine import Trainer
 from pixpro_d2.engine.configuration.configure import load_config, resolve_sync_bn
 from pixpro_d2.engine.pictures import build_prediction_hook
-from pixpro_d2.tools.render import render_dataset
 
 SMALL = [
     "MODEL.RESNETS.DEPTH", 50, *configs.NARROW, "SOLVER.MAX_ITER", 3,
@@ -30,12 +30,7 @@ TASKS = {
     "fcn": ("voc/fcn_R_50_30k", *VOC_SEG, *FCN),
 }
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("prediction_pictures") / "scenes"
-    render_dataset(out, train=5, test=4, size=96, layouts=("voc", "coco"))
-    return out
+scenes = render_once(train=5, test=4, size=96, layouts=("voc", "coco"))
 
 
 def config(scenes, folder, task, *opts):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
+from rendering import render_once
 
 import configs
 from pixpro_d2.data import ensure_registered
@@ -14,12 +15,7 @@ from pixpro_d2.evaluation.voc import VOCEvaluator
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("evaluation") / "scenes"
-    render_dataset(out, train=2, test=12, size=96)
-    return out
+scenes = render_once(train=2, test=12, size=96)
 
 
 def names(scenes):

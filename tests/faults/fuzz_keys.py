@@ -7,6 +7,7 @@ import yaml
 
 from pixpro_d2.engine.configuration.configure import load_config, setup
 from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.utils.nested import flatten
 
 FILES = ["pretrain/quickstart.yaml", "voc/faster_rcnn_R_18_FPN_small.yaml", "voc/fcn_R_50_30k.yaml"]
 VALUES = [
@@ -23,7 +24,7 @@ class Configs:
         self.folder = folder
         render_dataset(folder / "scenes", train=4, test=0, size=32, layouts=("voc",))
         self.opts = ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", f"('voc:{folder}/scenes@train',)"]
-        self.keys = dict(_leaves(load_config("", [])))
+        self.keys = flatten(load_config("", []))
 
     def try_one(self, rng):
         """Set up a run by a config."""
@@ -59,11 +60,3 @@ class Configs:
         path = self.folder / f"{len(list(self.folder.glob('*.yaml')))}.yaml"
         path.write_text(yaml.dump({**value, "_BASE_": base}, allow_unicode=True), encoding="utf-8")
         return str(path)
-
-
-def _leaves(node, prefix=""):
-    for name, value in node.items():
-        if hasattr(value, "items"):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

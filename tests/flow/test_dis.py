@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from pixpro_d2.flow.dis import DIS
-from pixpro_d2.utils.errors import UsageError
 
 
 def texture(height=96, width=128, seed=0):
@@ -46,9 +45,3 @@ def test_frames_of_any_size(size):
     flow = DIS()(first, first)
     assert flow.shape == (1, 2, -(-size[0] // 8), -(-size[1] // 8))
     assert flow.abs().max() < 0.05
-
-
-def test_presets():
-    assert DIS().name == "dis" and DIS("fast").name == "dis_fast"
-    with pytest.raises(UsageError, match="preset of DIS is 'slow'; it must be ultrafast, fast or medium"):
-        DIS("slow")

@@ -3,7 +3,7 @@
 import pytest
 from torch.utils.data import DataLoader
 
-from pixpro_d2.utils.errors import UsageError, check_choice
+from pixpro_d2.utils.errors import UsageError, check_choice, exit_once
 
 MESSAGES = ["a.png is broken: remove it.", "a.png (UsageError: told before) is broken: remove it.", "UsageError: a: b."]
 
@@ -40,3 +40,13 @@ def test_choices_are_listed():
         check_choice("KEY", "x", ("a", "b", "c"))
     with pytest.raises(UsageError, match="^KEY is 'x'; it must be a.$"):
         check_choice("KEY", "x", {"a": 1})
+
+
+@pytest.mark.parametrize(("rank", "code"), [(None, "error: a: b."), ("0", "error: a: b."), ("1", 1)])
+def test_one_process_of_torchrun_prints_the_message(rank, code, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    if rank:
+        monkeypatch.setenv("RANK", rank)
+    with pytest.raises(SystemExit) as caught:
+        exit_once(UsageError("a: b."))
+    assert caught.value.code == code

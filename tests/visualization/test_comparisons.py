@@ -23,9 +23,13 @@ def comparison(side, seed=0, channels=6):
     """Of two images, with features of ``side`` x ``side`` pixels and a projection of another width."""
     shape = 2, channels, side, side
     unit = noise(2, 4, side, side)
-    views = [LevelView(unit, unit, noise(*shape, seed=seed + i), noise(*shape, seed=seed + 10 + i)) for i in range(2)]
+    projection = noise(2, 4, side, side, seed=seed + 50)
+    views = [
+        LevelView(unit, unit, noise(*shape, seed=seed + i), noise(*shape, seed=seed + 10 + i), projection)
+        for i in range(2)
+    ]
     positives = torch.eye(side * side, dtype=torch.bool).expand(2, -1, -1)
-    return LevelComparison(tuple(views), noise(2, 4, side, side, seed=seed + 50), positives, positives)
+    return LevelComparison(tuple(views), positives, positives)
 
 
 class Gammas:
@@ -80,7 +84,7 @@ def features_of(monkeypatch, comparisons, references=None):
 def test_features_of_both_branches_have_one_basis(monkeypatch):
     x = comparison(4)
     same = LevelView(x.views[0].queries, x.views[0].keys, x.views[0].features, x.views[0].features.flip(0))
-    both = LevelComparison((same, same), x.projection, x.positives, x.positives_back)
+    both = LevelComparison((same, same), x.positives, x.positives_back)
     levels, notes, references = features_of(monkeypatch, {"p3": both})
     online, target = levels["p3"]
     assert online.shape == (2, 4, 4, 3) and online.min() >= 0 and online.max() <= 1
@@ -99,7 +103,7 @@ def test_colours_are_kept_from_one_picture_to_the_next(monkeypatch):
         view.keys,
         *(torch.einsum("nchw,cd->ndhw", f, turn) for f in (view.features, view.target_features)),
     )
-    moved = {"p3": LevelComparison((turned, turned), x.projection, x.positives, x.positives_back)}
+    moved = {"p3": LevelComparison((turned, turned), x.positives, x.positives_back)}
     after, _, _ = features_of(monkeypatch, moved, references)
     for branch in range(2):
         np.testing.assert_allclose(after["p3"][branch], before["p3"][branch], atol=2e-3)

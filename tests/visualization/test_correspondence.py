@@ -9,7 +9,7 @@ from drawn import capture, near, places, words
 from PIL import Image
 
 from pixpro_d2.data.pretrain.views import View
-from pixpro_d2.modeling.pretrain.correspondence import normalize_boxes, positive_pairs
+from pixpro_d2.modeling.pretrain.correspondence import bin_centers, normalize_boxes, positive_pairs
 from pixpro_d2.visualization import correspondence
 from pixpro_d2.visualization.correspondence import (
     ORIGINAL_SIDE,
@@ -17,7 +17,6 @@ from pixpro_d2.visualization.correspondence import (
     VIEW_COLOURS,
     VIEW_SIDE,
     WIDTH,
-    bin_pixels,
     choose_queries,
     count_pairs,
     describe,
@@ -41,8 +40,17 @@ def make_views(first, second, grids=(GRID, GRID)):
     return image, pixels, boxes, positive_pairs(normal[:1], normal[1:], *grids, 0.7)[0].numpy()
 
 
+def bin_pixels(grid, size):
+    """Centres (x, y) of bins in the pixels of a view; a mirrored view's feature map is mirrored as its pixels are."""
+    return bin_centers(torch.tensor([[0, 0, size, size]]), grid)[0].numpy()
+
+
 def usual_views(flips=(False, True), **kwargs):
     return make_views(View(20, 10, 120, 90, flips[0]), View(60, 30, 100, 80, flips[1]), **kwargs)
+
+
+def draw(image, pixels, *args, **kwargs):
+    return draw_correspondences(image, [Image.fromarray(view) for view in pixels], *args, **kwargs)
 
 
 def as_array(picture):
@@ -76,7 +84,7 @@ def test_dots_in_the_picture_lie_on_the_same_place(flips, monkeypatch):
     monkeypatch.setattr(correspondence, "GRID_COLOUR", (0, 0, 0, 0))
     figures = capture(monkeypatch)
     image, pixels, boxes, positives = usual_views(flips)
-    picture = as_array(draw_correspondences(image, pixels, boxes, positives, (GRID, GRID)))
+    picture = as_array(draw(image, pixels, boxes, positives, (GRID, GRID)))
 
     height = size_of(figures[0])[1]
     shown = {}
@@ -139,7 +147,7 @@ def test_counts():
 def test_caption_counts_what_the_views_have(monkeypatch):
     found = capture(monkeypatch)
     image, pixels, boxes, positives = usual_views()
-    draw_correspondences(image, pixels, boxes, positives, (GRID, GRID))
+    draw(image, pixels, boxes, positives, (GRID, GRID))
     panels, below = found
     share = len({i for i, _ in zip(*np.nonzero(positives))}) / 64
     said = f"{len(np.argwhere(positives))} positive pairs on a 8 x 8 grid; {share:.0%} of view 1's bins"
@@ -149,7 +157,7 @@ def test_caption_counts_what_the_views_have(monkeypatch):
     assert "■ view 2, mirrored: 100 x 80 pixels" in words(panels)
 
     found.clear()
-    draw_correspondences(image, pixels, boxes, positives & False, (GRID, GRID), caption="word " * 100)
+    draw(image, pixels, boxes, positives & False, (GRID, GRID), caption="word " * 100)
     assert " ".join(words(found[1])).split() == ["word"] * 100
 
 
@@ -159,7 +167,7 @@ def test_pictures_have_one_width_and_legend_and_caption_clear_the_images(size):
     boxes = np.array([[0, 0, *size], [size[0], 0, 0, size[1]]], dtype=np.float32)
     views = np.full((2, SIZE, SIZE, 3), 255, np.uint8) * np.uint8([1, 0, 1])
     none = np.zeros((64, 64), dtype=bool)
-    picture = draw_correspondences(image, views, boxes, none, (GRID, GRID))
+    picture = draw(image, views, boxes, none, (GRID, GRID))
     assert picture.width == WIDTH == 1200
     magenta = near(picture, "#ff00ff", 60)
     rows, columns = np.nonzero(magenta[:, : MARGIN + ORIGINAL_SIDE + MARGIN // 2])
@@ -175,8 +183,8 @@ def test_lines_end_at_the_bins_of_the_pair():
     image, pixels, boxes, positives = usual_views()
     one = np.zeros_like(positives)
     one[8 + 6, 5 * 8 + 2] = True
-    full = as_array(draw_correspondences(image, pixels, boxes, one, (GRID, GRID)))
-    none = as_array(draw_correspondences(image, pixels, boxes, one & False, (GRID, GRID)))
+    full = as_array(draw(image, pixels, boxes, one, (GRID, GRID)))
+    none = as_array(draw(image, pixels, boxes, one & False, (GRID, GRID)))
     full = full[: TOP + VIEW_SIDE]
     changed = np.abs(full - none[: len(full)]).max(axis=2) > 20
     bin_side = VIEW_SIDE / 8
@@ -195,22 +203,15 @@ def test_lines_end_at_the_bins_of_the_pair():
         assert near(full[y - 2 : y + 3, x - 2 : x + 3], colour, 60).any()
 
 
-def test_layouts_and_types_of_the_views_are_the_same_picture():
+def test_a_tensor_of_positives_gives_the_same_picture():
     image, pixels, boxes, positives = usual_views()
     grids = (GRID, GRID)
-    expected = as_array(draw_correspondences(image, pixels, boxes, positives, grids))
-    channels_first = draw_correspondences(
-        image, pixels.transpose(0, 3, 1, 2), boxes, torch.from_numpy(positives), grids
-    )
-    np.testing.assert_array_equal(as_array(channels_first), expected)
-    grey = pixels[..., :1]
-    expected = as_array(draw_correspondences(image, np.repeat(grey, 3, axis=-1), boxes, positives, grids))
-    one_channel = draw_correspondences(image, grey.transpose(0, 3, 1, 2), boxes, positives, grids)
-    np.testing.assert_array_equal(as_array(one_channel), expected)
+    expected = as_array(draw(image, pixels, boxes, positives, grids))
+    np.testing.assert_array_equal(as_array(draw(image, pixels, boxes, torch.from_numpy(positives), grids)), expected)
 
 
 def test_grids_may_differ():
     grids = ((2, 4), (8, 6))
     image, pixels, boxes, positives = usual_views(grids=grids)
     assert positives.shape == (8, 48) and positives.any()
-    assert draw_correspondences(image, pixels, boxes, positives, grids).width == WIDTH
+    assert draw(image, pixels, boxes, positives, grids).width == WIDTH

@@ -60,7 +60,7 @@ def test_picture_has_a_row_for_each_image_and_a_column_for_each_level(monkeypatc
 def test_caption_counts_the_prototypes(monkeypatch):
     x, _ = features()
     seen = view(x, x, whole(2))
-    comparison = LevelComparison((seen, seen), x, x, x)
+    comparison = LevelComparison((seen, seen), x, x)
     drawn = []
     monkeypatch.setattr(slots, "draw_slots", lambda *args: drawn.extend(args))
     picture_slots({"c5": comparison}, method(), [grey(), grey()], "After 5 iterations")

@@ -18,13 +18,17 @@ logger = logging.getLogger(__name__)
 IGNORE_LABEL = 255  # label of pixels that are neither trained on nor evaluated
 
 
-def read_label(path: str) -> np.ndarray:
+def read_label(path: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """Read the class ids of a label file as a uint8 array (height, width).
 
     The ids are the stored numbers. In a palette PNG, such as Pascal VOC's, the colours are only for display.
 
+    Args:
+        path: label file.
+        size: (width, height) of its image; None for any size.
+
     Raises:
-        UsageError: if the file is unreadable, or does not hold a single id of 0 to 255 per pixel.
+        UsageError: if the file is unreadable, has another size, or does not hold a single id of 0 to 255 per pixel.
     """
     try:
         with Image.open(path) as image:
@@ -33,6 +37,11 @@ def read_label(path: str) -> np.ndarray:
         raise UsageError(f"{path} is not a readable label file: {error}.") from error
     if label.ndim != 2 or mode == "F" or label.min() < 0 or label.max() > 255:
         raise UsageError(f"{path} (mode {mode}) must be a PNG with one class id of 0 to 255 a pixel.")
+    if size is not None and label.shape != size[::-1]:
+        raise UsageError(
+            f"The label map {path} must have its image's size {size[0]} x {size[1]}, but it is "
+            f"{label.shape[1]} x {label.shape[0]}."
+        )
     return label.astype(np.uint8)
 
 

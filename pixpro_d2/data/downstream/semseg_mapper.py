@@ -100,12 +100,7 @@ class SemSegMapper:
         return sample
 
     def _read_labels(self, path: str, size: tuple[int, int]) -> np.ndarray:
-        labels = read_label(path)
-        if labels.shape != size[::-1]:
-            raise UsageError(
-                f"The label map {path} must have its image's size {size[0]} x {size[1]}, but it is "
-                f"{labels.shape[1]} x {labels.shape[0]}."
-            )
+        labels = read_label(path, size)
         present = np.unique(labels)
         wrong = [int(x) for x in present if x != self.ignore_value and not 0 <= x < self.num_classes]
         if wrong:

@@ -1,7 +1,8 @@
 """Define the labels and classes that a task needs, and check that the data sets of a config have them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -43,6 +44,11 @@ TASKS = {
     "LinearClassifier": (CATEGORIES, "CLASSIFIER"),
     "KNNClassifier": (CATEGORIES, "CLASSIFIER"),
 }
+
+
+def labels_of(image: Mapping[str, Any]) -> Labels | None:
+    """Return the kind of labels in a dataset dict: a label map before boxes before a class, None without labels."""
+    return next((labels for labels in (LABEL_MAPS, BOXES, CATEGORIES) if labels.key in image), None)
 
 
 def check_labels(cfg: CfgNode, place: str, images: Iterable[dict]) -> None:

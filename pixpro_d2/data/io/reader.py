@@ -10,7 +10,7 @@ from PIL import EpsImagePlugin, Image, ImageFile, ImageOps, UnidentifiedImageErr
 from PIL.JpegImagePlugin import JpegImageFile
 
 from ...utils.archives import split_member
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from .archives import read_member
 
 JPEG_SHRINKS = (8, 4, 2, 1)  # divisors of the size at which a JPEG file can be decoded
@@ -18,10 +18,6 @@ _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags of the stored size
 _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF tag, and its value for images whose lowest value is white
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
-
-
-class UnreadableImage(Exception):
-    """A file without a usable image; the message names the file and the reason."""
 
 
 def restrict_pillow(max_pixels: int) -> None:

@@ -1,7 +1,7 @@
 """Take the number of classes from the data set, unless it has been set for this data set."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 from ...config_files import config_path
 from ...data.datasets.catalog import load_dicts
 from ...data.downstream.tasks import TASKS, Labels
-from .config_checks import set_value, value_of
+from ...utils.nested import flatten, set_value, value_of
 
 LISTED_WHEN_LOADED = ("coco:", "semseg:")  # the files of these data sets list the classes
 
@@ -38,7 +38,7 @@ def resolve_class_count(cfg: CfgNode, config_file: str, options: Collection[str]
     labels, node = TASKS[cfg.MODEL.META_ARCHITECTURE]
     key = f"MODEL.{node}.NUM_CLASSES"
     layers = _layers(config_path(config_file)) if config_file else []
-    places = [*layers, dict.fromkeys(options)]
+    places = [*map(flatten, layers), dict.fromkeys(options)]
     if _last_place(data_key, places) <= _last_place(key, places):
         return ""
     counted = ((name, _count(labels, name)) for name in value_of(cfg, data_key))
@@ -68,15 +68,6 @@ def _layers(path: str) -> list[Mapping[str, Any]]:
     return [*below, values]
 
 
-def _last_place(key: str, places: list[Mapping[str, Any]]) -> int:
+def _last_place(key: str, places: Sequence[Mapping[str, Any]]) -> int:
     """Return the index of the last place that sets a key; -1 for a key that keeps its default."""
-    return max((i for i, values in enumerate(places) if _sets(values, key)), default=-1)
-
-
-def _sets(values: Mapping[str, Any], key: str) -> bool:
-    """Return whether nested or flat ``values`` have a key such as ``DATASETS.TRAIN``."""
-    if key in values:
-        return True
-    first, _, rest = key.partition(".")
-    inner = values.get(first)
-    return bool(rest) and isinstance(inner, Mapping) and _sets(inner, rest)
+    return max((i for i, values in enumerate(places) if key in values), default=-1)

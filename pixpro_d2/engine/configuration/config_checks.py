@@ -1,7 +1,7 @@
 """Check the values of config keys: one line for each key, checked whenever a config is loaded."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -14,6 +14,7 @@ from ...modeling.pretrain.agreement import LOSSES
 from ...modeling.pretrain.flow_points import CONSISTENCY
 from ...modeling.pretrain.methods import METHODS
 from ...utils.errors import UsageError, check_choice
+from ...utils.nested import flatten, value_of
 
 
 def check_values(cfg: CfgNode) -> None:
@@ -32,7 +33,7 @@ def check_values(cfg: CfgNode) -> None:
         raise UsageError(f"{key} is {value}; it must be {words}{' each' if numbers is value else ''}.")
     for key, choices in CHOICES.items():
         check_choice(key, value_of(cfg, key), choices)
-    for key, value in leaves(cfg):
+    for key, value in flatten(cfg).items():
         if key.startswith("MODEL.") and key.endswith(".NORM"):
             check_choice(key, value, NORMS)
     levels = list(cfg.MODEL.PIXPRO.IN_FEATURES)
@@ -106,28 +107,6 @@ def check_pixel_range(key: str, values: Sequence[Any]) -> None:
     finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
     if values and not (finite and len(values) == 2 and values[0] < values[1]):
         raise UsageError(f"{key} is {list(values)}; it must be empty, or two numbers of which the first is lower.")
-
-
-def value_of(cfg: CfgNode, key: str) -> Any:
-    """Return the value of a key such as ``SOLVER.BASE_LR``."""
-    for part in key.split("."):
-        cfg = cfg[part]
-    return cfg
-
-
-def set_value(cfg: CfgNode, key: str, value: Any) -> None:
-    """Set a key such as ``SOLVER.BASE_LR`` to a value of any type."""
-    node, _, name = key.rpartition(".")
-    (value_of(cfg, node) if node else cfg)[name] = value
-
-
-def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield all keys of a config, such as ``SOLVER.BASE_LR``, with their values."""
-    for name, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 _Range = tuple[str, Callable[[float], bool]]  # the allowed numbers in words, and the test of a finite number

@@ -27,6 +27,7 @@ from ...starts import merge_start
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_file, write_json
 from ...utils.machine import describe_machine
+from ...utils.nested import flatten, set_value, value_of
 from ..checks import (
     check_batch,
     check_changes,
@@ -43,7 +44,7 @@ from ..checks import (
 )
 from ..terminal import log_details, set_up_logging
 from .class_count import resolve_class_count
-from .config_checks import check_used, check_values, leaves, set_value, value_of
+from .config_checks import check_used, check_values
 from .merging import merge_file
 from .name_lists import single_names_accepted
 from .options import literal, merge_options
@@ -259,9 +260,9 @@ def resolve_sync_bn(cfg: CfgNode) -> None:
     if world_size > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
         return
     replacement = "BN" if world_size == 1 else "naiveSyncBN"
-    for key, value in list(leaves(cfg)):
+    for key, value in flatten(cfg).items():
         if key.endswith(".NORM") and value == "SyncBN":
-            value_of(cfg, key.removesuffix(".NORM")).NORM = replacement
+            set_value(cfg, key, replacement)
 
 
 def resolve_seed(cfg: CfgNode, args: Namespace) -> None:

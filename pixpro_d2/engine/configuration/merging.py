@@ -3,14 +3,14 @@
 import difflib
 import io
 import re
-from typing import IO, Any
+from typing import IO
 
 import yaml
 from detectron2.config import CfgNode
 
 from ...config_files import missing_file
 from ...utils.errors import UsageError
-from .config_checks import leaves, set_value
+from ...utils.nested import flatten, set_value
 from .name_lists import single_names_accepted
 
 NULLABLE = ("SOLVER.WEIGHT_DECAY_BIAS",)  # keys that may have no value
@@ -82,15 +82,15 @@ def _check_written_once(node: yaml.MappingNode, path: str, prefix: str = "") -> 
 
 def _make_numbers_float(given: CfgNode, cfg: CfgNode) -> None:
     """Convert the whole numbers of keys that hold numbers, in place, as on the command line."""
-    known: dict[str, Any] = dict(leaves(cfg))
-    for key, value in list(leaves(given)):
+    known = flatten(cfg)
+    for key, value in flatten(given).items():
         if type(value) is int and type(known.get(key)) is float:
             set_value(given, key, float(value))
 
 
 def _check_given(given: CfgNode, version: int, path: str) -> None:
     """Check that the keys of a file have values, and that the file is for this version of detectron2's config."""
-    empty = [key for key, value in leaves(given) if value is None and key not in NULLABLE]
+    empty = [key for key, value in flatten(given).items() if value is None and key not in NULLABLE]
     if empty:
         raise UsageError(f"Config {path}: {empty[0]} has no value; give it one, or take the line out.")
     if given.get("VERSION", version) != version:
@@ -102,7 +102,7 @@ def _check_given(given: CfgNode, version: int, path: str) -> None:
 
 def unknown_key(cfg: CfgNode, key: str) -> str:
     """Return one sentence about a key that ``cfg`` does not have, with the most similar key of ``cfg``."""
-    known = [name for name, _ in leaves(cfg)]
+    known = list(flatten(cfg))
     similar = difflib.get_close_matches(key.upper(), known, n=1)
     # The message of yacs holds only the last part of the key.
     similar = similar or [name for name in known if difflib.get_close_matches(key.upper(), [name.split(".")[-1]])]

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 
 from ...data.datasets.catalog import is_name
 from ...utils.errors import UsageError
-from .config_checks import set_value, value_of
+from ...utils.nested import set_value, value_of
 
 NAME_LISTS = ("DATASETS.TRAIN", "DATASETS.TEST", "MODEL.PIXPRO.IN_FEATURES", "MODEL.TIMM.OUT_FEATURES")
 

@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ...utils.errors import UsageError
-from .config_checks import leaves, set_value
+from ...utils.nested import flatten, set_value
 from .merging import NULLABLE, TYPES, unknown_key
 from .name_lists import NAME_LISTS
 
@@ -26,7 +26,7 @@ def merge_options(cfg: CfgNode, words: Sequence[Any]) -> None:
     Raises:
         UsageError: for an unknown key, a key without a value, or a value of another type.
     """
-    known = dict(leaves(cfg))
+    known = flatten(cfg)
     for i in range(0, len(words), 2):
         key = words[i]
         if key not in known:

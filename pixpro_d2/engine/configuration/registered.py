@@ -15,7 +15,7 @@ from detectron2.modeling.proposal_generator.rpn import RPN_HEAD_REGISTRY
 
 from ... import modeling  # noqa: F401  registers this project's parts
 from ...utils.errors import check_choice
-from .config_checks import value_of
+from ...utils.nested import value_of
 
 # Registry of the names that a key accepts, and accepted names that are not registered.
 REGISTRIES = {

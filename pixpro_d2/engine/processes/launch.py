@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from ...config_files import config_path
 from ...launch_arguments import check_arguments
-from ...utils.errors import UsageError
+from ...utils.errors import UsageError, exit_once
 from ...utils.signals import REQUEUE, StopSignals, requeue_when_stopped
 from ..configuration.configure import command_config, resolve_device
 from .failed_start import remove_failed_start
@@ -47,7 +47,7 @@ def launch(main: Main, args: Namespace) -> None:
         _check_gpus(cfg, args)
         group = ProcessGroup.from_config(cfg, args)
     except UsageError as error:
-        sys.exit(f"error: {error}" if os.environ.get("RANK", "0") == "0" else 1)
+        exit_once(error)
     if in_torchrun():
         args.resume = args.resume or int(os.environ["TORCHELASTIC_RESTART_COUNT"]) > 0
         group.join(int(os.environ["LOCAL_RANK"]))

@@ -18,10 +18,10 @@ from ...modeling.pretrain import correspondence, losses, ppm
 from ...modeling.pretrain.chunks import image_chunks
 from ...modeling.pretrain.pixpro import PixPro
 from ...solver.build import build_optimizer
+from ...utils.patching import replaced
 from .live_memory import LiveMemory
 from .sources import synthetic_batch
 from .step import build_start, uncompiled
-from .timing import replaced
 
 GIB = 2**30
 GPU_SIZES = (24, 40, 80, 141)  # GiB

@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 
-from ...config import is_pretraining
+from ...config import is_pretraining, with_values
 from ...data.io.reader import restrict_pillow
 from ...data.pretrain.samples import dataset_name
 from ...engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
@@ -72,9 +72,7 @@ def build_start(cfg: CfgNode) -> PixPro:
 
 def uncompiled(cfg: CfgNode) -> CfgNode:
     """Return the config without compilation."""
-    cfg = cfg.clone()
-    cfg.MODEL.PIXPRO.COMPILE = False
-    return cfg
+    return with_values(cfg, {"MODEL.PIXPRO.COMPILE": False})
 
 
 class TrainingStep:

@@ -5,12 +5,14 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+from ...utils.patching import replaced
 
 
 class Steps(Protocol):
@@ -102,21 +104,6 @@ class PartClock:
                 self._inner[-1] += passed
 
         return wrapper
-
-
-@contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Set an attribute of an object or a class temporarily."""
-    own = name in vars(owner)  # not an attribute of the object's class
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        if own:
-            setattr(owner, name, before)
-        else:
-            delattr(owner, name)
 
 
 def _mark(device: torch.device) -> float | torch.cuda.Event:

@@ -8,21 +8,21 @@ from .reference import ReferenceStep
 from .step import TrainingStep
 
 MOMENTUM = 0.99
+SEED = 0  # of the gradients
 
 
 class UpdateStep:
-    """Update a model by random gradients, the same gradients for the same seed; see :mod:`.timing`."""
+    """Update a model by random gradients, the same gradients for every model of the same shape; see :mod:`.timing`."""
 
-    def __init__(self, training: TrainingStep | ReferenceStep, seed: int = 0) -> None:
+    def __init__(self, training: TrainingStep | ReferenceStep) -> None:
         """
         Args:
             training: training whose model is updated by its own optimiser.
-            seed: seed of the gradients.
         """
         self.training = training
         self.device = training.device
         self._parameters = [p for p in training.model.parameters() if p.requires_grad]
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(SEED)
         noise = (torch.randn(p.shape, generator=generator) for p in self._parameters)
         self._gradients = [torch.empty_like(p).copy_(x) for p, x in zip(self._parameters, noise)]
 

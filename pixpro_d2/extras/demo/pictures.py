@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from PIL import Image
 
+from ...command_line import as_words
 from ...data import ensure_registered
 from ...engine.configuration.configure import load_config, resolve_sync_bn
 from ...engine.pretrained import load_pretrained
@@ -68,8 +69,7 @@ def draw_segmentations(fine_tunings: dict[str, tuple[Experiment, Path]], name: s
 
 
 def _config(experiment: Experiment) -> CfgNode:
-    options = [str(word) for pair in experiment.options.items() for word in pair]
-    cfg = load_config(experiment.config, options)
+    cfg = load_config(experiment.config, as_words(experiment.options))
     resolve_sync_bn(cfg)
     return cfg
 

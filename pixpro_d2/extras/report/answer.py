@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from .differences import flatten
+from ...utils.nested import flatten
 from .results import is_main, scores
 from .runs import Run
 from .summary import start_of, task_of

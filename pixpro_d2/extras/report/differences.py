@@ -6,17 +6,6 @@ from typing import Any
 Row = tuple[str, list[str | None]]  # (name, text of the value in each table)
 
 
-def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested dicts to one dict of "A.B.C" to value."""
-    flat: dict[str, Any] = {}
-    for name, value in node.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + str(name)] = value
-    return flat
-
-
 def side_by_side(tables: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return the values of several dicts side by side.
 

@@ -11,10 +11,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ...monitoring.curves import thin
+from ...utils.nested import flatten
 from . import charts, levels, results
 from .answer import better_than_random
 from .charts import FAMILIES, Chart, Family
-from .differences import differing, flatten, side_by_side
+from .differences import differing, side_by_side
 from .pictures import embed
 from .runs import Run
 from .summary import describe, facts, health

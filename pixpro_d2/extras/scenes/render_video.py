@@ -14,7 +14,7 @@ from ...flow_files.native import fingerprint
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_json
 from .video_scene import render_clip
-from .writers.video import grid_flow, write_arrays, write_frames, write_labels
+from .writers.video import check_flow_scale, grid_flow, write_arrays, write_frames, write_labels
 
 RECORD = "render_video.json"  # file with the options of the videos, in their folder
 FORMAT = 1  # increase with every change of the files, so that older videos are not reused
@@ -78,10 +78,8 @@ def _check(options: dict[str, Any], videos: int) -> None:
         raise UsageError("the seed and the numbers of frames to label must not be negative, that of videos positive")
     if options["frames"] < 2:
         raise UsageError(f"--frames is {options['frames']}; a video needs at least 2")
-    scale = options["flow_scale"]
-    if scale is not None and (scale < 1 or any(side % scale for side in options["size"])):
-        height, width = options["size"]
-        raise UsageError(f"--flow-scale is {scale}; it must divide the height {height} and the width {width}")
+    if options["flow_scale"] is not None:
+        check_flow_scale(options["flow_scale"], options["size"])
 
 
 def _name(number: int) -> str:

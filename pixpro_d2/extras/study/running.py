@@ -13,6 +13,7 @@ import torch
 
 from ...checkpoint.folder import LAST, checkpoint_names
 from ...checkpoint.resume import candidates
+from ...command_line import as_words
 from ...monitoring.curves import finite
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_json
@@ -65,8 +66,7 @@ def arguments(experiment: Experiment, output: str | Path) -> list[str]:
     options = {**experiment.options, "MODEL.WEIGHTS": "", "OUTPUT_DIR": shown(run_folder(output, experiment.name))}
     if experiment.weights:
         options["MODEL.WEIGHTS"] = shown(run_folder(output, experiment.weights.name) / "model_final.pth")
-    words = [str(word) for pair in options.items() for word in pair]
-    return [PROGRAM, "--config-file", experiment.config, *words]
+    return [PROGRAM, "--config-file", experiment.config, *as_words(options)]
 
 
 class Training:

@@ -12,7 +12,7 @@ from ...modeling.pretrain.flow_correspondence import FlowCorrespondence
 from ...modeling.pretrain.flow_points import CONSISTENCY
 from ...utils.errors import UsageError
 from ..scenes.video_scene import render_clip
-from ..scenes.writers.video import grid_flow
+from ..scenes.writers.video import check_flow_scale, grid_flow
 from .flow_quality import Counts, Flow, count_pairs, draw_views, find_truth
 
 POS_RATIO = 0.7
@@ -67,8 +67,7 @@ def measure(
         UsageError: if the scale of the flow does not divide the size, or videos are too short.
     """
     scale = estimator.scale
-    if any(side % scale for side in size):
-        raise UsageError(f"--flow-scale is {scale}; it must divide the height {size[0]} and the width {size[1]}.")
+    check_flow_scale(scale, size)
     if not 2 <= n_frames <= frames:
         raise UsageError(f"--n-frames is {n_frames}; it must be at least 2, and at most the {frames} of --frames.")
     totals: dict[tuple[str, str], tuple[Counts, float]] = {}

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .chunks import image_chunks
+from .view_overlap import corners
 
 
 def normalize_boxes(
@@ -135,8 +136,7 @@ def box_overlap(first: Tensor, second: Tensor) -> Tensor:
     Args:
         first, second: (N, 4) signed boxes of one unit.
     """
-    corners = [(torch.minimum(x[:, :2], x[:, 2:]), torch.maximum(x[:, :2], x[:, 2:])) for x in (first, second)]
-    (low0, high0), (low1, high1) = corners
+    (low0, high0), (low1, high1) = corners(first), corners(second)
     shared = (torch.minimum(high0, high1) - torch.maximum(low0, low1)).clamp(min=0).prod(dim=1)
     return shared / torch.minimum((high0 - low0).prod(dim=1), (high1 - low1).prod(dim=1))
 

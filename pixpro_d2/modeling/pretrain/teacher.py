@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...utils.errors import UsageError
+from ...utils.modules import device_of
 from ...utils.precision import half_precision
 
 
@@ -121,7 +122,7 @@ def probe_teacher(
     Raises:
         UsageError: if the network does not give a map (2, C, h, w).
     """
-    images = torch.zeros(2, channels, *image_size, device=next(network.parameters(), torch.empty(0)).device)
+    images = torch.zeros(2, channels, *image_size, device=device_of(network))
     try:
         output = network.eval()(images)
     except (RuntimeError, AssertionError, ValueError) as error:

@@ -28,15 +28,18 @@ class LevelComparison:
 
     Attributes:
         views: both views.
-        projection: (N, C, H, W) of the first view.
         positives: (N, L0, L1) bool, mask of the positive pairs from the first view to the second.
         positives_back: (N, L1, L0) bool, mask from the second view to the first.
     """
 
     views: tuple[LevelView, LevelView]
-    projection: Tensor
     positives: Tensor
     positives_back: Tensor
+
+    @property
+    def projection(self) -> Tensor:
+        """Return the projection (N, C, H, W) of the first view."""
+        return self.views[0].projection
 
 
 class TwoBranch(nn.Module):
@@ -220,7 +223,7 @@ class TwoBranch(nn.Module):
         grids = [(view.queries.shape[-2], view.queries.shape[-1]) for view in (first, second)]
         with torch.no_grad(), torch.autocast(first.queries.device.type, enabled=False):
             positives = self.correspondence(geometry, grids)
-        return LevelComparison((first, second), online[0].projections[level], *positives)
+        return LevelComparison((first, second), *positives)
 
     def _online(self, images: Tensor) -> "_Branch":
         features, last = self._features(self.backbone, self.head, images)

@@ -39,12 +39,12 @@ def view_overlaps(boxes: Sequence[Tensor]) -> tuple[ViewOverlap, ViewOverlap]:
             view.
     """
     first, second = (box.float() for box in boxes)
-    low = torch.maximum(_corners(first)[0], _corners(second)[0])
-    high = torch.minimum(_corners(first)[1], _corners(second)[1])
+    low = torch.maximum(corners(first)[0], corners(second)[0])
+    high = torch.minimum(corners(first)[1], corners(second)[1])
     return _within(first, low, high), _within(second, low, high)
 
 
-def _corners(boxes: Tensor) -> tuple[Tensor, Tensor]:
+def corners(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the upper left and the lower right corners (N, 2) of signed boxes."""
     return torch.minimum(boxes[:, :2], boxes[:, 2:]), torch.maximum(boxes[:, :2], boxes[:, 2:])
 

@@ -1,14 +1,12 @@
 """Define the command line: each sub-command is a function of the parsed arguments, listed in ``PICTURES``."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from ...command_line import OptionsAnywhere, at_least, positive, program
+from ...command_line import OptionsAnywhere, at_least, one_sentence, positive, program
 from ...launch_arguments import add_init_option
-from ...utils.errors import UsageError
 
 # sub-command -> (module, which has a function of the same name, purpose)
 PICTURES = {
@@ -75,16 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
-    from ...data.io.reader import UnreadableImage  # these load PyTorch
-
     draw = getattr(import_module(PICTURES[args.command][0], __package__), args.command)
-    try:
-        draw(args)
-    except (UsageError, UnreadableImage) as error:
-        sys.exit(f"error: {error}")
+    draw(args)
 
 
 def _add_command(

@@ -12,7 +12,7 @@ import torch
 from detectron2.config import CfgNode
 from PIL import Image
 
-from ...config import is_pretraining
+from ...config import is_pretraining, with_values
 from ...data.datasets.catalog import is_name
 from ...data.datasets.images import list_images
 from ...data.io.reader import UnreadableImage, restrict_pillow
@@ -59,8 +59,7 @@ def images_of(args: argparse.Namespace, cfg: CfgNode) -> list[dict[str, Any]]:
         paths = [args.input] if os.path.isfile(args.input) else list_images(args.input)
         return [{"file_name": path} for path in paths]
     if args.input is not None:
-        cfg = cfg.clone()
-        cfg.DATASETS.TRAIN = (dataset_name(cfg, args.input),)
+        cfg = with_values(cfg, {"DATASETS.TRAIN": (dataset_name(cfg, args.input),)})
     samples = list(load_samples(cfg))
     return samples * math.ceil(args.count / len(samples)) if cfg.INPUT.PIXPRO.N_FRAMES else samples
 

@@ -7,29 +7,20 @@ import shutil
 import pytest
 from data_helpers import write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from rendering import render_once
 
 from pixpro_d2.data.datasets.catalog import SCHEMES, ensure_registered, is_name
 from pixpro_d2.data.datasets.paths import splits_in
 from pixpro_d2.data.datasets.voc import class_names
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 # Names of folders that an address must survive.
 AWKWARD = ["plain", "at@sign", "co:lon", "two words", "ünïcode 画像", "a@b:c d@e.json@f"]
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("catalog") / "scenes"
-    render_dataset(folder, train=2, test=2, size=32)
-    return folder
+scenes = render_once(train=2, test=2, size=32)
 
 
-@pytest.fixture(scope="module")
-def layouts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("layouts") / "scenes"
-    render_dataset(folder, train=2, test=2, size=64, layouts=["voc", "cityscapes", "classes"])
-    return folder
+layouts = render_once(train=2, test=2, size=64, layouts=["voc", "cityscapes", "classes"])
 
 
 def _get(name):

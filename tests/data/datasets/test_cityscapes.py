@@ -15,22 +15,17 @@ from detectron2.structures.masks import polygons_to_bitmask
 from detectron2.utils import comm
 from distributed_helpers import in_processes
 from PIL import Image
+from rendering import render_once
 
 from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.datasets.cityscapes import load_instances
 from pixpro_d2.evaluation.cityscapes import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 # Of detectron2's builtin data sets, which the addresses must equal but for the folders.
 BUILTIN = {"cityscapes": "cityscapes_fine_sem_seg_val", "cityscapes_instance": "cityscapes_fine_instance_seg_val"}
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("cityscapes") / "scenes"
-    render_dataset(out, train=1, test=3, size=96, layouts=["cityscapes"])
-    return out
+scenes = render_once(train=1, test=3, size=96, layouts=["cityscapes"])
 
 
 def _load(name):

@@ -13,6 +13,7 @@ from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.evaluation import PascalVOCDetectionEvaluator
 from detectron2.structures import Boxes, Instances
 from PIL import Image, features
+from rendering import render_once
 
 from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.datasets.imagenet import load_imagenet
@@ -21,7 +22,6 @@ from pixpro_d2.data.datasets.paths import read_class_names, read_image_ids
 from pixpro_d2.data.datasets.voc import class_names, load_voc, read_annotation
 from pixpro_d2.data.io.reader import read_image
 from pixpro_d2.extras.scenes.scene import CLASSES
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -71,11 +71,7 @@ def test_a_folder_without_images(tmp_path):
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def rendered(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("voc") / "scenes"
-    render_dataset(folder, train=6, test=4, size=48, seed=1)
-    return folder
+rendered = render_once(train=6, test=4, size=48, seed=1)
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from data_helpers import logged
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from PIL import Image
+from rendering import render_once
 
 from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.datasets.semseg import match_files, read_label
 from pixpro_d2.data.datasets.voc_seg import VOC_CLASSES, match_voc_files
 from pixpro_d2.extras.scenes.scene import CLASSES
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 LABEL = np.array([[0, 1, 255], [3, 3, 0]], dtype=np.uint8)
@@ -78,7 +78,9 @@ def test_palette_indices_are_the_ids(folders):
     with Image.open(folders / "labels" / "a.png") as image:
         assert (np.asarray(image.convert("L")) != LABEL).any()
     _write(folders / "16.png", LABEL.astype(np.uint16))
-    np.testing.assert_array_equal(read_label(folders / "16.png"), LABEL)
+    np.testing.assert_array_equal(read_label(folders / "16.png", (3, 2)), LABEL)
+    with pytest.raises(UsageError, match=r"16\.png must have its image's size 2 x 3, but it is 3 x 2"):
+        read_label(folders / "16.png", (2, 3))
 
 
 @pytest.mark.parametrize(
@@ -138,11 +140,7 @@ def test_labels_of_nothing_but_ignored_pixels(folders):
         _load(_name(folders))
 
 
-@pytest.fixture(scope="module")
-def rendered(tmp_path_factory):
-    out = tmp_path_factory.mktemp("voc_seg") / "scenes"
-    render_dataset(out, train=4, test=3, size=64, layouts=["voc"])
-    return out
+rendered = render_once(train=4, test=3, size=64, layouts=["voc"])
 
 
 def test_the_labels_themselves_evaluate_to_100(rendered):

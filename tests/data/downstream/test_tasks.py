@@ -7,10 +7,13 @@ import pytest
 from annotation_helpers import write_sem_seg
 from data_helpers import logged, make_cfg, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from rendering import render_once
 from stream_helpers import write_boxes
 
 from pixpro_d2.data.datasets.catalog import SCHEMES, ensure_registered, load_dicts
 from pixpro_d2.data.downstream.tasks import (
+    BOXES,
+    CATEGORIES,
     LABEL_MAPS,
     TASKS,
     check_classes,
@@ -18,9 +21,9 @@ from pixpro_d2.data.downstream.tasks import (
     check_masks,
     check_same_classes,
     class_names,
+    labels_of,
 )
 from pixpro_d2.engine.trainer import Trainer, check_test_data
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 ADDRESSES = {
@@ -48,12 +51,7 @@ GOOD = {
 }
 WORDS = {**dict.fromkeys(DETECTORS, "boxes"), "SemanticSegmentor": "label maps"}
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tasks") / "scenes"
-    render_dataset(folder, train=3, test=2, size=64, layouts=["voc", "coco", "cityscapes", "classes"])
-    return folder
+scenes = render_once(train=3, test=2, size=64, layouts=["voc", "coco", "cityscapes", "classes"])
 
 
 def registered(*names):
@@ -272,3 +270,11 @@ def test_a_classification_needs_two_classes(tmp_path):
     cfg = task_cfg("LinearClassifier", MODEL__CLASSIFIER__NUM_CLASSES=1)
     with pytest.raises(UsageError, match=f"^Data set '{name}' has one class, which leaves nothing to tell apart: add"):
         check_classes(cfg, [name])
+
+
+def test_labels_of_an_image():
+    image = {"file_name": "a.jpg"}
+    assert labels_of(image) is None
+    for key, kind in (("category_id", CATEGORIES), ("annotations", BOXES), ("sem_seg_file_name", LABEL_MAPS)):
+        image[key] = 0
+        assert labels_of(image) is kind

@@ -12,12 +12,12 @@ from data_helpers import take
 from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 from distributed_helpers import in_processes
+from rendering import render_once
 from stream_helpers import assert_equal_batches, first_samples, image_ids, plain, stream_cfg, write_boxes
 
 from pixpro_d2.data.downstream.build import build_train_loader
 from pixpro_d2.data.downstream.train_stream import MAX_SUBSTITUTES, StreamBatchSampler, StreamDataset
 from pixpro_d2.data.io.reader import UnreadableImage
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 SIZE = 23
@@ -93,11 +93,7 @@ def boxes(tmp_path_factory):
     return write_boxes(tmp_path_factory.mktemp("stream") / "boxes", 10)
 
 
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("stream") / "scenes"
-    render_dataset(out, train=7, test=0, size=64, layouts=("voc", "coco", "classes"))
-    return out
+scenes = render_once(train=7, test=0, size=64, layouts=("voc", "coco", "classes"))
 
 
 def coco_masks(scenes):

@@ -7,21 +7,14 @@ from detectron2.layers import get_norm
 import configs
 from pixpro_d2.config import add_pixpro_config
 from pixpro_d2.engine.acceleration import AMP_DTYPES
-from pixpro_d2.engine.configuration.config_checks import (
-    CHOICES,
-    NORMS,
-    RANGES,
-    check_used,
-    check_values,
-    set_value,
-    value_of,
-)
+from pixpro_d2.engine.configuration.config_checks import CHOICES, NORMS, RANGES, check_used, check_values
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.modeling.heads.dense_head import HEADS
 from pixpro_d2.modeling.pretrain.agreement import LOSSES
 from pixpro_d2.modeling.pretrain.flow_points import CONSISTENCY
 from pixpro_d2.modeling.pretrain.methods import METHODS
 from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.nested import set_value, value_of
 
 DETECTOR = str(configs.CONFIGS / "voc/faster_rcnn_R_18_FPN_small.yaml")
 LARS = str(configs.CONFIGS / "pretrain/pixpro_c5_100ep.yaml")

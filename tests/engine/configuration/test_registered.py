@@ -3,10 +3,10 @@
 import pytest
 
 import configs
-from pixpro_d2.engine.configuration.config_checks import value_of
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.engine.configuration.registered import REGISTRIES, check_registered
 from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.nested import value_of
 
 
 @pytest.mark.parametrize("key", REGISTRIES)

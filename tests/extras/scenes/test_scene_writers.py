@@ -6,17 +6,12 @@ import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import name2label
 from PIL import Image, ImageDraw
+from rendering import render_once
 
 from pixpro_d2.extras.scenes.scene import CLASSES, Scene, SceneObject, Texture, describe_scene, render_scene
 from pixpro_d2.extras.scenes.writers.cityscapes import LABELS, trace_outline
-from pixpro_d2.tools.render import render_dataset
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("writers") / "scenes"
-    render_dataset(out, train=6, test=2, size=96, seed=5, layouts=["voc", "cityscapes", "classes"])
-    return out
+scenes = render_once(train=6, test=2, size=96, seed=5, layouts=["voc", "cityscapes", "classes"])
 
 
 def _silhouette(category, centre, size=40.0, side=64):

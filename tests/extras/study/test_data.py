@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rendering import render_once
 
 from pixpro_d2.data.datasets.voc import image_ids, load_voc
 from pixpro_d2.extras.study.data import ROOT, StudyData
@@ -14,12 +15,7 @@ from pixpro_d2.extras.study.recipes import STUDY, Scale
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("scenes") / "voc"
-    render_dataset(folder, train=12, test=2, size=64, layouts=("voc",))
-    return folder
+scenes = render_once(train=12, test=2, size=64, layouts=("voc",))
 
 
 def prepare(folder, scenes, *variants, seeds=(0,)):

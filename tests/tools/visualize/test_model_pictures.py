@@ -4,25 +4,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rendering import render_once
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.data.io.reader import read_image
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.tools import visualize
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.tools.visualize import model_pictures
 from pixpro_d2.visualization import comparisons
 
 CONFIG = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 DETECTOR = "voc/faster_rcnn_R_18_FPN_small.yaml"
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("model_pictures") / "scenes"
-    render_dataset(out, train=2, test=0, size=64, layouts=("voc",))
-    return out
+scenes = render_once(train=2, test=0, size=64, layouts=("voc",))
 
 
 TINY = list(map(str, configs.TINY))

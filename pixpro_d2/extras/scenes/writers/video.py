@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ....utils.errors import UsageError
 from ..video_scene import Clip
 from .cityscapes import write_cityscapes
 from .sample import Sample
@@ -25,6 +26,12 @@ def write_arrays(folder: Path, clip: Clip) -> None:
     folder.mkdir(parents=True)
     for name in ARRAYS:
         np.save(folder / f"{name}.npy", getattr(clip, name))
+
+
+def check_flow_scale(scale: int, size: tuple[int, int]) -> None:
+    """Raise a UsageError unless ``scale`` of the flow divides ``size``, the height and width of the frames."""
+    if scale < 1 or any(side % scale for side in size):
+        raise UsageError(f"--flow-scale is {scale}; it must divide the height {size[0]} and the width {size[1]}.")
 
 
 def grid_flow(clip: Clip, scale: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,17 @@
+"""Rendered data sets for the tests."""
+
+import pytest
+
+from pixpro_d2.tools.render import render_dataset
+
+
+def render_once(**options):
+    """Return a module's fixture of the folder of a data set, rendered with ``options`` of ``render_dataset``."""
+
+    @pytest.fixture(scope="module")
+    def folder(tmp_path_factory):
+        out = tmp_path_factory.mktemp("rendered") / "scenes"
+        render_dataset(out, **options)
+        return out
+
+    return folder
