@@ -12,6 +12,7 @@ from . import needs_detectron2  # noqa: F401
 from .checkpoint.export import architecture, backbone_of, to_torchvision
 from .checkpoint.formats import read_weights
 from .checkpoint.plain_backbone import FILE
+from .checkpoint.tensors import check_tensors
 from .commands.checks import check_weights, data_address
 from .commands.parsing import flags
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining
@@ -119,7 +120,7 @@ def load_backbone(path: str | Path) -> nn.Module:
             by 255 and normalised with ImageNet's mean and standard deviation.
 
     Raises:
-        UsageError: for another network or input, or a file that is no checkpoint.
+        UsageError: for another network or input, weights that are no finite numbers, or a file that is no checkpoint.
     """
     path = str(path)
     source = read_weights(path)
@@ -130,6 +131,7 @@ def load_backbone(path: str | Path) -> nn.Module:
         )
     backbone = backbone_of(source, "online", path)
     backbone.pyramid = {}
+    check_tensors(backbone.trunk, path)
     weights = to_torchvision(source, backbone, path)
     name = architecture(backbone.trunk)
     assert name is not None  # to_torchvision refuses other networks

@@ -45,6 +45,14 @@ def test_a_backbone_of_unknown_input_is_refused(pretraining, tmp_path):
         pixpro_d2.load_backbone(tmp_path / "model.pth")
 
 
+def test_a_backbone_of_a_diverged_training_is_refused(pretraining, tmp_path):
+    contents = torch.load(pretraining.checkpoint, weights_only=True)
+    contents["model"]["backbone.bottom_up.stem.conv1.weight"][0] = math.nan
+    torch.save(contents, tmp_path / "model.pth")
+    with pytest.raises(UsageError, match=r"model.pth has infinite or NaN values in 1 of .* \(stem.conv1.weight is the"):
+        pixpro_d2.load_backbone(tmp_path / "model.pth")
+
+
 def test_a_backbone_without_an_equal_resnet(pretraining, tmp_path):
     run = dataclasses.replace(pretraining, folder=tmp_path)
     with pytest.raises(
