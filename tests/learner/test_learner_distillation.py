@@ -63,6 +63,16 @@ def test_the_teacher_stays_apart_and_the_network_learns():
     assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())
 
 
+def test_a_target_that_does_not_run_takes_the_online_statistics():
+    """Else an exported target would divide by the deviation 1 of norms that saw no image."""
+    learner = small_learner(teacher=Averages(), pixel_weight=0.0, momentum=0.5)
+    learner(images())
+    learner.update_target()
+    online, target = learner.net.stem[1], learner.target_backbone.net.stem[1]
+    assert online.num_batches_tracked == target.num_batches_tracked == 2
+    assert torch.equal(online.running_var, target.running_var) and not (target.running_var == 1).any()
+
+
 @pytest.mark.parametrize("options", [{}, dict(teacher_patch_size=8)])
 def test_a_teacher_that_the_users_module_puts_back_into_train_mode(options):
     """As in a LightningModule with the teacher as an attribute; a batch norm would then change its statistics."""
