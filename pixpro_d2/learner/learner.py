@@ -228,6 +228,9 @@ class PixelLearner(TwoBranch):
     def freeze_unused(self) -> list[str]:
         """Freeze the parameters of the network that the chosen layers do not depend on, such as a classifier's.
 
+        The network runs in eval mode for this. Parameters without effect in eval mode also count as unused, such as
+        those of adapters that merge their weights in it: set their ``requires_grad`` again.
+
         Returns:
             The names of the frozen parameters. DistributedDataParallel then needs no ``find_unused_parameters``.
         """
