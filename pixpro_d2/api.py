@@ -1,5 +1,6 @@
 """Pre-train and fine-tune by one call, as the commands of the same names do."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,10 @@ def pretrain(
 ) -> FinishedRun:
     """Pre-train on images without labels; for several GPUs, call it below ``if __name__ == "__main__"``.
 
+    A run of one process runs in the caller's process: it seeds the random generators of Python, NumPy and PyTorch, and
+    leaves TensorFloat-32 (``SOLVER.AMP.TF32``) and ``torch.backends.cudnn.benchmark`` (``CUDNN_BENCHMARK``) as its
+    config sets them.
+
     Args:
         data: folder, zip or tar file of images, or a data set such as ``video:DIR`` or ``voc:DIR@SPLIT``.
         out: folder of the run; by default a folder in ``output`` with the name of the data.
@@ -117,7 +122,8 @@ def load_backbone(path: str | Path) -> nn.Module:
 
     Args:
         path: checkpoint in any format that MODEL.WEIGHTS takes, trained with torchvision's input: RGB images, divided
-            by 255 and normalised with ImageNet's mean and standard deviation.
+            by 255 and normalised with ImageNet's mean and standard deviation. The network of a training with
+            INPUT.PIXEL_RANGE takes images scaled so that this range becomes 0 to 1; a warning says so.
 
     Raises:
         UsageError: for another network or input, weights that are no finite numbers, or a file that is no checkpoint.
@@ -137,6 +143,8 @@ def load_backbone(path: str | Path) -> nn.Module:
     assert name is not None  # to_torchvision refuses other networks
     network = getattr(torchvision.models, name)()
     network.fc = nn.Identity()
+    if source.convention.scaling:
+        warnings.warn(f"The backbone of {path} has a range of pixels: {source.convention.scaling}.", stacklevel=2)
     network.load_state_dict(weights, strict=False)  # a file may lack num_batches_tracked, which only training needs
     return network.eval()
 
