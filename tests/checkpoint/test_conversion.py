@@ -3,6 +3,7 @@
 import pickle
 import pickletools
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,14 @@ def test_input_convention_travels(tmp_path):
     for to in ("torchvision", "timm", "official"):
         with pytest.raises(UsageError, match="expects BGR .* which this format cannot express: use --to detectron2"):
             convert(path, str(tmp_path / "out.pth"), to)
+
+
+def test_a_range_of_pixels_is_stated_for_code_that_has_none(plain, tmp_path):
+    path = save(tmp_path, plain[0], convention=replace(TORCHVISION, pixel_range=(-1000.0, 400.0)))
+    for to in SUFFIXES:
+        _, what = convert(path, str(tmp_path / f"out{SUFFIXES[to][0]}"), to)
+        scaled = what.endswith("so that -1000 becomes 0 and 400 becomes 1 before mean and standard deviation")
+        assert scaled == (to in ("torchvision", "timm", "official")) and "PIXEL_RANGE [-1000.0, 400.0]" in what
 
 
 @pytest.mark.parametrize("to", ["torchvision", "timm", "official"])
