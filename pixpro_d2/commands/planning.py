@@ -18,7 +18,7 @@ from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
 from ..weights_files import weights_path
 from .machine import this_machine
-from .recipe import choose_batch, choose_iterations, choose_processes, choose_recipe, choose_workers
+from .recipe import VIDEO_EPOCHS, choose_batch, choose_iterations, choose_processes, choose_recipe, choose_workers
 
 FEW_IMAGES = 100  # pre-training on fewer images is pointed out
 
@@ -76,9 +76,11 @@ def plan_pretraining(
         "DATALOADER.NUM_WORKERS": choose_workers(cfg.DATALOADER.NUM_WORKERS, machine),
     }
     length = _length(cfg)
-    if cfg.SOLVER.MAX_EPOCHS > 0 and not {"SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"} & set(given):
+    # The recipe for videos is for a first try, with a few hundred iterations.
+    epochs = VIDEO_EPOCHS if is_video and recipe == "auto" else cfg.SOLVER.MAX_EPOCHS
+    if epochs > 0 and not {"SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"} & set(given):
         samples = count * cfg.INPUT.PIXPRO.STARTS_PER_VIDEO if is_video else count
-        iterations = choose_iterations(cfg.SOLVER.MAX_EPOCHS, samples, batch, machine.device)
+        iterations = choose_iterations(epochs, samples, batch, machine.device)
         chosen["SOLVER.MAX_ITER"] = iterations  # the warm-up keeps its share of the run
         length = f"{iterations} iterations"
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()

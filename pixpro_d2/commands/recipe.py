@@ -4,6 +4,7 @@ from .machine import Machine
 
 QUICK, SMALL = "pretrain/quickstart", "pretrain/small_data_r18_fpn"
 LARGE, VIDEO = "pretrain/pixpro_fpn", "pretrain/pixpro_video_quickstart"
+VIDEO_EPOCHS = 20  # as QUICK has
 FEW_IMAGES = 2_000  # with fewer images, the recipe for small data would see each of them more than 160 times
 MANY_IMAGES = 100_000  # with fewer images, the recipe for ImageNet is too short to leave its random start
 CPU_BATCH, CPU_CROP_SIZE, CPU_ITERATIONS = 16, 96, 5000  # an hour or two on two cores

@@ -82,6 +82,11 @@ def test_an_epoch_of_videos_has_many_starts(tmp_path):
     opts = ["SOLVER.IMS_PER_BATCH", "16", "INPUT.PIXPRO.STARTS_PER_VIDEO", "8"]
     plan = plan_pretraining(f"video:{tmp_path}", "", "pretrain/pixpro_bdd100k_1frames_2000ep", opts)
     assert "6 videos, 5000 iterations of batch 16" in plan.sentence  # 2000 * (6 * 8 // 16) are too many for a CPU
+    opts = ["INPUT.PIXPRO.STARTS_PER_VIDEO", "160"]
+    plan = plan_pretraining(f"video:{tmp_path}", "", opts=opts)
+    assert "6 videos, 1200 iterations of batch 16" in plan.sentence  # 20 * (6 * 160 // 16)
+    plan = plan_pretraining(f"video:{tmp_path}", "", "pretrain/pixpro_video_quickstart")
+    assert "6 videos, 300 iterations of batch 16" in plan.sentence
 
 
 def test_what_the_user_says_comes_before_every_choice(scenes):
