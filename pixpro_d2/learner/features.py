@@ -112,7 +112,7 @@ class LayerFeatures(nn.Module):
         if changed is not None:
             raise UsageError(
                 f"{layer_label(changed.path)} gives an output that the network changes in place afterwards, as "
-                "ReLU(inplace=True) and += do: name the layer behind it, or make the change return a new tensor."
+                "ReLU(inplace=True) and += do: name the layer behind it, or give a network that ends with this layer."
             )
 
     def _check_gradients(self) -> None:
