@@ -87,6 +87,8 @@ def _files_below(source: Path) -> Iterator[Path]:
 def is_finished(path: Path, folder: Path, asked: dict[str, Any]) -> bool:
     """Return whether ``folder`` holds the frames of the video ``path``.
 
+    A video that was moved keeps its frames: it has the name and the size of the recorded source, which is gone.
+
     Raises:
         UsageError: if ``folder`` holds frames of another video, of other settings, or of another tool.
     """
@@ -95,8 +97,10 @@ def is_finished(path: Path, folder: Path, asked: dict[str, Any]) -> bool:
         if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).exists():  # a damaged record is replaced
             raise UsageError(f"{folder} was not made by this command: remove it, or choose another DST.")
         return False
-    if (Path(record["source"]).name, record["source_bytes"]) != (path.name, path.stat().st_size):
-        raise UsageError(f"{folder} has the frames of {record['source']}, not of {path}: choose another DST.")
+    before = record["source"]
+    is_alike = (Path(before).name, record["source_bytes"]) == (path.name, path.stat().st_size)
+    if not is_alike or (os.path.exists(before) and not os.path.samefile(before, path)):
+        raise UsageError(f"{folder} has the frames of {before}, not of {path}: choose another DST.")
     if record["asked"] != asked:
         before, now = (", ".join(f"{key} {value}" for key, value in x.items()) for x in (record["asked"], asked))
         raise UsageError(f"{folder} was made with {before}, not {now}: remove it, or choose another DST.")

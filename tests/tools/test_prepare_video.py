@@ -70,6 +70,8 @@ def test_resuming(tmp_path, source, capsys):
     shutil.move(source, moved)  # the same videos
     assert _run(moved, target, "--fps", 10) == 0
     assert "0 frames of 0 videos; 2 videos were there before" in capsys.readouterr().out
+    source.symlink_to(moved)
+    assert _run(source, target, "--fps", 10) == 0
 
 
 def test_bad_videos_are_left_out(tmp_path, source, capsys):
@@ -135,10 +137,20 @@ def _another_video(source, target):
     write_video(source / "b.mp4", grey_frames(7), 20)
 
 
+def _another_camera(source, target):
+    other = source.parent / "camera" / "b.mp4"  # of the same name and size
+    other.parent.mkdir()
+    shutil.copy(source / "b.mp4", other)
+    _set_record(target, source=str(other))
+
+
+def _set_record(target, **values):
+    path = target / "b" / "video.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
 def _other_settings(source, target):
-    record = json.loads((target / "b" / "video.json").read_text())
-    record["asked"]["fps"] = 5.0
-    (target / "b" / "video.json").write_text(json.dumps(record))
+    _set_record(target, asked={"fps": 5.0, "short_side": None, "quality": 95})
 
 
 def _another_tool(source, target):
@@ -149,6 +161,7 @@ def _another_tool(source, target):
     ("change", "message"),
     [
         (_another_video, "dst/b has the frames of .*/b.mp4, not of .*/b.mp4: choose another DST"),
+        (_another_camera, "dst/b has the frames of .*/camera/b.mp4, not of .*/src/b.mp4: choose another DST"),
         (_other_settings, "dst/b was made with fps 5.0, .*, not fps 10.0, short_side None, quality 95: remove it"),
         (_another_tool, "dst/b was not made by this command: remove it, or choose another DST"),
     ],
