@@ -96,7 +96,8 @@ class FlowFiles:
             video: name of the video.
             num_frames: number of frames of the video.
             frame_size: (H, W) of the frames, pixels; None if unknown.
-            frames: paths of all frames; the first and the last frame are read. None if they are not compared.
+            frames: paths of all frames, or of the first and the last frame: these are read. None if they are not
+                compared.
 
         Raises:
             UsageError: if the files are missing or damaged, or if they belong to a video with another length, frame

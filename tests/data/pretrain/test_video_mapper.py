@@ -100,8 +100,8 @@ def test_flow_and_frames_lead_from_the_first_view_to_the_second(video, swap_p):
         assert sample["flow_back"][..., 0, 0].tolist() == [[run[i + 1], run[i]] for i in (2, 1, 0)]
         swapped += run[0] > run[-1]
     assert swapped == 100 * swap_p if swap_p != 0.5 else 30 < swapped < 70
-    paths = tuple(str(_image_file(video, number)) for number in range(1, 10))  # which are compared once
-    assert mapper.flow.checked == [("video", 9, (32, 48), paths)] + [("video", 9, (32, 48), None)] * 99
+    ends = [str(_image_file(video, number)) for number in (1, 9)]  # which are compared once
+    assert mapper.flow.checked == [("video", 9, (32, 48), ends)] + [("video", 9, (32, 48), None)] * 99
 
 
 def test_views_are_those_of_the_two_frames(tmp_path):
