@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import itertools
 import re
 import shlex
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def commands(page):
     for block in blocks(page, "bash"):
         variables = {}
         lines = block.replace("\\\n", " ").splitlines()
-        for line, values in (turn for line in lines for turn in _turns(line)):
+        for line, values in itertools.chain.from_iterable(map(_turns, lines)):
             words = [_substitute(word, variables | values) for word in shlex.split(line, comments=True)]
             name, is_assignment, value = words[0].partition("=") if len(words) == 1 else ("", "", "")
             if is_assignment:

@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="state dict of torchvision's RAFT; by default the one in PyTorch's cache",
     )
-    parser.add_argument("--device", default="cpu", help="device of RAFT: cpu (default), cuda, or cuda:1 for the second GPU")
+    parser.add_argument("--device", default="cpu", help="device of RAFT: cpu (default), cuda, or a GPU such as cuda:1")
     parser.add_argument(
         "--scale", type=int, choices=(8, 4), default=8, help="pixels of a frame for each pixel of the flow (default 8)"
     )
