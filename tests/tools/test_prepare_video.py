@@ -11,7 +11,7 @@ import pytest
 from video_helpers import grey_frames, write_video
 
 from pixpro_d2.extras.video import decoding as video_decoding
-from pixpro_d2.tools.prepare_video import find_videos, main
+from pixpro_d2.tools.prepare_video import describe_steps, find_videos, main
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -46,6 +46,7 @@ def test_frames_and_manifest(tmp_path, source, capsys):
             "frames": frames,
             "size": size,
             "fps": 10.0,
+            "longest_step": 0.1,
             "source": str(source / path),
             "source_bytes": (source / path).stat().st_size,
             "asked": asked,
@@ -96,9 +97,22 @@ def test_bad_videos_are_left_out(tmp_path, source, capsys):
 def test_a_low_frame_rate_is_said(tmp_path, source, capsys):
     assert _run(source, tmp_path / "dst", "--fps", 30) == 0
     assert _counts(tmp_path / "dst") == {"b": 40, "day_a": 20}
-    assert f"{source}/b.mp4 has 20 frames a second rather than 30: all are taken, none twice" in capsys.readouterr().err
+    line = f"{source}/b.mp4: 20 frames a second on average for --fps 30, longest step 0.05 s"
+    assert line in capsys.readouterr().err
     assert _run(source / "b.mp4", tmp_path / "other", "--fps", 20) == 0
-    assert "rather than" not in capsys.readouterr().err
+    assert "on average" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fps", "longest", "line"),
+    [
+        (9.0, 0.3, None),  # three ticks
+        (9.5, 2.5, "9.5 frames a second on average for --fps 10, longest step 2.5 s"),  # a pause in a long video
+        (8.9, 0.15, "8.9 frames a second on average for --fps 10, longest step 0.15 s"),
+    ],
+)
+def test_pauses_and_low_rates_are_described(fps, longest, line):
+    assert describe_steps({"fps": fps, "longest_step": longest, "asked": {"fps": 10.0}}) == line
 
 
 def test_names(tmp_path, capsys):
