@@ -1,5 +1,7 @@
 """Check the frames, sizes and optical flow of a data set of videos."""
 
+import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,6 +53,7 @@ def inspect_videos(
         decoded, has_steps = i % step == 0, record["num_frames"] > 1
         paths = list_frames(record["file_name"]) if decoded or (flow is not None and has_steps) else []
         size = _check_frames(record, paths if sample is None else {paths[0], paths[-1]}, report) if decoded else None
+        report.problems += _decimal_problems(record["file_name"], paths) if decoded else []
         if flow is not None and has_steps:
             if record["video"] in skipped:
                 reason = skipped[record["video"]]
@@ -77,6 +80,25 @@ def _check_frames(record: dict[str, Any], paths: Iterable[str], report: VideoRep
         report.problems.append(f"{record['file_name']} has frames of several sizes: {listed} pixels")
     report.sizes.extend(sorted(sizes)[:1])
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def _decimal_problems(folder: str, paths: Sequence[str]) -> list[str]:
+    """Return a problem if names end with decimal numbers that are not in the order of their values.
+
+    A counter behind a point, padded with zeros or not, is no decimal number: its numbers that start with 0 are not
+    longer than others.
+    """
+    stems = (os.path.splitext(os.path.basename(path))[0] for path in paths)
+    found = filter(None, (re.search(r"\d\.(\d+)\D*$", stem) for stem in stems))
+    names = {match[1]: match.string for match in found}
+    shortest = min(names, key=len, default="")
+    long = [digits for digits in names if digits.startswith("0") and len(digits) > len(shortest)]
+    if not long:
+        return []
+    return [
+        f"{folder} has frames named by decimal numbers of several lengths, such as {names[shortest]} and "
+        f"{names[long[0]]}, but digits behind a point are sorted as a whole number: give every name as many digits"
+    ]
 
 
 def _header_size(path: str, report: VideoReport) -> tuple[int, int] | None:

@@ -46,6 +46,26 @@ def test_frames_of_several_sizes(root):
     assert inspect_videos(_videos(root), sample=4).problems == []  # the ends of b are of one size
 
 
+@pytest.mark.parametrize(
+    ("names", "example"),
+    [
+        (["0.1", "0.2", "0.033"], "0.1 and 0.033"),
+        (["t0.0s", "t0.04s", "t0.08s"], "t0.0s and t0.04s"),
+        (["0.00", "0.04", "0.20"], None),
+        (["cam1.0", "cam1.9", "cam1.10"], None),  # a counter
+        (["cam1.0998", "cam1.9999", "cam1.10000"], None),  # a counter that was padded with zeros
+        (["v1.2.01", "v1.2.02"], None),
+    ],
+)
+def test_decimal_numbers_that_are_not_in_their_order(tmp_path, names, example):
+    (tmp_path / "videos" / "a").mkdir(parents=True)
+    for name in names:
+        Image.new("RGB", (16, 12)).save(tmp_path / "videos" / "a" / f"{name}.png")
+    problems = inspect_videos(_videos(tmp_path / "videos"), sample=1).problems
+    start = f"{tmp_path}/videos/a has frames named by decimal numbers of several lengths, such as {example}, but"
+    assert len(problems) == (example is not None) and all(problem.startswith(start) for problem in problems)
+
+
 def test_a_video_without_a_readable_frame(root):
     (root / "c" / "000.png").write_bytes(b"")
     report = inspect_videos(_videos(root))
