@@ -61,8 +61,8 @@ class VideoMapper(TwoViewMapper):
 
         Raises:
             UnreadableImage: if a frame is not decodable, the frames differ in size, or the folder has changed.
-            UsageError: if flow is missing or does not belong to the video. The first and the last frame are compared
-                with the flow when a process reads the flow of the folder for the first time.
+            UsageError: if flow is missing or does not belong to the video. The first frame, the last frame and the
+                pixel range are compared with the flow when a process reads the flow of the folder for the first time.
         """
         rng = rng or np.random.default_rng()
         start = int(rng.integers(dataset_dict["num_frames"] - self.num_frames + 1))
@@ -83,7 +83,8 @@ class VideoMapper(TwoViewMapper):
             sample["frames"] = np.stack([to_planes(image.decode()[0]) for image in images])
         sample.update(self.cut_views((images[0], images[-1]), rng))
         if steps and self.flow is not None:
-            flows = self._read_flow(self.flow, dataset_dict, names, start, sample["image_size"])
+            used_range = self.pixel_range if images[0].is_deep else ()
+            flows = self._read_flow(self.flow, dataset_dict, names, start, sample["image_size"], used_range)
             sample["flow_there"], sample["flow_back"] = reversed(flows) if swap else flows
         return sample
 
@@ -94,6 +95,7 @@ class VideoMapper(TwoViewMapper):
         names: Sequence[str],
         start: int,
         frame_size: tuple[int, int],
+        used_range: tuple[float, ...],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Read the flow of the run from frame ``start``, and check that it is the flow of the frames ``names``."""
         folder = dataset_dict["file_name"]
@@ -102,6 +104,8 @@ class VideoMapper(TwoViewMapper):
         try:
             own = len(names), frame_size, ends
             flows = flow.read(dataset_dict["video"], start, steps, *own)
+            if ends:
+                flow.check_range(dataset_dict["video"], used_range)
         except OSError as error:  # of the first or the last frame
             raise UnreadableImage(f"{folder}: {error.strerror}") from error
         except UsageError:
