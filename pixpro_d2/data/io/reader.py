@@ -52,7 +52,8 @@ def header_source(file_name: str) -> str | io.BytesIO:
 class EncodedImage:
     """Hold an image file in memory, and decode it to 8-bit RGB, upright by its EXIF orientation.
 
-    ``size`` is (width, height) in pixels, ``is_deep`` tells whether :func:`is_deep` holds for the file. Only the header of a JPEG file is read before :meth:`decode`.
+    ``size`` is (width, height) in pixels; ``is_deep`` is the result of :func:`is_deep` for the file.
+    Only the header of a JPEG file is read before :meth:`decode`.
     Greyscale, palette and CMYK images are converted. 16-bit images are scaled to 8 bits; PIL alone would clip them.
     """
 
