@@ -49,7 +49,8 @@ def header_source(file_name: str) -> str | io.BytesIO:
 class EncodedImage:
     """Hold an image file in memory, and decode it to 8-bit RGB, upright by its EXIF orientation.
 
-    ``size`` is (width, height) in pixels. Only the header of a JPEG file is read before :meth:`decode`.
+    ``size`` is (width, height) in pixels; ``is_deep`` is the result of :func:`is_deep` for the file.
+    Only the header of a JPEG file is read before :meth:`decode`.
     Greyscale, palette and CMYK images are converted. 16-bit images are scaled to 8 bits; PIL alone would clip them.
     TIFF files whose lowest value is white are inverted.
     """
@@ -72,6 +73,7 @@ class EncodedImage:
         with self._naming():
             self._content = read_bytes(file_name)
             image = Image.open(io.BytesIO(self._content))
+            self.is_deep = is_deep(image)
             if isinstance(image, JpegImageFile):
                 self.size = upright_size(image)
             else:  # the header saves no time, and in TIFF or PNG it may lack the orientation
