@@ -55,13 +55,13 @@ class ShownDefaults(argparse.ArgumentDefaultsHelpFormatter):
 def at_least(least: int) -> Callable[[str], int]:
     """Return a function that parses a whole number of at least ``least``, as the ``type`` of an argument."""
 
-    def number(text: str) -> int:
+    def whole_number(text: str) -> int:
         value = int(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is less than {least}")
         return value
 
-    return number
+    return whole_number
 
 
 positive = at_least(1)
@@ -86,7 +86,7 @@ def add_reading(parser: argparse.ArgumentParser, use: str = "") -> None:
 
 
 def one_sentence(main: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Return ``main``, whose mistakes of the user end the process with one sentence instead of a traceback."""
+    """Decorate ``main``: a UsageError or an UnreadableImage ends the process with one sentence."""
 
     @functools.wraps(main)
     def wrapped(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:

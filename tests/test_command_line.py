@@ -57,7 +57,7 @@ def test_a_number_has_a_least_value(capsys):
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=at_least(0))
     assert parser.parse_args(["--seed", "0"]).seed == 0
-    for text, message in (("-1", "argument --seed: -1 is less than 0"), ("1.5", "invalid number value: '1.5'")):
+    for text, message in (("-1", "argument --seed: -1 is less than 0"), ("1.5", "invalid whole_number value: '1.5'")):
         with pytest.raises(SystemExit):
             parser.parse_args(["--seed", text])
         assert message in capsys.readouterr().err

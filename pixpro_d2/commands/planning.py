@@ -6,20 +6,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode
 
 from ..checkpoint.convention import InputConvention
 from ..checkpoint.export import architecture, backbone_of
-from ..checkpoint.formats import Source, read_weights
+from ..checkpoint.formats import read_weights
+from ..checkpoint.reading import read_checkpoint
 from ..command_line import as_words
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
 from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
+from ..utils.nested import flatten
 from ..weights_files import weights_path
 from .machine import this_machine
 from .recipe import VIDEO_EPOCHS, choose_batch, choose_iterations, choose_processes, choose_recipe, choose_workers
 
+PLANNED = ("SOLVER.IMS_PER_BATCH", "SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS")
 FEW_IMAGES = 100  # pre-training on fewer images is pointed out
 
 # Configs of a task for a ResNet-18 and for a ResNet-50.
@@ -84,6 +88,11 @@ def plan_pretraining(
         chosen["SOLVER.MAX_ITER"] = iterations  # the warm-up keeps its share of the run
         length = f"{iterations} iterations"
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
+    if "--resume" in flags and not {"SOLVER.MAX_EPOCHS", "SOLVER.WARMUP_EPOCHS"} & set(given):
+        former = {key: value for key, value in _former_plan(folder).items() if key not in given}
+        chosen |= former
+        batch = former.get("SOLVER.IMS_PER_BATCH", batch)
+        length = f"{former['SOLVER.MAX_ITER']} iterations" if "SOLVER.MAX_ITER" in former else length
     sentence = (
         f"Recipe {config}, because {why}: {count} {'videos' if is_video else 'images'}, {length} of batch {batch} on "
         f"{machine}, into {folder}."
@@ -123,10 +132,9 @@ def plan_fine_tuning(
     ensure_registered(names)
     count = len(load_dicts(data))
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
-    advice, source = "", None
+    advice = ""
     if not config:
-        source = read_weights(weights)
-        config = _config_for(source, weights, task)
+        config = _config_for(weights, task)
         if config == CONFIGS[task][0]:
             advice = " This config is for first tries, with small images and a short training (docs/downstream.md)."
     cfg = load_config(config, list(opts))
@@ -139,7 +147,7 @@ def plan_fine_tuning(
         "DATASETS.TRAIN": data,
         "DATASETS.TEST": test or "()",
         "MODEL.WEIGHTS": weights,
-        **(_input_of(source, cfg) if source else {}),
+        **_input_of(weights, cfg),
     }
     run = Path(weights).absolute().parent.name if weights_path(weights) == weights else weights
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}")).expanduser()
@@ -179,20 +187,29 @@ def _words(
     return ["--config-file", config, *gpus, *flags, *options, *rest, "OUTPUT_DIR", str(folder)]
 
 
-def _input_of(source: Source, cfg: CfgNode) -> dict[str, Any]:
-    """Return the keys that give the models of ``cfg`` the input of a checkpoint, such as grey images."""
-    if source.convention is None or not source.knows_input:
+def _input_of(weights: str, cfg: CfgNode) -> dict[str, Any]:
+    """Return the keys that give the models of ``cfg`` the input that a checkpoint tells, such as grey images."""
+    path = weights_path(weights)
+    stored = InputConvention.from_dict(read_checkpoint(path).get("input")) if os.path.isfile(path) else None
+    return stored.keys_to_set(InputConvention.from_config(cfg)) if stored else {}
+
+
+def _former_plan(folder: Path) -> dict[str, Any]:
+    """Return the planned values of the run in ``folder``, which a resumed run keeps; {} without a run."""
+    try:
+        former = flatten(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
+    except FileNotFoundError:
         return {}
-    return source.convention.keys_to_set(InputConvention.from_config(cfg))
+    return {key: former[key] for key in PLANNED if key in former}
 
 
-def _config_for(source: Source, weights: str, task: str) -> str:
-    """Return the config of a task for the network of a checkpoint, the file ``weights``.
+def _config_for(weights: str, task: str) -> str:
+    """Return the config of a task for the network of a checkpoint.
 
     Raises:
         UsageError: if there is none.
     """
-    trunk = backbone_of(source, "online", weights).trunk
+    trunk = backbone_of(read_weights(weights), "online", weights).trunk
     stem = trunk.get("stem.conv1.weight")
     if stem is not None and stem.shape[1] == 1:  # the configs fit grey images too
         trunk = {**trunk, "stem.conv1.weight": stem.expand(-1, 3, -1, -1)}

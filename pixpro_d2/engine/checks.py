@@ -238,7 +238,7 @@ FREE = (
     "SOLVER.CHECKPOINT_*", "SOLVER.METRICS_PERIOD", "SOLVER.MAX_SKIPPED_STEPS", "SOLVER.AMP.*",
     "SOLVER.LR_REFERENCE_BATCH",  # BASE_LR in config.yaml is the effective learning rate
     "MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.ALLOW_PARTIAL_WEIGHTS", "MODEL.PIXPRO.COLLAPSE_STD",
-    "MODEL.PIXPRO.CHANNELS_LAST", "MODEL.PIXPRO.COMPILE", "MODEL.PIXPRO.RECOMPUTE",
+    "MODEL.PIXPRO.CHANNELS_LAST", "MODEL.PIXPRO.COMPILE", "MODEL.PIXPRO.RECOMPUTE", "MODEL.PIXPRO.ZERO_INIT_RESIDUAL",
 )  # fmt: skip
 SHOWN = 6  # most differing keys in one message: a run of another task has dozens
 # Names of one thing, by pattern of keys.

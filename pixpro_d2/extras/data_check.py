@@ -27,7 +27,7 @@ from ..evaluation.checks import evaluation_errors
 from ..flow_files import FlowFiles
 from ..utils.archives import is_archive
 from ..utils.errors import UsageError
-from ..utils.files import report_write_errors, write_file
+from ..utils.files import check_folder_of, report_write_errors, write_file
 from ..visualization.detections import draw_detections
 from ..visualization.figures import LINE, MARGIN, add_image, new_figure, palette, text_width, to_image
 from ..visualization.segmentation import draw_segmentation
@@ -166,6 +166,8 @@ def check_data(
         UnreadableImage: for a picture to draw that cannot be read.
     """
     check_pixel_range("--pixel-range", pixel_range)
+    if list_file:
+        check_folder_of(list_file)
     if ":" not in name and name not in DatasetCatalog.list() and (os.path.isdir(name) or is_archive(name)):
         name = f"images:{name}"
     ensure_registered([name])
@@ -193,7 +195,8 @@ def check_data(
         print(f"... and {len(report.problems) - MAX_PROBLEMS} more problems; --problems FILE lists all")
     if list_file:
         text = "".join(f"{problem}\n" for problem in report.problems)
-        write_file(list_file, lambda path: Path(path).write_text(text, encoding="utf-8"))
+        with report_write_errors(list_file):
+            write_file(list_file, lambda path: Path(path).write_text(text, encoding="utf-8"))
         print(f"wrote {list_file}")
     if pictures:
         for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range=pixel_range):

@@ -19,8 +19,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ..command_line import add_reading, program
-from ..utils.errors import UsageError
+from ..command_line import add_reading, one_sentence, program
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,21 +36,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_sentence
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
     from detectron2.utils.logger import setup_logger  # these load PyTorch
 
     from ..config import default_config
-    from ..data.io.reader import UnreadableImage, restrict_pillow
+    from ..data.io.reader import restrict_pillow
     from ..extras.data_check import check_data
 
     setup_logger(name="pixpro_d2")
     restrict_pillow(args.max_image_pixels or default_config().DATALOADER.MAX_IMAGE_PIXELS)
-    try:
-        problems = check_data(args.name, args.all, args.pictures, args.flow, tuple(args.pixel_range), args.problems)
-    except (UsageError, UnreadableImage) as error:
-        raise SystemExit(f"error: {error}") from None
+    problems = check_data(args.name, args.all, args.pictures, args.flow, tuple(args.pixel_range), args.problems)
     print(f"{problems} problems" if problems else "no problems found")
     sys.exit(1 if problems else 0)
 

@@ -50,7 +50,7 @@ class Patience:
     def __init__(self, seconds: float) -> None:
         """
         Args:
-            seconds: time for each file, as of :func:`retry`.
+            seconds: time for each file, as for :func:`retry`.
         """
         self.seconds = self._left = seconds
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchvision
+import yaml
 from archive_helpers import write_shards, write_zip
 from data_helpers import write_images
 from detectron2.modeling import build_backbone
@@ -111,6 +112,18 @@ def test_a_run_in_the_home_folder_is_found_again(monkeypatch, scenes, weights, t
         assert plan.folder == tmp_path / "run" and plan.words[-2:] == ["OUTPUT_DIR", str(plan.folder)]
 
 
+def test_a_resumed_run_keeps_its_plan(scenes, tmp_path):
+    """Another version planned other numbers."""
+    planned = {"IMS_PER_BATCH": 8, "MAX_ITER": 700, "WARMUP_ITERS": 70, "BASE_LR": 0.5}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"SOLVER": planned}))
+    plan = plan_pretraining(f"images:{scenes}", str(tmp_path), flags=["--resume"])
+    _, cfg = config_of(plan)
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (8, 700, 70)
+    assert cfg.SOLVER.BASE_LR == 1.0 and "700 iterations of batch 8" in plan.sentence
+    _, cfg = config_of(plan_pretraining(f"images:{scenes}", str(tmp_path)))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (500, 25)
+
+
 def test_warm_up_follows_the_length_that_the_user_says(scenes):
     opts = ["SOLVER.MAX_ITER", "40", "OUTPUT_DIR", "elsewhere"]
     _, cfg = config_of(plan_pretraining(f"images:{scenes}", "", opts=opts))
@@ -131,6 +144,9 @@ def test_the_input_of_the_weights_is_taken(scenes, tmp_path):
     assert (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD) == ([120.0], [60.0])
     plan = plan_fine_tuning(str(path), "detection", f"voc:{scenes}@train", opts=[*grey[:-1], "[50.0]"])
     assert config_of(plan)[1].MODEL.PIXEL_STD == [50.0]
+    named = "voc/faster_rcnn_R_18_FPN_small"
+    plan = plan_fine_tuning(str(path), "detection", f"voc:{scenes}@train", config=named)
+    assert config_of(plan)[1].INPUT.FORMAT == "L"
 
 
 @pytest.mark.parametrize(

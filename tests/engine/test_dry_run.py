@@ -125,6 +125,7 @@ def test_slow_data_are_noticed():
     loader = DataLoader(Slow(), num_workers=2, batch_size=1)
     batches = iter(loader)
     next(batches)
+    time.sleep(0.5)
     assert reading_seconds(loader, batches) > 0.04  # 0.05 by two workers
     assert reading_seconds(DataLoader([]), batches) == 0
 

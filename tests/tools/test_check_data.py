@@ -81,6 +81,12 @@ def test_problems_are_listed_and_fail(tmp_path, capsys):
     assert len(listed) == 12 and all(str(path) in line for path, line in zip(paths, listed))
 
 
+def test_the_list_of_problems_needs_its_folder(tmp_path):
+    write_images(tmp_path / "images", 1)
+    with pytest.raises(SystemExit, match="error: .*none"):
+        check_data.main([f"images:{tmp_path}/images", "--problems", str(tmp_path / "none" / "problems.txt")])
+
+
 def test_only_all_opens_every_file(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(data_check, "SAMPLE", 3)
     paths = write_images(tmp_path / "a", 6)

@@ -44,8 +44,9 @@ def list_images(root: str) -> list[str]:
     """
     others: Counter[str] = Counter()
     found = [os.path.join(root, folder, name) for folder, names in _walk(root, others) for name in names]
-    _check_found(root, found)
-    _warn(_not_read(root, others))
+    remark = _not_read(others)
+    _check_found(root, found, remark)
+    _warn(root, remark)
     return found
 
 
@@ -92,7 +93,7 @@ def _load(name: str, index: str, root: str, search: Callable[[], tuple[FileList,
                 logger.info("The list of images is not kept, because a folder was skipped.")
             else:
                 write_index(index, files, places, started, remark)
-    _warn(remark)
+    _warn(root, remark)
     seconds, megabytes = time.perf_counter() - begin, files.num_bytes / 1e6
     logger.info(f"Data set '{name}': {len(files)} names {source} in {seconds:.1f} s, {megabytes:.1f} MB.")
     return files
@@ -109,8 +110,9 @@ def _list_compact(root: str) -> tuple[FileList, FileList | None, str]:
             yield from (os.path.join(folder, name) for name in names)
 
     files = FileList.from_names(root, names())
-    _check_found(root, files)
-    return files, None if skipped else FileList.from_names(root, folders), _not_read(root, others)
+    remark = _not_read(others)
+    _check_found(root, files, remark)
+    return files, None if skipped else FileList.from_names(root, folders), remark
 
 
 def _list_archives(folder: str, archives: list[str], pattern: str) -> tuple[FileList, FileList, str]:
@@ -159,23 +161,24 @@ def _walk(
         yield folder[len(prefix) :], sorted(filter(is_image, files))
 
 
-def _not_read(root: str, others: Counter[str]) -> str:
-    if not others:
-        return ""
-    suffixes = ", ".join(sorted(others))
-    return f"Skipped {others.total()} files below {root} that are not read ({suffixes}): convert them to JPEG or PNG."
+def _not_read(others: Counter[str]) -> str:
+    """Return a remark on the files that are not read, which stays true if their folder is renamed; "" without any."""
+    return (
+        f"{others.total()} files ({', '.join(sorted(others))}) are not read: convert them to JPEG or PNG"
+        if others
+        else ""
+    )
 
 
-def _warn(remark: str) -> None:
+def _warn(root: str, remark: str) -> None:
     if remark:
-        logger.warning(remark)
+        logger.warning(f"Below {root}, {remark}.")
 
 
-def _check_found(root: str, found: Sized) -> None:
+def _check_found(root: str, found: Sized, remark: str) -> None:
     if not found:
-        raise UsageError(
-            f"No image file ({', '.join(EXTENSIONS)}) below the folder {root}: name the folder of the images."
-        )
+        advice = remark or "name the folder of the images"
+        raise UsageError(f"No image file ({', '.join(EXTENSIONS)}) below the folder {root}: {advice}.")
 
 
 def register_images(name: str, root: str) -> None:

@@ -11,7 +11,7 @@ from ..io.reader import has_deep_colours, is_deep
 
 FULL_RANGE = (0, 65535)
 MIN_RANGE_SHARE = 0.25  # smallest share of the range that the values must fill, for at least 64 grey levels
-MIN_NARROW = 0.1  # smallest share of the deep files with fewer values that is a problem
+MIN_NARROW = 0.5  # smallest share of the deep files with fewer values that is a problem; few may be dark images
 OUTLIER_PERCENT = 0.1  # percentage of an image's pixels at either end that do not count
 _SAMPLES, _PHOTOMETRIC = 277, 262  # TIFF tags
 _CHANNELS_READ = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's photometric interpretation -> channels
@@ -90,7 +90,8 @@ def value_problems(files: Sequence[FileValues], pixel_range: tuple[float, ...]) 
     """
     problems = []
     for kind, coloured in (("grey", False), ("coloured", True)):
-        deep = [file for file in files if file.deep and file.coloured == coloured]
+        # An image of one value, such as an empty slice, tells nothing.
+        deep = [file for file in files if file.deep and file.coloured == coloured and file.lowest < file.highest]
         narrow = [file for file in deep if file.share(pixel_range) < MIN_RANGE_SHARE]
         if not narrow or len(narrow) < MIN_NARROW * len(deep):
             continue

@@ -41,7 +41,7 @@ def test_photographs_that_are_not_read_are_counted(tmp_path):
     with logged("pixpro_d2.data.datasets.images") as messages:
         assert list_images(str(tmp_path)) == [str(tmp_path / "a.png")]
     assert messages == [
-        f"Skipped 3 files below {tmp_path} that are not read (.cr2, .heic): convert them to JPEG or PNG."
+        f"Below {tmp_path}, 3 files (.cr2, .heic) are not read: convert them to JPEG or PNG."
     ]
 
 

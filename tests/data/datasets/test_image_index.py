@@ -64,10 +64,17 @@ def test_a_second_time_the_index_is_read(folder):
 def test_photographs_that_are_not_read_are_told_each_time(folder):
     (folder / "c.HEIC").touch()
     _settle(folder)
-    told = f"Skipped 1 files below {folder} that are not read (.heic): convert them to JPEG or PNG."
     for source in ("listed", "read from its index"):
         names, line, messages = _load(folder)
+        told = f"Below {folder}, 1 files (.heic) are not read: convert them to JPEG or PNG."
         assert names == NAMES and source in line and messages.count(told) == 1
+
+
+def test_a_folder_of_such_photographs_alone_is_told_too(tmp_path):
+    (tmp_path / "a.heic").touch()
+    for load in (list_images, lambda root: load_image_folder("name", root)):
+        with pytest.raises(UsageError, match=r"1 files \(\.heic\) are not read: convert them to JPEG or PNG.$"):
+            load(str(tmp_path))
 
 
 def _add(folder):

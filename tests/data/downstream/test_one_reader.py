@@ -139,11 +139,12 @@ def test_channels_and_pages_that_are_not_read(tmp_path, capsys):
 
 def test_outliers_do_not_hide_a_sliver():
     values = np.full((100, 100), 1000, np.uint16)
+    values[50:] = 1001
     values[0, :5] = 65535  # labels that are burnt in
     file = io.BytesIO()
     Image.fromarray(values).save(file, "png")
     found = read_values(file)
-    assert (found.lowest, found.highest) == (1000, 1000) and len(value_problems([found], ())) == 1
+    assert (found.lowest, found.highest) == (1000, 1001) and len(value_problems([found], ())) == 1
 
 
 def deep(low, high, coloured=False):
@@ -158,7 +159,8 @@ def deep(low, high, coloured=False):
             9 * [deep(0, 4095)] + [deep(0, 65535)],
             ["of 9 of 10 grey files .* 16 of 256 .*: convert all grey files to one"],
         ),
-        ([deep(0, 4095)] + 19 * [deep(0, 65535)], []),  # one dark image
+        (4 * [deep(0, 4095)] + 6 * [deep(0, 65535)], []),  # some dark images
+        ([deep(7, 7), deep(0, 65535)], []),  # an empty slice
         ([deep(0, 4095), deep(60000, 65535)], []),  # little contrast, but the values need the range
         ([deep(0, 3855, True)], ["of 1 of 1 coloured files .*: convert them to colours of 8 bits"]),
         (

@@ -251,14 +251,7 @@ def test_workers_share_all_tensors_of_a_batch_themselves():
 SHORT_OF_SHARED_MEMORY = """
 import functools, torch
 from torch.utils.data import DataLoader, default_collate
-from pixpro_d2.data.io.workers import (
-    build_loader,
-    collate_shared,
-    explaining_workers,
-    init_worker,
-    warn_of_many_workers,
-    with_worker_errors,
-)
+from pixpro_d2.data.io.workers import collate_shared, with_worker_errors
 from pixpro_d2.utils.errors import UsageError
 
 def collate(samples):
