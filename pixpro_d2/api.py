@@ -1,5 +1,6 @@
 """Pre-train and fine-tune by one call, as the commands of the same names do."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from . import needs_detectron2  # noqa: F401
 from .checkpoint.export import architecture, backbone_of, to_torchvision
 from .checkpoint.formats import read_weights
 from .checkpoint.plain_backbone import FILE
+from .checkpoint.tensors import check_tensors
 from .commands.checks import check_weights, data_address
 from .commands.parsing import flags
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining
@@ -62,6 +64,10 @@ def pretrain(
     allow_changes: bool = False,
 ) -> FinishedRun:
     """Pre-train on images without labels; for several GPUs, call it below ``if __name__ == "__main__"``.
+
+    A run of one process runs in the caller's process: it seeds the random generators of Python, NumPy and PyTorch, and
+    leaves TensorFloat-32 (``SOLVER.AMP.TF32``) and ``torch.backends.cudnn.benchmark`` (``CUDNN_BENCHMARK``) as its
+    config sets them.
 
     Args:
         data: folder, zip or tar file of images, or a data set such as ``video:DIR`` or ``voc:DIR@SPLIT``.
@@ -116,10 +122,11 @@ def load_backbone(path: str | Path) -> nn.Module:
 
     Args:
         path: checkpoint in any format that MODEL.WEIGHTS takes, trained with torchvision's input: RGB images, divided
-            by 255 and normalised with ImageNet's mean and standard deviation.
+            by 255 and normalised with ImageNet's mean and standard deviation. The network of a training with
+            INPUT.PIXEL_RANGE takes images scaled so that this range becomes 0 to 1; a warning says so.
 
     Raises:
-        UsageError: for another network or input, or a file that is no checkpoint.
+        UsageError: for another network or input, weights that are no finite numbers, or a file that is no checkpoint.
     """
     path = str(path)
     source = read_weights(path)
@@ -130,11 +137,14 @@ def load_backbone(path: str | Path) -> nn.Module:
         )
     backbone = backbone_of(source, "online", path)
     backbone.pyramid = {}
+    check_tensors(backbone.trunk, path)
     weights = to_torchvision(source, backbone, path)
     name = architecture(backbone.trunk)
     assert name is not None  # to_torchvision refuses other networks
     network = getattr(torchvision.models, name)()
     network.fc = nn.Identity()
+    if source.convention.scaling:
+        warnings.warn(f"The backbone of {path} has a range of pixels: {source.convention.scaling}.", stacklevel=2)
     network.load_state_dict(weights, strict=False)  # a file may lack num_batches_tracked, which only training needs
     return network.eval()
 

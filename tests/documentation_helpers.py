@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import itertools
 import re
 import shlex
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pixpro_d2.engine.configuration.configure import command_config
 ROOT = Path(__file__).resolve().parent.parent
 # Modules of commands that are not among the tools.
 APART = ("commands.pretrain", "commands.finetune", "commands.evaluate", "install_detectron2", "completion")
+LOOP = re.compile(r"for (\w+) in ([\w ]+); do (.+) & done; wait")
 FENCE = re.compile(r"^```(\S*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -80,8 +82,9 @@ def commands(page):
     found, others = [], []
     for block in blocks(page, "bash"):
         variables = {}
-        for line in block.replace("\\\n", " ").splitlines():
-            words = [_substitute(word, variables) for word in shlex.split(line, comments=True)]
+        lines = block.replace("\\\n", " ").splitlines()
+        for line, values in itertools.chain.from_iterable(map(_turns, lines)):
+            words = [_substitute(word, variables | values) for word in shlex.split(line, comments=True)]
             name, is_assignment, value = words[0].partition("=") if len(words) == 1 else ("", "", "")
             if is_assignment:
                 variables[name] = value
@@ -90,6 +93,12 @@ def commands(page):
             elif words and not block.startswith("#!"):
                 others.append(words)
     return found, others
+
+
+def _turns(line):
+    """[(command, {variable: value})] of a loop on one line, or of the line itself."""
+    loop = LOOP.fullmatch(line)
+    return [(loop[3], {loop[1]: value}) for value in loop[2].split()] if loop else [(line, {})]
 
 
 def _substitute(word, variables):

@@ -5,7 +5,9 @@ import math
 
 import pytest
 import torch
+import torchvision
 from archive_helpers import write_zip
+from torch import nn
 
 import configs
 import pixpro_d2
@@ -43,6 +45,33 @@ def test_a_backbone_of_unknown_input_is_refused(pretraining, tmp_path):
     torch.save({"model": torch.load(pretraining.checkpoint, weights_only=True)["model"]}, tmp_path / "model.pth")
     with pytest.raises(UsageError, match="model.pth does not say which input its backbone takes"):
         pixpro_d2.load_backbone(tmp_path / "model.pth")
+
+
+def test_a_backbone_of_a_range_of_pixels_is_a_warning(pretraining, tmp_path):
+    contents = torch.load(pretraining.checkpoint, weights_only=True)
+    contents["input"]["pixel_range"] = [0, 4095]
+    torch.save(contents, tmp_path / "model.pth")
+    with pytest.warns(UserWarning, match="model.pth has a range of pixels: .* so that 0 becomes 0 and 4095 becomes 1"):
+        pixpro_d2.load_backbone(tmp_path / "model.pth")
+
+
+def test_a_backbone_of_a_diverged_training_is_refused(pretraining, tmp_path):
+    contents = torch.load(pretraining.checkpoint, weights_only=True)
+    contents["model"]["backbone.bottom_up.stem.conv1.weight"][0] = math.nan
+    torch.save(contents, tmp_path / "model.pth")
+    with pytest.raises(UsageError, match=r"model.pth has infinite or NaN values in 1 of .* \(stem.conv1.weight is the"):
+        pixpro_d2.load_backbone(tmp_path / "model.pth")
+
+
+def test_the_backbone_of_a_learner_in_a_module(tmp_path):
+    """As a LightningModule saves it."""
+    net = torchvision.models.resnet18()
+    learner = pixpro_d2.PixelLearner(net, "layer2", image_size=32, hidden_dim=8, out_dim=4)
+    torch.save({"state_dict": nn.ModuleDict({"learner": learner}).state_dict()}, tmp_path / "last.ckpt")
+    network = pixpro_d2.load_backbone(tmp_path / "last.ckpt")
+    images = torch.rand(2, 3, 32, 32)
+    net.fc = nn.Identity()
+    torch.testing.assert_close(network(images), net.eval()(images))
 
 
 def test_a_backbone_without_an_equal_resnet(pretraining, tmp_path):

@@ -62,6 +62,13 @@ def _batch_of_videos(cfg, videos):
     return batch
 
 
+@pytest.mark.parametrize("path", [p for p in PRETRAIN if p.stem.endswith("ep")], ids=lambda path: path.stem)
+def test_kept_checkpoints_are_due_ones(path):
+    """Otherwise a run keeps others than the recipe's, such as one that was due by time."""
+    solver = configs.load_config(str(path), []).SOLVER
+    assert solver.CHECKPOINT_KEEP_EVERY > 0 and solver.CHECKPOINT_KEEP_EVERY % solver.CHECKPOINT_PERIOD == 0
+
+
 @pytest.mark.parametrize("frames", [1, 2, 6])
 def test_bdd100k(frames):
     """The recipe of the paper, for 70000 videos."""

@@ -75,6 +75,17 @@ class InputConvention:
             return ours != theirs
         return len(ours) != len(theirs) or any(abs(a - b) > _PIXEL_TOLERANCE for a, b in zip(ours, theirs))
 
+    @property
+    def scaling(self) -> str:
+        """Return how a network without INPUT.PIXEL_RANGE gets images of this range; "" for weights without a range."""
+        if not self.pixel_range:
+            return ""
+        low, high = self.pixel_range
+        return (
+            f"it takes images scaled by INPUT.PIXEL_RANGE, so that {low:g} becomes 0 and {high:g} becomes 1 before "
+            "mean and standard deviation"
+        )
+
     def __str__(self) -> str:
         stride = "" if self.stride_in_1x1 is None else f", STRIDE_IN_1X1 {self.stride_in_1x1}"
         values = f", PIXEL_RANGE {list(self.pixel_range)}" if self.pixel_range else ""

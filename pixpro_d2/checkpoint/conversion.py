@@ -9,6 +9,7 @@ from ..utils.errors import UsageError, check_choice
 from ..utils.files import check_folder_of, report_write_errors, write_file
 from . import export
 from .formats import Source, read_weights
+from .names import heads as head_names
 from .tensors import check_tensors
 
 SUFFIXES = {
@@ -18,6 +19,8 @@ SUFFIXES = {
     "safetensors": (".safetensors",),
     "official": (".pth", ".pt"),
 }
+# Formats of code that has no INPUT.PIXEL_RANGE.
+_FOREIGN = ("torchvision", "timm", "official")
 # Formats that can hold an FPN, and True for the formats that keep it by default.
 KEEPS_FPN = {"detectron2": True, "safetensors": True, "torchvision": False}
 
@@ -68,10 +71,13 @@ def convert(
         path = write_file(out, _writer(source, backbone, source_path, to, out), with_hash)
     name = "network of timm" if backbone.is_timm else export.architecture(backbone.trunk) or "backbone"
     fpn = f", FPN of {len(backbone.pyramid)} tensors" if backbone.pyramid else ""
+    scaling = source.convention.scaling if source.convention and to in _FOREIGN else ""
     without = f", without its FPN of {len(dropped)} tensors" if dropped else ""
+    if to == "official" and head_names.are_there(source.state) and not export.official_heads(source.state):
+        without += ", without its pre-training heads, which the official model does not have"
     return path, (
         f"{to} format, {name} of {len(backbone.trunk)} tensors{fpn}: the {branch} branch of {source_path} "
-        f"({source.format}){without}; input: {source.convention or 'unknown'}"
+        f"({source.format}){without}; input: {source.convention or 'unknown'}{scaling and f'; {scaling}'}"
     )
 
 
@@ -116,4 +122,5 @@ def _writer(source: Source, backbone: export.Backbone, path: str, to: str, out: 
     contents: Any = exporters[to](source, backbone, path)
     if out.endswith(".safetensors"):  # with the input as metadata
         return lambda partial: export.write_tensors(contents, source.convention, partial)
-    return lambda partial: torch.save(contents, partial)
+    zipped = to != "official"  # PyTorch 1.4, which the official code needs, cannot read today's zip format
+    return lambda partial: torch.save(contents, partial, _use_new_zipfile_serialization=zipped)

@@ -110,8 +110,8 @@ def to_timm(source: Source, backbone: Backbone, path: str) -> dict[str, torch.Te
 def to_official(source: Source, backbone: Backbone, path: str) -> dict[str, Any]:
     """Return a checkpoint of the official code.
 
-    The checkpoint holds ``model`` with ``module.encoder.*``, and target and heads if the source has them. The heads of
-    a model with an FPN are skipped, because the official heads take the features of the ResNet.
+    The checkpoint holds ``model`` with ``module.encoder.*``, and target and heads if the source has them. The official
+    code also reads ``epoch``, which is 0.
     """
     _check_no_timm(backbone, path)
     _check_convention(source, path)
@@ -119,10 +119,17 @@ def to_official(source: Source, backbone: Backbone, path: str) -> dict[str, Any]
     if any(name.startswith(TARGET) for name in source.state):
         parts["encoder_k"] = _torchvision_trunk(backbone_of(source, "target", path), path)
     model = {f"module.{part}.{name}": value for part, trunk in parts.items() for name, value in trunk.items()}
-    on_pyramid = any(fpn_names.is_fpn(name.removeprefix(ONLINE)) for name in source.state)
-    heads = {} if on_pyramid else head_names.to_official(source.state)
-    model.update({f"module.{heads[name]}": source.state[name] for name in heads})
-    return {"model": model}
+    model.update({f"module.{theirs}": source.state[name] for name, theirs in official_heads(source.state).items()})
+    return {"model": model, "epoch": 0}
+
+
+def official_heads(state: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Return the official names of the pre-training heads of a checkpoint; {} if the official model has no such heads.
+
+    The official heads take the features of the ResNet, so the heads on an FPN are others.
+    """
+    on_pyramid = any(fpn_names.is_fpn(name.removeprefix(ONLINE)) for name in state)
+    return {} if on_pyramid else head_names.to_official(state)
 
 
 def write_detectron2(contents: Mapping[str, Any], path: str) -> None:

@@ -11,7 +11,7 @@ from .convention import InputConvention
 from .depth import stage_of
 from .export import backbone_of, to_timm, to_torchvision, twin, write_tensors
 from .formats import source_of_model
-from .timm_networks import convention_of, name_of, network_of
+from .timm_networks import convention_of, name_of, network_of, random_parts
 
 FILE = "backbone_torchvision.safetensors"
 TIMM_FILE = "backbone_timm.safetensors"
@@ -36,8 +36,9 @@ def write_plain_backbone(model: nn.Module, convention: InputConvention, folder: 
         folder: folder of the run.
 
     Returns:
-        A sentence with the name of the network, the file and, for timm, how to load the file; None if neither library
-        has a network that does the same with these weights and its usual input. There is no file then.
+        A sentence with the name of the network, the file, for timm how to load the file, and with a range of pixels how
+        to scale images; None if neither library has a network that does the same with these weights and its usual
+        input. There is no file then.
 
     Raises:
         UsageError: if the disk is full or fails.
@@ -51,7 +52,7 @@ def write_plain_backbone(model: nn.Module, convention: InputConvention, folder: 
     path = os.path.join(folder, plain.file)
     with report_write_errors(path):
         write_file(path, lambda partial: write_tensors(plain.tensors, convention, partial))
-    return f"The backbone as {plain.name}: {path}{plain.advice}"
+    return f"The backbone as {plain.name}: {path}{plain.advice}{convention.scaling and f'; {convention.scaling}'}"
 
 
 def _of_torchvision(model: nn.Module, convention: InputConvention) -> _Plain | None:
@@ -77,6 +78,12 @@ def _of_timm(model: nn.Module, convention: InputConvention) -> _Plain | None:
         f"; load it by timm.create_model('{name}', num_classes=0).load_state_dict("
         f"safetensors.torch.load_file('{TIMM_FILE}'), strict=False)"
     )
+    random = random_parts(network, tensors)
+    if random:
+        advice += (
+            ", and read its maps by forward_intermediates(images, intermediates_only=True), because the parts behind "
+            f"them stay random ({', '.join(random)})"
+        )
     return _Plain(TIMM_FILE, tensors, f"timm's {name}", advice)
 
 

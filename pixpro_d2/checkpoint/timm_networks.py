@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .convention import InputConvention
 
-NET = "backbone.net."
+NET, TARGET_NET = "backbone.net.", "target_backbone.net."
 BELOW_PYRAMID = "backbone.bottom_up.net."
 # Names of an official release that share no name with timm's; timm's converter recognises them.
 _OFFICIAL = ("downsample_layers.0.0.weight",)  # ConvNeXt
@@ -65,6 +65,26 @@ def name_of(network: nn.Module) -> str:
     return _config(network)["architecture"]
 
 
+def random_parts(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the parts of timm's network without a classifier that lack all their tensors, if one has a random matrix.
+
+    Args:
+        network: a network that was perhaps built without some of its parts.
+        tensors: by timm's names.
+    """
+    missing = {name: value for name, value in _full_state(network, num_classes=0).items() if name not in tensors}
+    if all(value.ndim < 2 for value in missing.values()):
+        return []
+    there = {module for name in tensors for module in _modules_around(name)}
+    parts = (next((module for module in _modules_around(name) if module not in there), name) for name in missing)
+    return list(dict.fromkeys(parts))
+
+
+def _modules_around(name: str) -> list[str]:
+    """Return the paths of the modules that hold a tensor, the outermost first."""
+    return [name[:end] for end, character in enumerate(name) if character == "."]
+
+
 def find_weights(
     tensors: Mapping[str, Tensor], network: nn.Module, prefixes: Sequence[str] = ()
 ) -> NetworkWeights | None:
@@ -85,7 +105,7 @@ def find_weights(
     if prefix is None:
         return None
     inner = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    left_out = _full_names(network) - set(own)
+    left_out = _full_state(network).keys() - set(own)
     modules = {name.partition(".")[0] for name in own}
 
     def belongs(name: str) -> bool:
@@ -146,12 +166,12 @@ def _kernel_size(weight: Tensor | None) -> torch.Size | None:
     return weight.shape[2:] if weight is not None and weight.ndim == 4 else None
 
 
-def _full_names(network: nn.Module) -> set[str]:
-    """Return the names of the whole network that timm builds, with its classifier and last norms."""
+def _full_state(network: nn.Module, **options: Any) -> dict[str, Tensor]:
+    """Return the tensors, without values, of the whole network that timm builds, with its classifier and last norms."""
     import timm  # it is installed, because the network is timm's
 
     with torch.device("meta"):
-        return set(timm.create_model(name_of(network), pretrained=False).state_dict())
+        return timm.create_model(name_of(network), pretrained=False, **options).state_dict()
 
 
 def _config(network: nn.Module) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Describe the devices that this machine computes with."""
 
-import os
 from dataclasses import dataclass
 
 import torch
+
+from ..utils.machine import usable_cores
 
 GIB = 2**30
 
@@ -39,7 +40,6 @@ def this_machine(device: str = "", processes: int = 0) -> Machine:
     """
     found = "cuda" if torch.cuda.is_available() else "cpu"
     device, _, index = (found if device in ("", "auto") else device).partition(":")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = torch.cuda.device_count() if device == "cuda" else 0
     sizes = [torch.cuda.get_device_properties(i).total_memory / GIB for i in range(gpus)]
-    return Machine(device, processes or (1 if index else max(gpus, 1)), min(sizes, default=0.0), cores)
+    return Machine(device, processes or (1 if index else max(gpus, 1)), min(sizes, default=0.0), usable_cores())

@@ -8,8 +8,9 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..checkpoint.convention import InputConvention
 from ..checkpoint.export import architecture, backbone_of
-from ..checkpoint.formats import read_weights
+from ..checkpoint.formats import Source, read_weights
 from ..command_line import as_words
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
@@ -17,7 +18,7 @@ from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
 from ..weights_files import weights_path
 from .machine import this_machine
-from .recipe import choose_batch, choose_iterations, choose_processes, choose_recipe, choose_workers
+from .recipe import VIDEO_EPOCHS, choose_batch, choose_iterations, choose_processes, choose_recipe, choose_workers
 
 FEW_IMAGES = 100  # pre-training on fewer images is pointed out
 
@@ -75,13 +76,13 @@ def plan_pretraining(
         "DATALOADER.NUM_WORKERS": choose_workers(cfg.DATALOADER.NUM_WORKERS, machine),
     }
     length = _length(cfg)
-    if cfg.SOLVER.MAX_EPOCHS > 0 and not {"SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"} & set(given):
+    # The recipe for videos is for a first try, with a few hundred iterations.
+    epochs = VIDEO_EPOCHS if is_video and recipe == "auto" else cfg.SOLVER.MAX_EPOCHS
+    if epochs > 0 and not {"SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"} & set(given):
         samples = count * cfg.INPUT.PIXPRO.STARTS_PER_VIDEO if is_video else count
-        iterations = choose_iterations(cfg.SOLVER.MAX_EPOCHS, samples, batch, machine.device)
-        chosen |= {"SOLVER.MAX_ITER": iterations, **_warmup(iterations, given)}
+        iterations = choose_iterations(epochs, samples, batch, machine.device)
+        chosen["SOLVER.MAX_ITER"] = iterations  # the warm-up keeps its share of the run
         length = f"{iterations} iterations"
-    elif "SOLVER.MAX_ITER" in given:
-        chosen |= _warmup(cfg.SOLVER.MAX_ITER, given)
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
     sentence = (
         f"Recipe {config}, because {why}: {count} {'videos' if is_video else 'images'}, {length} of batch {batch} on "
@@ -122,9 +123,10 @@ def plan_fine_tuning(
     ensure_registered(names)
     count = len(load_dicts(data))
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
-    advice = ""
+    advice, source = "", None
     if not config:
-        config = _config_for(weights, task)
+        source = read_weights(weights)
+        config = _config_for(source, weights, task)
         if config == CONFIGS[task][0]:
             advice = " This config is for first tries, with small images and a short training (docs/downstream.md)."
     cfg = load_config(config, list(opts))
@@ -137,6 +139,7 @@ def plan_fine_tuning(
         "DATASETS.TRAIN": data,
         "DATASETS.TEST": test or "()",
         "MODEL.WEIGHTS": weights,
+        **(_input_of(source, cfg) if source else {}),
     }
     run = Path(weights).absolute().parent.name if weights_path(weights) == weights else weights
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}")).expanduser()
@@ -155,13 +158,6 @@ def _length(cfg: CfgNode) -> str:
 def _pairs(opts: Sequence[str]) -> Mapping[str, str]:
     """Return the values of KEY, VALUE, ... by key."""
     return dict(zip(opts[::2], opts[1::2]))
-
-
-def _warmup(iterations: int, given: Mapping[str, str]) -> dict[str, int]:
-    """Return the option for a warm-up of a tenth of the run, unless the user has given a warm-up."""
-    if {"SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"} & set(given):
-        return {}
-    return {"SOLVER.WARMUP_ITERS": iterations // 10}
 
 
 def _name_of(data: str) -> str:
@@ -183,13 +179,20 @@ def _words(
     return ["--config-file", config, *gpus, *flags, *options, *rest, "OUTPUT_DIR", str(folder)]
 
 
-def _config_for(weights: str, task: str) -> str:
-    """Return the config of a task for the network of a checkpoint.
+def _input_of(source: Source, cfg: CfgNode) -> dict[str, Any]:
+    """Return the keys that give the models of ``cfg`` the input of a checkpoint, such as grey images."""
+    if source.convention is None or not source.knows_input:
+        return {}
+    return source.convention.keys_to_set(InputConvention.from_config(cfg))
+
+
+def _config_for(source: Source, weights: str, task: str) -> str:
+    """Return the config of a task for the network of a checkpoint, the file ``weights``.
 
     Raises:
         UsageError: if there is none.
     """
-    trunk = backbone_of(read_weights(weights), "online", weights).trunk
+    trunk = backbone_of(source, "online", weights).trunk
     stem = trunk.get("stem.conv1.weight")
     if stem is not None and stem.shape[1] == 1:  # the configs fit grey images too
         trunk = {**trunk, "stem.conv1.weight": stem.expand(-1, 3, -1, -1)}

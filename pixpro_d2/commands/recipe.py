@@ -4,12 +4,14 @@ from .machine import Machine
 
 QUICK, SMALL = "pretrain/quickstart", "pretrain/small_data_r18_fpn"
 LARGE, VIDEO = "pretrain/pixpro_fpn", "pretrain/pixpro_video_quickstart"
+VIDEO_EPOCHS = 20  # as QUICK has
 FEW_IMAGES = 2_000  # with fewer images, the recipe for small data would see each of them more than 160 times
 MANY_IMAGES = 100_000  # with fewer images, the recipe for ImageNet is too short to leave its random start
 CPU_BATCH, CPU_CROP_SIZE, CPU_ITERATIONS = 16, 96, 5000  # an hour or two on two cores
 LEAST_ITERATIONS = {"cpu": 500, "cuda": 2000}  # shorter runs gained nothing (docs/choosing.md)
 GIB_FIXED, GIB_PER_IMAGE = 4.0, 0.145  # of the recipe for ImageNet, estimated in docs/choosing.md
 USABLE_MEMORY = 0.85  # share of a GPU's memory
+MOST_WORKERS = 16  # of a process
 
 
 def choose_recipe(images: int, is_video: bool, machine: Machine) -> tuple[str, str]:
@@ -61,5 +63,10 @@ def choose_processes(batch: int, available: int) -> int:
 
 
 def choose_workers(wanted: int, machine: Machine) -> int:
-    """Return the number of workers of a data loader: the number in the config, at most the cores of a process."""
-    return max(1, min(wanted, machine.cores // machine.processes - (machine.device == "cpu")))
+    """Return the number of workers of a data loader.
+
+    Beside a GPU, the number is that of a process's cores, at most MOST_WORKERS. On the CPU, it is the number in the
+    config, at most the cores that the computation leaves.
+    """
+    cores = machine.cores // machine.processes
+    return max(1, min(MOST_WORKERS, cores) if machine.device == "cuda" else min(wanted, cores - 1))

@@ -141,6 +141,14 @@ def check_task(cfg: CfgNode, args: Namespace) -> None:
             f"MODEL.BACKBONE.FREEZE_AT is {cfg.MODEL.BACKBONE.FREEZE_AT}, which would keep the random weights of the "
             "first layers: set it to 0, or name weights by MODEL.WEIGHTS."
         )
+    nodes = {"resnet": "RESNETS", "regnet": "REGNETS", "timm": "TIMM"}
+    node = next((node for kind, node in nodes.items() if kind in cfg.MODEL.BACKBONE.NAME), "")
+    frozen = bool(node) and cfg.MODEL[node].NORM == "FrozenBN"
+    if frozen and is_pretraining(cfg) and not has_weights and not args.eval_only:
+        raise UsageError(
+            f"MODEL.{node}.NORM is FrozenBN, which normalises nothing after random layers: set it to SyncBN, or name "
+            "weights by MODEL.WEIGHTS."
+        )
     if not cfg.MODEL.BACKBONE.FROZEN:
         return
     if is_pretraining(cfg):

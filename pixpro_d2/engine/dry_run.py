@@ -5,9 +5,10 @@ import os
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
+from torch.utils.data import DataLoader
 
 from ..config import is_pretraining, with_values
 from ..modeling.pretrain.momentum import momentum_at
@@ -117,7 +119,11 @@ def dry_run(args: Namespace) -> None:
         if comm.is_main_process():
             recipe, count = load_config(args.config_file, []), len(trainer.data_loader.loader.dataset)
             print("\n".join(describe_plan(cfg, given, recipe, count)), flush=True)
-        lines = describe_trial(cfg, try_iterations(trainer))
+        tried = try_iterations(trainer)
+        batches = trainer._trainer.batches
+        assert batches is not None  # after the first step
+        reading = reading_seconds(trainer.data_loader.loader, batches)
+        lines = describe_trial(cfg, tried, reading)
         if comm.is_main_process():
             print("\n".join(lines), flush=True)
 
@@ -165,9 +171,10 @@ def try_iterations(trainer: Trainer) -> Trial:
                 seconds = time.perf_counter() - start
             latest = {name: value for name, (value, _) in trainer.storage.latest().items()}
     except torch.cuda.OutOfMemoryError as error:
+        recompute = ", or set MODEL.PIXPRO.RECOMPUTE True" if is_pretraining(trainer.cfg) else ""
         raise UsageError(
-            f"An iteration does not fit into the GPU's memory: lower SOLVER.IMS_PER_BATCH, raise "
-            f"SOLVER.ACCUMULATION_STEPS, or set MODEL.PIXPRO.RECOMPUTE True ({error})"
+            "An iteration does not fit into the GPU's memory: lower SOLVER.IMS_PER_BATCH, or raise "
+            f"SOLVER.ACCUMULATION_STEPS{recompute} ({error})"
         ) from error
     states = [*trainer.model.parameters(), *trainer.model.buffers()]
     states += [x for state in trainer.optimizer.state.values() for x in state.values() if isinstance(x, torch.Tensor)]
@@ -188,10 +195,38 @@ def try_iterations(trainer: Trainer) -> Trial:
     )
 
 
-def describe_trial(cfg: CfgNode, trial: Trial) -> list[str]:
-    """Return lines about the tried iterations; all processes must call this function."""
-    trials = comm.all_gather(trial)
-    seconds, states, peak = (max(getattr(x, name) for x in trials) for name in ("seconds", "states", "peak"))
+def reading_seconds(loader: DataLoader, batches: Iterator[Any]) -> float:
+    """Return the time that a loader takes for a batch, in seconds; 0 without workers.
+
+    Workers load the first batches at the same time, so the second iteration of a run does not wait for slow data. These
+    batches are drawn first.
+
+    Args:
+        loader: its workers run.
+        batches: endless iterator over ``loader``.
+    """
+    ahead = loader.num_workers * (loader.prefetch_factor or 0)
+    if not ahead:
+        return 0.0
+    for _ in range(ahead):
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(ahead):
+        next(batches)
+    return (time.perf_counter() - start) / ahead
+
+
+def describe_trial(cfg: CfgNode, trial: Trial, reading: float) -> list[str]:
+    """Return lines about the tried iterations; all processes must call this function.
+
+    Args:
+        cfg: config of the run.
+        trial: measurements in this process.
+        reading: result of :func:`reading_seconds` in this process.
+    """
+    trials = comm.all_gather((trial, reading))
+    states, peak = (max(getattr(x, name) for x, _ in trials) for name in ("states", "peak"))
+    seconds, waiting = max(speed(x, seconds) for x, seconds in trials)
     on_gpu = cfg.MODEL.DEVICE.startswith("cuda")
     where = "on the GPU" if on_gpu else "of the process, without the loader's workers"
     length = timedelta(seconds=round(seconds * cfg.SOLVER.MAX_ITER))
@@ -200,9 +235,17 @@ def describe_trial(cfg: CfgNode, trial: Trial) -> list[str]:
         f"Tried {min(ITERATIONS, cfg.SOLVER.MAX_ITER)} iterations: {losses}",
         f"Memory of each process: {_mib(states)} of weights and optimiser, at most {_mib(peak)} {where}",
         f"Checkpoint: {_mib(trial.checkpoint)}",
-        f"Speed: {seconds:.3g} s for an iteration, {trial.data_seconds:.3g} s of it waiting for data",
+        f"Speed: {seconds:.3g} s for an iteration, {waiting:.3g} s of it waiting for data",
         f"The run would take about {length}, without evaluation and checkpoints.",
     ]
+
+
+def speed(trial: Trial, reading: float) -> tuple[float, float]:
+    """Return the seconds of an iteration, and the seconds of it that wait for data that take ``reading`` a batch."""
+    if not reading:  # no workers: the iteration itself has read its data
+        return trial.seconds, trial.data_seconds
+    computing = trial.seconds - trial.data_seconds
+    return max(computing, reading), max(0.0, reading - computing)
 
 
 def _mib(size: int) -> str:

@@ -74,7 +74,8 @@ class TrainLoop(TrainerBase):
         self.guard = StepGuard(model, optimizer, self.grad_scaler)
         #: Whether the losses were read in this iteration, and whether any process had been asked to stop by then.
         self.has_read = self.must_stop = False
-        self._batches: Iterator[Any] | None = None
+        #: Iterator over ``data_loader``, None before the first step.
+        self.batches: Iterator[Any] | None = None
         self._window = LossWindow()
         self._skipped = 0
         # A mean of past iterations that divides the losses of RetinaNet and FCOS, of each process at the last reading;
@@ -90,10 +91,10 @@ class TrainLoop(TrainerBase):
         assert self.model.training, "the model was left in eval mode"
         self.has_read = False
         start = time.perf_counter()
-        if self._batches is None:  # not before, because a resumed run first sets the position of its data
-            self._batches = iter(self.data_loader)
+        if self.batches is None:  # not before, because a resumed run first sets the position of its data
+            self.batches = iter(self.data_loader)
             self.guard.keep_buffers()
-        batch = next(self._batches)
+        batch = next(self.batches)
         self._window.data_time += time.perf_counter() - start
 
         self.optimizer.zero_grad()

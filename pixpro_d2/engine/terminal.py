@@ -29,7 +29,7 @@ LOG_ONLY = (
 )
 LINE_FORMAT = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
 SPEED_ITERATIONS = 20  # number of iterations in the mean of the speed
-# Messages of libraries that a user cannot act on.
+# Messages of libraries that a user cannot act on; data.io.workers has its own warning about the number of workers.
 SILENT_WARNINGS = ("This DataLoader will create",)
 SILENT_LOGGERS = ("torch.utils.cpp_extension",)
 

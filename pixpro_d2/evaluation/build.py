@@ -20,8 +20,8 @@ EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
     "coco": lambda cfg, name, folder: CocoEvaluator(name, folder, cfg.TEST.KEYPOINT_OKS_SIGMAS),
     "pascal_voc": lambda cfg, name, folder: VOCEvaluator(name),
     "sem_seg": lambda cfg, name, folder: SegmentationEvaluator(name, output_dir=folder),
-    "cityscapes_sem_seg": lambda cfg, name, folder: CityscapesSemSegEvaluator(name),
-    "cityscapes_instance": lambda cfg, name, folder: CityscapesInstanceEvaluator(name),
+    "cityscapes_sem_seg": lambda cfg, name, folder: CityscapesSemSegEvaluator(name, folder),
+    "cityscapes_instance": lambda cfg, name, folder: CityscapesInstanceEvaluator(name, folder),
     "classification": lambda cfg, name, folder: ClassificationEvaluator(),
 }
 

@@ -1,10 +1,14 @@
 """detectron2's Cityscapes evaluators, with any version of NumPy."""
 
+import os
+import tempfile
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from detectron2 import evaluation
+from detectron2.evaluation.cityscapes_evaluation import CityscapesEvaluator
+from detectron2.utils import comm
 
 from ..utils.cityscapes_alias import alias_cityscapesscripts
 from ..utils.patching import replaced
@@ -20,7 +24,32 @@ def _numpy() -> AbstractContextManager[None]:
     return replaced(np, "in1d", getattr(np, "in1d", np.isin))
 
 
-class CityscapesSemSegEvaluator(evaluation.CityscapesSemSegEvaluator):
+class _SharedFolder(CityscapesEvaluator):
+    """Keep the predictions of all processes, until the end of the evaluation, in a folder that all machines share.
+
+    detectron2 keeps them in the temporary folder of the first process, which another machine does not have.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str) -> None:
+        """Make the evaluator of a data set.
+
+        Args:
+            dataset_name: name of the data set.
+            output_dir: folder on a disk that all machines share; :meth:`reset` makes it.
+        """
+        super().__init__(dataset_name)
+        self._output_dir = output_dir
+
+    def reset(self) -> None:
+        folder = ""
+        if comm.is_main_process():
+            os.makedirs(self._output_dir, exist_ok=True)
+            self._working_dir = tempfile.TemporaryDirectory(prefix="cityscapes_", dir=self._output_dir)
+            folder = self._working_dir.name
+        self._temp_dir = comm.all_gather(folder)[0]
+
+
+class CityscapesSemSegEvaluator(_SharedFolder, evaluation.CityscapesSemSegEvaluator):
     """Compute IoU over classes and over categories as detectron2 does, in per cent, by cityscapesscripts."""
 
     def evaluate(self) -> Any:
@@ -28,7 +57,7 @@ class CityscapesSemSegEvaluator(evaluation.CityscapesSemSegEvaluator):
             return super().evaluate()
 
 
-class CityscapesInstanceEvaluator(evaluation.CityscapesInstanceEvaluator):
+class CityscapesInstanceEvaluator(_SharedFolder, evaluation.CityscapesInstanceEvaluator):
     """Compute AP and AP50 of masks as detectron2 does, in per cent, by cityscapesscripts."""
 
     def evaluate(self) -> Any:

@@ -19,6 +19,7 @@ from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
 from ..data.inspection.records import TASKS, Report, inspect, task_of
+from ..data.inspection.stored_values import describe_values
 from ..data.inspection.videos import VideoReport, inspect_videos
 from ..data.io.reader import read_image
 from ..engine.configuration.config_checks import check_pixel_range
@@ -26,7 +27,7 @@ from ..evaluation.checks import evaluation_errors
 from ..flow_files import FlowFiles
 from ..utils.archives import is_archive
 from ..utils.errors import UsageError
-from ..utils.files import report_write_errors
+from ..utils.files import report_write_errors, write_file
 from ..visualization.detections import draw_detections
 from ..visualization.figures import LINE, MARGIN, add_image, new_figure, palette, text_width, to_image
 from ..visualization.segmentation import draw_segmentation
@@ -41,7 +42,7 @@ UNLABELLED = "  no labels: for pre-training only"
 def describe(name: str, report: Report) -> list[str]:
     """Return lines of text about a data set, without its problems."""
     lines = [f"{name}: {report.images} images, {report.opened} of them opened", *_sides(report.sizes)]
-    lines += report.values.describe(report.pixel_range)
+    lines += describe_values(report.values, report.pixel_range)
     if report.task is None:
         return [*lines, UNLABELLED]
     _, key, unit = TASKS[report.task]
@@ -73,7 +74,7 @@ def describe_videos(name: str, report: VideoReport) -> list[str]:
         f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
         f"skips {shortest}",
         *_sides(report.sizes),
-        *report.values.describe(report.pixel_range),
+        *describe_values(report.values, report.pixel_range),
     ]
     if report.with_flow is not None:
         lines.append(f"  optical flow: of {report.with_flow} videos")
@@ -143,7 +144,12 @@ def save_pictures(
 
 
 def check_data(
-    name: str, sample_all: bool, pictures: str | None, flow_folder: str | None, pixel_range: tuple[float, ...]
+    name: str,
+    sample_all: bool,
+    pictures: str | None,
+    flow_folder: str | None,
+    pixel_range: tuple[float, ...],
+    list_file: str | None = None,
 ) -> int:
     """Print a description of a data set and its problems; return the number of problems.
 
@@ -153,9 +159,10 @@ def check_data(
         pictures: folder for the first images with their labels; None for none.
         flow_folder: for videos, folder of their flow; None for none.
         pixel_range: INPUT.PIXEL_RANGE.
+        list_file: file for all problems, one a line; None for none.
 
     Raises:
-        UsageError: for a mistake in the arguments, or a data set that cannot be loaded.
+        UsageError: for a mistake in the arguments, a data set that cannot be loaded, or a file that cannot be written.
         UnreadableImage: for a picture to draw that cannot be read.
     """
     check_pixel_range("--pixel-range", pixel_range)
@@ -183,7 +190,11 @@ def check_data(
     for problem in report.problems[:MAX_PROBLEMS]:
         print(f"problem: {problem}")
     if len(report.problems) > MAX_PROBLEMS:
-        print(f"... and {len(report.problems) - MAX_PROBLEMS} more problems")
+        print(f"... and {len(report.problems) - MAX_PROBLEMS} more problems; --problems FILE lists all")
+    if list_file:
+        text = "".join(f"{problem}\n" for problem in report.problems)
+        write_file(list_file, lambda path: Path(path).write_text(text, encoding="utf-8"))
+        print(f"wrote {list_file}")
     if pictures:
         for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range=pixel_range):
             print(f"wrote {path}")

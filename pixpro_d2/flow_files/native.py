@@ -168,6 +168,18 @@ def read_info(root: str | Path, video: str) -> FlowInfo | None:
         return None
 
 
+def read_range(root: str | Path, video: str) -> tuple[float, ...] | None:
+    """Return the ``pixel_range`` of a video's flow; None if it is unknown, as for flow that is no estimate."""
+    content = _read(Path(root, video, INFO))
+    values = content.get("pixel_range") if content.get("folder") else None
+    return None if values is None else tuple(values)
+
+
+def describe_range(pixel_range: Sequence[float]) -> str:
+    """Return words for the option of extract_flow that sets a FlowInfo's ``pixel_range``."""
+    return "with --pixel-range {:g} {:g}".format(*pixel_range) if pixel_range else "without --pixel-range"
+
+
 def _read(path: Path) -> dict[str, Any]:
     """Return the content of a JSON file that this version wrote, or an empty dict for another or missing file."""
     content = read_json(path)

@@ -41,6 +41,11 @@ def read_skipped(root: str) -> dict[str, str]:
     return {}
 
 
+def read_range(root: str, video: str) -> None:
+    """Return None: this format does not record the range of pixels, see :func:`.native.read_range`."""
+    return None
+
+
 def load(path: str) -> np.ndarray:
     """Load the array in a file, mapped into memory if the file format allows it.
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..utils.errors import UsageError
 from . import native as native_files
 from . import reference as reference_files
-from .native import TOOL, write_flow
+from .native import TOOL, describe_range, write_flow
 
 __all__ = ["FlowFiles", "write_flow"]
 
@@ -96,7 +96,8 @@ class FlowFiles:
             video: name of the video.
             num_frames: number of frames of the video.
             frame_size: (H, W) of the frames, pixels; None if unknown.
-            frames: paths of all frames; the first and the last frame are read. None if they are not compared.
+            frames: paths of all frames, or of the first and the last frame: these are read. None if they are not
+                compared.
 
         Raises:
             UsageError: if the files are missing or damaged, or if they belong to a video with another length, frame
@@ -105,6 +106,24 @@ class FlowFiles:
         """
         path, forward, _ = self._open(video)
         self._compare(path, forward, video, num_frames, frame_size, frames)
+
+    def check_range(self, video: str, pixel_range: Sequence[float]) -> None:
+        """Check that the frames of a video have the same values as when its flow was estimated.
+
+        Args:
+            video: name of the video.
+            pixel_range: INPUT.PIXEL_RANGE if the frames have more than 8 bits, otherwise ().
+
+        Raises:
+            UsageError: if the frames were read with another range; flow whose range is unknown passes.
+        """
+        used = self._layout.read_range(self.root, video)
+        if used not in (None, tuple(pixel_range)):
+            raise UsageError(
+                f"{os.path.join(self.root, video)} has flow of frames that were read {describe_range(used)}, but "
+                f"INPUT.PIXEL_RANGE is {list(pixel_range)}: set the same range, or make the flow again with {TOOL} "
+                "--overwrite."
+            )
 
     def _compare(
         self,

@@ -61,6 +61,7 @@ class LayerFeatures(nn.Module):
         if len(self._taps) < len(paths):
             raise UsageError(f"The layers {', '.join(paths)} have a name twice: name each layer once.")
         self.attach()
+        self._is_probed = False
         try:
             shapes = probe(self, in_channels, image_size)
             for name in self.in_features:
@@ -68,6 +69,7 @@ class LayerFeatures(nn.Module):
         except Exception:
             self.release()
             raise
+        self._is_probed = True
         self._output_shape = {name: Shape(channels=shape[1]) for name, shape in shapes.items()}
 
     def attach(self) -> None:
@@ -94,10 +96,33 @@ class LayerFeatures(nn.Module):
             tap.open()
         try:
             self.net(images)
+            if not self._is_probed:
+                self._check_values()
+            if torch.is_grad_enabled():
+                self._check_gradients()
             return {name: _as_map(tap, images, self.patch_size) for name, tap in self._taps.items()}
         finally:
             for tap in self._taps.values():
                 tap.close()
+
+    def _check_values(self) -> None:
+        """Raise a UsageError if the network has changed the output of a layer in place."""
+        counted = [tap for tap in self._taps.values() if tap.version is not None]
+        changed = next((tap for tap in counted if tap.output._version != tap.version), None)
+        if changed is not None:
+            raise UsageError(
+                f"{layer_label(changed.path)} gives an output that the network changes in place afterwards, as "
+                "ReLU(inplace=True) and += do: name the layer behind it, or give a network that ends with this layer."
+            )
+
+    def _check_gradients(self) -> None:
+        """Raise a UsageError if a layer ran without gradient although the network learns."""
+        cut = next((tap for tap in self._taps.values() if tap.output is not None and not tap.has_gradient), None)
+        if cut is not None and any(parameter.requires_grad for parameter in self.net.parameters()):
+            raise UsageError(
+                f"{layer_label(cut.path)} runs without gradient, as inside a reentrant activation checkpoint, so that "
+                "the network would not learn: give use_reentrant=False to torch.utils.checkpoint."
+            )
 
 
 class _Tap:
@@ -119,10 +144,21 @@ class _Tap:
         """Forget the output and hold no further outputs."""
         self.is_open = False
         self.output: Any = None
+        self.version: int | None = None
+        self.has_gradient = False
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if self.is_open:
             self.output = output
+            self.version = _version(output)
+            self.has_gradient = torch.is_grad_enabled()
+
+
+def _version(output: Any) -> int | None:
+    """Return the number of changes in place of a tensor; None if nothing counts them."""
+    if not torch.is_tensor(output) or output.is_inference() or torch.compiler.is_compiling():
+        return None
+    return output._version
 
 
 def _as_map(tap: _Tap, images: Tensor, patch_size: int | None) -> Tensor:

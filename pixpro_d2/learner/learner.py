@@ -1,6 +1,7 @@
 """The learner: pixel-level pre-training of any PyTorch network in a training loop of the user's own."""
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -195,6 +196,13 @@ class PixelLearner(TwoBranch):
             ``images_without_pair/<layer>`` as a share, ``feature_std/<layer>`` of the projections; the latter three are
             missing in training by a teacher alone.
         """
+        net = uncompiled(self.net)
+        if self.training and not net.training:
+            warnings.warn(
+                f"The network {type(net).__name__} is in eval mode, where its norms and dropout do not train: call "
+                "learner.train() before the loop.",
+                stacklevel=4,  # the caller of the module
+            )
         views, boxes = self.views(images, generator)
         losses, comparisons = self.compare(views, boxes)
         info = {name: loss.detach() for name, loss in losses.items()}
@@ -219,6 +227,9 @@ class PixelLearner(TwoBranch):
 
     def freeze_unused(self) -> list[str]:
         """Freeze the parameters of the network that the chosen layers do not depend on, such as a classifier's.
+
+        The network runs in eval mode for this. Parameters without effect in eval mode also count as unused, such as
+        those of adapters that merge their weights in it: set their ``requires_grad`` again.
 
         Returns:
             The names of the frozen parameters. DistributedDataParallel then needs no ``find_unused_parameters``.

@@ -1,7 +1,7 @@
 """Check a data set before training on it.
 
-python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR] [--pixel-range LOW HIGH]
-                                         [--max-image-pixels N]
+python -m pixpro_d2.tools.check_data NAME [--all] [--pictures DIR] [--flow DIR] [--problems FILE]
+                                         [--pixel-range LOW HIGH] [--max-image-pixels N]
 
 NAME is a folder or an archive of images, or a value of DATASETS.TRAIN or TEST: a registered name, or an address such as
 voc:DIR@SPLIT. The command prints the number and sizes of the images, channels and pages that are not read, the
@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--flow", metavar="DIR", help="for videos: folder of their flow to check, as in MODEL.PIXPRO.FLOW.FILES"
     )
+    parser.add_argument("--problems", metavar="FILE", help="write all problems to this file, one a line")
     add_reading(parser)
     return parser
 
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     setup_logger(name="pixpro_d2")
     restrict_pillow(args.max_image_pixels or default_config().DATALOADER.MAX_IMAGE_PIXELS)
     try:
-        problems = check_data(args.name, args.all, args.pictures, args.flow, tuple(args.pixel_range))
+        problems = check_data(args.name, args.all, args.pictures, args.flow, tuple(args.pixel_range), args.problems)
     except (UsageError, UnreadableImage) as error:
         raise SystemExit(f"error: {error}") from None
     print(f"{problems} problems" if problems else "no problems found")

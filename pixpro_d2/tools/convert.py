@@ -19,7 +19,8 @@ EPILOG = """formats:
   timm         names of a network of timm, which are torchvision's for a ResNet; no FPN. A .safetensors file keeps the
                input convention as metadata
   safetensors  names of this project's models (backbone.*), FPN included, input convention in the metadata
-  official     checkpoint of the official PixPro code: both branches and, if there, the pre-training heads; no FPN
+  official     checkpoint of the official PixPro code: both branches, and the pre-training heads if the official code
+               has such heads; no FPN
   onnx         graph of backbone and FPN, with one output for each feature: res2 to res5, or p2 to p6. Its input is
                (N, 3, H, W) of RGB in [0, 1]; the graph normalises it. H and W are multiples of 32
 

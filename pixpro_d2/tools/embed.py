@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--pool", choices=("mean", "none"), default="mean", help="a vector or a map of each image (default: mean)")
     add("--size", type=positive, default=224, metavar="N", help="side of the centre of an image (default: 224)")
     add("--batch", type=positive, default=32, metavar="N", help="images at a time (default: 32)")
-    add("--workers", type=at_least(0), default=0, metavar="N", help="processes that read images (default: 0)")
+    add("--workers", type=at_least(0), metavar="N", help="processes that read images (default: 1; on a GPU, all cores)")
     add("--device", choices=("cuda", "cpu"), default="", help="default: a GPU if there is one")
     add("--half", action="store_true", help="write float16 in place of float32")
     add("--branch", choices=("online", "target"), default="online", help="default: online")
@@ -40,12 +40,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         check_weights(args["weights"])
         data, out, weights = data_address(args.pop("data"), scheme="images"), args.pop("out"), args.pop("weights")
-        from ..extras.deployment.embedding import embed  # it loads PyTorch
+        from ..commands.machine import this_machine  # these load PyTorch
+        from ..commands.recipe import choose_workers
+        from ..extras.deployment.embedding import embed
 
-        count, shape = embed(data, out, weights, **args)
+        if args["workers"] is None:
+            args["workers"] = choose_workers(1, this_machine(args["device"], 1))
+        count, shape, unreadable = embed(data, out, weights, **args)
     except UsageError as error:
         raise SystemExit(f"error: {error}") from None
-    print(f"{out}: {count} images, {' x '.join(map(str, shape))} values each")
+    missing = f"; {unreadable} images cannot be read, and their rows are NaN" if unreadable else ""
+    print(f"{out}: {count} images, {' x '.join(map(str, shape))} values each{missing}")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@
 
 VIDEO_DIR has a folder of frames for each video. OUT gets the flow of each video between neighbouring frames in both
 directions (pixpro_d2/flow_files/native.py). A repeated command continues an interrupted run. Several GPUs or machines
-share the work if each of them processes another part of the videos. The command names and skips unusable videos, and
-then exits with 1. It finds the flow of a video by the name of the video's folder, and refuses to replace the flow of
-another folder's frames.
+share the work if each of them processes another part of the videos. The GPUs of one machine need a --device each, such
+as cuda:1. The command names and skips unusable videos, and then exits with 1. It finds the flow of a video by the name
+of the video's folder, and refuses to replace the flow of another folder's frames.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="state dict of torchvision's RAFT; by default the one in PyTorch's cache",
     )
-    parser.add_argument("--device", default="cpu", help="device of RAFT: cpu (default) or cuda")
+    parser.add_argument("--device", default="cpu", help="device of RAFT: cpu (default), cuda, or a GPU such as cuda:1")
     parser.add_argument(
         "--scale", type=int, choices=(8, 4), default=8, help="pixels of a frame for each pixel of the flow (default 8)"
     )

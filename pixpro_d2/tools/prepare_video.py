@@ -30,6 +30,9 @@ from ..utils.folders import is_hidden, walk
 EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv", ".webm", ".m4v")
 NOT_READ = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp")  # named, because only other files are read
 
+MIN_RATE_SHARE = 0.9  # least share of --fps in the average rate of a video that is not named
+MAX_STEP_TICKS = 3  # longest step of a video that is not named, in ticks of --fps
+
 
 def find_videos(source: str | Path) -> dict[str, Path]:
     """Find the videos at ``source``, a file or a folder; skip hidden files and folders.
@@ -87,6 +90,8 @@ def _files_below(source: Path) -> Iterator[Path]:
 def is_finished(path: Path, folder: Path, asked: dict[str, Any]) -> bool:
     """Return whether ``folder`` holds the frames of the video ``path``.
 
+    A video that was moved keeps its frames: it has the name and the size of the recorded source, which is gone.
+
     Raises:
         UsageError: if ``folder`` holds frames of another video, of other settings, or of another tool.
     """
@@ -95,8 +100,10 @@ def is_finished(path: Path, folder: Path, asked: dict[str, Any]) -> bool:
         if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).exists():  # a damaged record is replaced
             raise UsageError(f"{folder} was not made by this command: remove it, or choose another DST.")
         return False
-    if (Path(record["source"]).name, record["source_bytes"]) != (path.name, path.stat().st_size):
-        raise UsageError(f"{folder} has the frames of {record['source']}, not of {path}: choose another DST.")
+    before = record["source"]
+    is_alike = (Path(before).name, record["source_bytes"]) == (path.name, path.stat().st_size)
+    if not is_alike or (os.path.exists(before) and not os.path.samefile(before, path)):
+        raise UsageError(f"{folder} has the frames of {before}, not of {path}: choose another DST.")
     if record["asked"] != asked:
         before, now = (", ".join(f"{key} {value}" for key, value in x.items()) for x in (record["asked"], asked))
         raise UsageError(f"{folder} was made with {before}, not {now}: remove it, or choose another DST.")
@@ -170,12 +177,20 @@ def prepare(
                     tqdm.write(f"skipped {error}", file=sys.stderr)
                     shutil.rmtree(partial_folder(target / name), ignore_errors=True)  # left by a dead process
                     continue
-                if records[-1]["fps"] < 0.9 * asked["fps"]:
-                    rate = f"{records[-1]['fps']:g} frames a second rather than {asked['fps']:g}"
-                    tqdm.write(f"{pending[name]} has {rate}: all are taken, none twice", file=sys.stderr)
+                line = describe_steps(records[-1])
+                if line:
+                    tqdm.write(f"{pending[name]}: {line}", file=sys.stderr)
     finally:
         write_manifest(target)
     return records, failures
+
+
+def describe_steps(record: dict[str, Any]) -> str | None:
+    """Describe the steps between the frames of a video, if the frames are few on average or the video pauses."""
+    fps, longest, asked = record["fps"], record["longest_step"], record["asked"]["fps"]
+    if fps >= MIN_RATE_SHARE * asked and longest <= MAX_STEP_TICKS / asked:
+        return None
+    return f"{fps:g} frames a second on average for --fps {asked:g}, longest step {longest:g} s"
 
 
 def _result(job: Future, path: Path) -> dict[str, Any]:

@@ -26,6 +26,11 @@ def describe_machine(device: torch.device) -> dict[str, str | int | None]:
     }
 
 
+def usable_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def processor() -> str:
     """Return the name of the processor."""
     try:

@@ -16,7 +16,7 @@ from .views import ViewSource
 
 # Pixels of the view per bin of each feature of ResNet and timm's networks, of their pyramid, and of RegNet.
 STRIDES = {f"res{i}": 2**i for i in range(2, 6)}
-STRIDES |= {f"p{i}": 2**i for i in range(2, 7)}
+STRIDES |= {f"p{i}": 2**i for i in range(2, 8)}
 STRIDES |= {f"s{i}": 2 ** (i + 1) for i in range(1, 5)}
 
 

@@ -2,6 +2,8 @@
 
 import pickle
 import pickletools
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -127,17 +129,18 @@ def test_target_branch(plain, tmp_path):
 def test_official_round_trip_of_a_whole_model(plain, tmp_path):
     """All parts of the official model, and back from them into this project's."""
     model, path = plain
-    official, _ = convert(path, str(tmp_path / "official.pth"), "official")
+    official, what = convert(path, str(tmp_path / "official.pth"), "official")
     parts = {}
     for name in load(official)["model"]:
         part = name.removeprefix("module.").split(".")[0]
         parts[part] = parts.get(part, 0) + 1
+    assert load(official)["epoch"] == 0 and not zipfile.is_zipfile(official)  # PyTorch 1.4 reads no zip of today
     heads = dict.fromkeys(
         ("projector", "projector_k", "projector_instance", "projector_instance_k", "predictor"), 9
     )  # fmt: skip
     assert parts == {"encoder": 120, "encoder_k": 120, "value_transform": 2, **heads}
     state = recognise(read_checkpoint(official), official).state
-    assert same(state, model.state_dict())
+    assert same(state, model.state_dict()) and "without" not in what
 
 
 def test_official_model_of_a_resnet_50_has_683_entries(tmp_path):
@@ -145,6 +148,13 @@ def test_official_model_of_a_resnet_50_has_683_entries(tmp_path):
     path = save(tmp_path, build_model(configs.tiny(*opts)))
     official, what = convert(path, str(tmp_path / "official.pth"), "official")
     assert len(load(official)["model"]) == 683 and "input: unknown" in what
+
+
+def test_the_official_format_has_no_place_for_the_heads_of_slotcon(tmp_path):
+    path = save(tmp_path, build_model(configs.tiny(*C5, config="pretrain/slotcon_quickstart.yaml")))
+    official, what = convert(path, str(tmp_path / "official.pth"), "official")
+    assert {name.split(".")[1] for name in load(official)["model"]} == {"encoder", "encoder_k"}
+    assert "without its pre-training heads" in what
 
 
 def test_torchvisions_and_timms_resnet_load_it(plain, tmp_path):
@@ -191,6 +201,7 @@ def test_who_keeps_the_pyramid(to, with_fpn, kept, pyramid, tmp_path):
     out, what = convert(path, str(tmp_path / f"out{SUFFIXES[to][0]}"), to, with_fpn=with_fpn)
     names = read_checkpoint(out).get("model", read_checkpoint(out))
     assert any("fpn" in name for name in names) == kept and not any("projector" in name for name in names)
+    assert ("without its pre-training heads" in what) == (to == "official")
     assert ("without its FPN of 36 tensors" in what) == (not kept) and ("FPN of 36 tensors:" in what) == kept
     if to in ("torchvision", "timm"):  # as docs/downstream.md loads it
         theirs = torchvision.models.resnet18()
@@ -270,6 +281,14 @@ def test_input_convention_travels(tmp_path):
     for to in ("torchvision", "timm", "official"):
         with pytest.raises(UsageError, match="expects BGR .* which this format cannot express: use --to detectron2"):
             convert(path, str(tmp_path / "out.pth"), to)
+
+
+def test_a_range_of_pixels_is_stated_for_code_that_has_none(plain, tmp_path):
+    path = save(tmp_path, plain[0], convention=replace(TORCHVISION, pixel_range=(-1000.0, 400.0)))
+    for to in SUFFIXES:
+        _, what = convert(path, str(tmp_path / f"out{SUFFIXES[to][0]}"), to)
+        scaled = what.endswith("so that -1000 becomes 0 and 400 becomes 1 before mean and standard deviation")
+        assert scaled == (to in ("torchvision", "timm", "official")) and "PIXEL_RANGE [-1000.0, 400.0]" in what
 
 
 @pytest.mark.parametrize("to", ["torchvision", "timm", "official"])

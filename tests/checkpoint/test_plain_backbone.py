@@ -1,5 +1,7 @@
 """The network of torchvision or timm that a run leaves: what they load, and which backbones have none."""
 
+from dataclasses import replace
+
 import pytest
 import timm
 import timm_helpers
@@ -14,6 +16,7 @@ from pixpro_d2.checkpoint.convention import IMAGENET, MSRA, TORCHVISION, InputCo
 from pixpro_d2.checkpoint.formats import recognise
 from pixpro_d2.checkpoint.plain_backbone import FILE, TIMM_FILE, write_plain_backbone
 from pixpro_d2.checkpoint.reading import read_checkpoint
+from pixpro_d2.checkpoint.timm_networks import random_parts
 from pixpro_d2.modeling.timm_backbone import TimmBackbone
 
 DETECTOR, SEGMENTATION = "voc/faster_rcnn_R_18_FPN_small.yaml", "voc/fcn_R_50_30k.yaml"
@@ -45,6 +48,13 @@ def test_torchvision_loads_it_strictly_and_gives_the_same_features(opts, config,
     expected = trunk(x)["res5"].mean(dim=(2, 3))
     assert expected.std() > 1e-3
     torch.testing.assert_close(theirs.eval()(x), expected)
+
+
+def test_images_of_a_range_are_to_be_scaled(tmp_path):
+    deep = replace(TORCHVISION, pixel_range=(0.0, 4095.0))
+    sentence = write_plain_backbone(model_of(), deep, str(tmp_path))
+    scaled = "scaled by INPUT.PIXEL_RANGE, so that 0 becomes 0 and 4095 becomes 1 before mean and standard deviation"
+    assert sentence == f"The backbone as torchvision's resnet18: {tmp_path / FILE}; it takes images {scaled}"
 
 
 def test_the_whole_trunk_of_a_c4_detector(tmp_path):
@@ -88,24 +98,41 @@ def test_a_model_of_another_form_has_no_twin(tmp_path):
     assert [write_plain_backbone(model, TORCHVISION, str(tmp_path)) for model in (other, attention)] == [None, None]
 
 
-@pytest.mark.parametrize("name", ["convnext_atto", "mobilenetv3_small_050"])
+MAPS = ", and read its maps by forward_intermediates(images, intermediates_only=True), because the parts behind them"
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("convnext_atto", ""),
+        ("mobilenetv3_small_050", f"{MAPS} stay random (conv_head)"),
+        ("efficientnet_b0", f"{MAPS} stay random (conv_head, bn2)"),
+    ],
+)
 @torch.no_grad()
-def test_timm_loads_its_networks_and_gives_the_same_features(name, tmp_path):
+def test_timm_loads_its_networks_and_gives_the_same_features(name, advice, tmp_path):
     (tmp_path / FILE).write_bytes(b"of an earlier run")
     model = torch.nn.Module()
     model.backbone = timm_helpers.randomize(TimmBackbone(name)).eval()
     sentence = write_plain_backbone(model, IMAGENET, str(tmp_path))
     call = f"timm.create_model('{name}', num_classes=0).load_state_dict(safetensors.torch.load_file('{TIMM_FILE}'), "
-    assert sentence == f"The backbone as timm's {name}: {tmp_path / TIMM_FILE}; load it by {call}strict=False)"
+    assert sentence == f"The backbone as timm's {name}: {tmp_path / TIMM_FILE}; load it by {call}strict=False){advice}"
     assert [path.name for path in tmp_path.iterdir()] == [TIMM_FILE]
     theirs = timm.create_model(name, num_classes=0).eval()
     missing, unexpected = theirs.load_state_dict(load_file(tmp_path / TIMM_FILE), strict=False)
-    assert not unexpected and all(key.startswith(("head.norm.", "conv_head.")) for key in missing)
+    assert not unexpected and all(key.startswith(("head.norm.", "conv_head.", "bn2.")) for key in missing)
     x = torch.randn(1, 3, 64, 64)
     last = theirs.forward_intermediates(x, norm=False, intermediates_only=True)[-1]
     torch.testing.assert_close(model.backbone(x)["res5"], last)
     source = recognise(read_checkpoint(str(tmp_path / TIMM_FILE)), TIMM_FILE, model.backbone.net)
     assert source.convention == IMAGENET
+
+
+def test_a_stage_behind_the_features_is_a_random_part():
+    """As of a run on res4 alone."""
+    network = timm.create_model("convnext_atto", num_classes=0)
+    state = {name: value for name, value in network.state_dict().items() if not name.startswith(("stages.3", "head"))}
+    assert random_parts(network, state) == ["stages.3", "head"]
 
 
 @pytest.mark.parametrize(

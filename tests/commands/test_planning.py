@@ -5,7 +5,9 @@ import torch
 import torchvision
 from archive_helpers import write_shards, write_zip
 from data_helpers import write_images
+from detectron2.modeling import build_backbone
 
+from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
 from pixpro_d2.commands import finetune, pretrain
 from pixpro_d2.commands.machine import Machine
 from pixpro_d2.commands.parsing import flags
@@ -60,7 +62,7 @@ def test_a_folder_alone_is_enough(scenes):
         "into output/JPEGImages. Fewer than 100 images teach a network little: add images if you can."
     )
     assert (args.num_gpus, cfg.MODEL.DEVICE, cfg.OUTPUT_DIR) == (1, "cpu", "output/JPEGImages")
-    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.WARMUP_ITERS) == (500, 0, 50)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_EPOCHS, cfg.SOLVER.WARMUP_ITERS) == (500, 0, 25)
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS) == (16, 1)
     assert (f"images:{scenes / 'JPEGImages'}",) == cfg.DATASETS.TRAIN
 
@@ -80,6 +82,11 @@ def test_an_epoch_of_videos_has_many_starts(tmp_path):
     opts = ["SOLVER.IMS_PER_BATCH", "16", "INPUT.PIXPRO.STARTS_PER_VIDEO", "8"]
     plan = plan_pretraining(f"video:{tmp_path}", "", "pretrain/pixpro_bdd100k_1frames_2000ep", opts)
     assert "6 videos, 5000 iterations of batch 16" in plan.sentence  # 2000 * (6 * 8 // 16) are too many for a CPU
+    opts = ["INPUT.PIXPRO.STARTS_PER_VIDEO", "160"]
+    plan = plan_pretraining(f"video:{tmp_path}", "", opts=opts)
+    assert "6 videos, 1200 iterations of batch 16" in plan.sentence  # 20 * (6 * 160 // 16)
+    plan = plan_pretraining(f"video:{tmp_path}", "", "pretrain/pixpro_video_quickstart")
+    assert "6 videos, 300 iterations of batch 16" in plan.sentence
 
 
 def test_what_the_user_says_comes_before_every_choice(scenes):
@@ -107,7 +114,23 @@ def test_a_run_in_the_home_folder_is_found_again(monkeypatch, scenes, weights, t
 def test_warm_up_follows_the_length_that_the_user_says(scenes):
     opts = ["SOLVER.MAX_ITER", "40", "OUTPUT_DIR", "elsewhere"]
     _, cfg = config_of(plan_pretraining(f"images:{scenes}", "", opts=opts))
-    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.OUTPUT_DIR) == (40, 4, "elsewhere")
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.OUTPUT_DIR) == (40, 2, "elsewhere")
+
+
+def test_the_input_of_the_weights_is_taken(scenes, tmp_path):
+    """Grey images of 12 bits: format, statistics and range; an option of the user counts more."""
+    grey = ["INPUT.FORMAT", "L", "MODEL.PIXEL_MEAN", "[120.0]", "MODEL.PIXEL_STD", "[60.0]"]
+    opts = [*grey, "INPUT.PIXEL_RANGE", "[0, 4095]", "MODEL.DEVICE", "cpu"]
+    cfg = load_config("voc/faster_rcnn_R_18_FPN_small", opts)
+    model = torch.nn.ModuleDict({"backbone": build_backbone(cfg)})
+    PixProCheckpointer(model, str(tmp_path), convention=InputConvention.from_config(cfg)).save("grey")
+    path = tmp_path / "grey.pth"
+    plan = plan_fine_tuning(str(path), "detection", f"voc:{scenes}@train", opts=["MODEL.WEIGHTS", ""])
+    _, cfg = config_of(plan)
+    assert (cfg.INPUT.FORMAT, cfg.INPUT.PIXEL_RANGE, cfg.MODEL.WEIGHTS) == ("L", [0.0, 4095.0], "")
+    assert (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD) == ([120.0], [60.0])
+    plan = plan_fine_tuning(str(path), "detection", f"voc:{scenes}@train", opts=[*grey[:-1], "[50.0]"])
+    assert config_of(plan)[1].MODEL.PIXEL_STD == [50.0]
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,15 @@ def test_iterations(epochs, images, batch, device, iterations):
 
 @pytest.mark.parametrize(
     ("wanted", "machine", "workers"),
-    [(2, CPU, 1), (2, Machine("cpu", 1, 0.0, 1), 1), (8, Machine("cpu", 2, 0.0, 12), 5), (8, GPU, 8), (16, EIGHT, 8)],
+    [
+        (2, CPU, 1),
+        (2, Machine("cpu", 1, 0.0, 1), 1),
+        (8, Machine("cpu", 2, 0.0, 12), 5),
+        (2, GPU, 8),
+        (16, EIGHT, 8),
+        (2, Machine("cuda", 1, 80.0, 64), 16),
+        (2, Machine("cuda", 4, 80.0, 2), 1),
+    ],  # fmt: skip
 )
 def test_workers(wanted, machine, workers):
     assert choose_workers(wanted, machine) == workers

@@ -50,6 +50,13 @@ CHANGES = [
 ]
 
 
+def test_only_a_new_run_is_refused_values_that_do_nothing(run, tmp_path):
+    lars = ["SOLVER.OPTIMIZER", "LARS", "SOLVER.NESTEROV", "True"]
+    with pytest.raises(UsageError, match="NESTEROV is True, but SOLVER.OPTIMIZER LARS does not use this key"):
+        run(opts=[*lars, "OUTPUT_DIR", str(tmp_path / "new")])
+    assert run("--resume", "--allow-changes", opts=lars).SOLVER.NESTEROV
+
+
 @pytest.mark.parametrize(("key", "value", "told"), CHANGES, ids=[key for key, _, _ in CHANGES])
 def test_what_a_run_learns_stays(run, tmp_path, key, value, told):
     before = (tmp_path / "out" / "config.yaml").read_bytes()

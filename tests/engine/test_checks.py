@@ -21,6 +21,7 @@ from pixpro_d2.engine.configuration.configure import load_config, resolve_sync_b
 from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
+TIMM = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NORM", "FrozenBN"]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,8 @@ def test_a_new_run_leaves_the_checkpoints_of_another_alone(tmp_path):
         (["MODEL.META_ARCHITECTURE", "KNNClassifier"], "add --eval-only"),
         (["TEST.PRECISE_BN.ENABLED", True], "PRECISE_BN.ENABLED is for downstream tasks: .* set it False"),
         (["MODEL.BACKBONE.FREEZE_AT", 2], "FREEZE_AT is 2, which would keep the random weights of the first layers"),
+        (["MODEL.RESNETS.NORM", "FrozenBN"], "RESNETS.NORM is FrozenBN, .*: set it to SyncBN, or name weights by"),
+        (TIMM, "MODEL.TIMM.NORM is FrozenBN, which normalises nothing"),
         (["MODEL.BACKBONE.FROZEN", True], "pre-training would have nothing to train"),
         (["MODEL.BACKBONE.FROZEN", True, "MODEL.META_ARCHITECTURE", "RetinaNet"], "keep a random backbone"),
     ],
@@ -71,6 +74,15 @@ def test_tasks_that_cannot_be_trained(opts, message, tmp_path):
     if "RetinaNet" in opts:
         args.resume = True
         check_task(load_config(QUICKSTART, [*opts, "OUTPUT_DIR", str(tmp_path)]), args)
+
+
+def test_frozen_norms_of_trained_weights_are_right():
+    args = argparse.Namespace(eval_only=False, resume=False)
+    check_task(load_config(QUICKSTART, ["MODEL.RESNETS.NORM", "FrozenBN", "MODEL.WEIGHTS", "w.pth"]), args)
+    check_task(load_config(QUICKSTART, ["MODEL.REGNETS.NORM", "FrozenBN"]), args)  # of another backbone
+    check_task(
+        load_config(QUICKSTART, ["MODEL.RESNETS.NORM", "FrozenBN", "MODEL.META_ARCHITECTURE", "RetinaNet"]), args
+    )
 
 
 def test_random_weights_are_not_evaluated_unless_they_are_a_baseline(tmp_path):

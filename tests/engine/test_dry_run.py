@@ -3,6 +3,7 @@
 import contextlib
 import io
 import tempfile
+import time
 from pathlib import Path
 
 import cli
@@ -12,9 +13,10 @@ from detectron2.engine.train_loop import TrainerBase
 from distributed_helpers import train
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 import configs
-from pixpro_d2.engine.dry_run import try_iterations
+from pixpro_d2.engine.dry_run import Trial, reading_seconds, speed, try_iterations
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
@@ -107,17 +109,48 @@ def test_two_processes_tell_once(scenes, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+class Slow(Dataset):
+    """Images that take 0.1 s each."""
+
+    def __len__(self):
+        return 100
+
+    def __getitem__(self, index):
+        time.sleep(0.1)
+        return index
+
+
+def test_slow_data_are_noticed():
+    """Two workers load four batches before the loader is asked for the second, which is there at once."""
+    loader = DataLoader(Slow(), num_workers=2, batch_size=1)
+    batches = iter(loader)
+    next(batches)
+    assert reading_seconds(loader, batches) > 0.04  # 0.05 by two workers
+    assert reading_seconds(DataLoader([]), batches) == 0
+
+
+@pytest.mark.parametrize(
+    ("reading", "expected"),
+    [(0.0, (0.5, 0.1)), (0.3, (0.4, 0.0)), (0.6, (0.6, 0.2))],  # no workers, quick ones, slow ones
+)
+def test_an_iteration_waits_for_slow_data(reading, expected):
+    trial = Trial(seconds=0.5, data_seconds=0.1, losses={}, states=0, peak=0, checkpoint=0)
+    assert speed(trial, reading) == pytest.approx(expected)
+
+
 def test_evaluation_has_none():
     with pytest.raises(SystemExit, match="error: --dry-run is for training: remove --eval-only"):
         cli.run_here("--dry-run", "--eval-only", "--config-file", "configs/pretrain/quickstart.yaml")
 
 
-def test_too_little_memory_is_a_sentence():
+@pytest.mark.parametrize("config", ["pretrain/quickstart.yaml", "voc/faster_rcnn_R_18_FPN_small.yaml"])
+def test_too_little_memory_is_a_sentence(config):
     class Trainer(TrainerBase):
-        model, max_iter = nn.Linear(1, 1), 5
+        model, max_iter, cfg = nn.Linear(1, 1), 5, configs.tiny(config=config)
 
         def run_step(self):
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    with pytest.raises(UsageError, match="does not fit into the GPU's memory: lower SOLVER.IMS_PER_BATCH"):
+    with pytest.raises(UsageError, match="does not fit into the GPU's memory: lower SOLVER.IMS_PER_BATCH") as caught:
         try_iterations(Trainer())
+    assert ("RECOMPUTE" in str(caught.value)) == ("pretrain" in config)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from learner_helpers import SmallNet, images, small_net
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from pixpro_d2.learner.features import LayerFeatures
 from pixpro_d2.utils.errors import UsageError
@@ -113,6 +114,58 @@ def test_layers_that_do_not_fit(net, layer, message):
     with pytest.raises(UsageError, match=message):
         features_of(net, [layer])
     assert not any(module._forward_hooks for module in net.modules())
+
+
+class Residual(nn.Sequential):
+    def forward(self, x):
+        out = self[0](x)
+        out += x
+        return out
+
+
+@pytest.mark.parametrize(
+    "net, changed, behind",
+    [
+        (nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)), "1", "2"),
+        (nn.Sequential(Residual(nn.Conv2d(3, 3, 3, 1, 1))), "0.0", "0"),
+    ],
+)
+def test_outputs_that_change_in_place(net, changed, behind):
+    """The feature would be the activation or the sum, under the name of the layer before."""
+    with pytest.raises(UsageError, match=f"^Layer '{changed}' gives an output that the network changes in place .*: "):
+        features_of(net, [behind, changed])
+    features = features_of(net, [behind])
+    x = images(size=SIZE)
+    torch.testing.assert_close(next(iter(features(x).values())), net(x))
+    with torch.inference_mode():  # where nothing counts the changes
+        features_of(net, [behind])
+
+
+class Checkpointed(nn.Sequential):
+    """Two convolutions, the second in an activation checkpoint."""
+
+    def __init__(self, use_reentrant):
+        super().__init__(nn.Conv2d(3, 6, 3, 4, 1), nn.Conv2d(6, 6, 3, 1, 1))
+        self.use_reentrant = use_reentrant
+
+    def forward(self, x):
+        return checkpoint(self[1], self[0](x), use_reentrant=self.use_reentrant)
+
+
+def test_a_layer_in_a_reentrant_checkpoint_is_refused():
+    """Its output has no graph; a frozen layer's has none either, and learns nothing on purpose."""
+    x = images(size=SIZE)
+    net = Checkpointed(use_reentrant=True)
+    for layers in (["1"], ["0", "1"]):
+        with pytest.raises(UsageError, match="^Layer '1' runs without gradient, .*: give use_reentrant=False to torch"):
+            features_of(net, layers)(x)
+    features = features_of(net, ["0"])
+    features(x)["0"].sum().backward()
+    assert net[0].weight.grad.any()
+    net[0].requires_grad_(False)
+    assert not features(x)["0"].requires_grad
+    features_of(Checkpointed(use_reentrant=False), ["1"])(x)["1"].sum().backward()
+    features_of(net.requires_grad_(False), ["1"])(x)
 
 
 def test_names_must_differ():

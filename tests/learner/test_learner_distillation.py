@@ -15,6 +15,11 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+class Transposed(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
 @pytest.mark.parametrize("options", [{}, dict(distill_view="same", distill_loss="smooth_l1", distill_weight=0.5)])
 def test_loss_against_slow(options):
     """The teacher takes images in [0, 1] as they are, the student ImageNet's mean and deviation."""
@@ -56,6 +61,27 @@ def test_the_teacher_stays_apart_and_the_network_learns():
         losses.append(loss.item())
     assert losses[-1] < 0.9 * losses[0] and not network.training
     assert all(torch.equal(x, before[name]) for name, x in network.state_dict().items())
+
+
+def test_a_target_that_does_not_run_takes_the_online_statistics():
+    """Else an exported target would divide by the deviation 1 of norms that saw no image."""
+    learner = small_learner(teacher=Averages(), pixel_weight=0.0, momentum=0.5)
+    learner(images())
+    learner.update_target()
+    online, target = learner.net.stem[1], learner.target_backbone.net.stem[1]
+    assert online.num_batches_tracked == target.num_batches_tracked == 2
+    assert torch.equal(online.running_var, target.running_var) and not (target.running_var == 1).any()
+
+
+@pytest.mark.parametrize("options", [{}, dict(teacher_patch_size=8)])
+def test_a_teacher_that_the_users_module_puts_back_into_train_mode(options):
+    """As in a LightningModule with the teacher as an attribute; a batch norm would then change its statistics."""
+    inner = Averages()
+    network = nn.Sequential(inner, nn.Flatten(2), Transposed()) if options else inner
+    module = nn.ModuleDict({"learner": small_learner(teacher=network, pixel_weight=0.0, **options), "teacher": network})
+    module.train()
+    module["learner"](images(), seeded())
+    assert not inner.training and inner.norm.num_batches_tracked == 0
 
 
 def test_beside_the_method_and_with_tokens():

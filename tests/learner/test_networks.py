@@ -1,6 +1,7 @@
 """Networks of other people: norms with activations, replaced functions, adapters, and what they need afterwards."""
 
 import pickle
+import warnings
 
 import pytest
 import timm
@@ -60,6 +61,18 @@ def test_the_network_can_be_scripted_and_pickled_afterwards():
     x = images(size=(32, 32))
     torch.testing.assert_close(torch.jit.script(net)(x), net(x))
     assert b"pixpro_d2" not in pickle.dumps(net)
+
+
+def test_a_network_in_eval_mode_is_a_warning():
+    """As the result of load_backbone, or a network after an evaluation in the loop."""
+    learner = small_learner()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learner(images())
+        learner.eval()(images())
+    learner.train().net.eval()
+    with pytest.warns(UserWarning, match=r"^The network SmallNet is in eval mode, .*: call learner.train\(\) before"):
+        learner(images())
 
 
 class Adapter(nn.Conv2d):

@@ -7,6 +7,7 @@ import timm
 import torch
 from timm.layers import DropPath
 
+from pixpro_d2.modeling.batch_norms import convert_batch_norms
 from pixpro_d2.modeling.recompute import recompute_stages
 from pixpro_d2.modeling.residual import zero_init_residual
 from pixpro_d2.modeling.timm_backbone import TimmBackbone
@@ -109,6 +110,10 @@ def test_residual_blocks_start_as_the_identity_only_on_demand():
     assert all(norm.weight.eq(1).all() for norm in last)
     zero_init_residual(backbone)
     assert all(norm.weight.eq(0).all() for norm in last) and backbone.net.layer1[0].bn1.weight.eq(1).all()
+    frozen = TimmBackbone("resnet18d")
+    convert_batch_norms(frozen, "FrozenBN")
+    zero_init_residual(frozen)
+    assert frozen.net.layer1[0].bn2.weight.eq(1).all()  # no training would change a 0
 
 
 @pytest.mark.parametrize("name", ["resnet18d", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"])

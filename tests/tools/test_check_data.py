@@ -68,14 +68,17 @@ def test_counts_are_those_of_the_annotations(scenes, capsys):
 
 
 def test_problems_are_listed_and_fail(tmp_path, capsys):
-    paths = write_images(tmp_path / "a", 15)
+    paths = write_images(tmp_path / "data" / "a", 15)
     for path in paths[:12]:
         path.write_bytes(b"no image")
-    code, printed = _check(capsys, f"classes:{tmp_path}")
+    file = tmp_path / "problems.txt"
+    code, printed = _check(capsys, f"classes:{tmp_path}/data", "--problems", file)
     assert code == 1
     lines = printed.splitlines()
-    assert [line.startswith(f"problem: unreadable image {tmp_path}/a/0") for line in lines].count(True) == 10
-    assert lines[-2:] == ["... and 2 more problems", "12 problems"]
+    assert [line.startswith(f"problem: unreadable image {tmp_path}/data/a/0") for line in lines].count(True) == 10
+    assert lines[-3:] == ["... and 2 more problems; --problems FILE lists all", f"wrote {file}", "12 problems"]
+    listed = file.read_text().splitlines()
+    assert len(listed) == 12 and all(str(path) in line for path, line in zip(paths, listed))
 
 
 def test_only_all_opens_every_file(tmp_path, capsys, monkeypatch):

@@ -48,7 +48,8 @@ def test_vectors_and_names(photographs, weights, tmp_path, capsys):
     network, path = weights
     out = tmp_path / "out.npy"
     cli.main(["embed", str(photographs), str(out), "--weights", path, "--size", "64", "--batch", "2"])
-    assert capsys.readouterr().out == f"{out}: 5 images, 512 values each\n"
+    told = "; 1 images cannot be read, and their rows are NaN"
+    assert capsys.readouterr().out == f"{out}: 5 images, 512 values each{told}\n"
     features = np.load(out)
     assert features.shape == (5, 512) and features.dtype == np.float32 and np.isnan(features[4]).all()
     expected = expected_maps(network, photographs).mean(dim=(2, 3))

@@ -97,7 +97,7 @@ def test_a_failed_write_leaves_the_old_file(instances, tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UsageError, match="instances_1pct_seed9.json cannot be written .disk full"):
         write_subsets(instances[0], tmp_path, [1], seed=9)
     assert out.read_text() == before
     assert {path.name for path in tmp_path.iterdir()} == {"instances.json", "instances_1pct.json"}

@@ -11,7 +11,7 @@ import pytest
 from video_helpers import grey_frames, write_video
 
 from pixpro_d2.extras.video import decoding as video_decoding
-from pixpro_d2.tools.prepare_video import find_videos, main
+from pixpro_d2.tools.prepare_video import describe_steps, find_videos, main
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -46,6 +46,7 @@ def test_frames_and_manifest(tmp_path, source, capsys):
             "frames": frames,
             "size": size,
             "fps": 10.0,
+            "longest_step": 0.1,
             "source": str(source / path),
             "source_bytes": (source / path).stat().st_size,
             "asked": asked,
@@ -70,6 +71,8 @@ def test_resuming(tmp_path, source, capsys):
     shutil.move(source, moved)  # the same videos
     assert _run(moved, target, "--fps", 10) == 0
     assert "0 frames of 0 videos; 2 videos were there before" in capsys.readouterr().out
+    source.symlink_to(moved)
+    assert _run(source, target, "--fps", 10) == 0
 
 
 def test_bad_videos_are_left_out(tmp_path, source, capsys):
@@ -94,9 +97,22 @@ def test_bad_videos_are_left_out(tmp_path, source, capsys):
 def test_a_low_frame_rate_is_said(tmp_path, source, capsys):
     assert _run(source, tmp_path / "dst", "--fps", 30) == 0
     assert _counts(tmp_path / "dst") == {"b": 40, "day_a": 20}
-    assert f"{source}/b.mp4 has 20 frames a second rather than 30: all are taken, none twice" in capsys.readouterr().err
+    line = f"{source}/b.mp4: 20 frames a second on average for --fps 30, longest step 0.05 s"
+    assert line in capsys.readouterr().err
     assert _run(source / "b.mp4", tmp_path / "other", "--fps", 20) == 0
-    assert "rather than" not in capsys.readouterr().err
+    assert "on average" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fps", "longest", "line"),
+    [
+        (9.0, 0.3, None),  # three ticks
+        (9.5, 2.5, "9.5 frames a second on average for --fps 10, longest step 2.5 s"),  # a pause in a long video
+        (8.9, 0.15, "8.9 frames a second on average for --fps 10, longest step 0.15 s"),
+    ],
+)
+def test_pauses_and_low_rates_are_described(fps, longest, line):
+    assert describe_steps({"fps": fps, "longest_step": longest, "asked": {"fps": 10.0}}) == line
 
 
 def test_names(tmp_path, capsys):
@@ -135,10 +151,20 @@ def _another_video(source, target):
     write_video(source / "b.mp4", grey_frames(7), 20)
 
 
+def _another_camera(source, target):
+    other = source.parent / "camera" / "b.mp4"  # of the same name and size
+    other.parent.mkdir()
+    shutil.copy(source / "b.mp4", other)
+    _set_record(target, source=str(other))
+
+
+def _set_record(target, **values):
+    path = target / "b" / "video.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
 def _other_settings(source, target):
-    record = json.loads((target / "b" / "video.json").read_text())
-    record["asked"]["fps"] = 5.0
-    (target / "b" / "video.json").write_text(json.dumps(record))
+    _set_record(target, asked={"fps": 5.0, "short_side": None, "quality": 95})
 
 
 def _another_tool(source, target):
@@ -149,6 +175,7 @@ def _another_tool(source, target):
     ("change", "message"),
     [
         (_another_video, "dst/b has the frames of .*/b.mp4, not of .*/b.mp4: choose another DST"),
+        (_another_camera, "dst/b has the frames of .*/camera/b.mp4, not of .*/src/b.mp4: choose another DST"),
         (_other_settings, "dst/b was made with fps 5.0, .*, not fps 10.0, short_side None, quality 95: remove it"),
         (_another_tool, "dst/b was not made by this command: remove it, or choose another DST"),
     ],

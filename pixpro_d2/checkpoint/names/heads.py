@@ -32,8 +32,15 @@ def from_official(name: str) -> str | None:
     return f"{_HEADS[head]}.{_LAYERS[layer]}.{leaf}"
 
 
+def are_there(names: Collection[str]) -> bool:
+    """Return whether this project's ``names`` of a checkpoint's tensors include those of a projector."""
+    return any(name.startswith("projector.heads.") for name in names)
+
+
 def to_official(names: Collection[str]) -> dict[str, str]:
     """Map this project's names of all heads among ``names`` to the official names.
+
+    Return {} if a head has more layers than the official heads, as SlotCon's projector does.
 
     Raises:
         UsageError: if there are heads for several levels; the official model has a single level.
@@ -52,6 +59,8 @@ def to_official(names: Collection[str]) -> dict[str, str]:
             if not shared.startswith(f"{prefix}."):
                 continue
             layer, _, leaf = shared.removeprefix(f"{prefix}.").partition(".")
+            if layer not in _LAYERS_BACK:
+                return {}
             single = head == "value_transform" and not two_layers
             renamed[name] = f"{head}.{leaf}" if single else f"{head}.{_LAYERS_BACK[layer]}.{leaf}"
     return renamed

@@ -1,5 +1,6 @@
 """Register names of data sets below ``$DETECTRON2_DATASETS`` in addition to detectron2's own."""
 
+from .cityscapes import replace_builtin_loaders
 from .coco import register_coco_subsets
 from .imagenet import register_imagenet
 from .semseg import register_bdd100k
@@ -14,3 +15,4 @@ def register_builtin(root: str) -> None:
     register_bdd100k(root)
     register_bdd100k_video(root)
     register_voc_2012_sem_seg(root)
+    replace_builtin_loaders()

@@ -28,6 +28,7 @@ alias_cityscapesscripts("helpers.labels")
 IMAGE = "_leftImg8bit.png"
 LABELS = ("polygons.json", "labelIds.png", "instanceIds.png")  # files that detectron2 and the evaluation read
 TRAIN_IDS = "labelTrainIds.png"  # not in the download
+BUILTIN_INSTANCES = [f"cityscapes_fine_instance_seg_{split}" for split in ("train", "val", "test")]
 
 
 def register_cityscapes(name: str, root: str, split: str) -> None:
@@ -46,6 +47,14 @@ def register_cityscapes_instance(name: str, root: str, split: str) -> None:
     _check_files(name, root, image_dir, gt_dir, LABELS)
     DatasetCatalog.register(name, lambda: load_instances(image_dir, gt_dir))
     _set_metadata(name, image_dir, gt_dir, evaluator_type="cityscapes_instance")
+
+
+def replace_builtin_loaders() -> None:
+    """Let :func:`load_instances` load detectron2's data sets BUILTIN_INSTANCES; their folders and metadata stay."""
+    for name in BUILTIN_INSTANCES:
+        metadata = MetadataCatalog.get(name)
+        DatasetCatalog.remove(name)
+        DatasetCatalog.register(name, partial(load_instances, metadata.image_dir, metadata.gt_dir))
 
 
 def load_instances(image_dir: str, gt_dir: str) -> list[dict[str, Any]]:

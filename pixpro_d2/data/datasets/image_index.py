@@ -16,7 +16,8 @@ from ..io.file_list import FileList
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # version 1 had hidden files, version 2 neither sizes of archives nor all image formats
+# Version 1 had hidden files, version 2 neither sizes of archives nor all image formats, version 3 no remark.
+VERSION = 4
 MTIME_RESOLUTION_SECONDS = 2.0  # a folder that changes again after this time gets another time stamp
 
 
@@ -33,11 +34,11 @@ def archive_index_file(pattern: str) -> str:
     return os.path.join(folder, f".{name}.pixpro_images.npz")
 
 
-def read_index(path: str, root: str) -> FileList | None:
-    """Read the FileList that :func:`write_index` kept; return None if it is missing, damaged or out of date.
+def read_index(path: str, root: str) -> tuple[FileList, str] | None:
+    """Read the FileList and the remark that :func:`write_index` kept.
 
-    The whole file is read into memory: a file mapped from a network mount would kill the process if the mount goes
-    away.
+    Return None if the file is missing, damaged or out of date. The whole file is read into memory: a file mapped from a
+    network mount would kill the process if the mount goes away.
 
     Args:
         path: path of the index.
@@ -51,11 +52,11 @@ def read_index(path: str, root: str) -> FileList | None:
                 return None
             files = _checked(root, arrays["names"], arrays["ends"])
             places = _checked(root, arrays["folders"], arrays["folder_ends"])
-            before = arrays["states"]
+            before, remark = arrays["states"], str(arrays["remark"])
     except Exception as error:  # decoders may raise any exception for damaged bytes
         logger.warning(f"The index {path} is damaged and made again: {type(error).__name__}: {error}")
         return None
-    return files if np.array_equal(states(places), before) else None
+    return (files, remark) if np.array_equal(states(places), before) else None
 
 
 def _checked(root: str, names: np.ndarray, ends: np.ndarray) -> FileList:
@@ -82,7 +83,7 @@ def _state(place: str) -> tuple[int, int]:
     return found.st_mtime_ns, found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
-def write_index(path: str, files: FileList, places: FileList, started: float) -> None:
+def write_index(path: str, files: FileList, places: FileList, started: float, remark: str = "") -> None:
     """Keep a list of files, if later changes of its places will be detectable and ``path`` is writable.
 
     Args:
@@ -90,6 +91,7 @@ def write_index(path: str, files: FileList, places: FileList, started: float) ->
         files: the images.
         places: all folders or archives that were searched.
         started: time before the search, from ``time.time``.
+        remark: sentence about the files, for each later run.
     """
     found = states(places)
     changed = found[:, 0]
@@ -103,6 +105,7 @@ def write_index(path: str, files: FileList, places: FileList, started: float) ->
         "folders": places.names,
         "folder_ends": places.ends,
         "states": found,
+        "remark": np.array(remark),
     }
 
     def write(partial: str) -> None:

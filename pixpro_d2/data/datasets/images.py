@@ -42,8 +42,10 @@ def list_images(root: str) -> list[str]:
     Raises:
         UsageError: if there is no image, or a folder cannot be read.
     """
-    found = [os.path.join(root, folder, name) for folder, names in _walk(root) for name in names]
+    others: Counter[str] = Counter()
+    found = [os.path.join(root, folder, name) for folder, names in _walk(root, others) for name in names]
     _check_found(root, found)
+    _warn(_not_read(root, others))
     return found
 
 
@@ -72,41 +74,46 @@ def load_archives(name: str, pattern: str) -> FileList:
     return files if len(archives) == 1 else ShardList(files, archives)
 
 
-def _load(name: str, index: str, root: str, search: Callable[[], tuple[FileList, FileList | None]]) -> FileList:
+def _load(name: str, index: str, root: str, search: Callable[[], tuple[FileList, FileList | None, str]]) -> FileList:
     """Read a list of images from its index; otherwise search them, and keep the list if it is long and complete.
 
-    ``search`` returns the images and the places that it searched, or None if it could not list a place.
+    ``search`` returns the images, the places that it searched, or None if it could not list a place, and a remark about
+    the files, which is logged as a warning.
     """
     begin, started = time.perf_counter(), time.time()
-    files = read_index(index, root)
-    source = "read from its index" if files else "listed"
-    if not files:
-        files, places = search()
+    known = read_index(index, root)
+    source = "read from its index" if known else "listed"
+    if known:
+        files, remark = known
+    else:
+        files, places, remark = search()
         if len(files) >= MIN_INDEXED_IMAGES and comm.is_main_process():
             if places is None:
                 logger.info("The list of images is not kept, because a folder was skipped.")
             else:
-                write_index(index, files, places, started)
+                write_index(index, files, places, started, remark)
+    _warn(remark)
     seconds, megabytes = time.perf_counter() - begin, files.num_bytes / 1e6
     logger.info(f"Data set '{name}': {len(files)} names {source} in {seconds:.1f} s, {megabytes:.1f} MB.")
     return files
 
 
-def _list_compact(root: str) -> tuple[FileList, FileList | None]:
+def _list_compact(root: str) -> tuple[FileList, FileList | None, str]:
     folders: list[str] = []
+    others: Counter[str] = Counter()
     skipped: list[str] = []
 
     def names() -> Iterator[str]:
-        for folder, names in _walk(root, skipped.append):
+        for folder, names in _walk(root, others, skipped.append):
             folders.append(folder)
             yield from (os.path.join(folder, name) for name in names)
 
     files = FileList.from_names(root, names())
     _check_found(root, files)
-    return files, None if skipped else FileList.from_names(root, folders)
+    return files, None if skipped else FileList.from_names(root, folders), _not_read(root, others)
 
 
-def _list_archives(folder: str, archives: list[str], pattern: str) -> tuple[FileList, FileList]:
+def _list_archives(folder: str, archives: list[str], pattern: str) -> tuple[FileList, FileList, str]:
     def members_of(archive: str) -> list[str]:
         return list(list_members(os.path.join(folder, archive), _is_image_member))
 
@@ -120,7 +127,7 @@ def _list_archives(folder: str, archives: list[str], pattern: str) -> tuple[File
         pool.shutdown(cancel_futures=True)  # after an error, the other archives need no list
     if not files:
         raise UsageError(f"No image file ({', '.join(EXTENSIONS)}) in {os.path.abspath(pattern)}.")
-    return files, FileList.from_names(folder, archives)
+    return files, FileList.from_names(folder, archives), ""
 
 
 def _is_image_member(name: str) -> bool:
@@ -129,10 +136,13 @@ def _is_image_member(name: str) -> bool:
     return is_image(base) and not any(map(is_hidden, folders))
 
 
-def _walk(root: str, on_skipped: Callable[[str], None] = lambda folder: None) -> Iterator[tuple[str, list[str]]]:
+def _walk(
+    root: str, others: Counter[str], on_skipped: Callable[[str], None] = lambda folder: None
+) -> Iterator[tuple[str, list[str]]]:
     """Yield (path below ``root``, sorted names of its images) of ``root`` itself, "", and of each folder in order.
 
-    ``on_skipped`` receives the path of each folder that may not be listed.
+    ``others`` counts the suffixes of photographs that are not read. ``on_skipped`` receives the path of each folder
+    that may not be listed.
     """
     if not os.path.isdir(root):
         return
@@ -143,16 +153,22 @@ def _walk(root: str, on_skipped: Callable[[str], None] = lambda folder: None) ->
         if os.path.basename(folder) != "lost+found":  # of each disk; it has no images for anybody
             on_skipped(folder)
 
-    others: Counter[str] = Counter()
     for folder, files in walk(root, on_denied):
         suffixes = (os.path.splitext(name)[1].lower() for name in files if not is_hidden(name))
         others.update(suffix for suffix in suffixes if suffix in NOT_READ)
         yield folder[len(prefix) :], sorted(filter(is_image, files))
-    if others:
-        logger.warning(
-            f"Skipped {others.total()} files below {root} that are not read ({', '.join(sorted(others))}): convert "
-            "them to JPEG or PNG."
-        )
+
+
+def _not_read(root: str, others: Counter[str]) -> str:
+    if not others:
+        return ""
+    suffixes = ", ".join(sorted(others))
+    return f"Skipped {others.total()} files below {root} that are not read ({suffixes}): convert them to JPEG or PNG."
+
+
+def _warn(remark: str) -> None:
+    if remark:
+        logger.warning(remark)
 
 
 def _check_found(root: str, found: Sized) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ...utils.errors import UsageError
-from ...utils.files import write_json
+from ...utils.files import report_write_errors, write_json
 
 ImageId = TypeVar("ImageId", int, str)
 
@@ -47,7 +47,8 @@ def write_subsets(
         (path, number of images, number of annotations) of each file.
 
     Raises:
-        UsageError: if a percentage is outside (0, 100], the seed is negative, or the file is no COCO annotation file.
+        UsageError: if a percentage is outside (0, 100], the seed is negative, the file is no COCO annotation file, or a
+            file cannot be written.
     """
     wrong = [percent for percent in percents if not 0 < percent <= 100]
     if wrong or seed < 0:
@@ -55,12 +56,14 @@ def write_subsets(
         raise UsageError(f"The {what} is out of range: percentages are above 0 and up to 100, seeds not negative.")
     content = _read(json_file)
     ids = [image["id"] for image in content["images"]]
-    Path(out_dir).mkdir(parents=True, exist_ok=True)
+    with report_write_errors(str(out_dir)):
+        Path(out_dir).mkdir(parents=True, exist_ok=True)
     written = []
     for percent in percents:
         subset = restrict(content, draw_images(ids, percent, seed))
         path = Path(out_dir, f"{Path(json_file).stem}_{percent:g}pct{f'_seed{seed}' if seed else ''}.json")
-        write_json(path, subset)
+        with report_write_errors(str(path)):
+            write_json(path, subset)
         written.append((path, len(subset["images"]), len(subset["annotations"])))
     return written
 

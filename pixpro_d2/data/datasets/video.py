@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 INDEX = ".pixpro_index.json"  # file in the folder of the videos with their numbers of frames
 VERSION = 1
+AS_ZEROS = str.maketrans("123456789", "000000000")
 
 
 def list_frames(folder: str) -> list[str]:
@@ -28,7 +29,19 @@ def list_frames(folder: str) -> list[str]:
 
     The paths are sorted by name, and numbers in a name by their value: frame9.jpg comes before frame10.jpg.
     """
-    return [os.path.join(folder, name) for name in sorted(filter(is_image, os.listdir(folder)), key=_natural)]
+    return [os.path.join(folder, name) for name in frame_names(folder)]
+
+
+def frame_names(folder: str) -> list[str]:
+    """Return the names of the files of :func:`list_frames` in their order."""
+    names = _image_names(folder)
+    # Most videos have numbers of one length: their order is the order of text, which takes a tenth of the time.
+    forms = set("/".join(names).translate(AS_ZEROS).split("/"))
+    return sorted(names, key=None if len(forms) == 1 else _natural)
+
+
+def _image_names(folder: str) -> list[str]:
+    return [name for name in os.listdir(folder) if is_image(name)]
 
 
 def _natural(name: str) -> tuple[list[int | str], str]:
@@ -50,7 +63,7 @@ def count_frames(root: str) -> dict[str, int]:
             changed = entry.stat().st_mtime_ns
             before, frames = known.get(entry.name, (None, None))
             if frames is None or before != changed:
-                frames = len(list_frames(entry.path))
+                frames = len(_image_names(entry.path))
             found[entry.name] = changed, frames
     settled = {name: list(item) for name, item in found.items() if now - item[0] > MTIME_RESOLUTION_SECONDS * 1e9}
     if settled != known:

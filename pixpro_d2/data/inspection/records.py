@@ -17,7 +17,7 @@ from ..datasets.object_checks import box_error, box_warning, mask_error, mask_fo
 from ..datasets.semseg import IGNORE_LABEL, read_label
 from ..io.image_size import read_size
 from ..io.reader import UnreadableImage, header_source, read_image
-from .stored_values import StoredValues
+from .stored_values import FileValues, read_values, value_problems
 
 # task -> (key of the classes' names in the metadata, config key of their number, unit of the counts)
 TASKS = {
@@ -47,12 +47,12 @@ class Report:
     warnings: list[str] = field(default_factory=list)  # sentences: a run is still possible
     unsound: set[int] = field(default_factory=set)  # indices of images with an error
     pixel_range: tuple[float, ...] = ()  # INPUT.PIXEL_RANGE
-    values: StoredValues = field(default_factory=StoredValues)  # values of the decoded images
+    values: list[FileValues] = field(default_factory=list)  # values of the decoded images
 
     @property
     def problems(self) -> list[str]:
-        """Return all sentences, errors first."""
-        return self.errors + self.warnings
+        """Return all sentences: first the few warnings, which are of the whole data set, then the errors."""
+        return self.warnings + self.errors
 
     def add_errors(self, image: int, sentences: list[str]) -> None:
         """Add errors of the image with index ``image``."""
@@ -65,6 +65,7 @@ class Files:
     """Describe the files of an image."""
 
     size: tuple[int, int] | None = None  # (width, height) of the image
+    values: FileValues | None = None  # of a decoded image
     label_size: tuple[int, ...] | None = None  # (width, height) of the label map
     label_counts: Counter = field(default_factory=Counter)  # id -> number of pixels
     errors: list[str] = field(default_factory=list)
@@ -109,9 +110,9 @@ def inspect(
         looks = pool.map(lambda i: _look_at(dicts[i], task, i in decoded, pixel_range), range(count))
         for i in progress(range(count)):
             record, files = dicts[i], next(looks)
-            if files.size and i in decoded:
+            if files.size and files.values:
                 report.sizes.append(files.size)
-                report.values.add(header_source(record["file_name"]))
+                report.values.append(files.values)
             report.add_errors(i, files.errors + _size_errors(record, files))
             if task == "segmentation":
                 report.ignored += files.label_counts.pop(ignored, 0)
@@ -120,7 +121,7 @@ def inspect(
                 _check_objects(i, record, files.size, masks, report)
             elif task == "classification":
                 _count(report, i, Counter([record["category_id"]]), record["file_name"])
-    report.warnings += report.values.problems(pixel_range)
+    report.warnings += value_problems(report.values, pixel_range)
     if task == "detection" and not (report.counts or report.errors):
         report.warnings.append("no image has an annotated object: there is nothing to train on, and AP is NaN")
     if report.crowds > max(FEW_CROWDS, MANY_CROWDS * report.counts.total()):
@@ -142,6 +143,7 @@ def _look_at(record: dict[str, Any], task: str | None, decode: bool, pixel_range
     try:
         if decode:
             files.size = read_image(record["file_name"], pixel_range).size
+            files.values = read_values(header_source(record["file_name"]))
         elif task in ("detection", "segmentation"):
             files.size = read_size(record["file_name"])
         if "sem_seg_file_name" in record:

@@ -1,6 +1,7 @@
 """Find the losses of reading an image as 8-bit RGB: most of the range of deep images, further channels, pages."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,72 +11,103 @@ from ..io.reader import has_deep_colours, is_deep
 
 FULL_RANGE = (0, 65535)
 MIN_RANGE_SHARE = 0.25  # smallest share of the range that the values must fill, for at least 64 grey levels
+MIN_NARROW = 0.1  # smallest share of the deep files with fewer values that is a problem
 OUTLIER_PERCENT = 0.1  # percentage of an image's pixels at either end that do not count
 _SAMPLES, _PHOTOMETRIC = 277, 262  # TIFF tags
 _CHANNELS_READ = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's photometric interpretation -> channels
 
 
-@dataclass
-class StoredValues:
-    """Collect statistics of the files that are passed to :meth:`add`.
+@dataclass(frozen=True)
+class FileValues:
+    """Describe the values in an image file.
 
     Attributes:
-        deep: number of files with one channel of more than 8 bits, or with colours of 16 bits.
-        lowest, highest: range of the values in the deep files, without outliers.
-        extra_channels: number of files with a channel besides grey or colours, such as transparency or near infrared.
-        pages: number of files with several pages or frames.
+        deep: whether the file has one channel of more than 8 bits, or colours of 16 bits.
+        coloured: whether the file has colours.
+        lowest, highest: range of the values of a deep file, without outliers.
+        extra_channels: whether the file has a channel besides grey or colours, such as transparency or near infrared.
+        pages: whether the file has several pages or frames.
     """
 
-    deep: int = 0
-    lowest: float = np.inf
-    highest: float = -np.inf
-    extra_channels: int = 0
-    pages: int = 0
-
-    def add(self, file: str | io.BytesIO) -> None:
-        """Add the image in a path or an open binary ``file``, which has been decoded before without an error."""
-        with Image.open(file) as image:
-            self.pages += _has_pages(image)
-            self.extra_channels += _has_extra_channels(image)
-            deep_colours = has_deep_colours(image)
-            if not (deep_colours or is_deep(image)):
-                return
-            values = np.asarray(image)
-        if deep_colours:  # Pillow keeps only the upper 8 bits
-            values = values.astype(np.int64) * 257
-        low, high = np.nanpercentile(values, (OUTLIER_PERCENT, 100 - OUTLIER_PERCENT), method="nearest")
-        self.deep += 1
-        self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
-
-    def describe(self, pixel_range: tuple[float, ...]) -> list[str]:
-        """Describe the findings in lines of text; [] for images of 8 bits and three channels at most."""
-        lines = []
-        if self.deep:
-            low, high = pixel_range or FULL_RANGE
-            lines.append(
-                f"  values: {self.lowest:g} to {self.highest:g} in {self.deep} files of more than 8 bits, "
-                f"{100 * self.share(pixel_range):.0f} % of the range {low:g} to {high:g}"
-            )
-        if self.extra_channels:
-            lines.append(f"  channels: {self.extra_channels} files have more than grey or RGB, the others are ignored")
-        if self.pages:
-            lines.append(f"  pages: {self.pages} files have several pages or frames, only the first is read")
-        return lines
+    deep: bool
+    coloured: bool
+    lowest: float
+    highest: float
+    extra_channels: bool
+    pages: bool
 
     def share(self, pixel_range: tuple[float, ...]) -> float:
-        """Return the share of the range that the values of the deep files fill."""
-        low, high = pixel_range or FULL_RANGE
-        return max(0.0, min(self.highest, high) - max(self.lowest, low)) / (high - low)
+        """Return the share of the range that the values fill."""
+        return _share(self.lowest, self.highest, pixel_range)
 
-    def problems(self, pixel_range: tuple[float, ...]) -> list[str]:
-        """Return a sentence if deep images would keep few of their grey levels."""
-        share = self.share(pixel_range) if self.deep else 1.0
-        if share >= MIN_RANGE_SHARE:
-            return []
-        return [
-            f"the values {self.lowest:g} to {self.highest:g} become {int(255 * share) + 1} of 256 grey levels: "
-            f'set INPUT.PIXEL_RANGE "[{self.lowest:g}, {self.highest:g}]", in pre-training and in detectors'
-        ]
+
+def read_values(file: str | io.BytesIO) -> FileValues:
+    """Describe the image in a path or an open binary ``file``, which has been decoded before without an error."""
+    with Image.open(file) as image:
+        pages, extra_channels = _has_pages(image), _has_extra_channels(image)
+        deep_colours = has_deep_colours(image)
+        if not (deep_colours or is_deep(image)):
+            return FileValues(False, False, np.inf, -np.inf, extra_channels, pages)
+        values = np.asarray(image)
+    if deep_colours:  # Pillow keeps only the upper 8 bits
+        values = values.astype(np.int64) * 257
+    low, high = np.nanpercentile(values, (OUTLIER_PERCENT, 100 - OUTLIER_PERCENT), method="nearest")
+    return FileValues(True, deep_colours, low, high, extra_channels, pages)
+
+
+def _share(low: float, high: float, pixel_range: tuple[float, ...]) -> float:
+    first, last = pixel_range or FULL_RANGE
+    return max(0.0, min(high, last) - max(low, first)) / (last - first)
+
+
+def _limits(files: Sequence[FileValues]) -> tuple[float, float]:
+    return min(file.lowest for file in files), max(file.highest for file in files)
+
+
+def describe_values(files: Sequence[FileValues], pixel_range: tuple[float, ...]) -> list[str]:
+    """Describe files in lines of text; return [] for images of 8 bits and three channels at most."""
+    lines = []
+    deep = [file for file in files if file.deep]
+    if deep:
+        low, high = _limits(deep)
+        first, last = pixel_range or FULL_RANGE
+        lines.append(
+            f"  values: {low:g} to {high:g} in {len(deep)} files of more than 8 bits, "
+            f"{100 * _share(low, high, pixel_range):.0f} % of the range {first:g} to {last:g}"
+        )
+    extra_channels, pages = sum(file.extra_channels for file in files), sum(file.pages for file in files)
+    if extra_channels:
+        lines.append(f"  channels: {extra_channels} files have more than grey or RGB, the others are ignored")
+    if pages:
+        lines.append(f"  pages: {pages} files have several pages or frames, only the first is read")
+    return lines
+
+
+def value_problems(files: Sequence[FileValues], pixel_range: tuple[float, ...]) -> list[str]:
+    """Return a sentence for each kind of deep images, grey and coloured, of which many keep few grey levels.
+
+    A file counts by its own range, because a single file with all values must not hide the others.
+    """
+    problems = []
+    for kind, coloured in (("grey", False), ("coloured", True)):
+        deep = [file for file in files if file.deep and file.coloured == coloured]
+        narrow = [file for file in deep if file.share(pixel_range) < MIN_RANGE_SHARE]
+        if not narrow or len(narrow) < MIN_NARROW * len(deep):
+            continue
+        low, high = _limits(narrow)
+        share = _share(low, high, pixel_range)
+        if share >= MIN_RANGE_SHARE:  # images of little contrast, somewhere in the range
+            continue
+        remedy = f'set INPUT.PIXEL_RANGE "[{low:g}, {high:g}]", in pre-training and in detectors'
+        if coloured:
+            remedy = "convert them to colours of 8 bits that fill the range 0 to 255"
+        elif len(narrow) < len(deep):
+            remedy = "convert all grey files to one range"
+        problems.append(
+            f"the values {low:g} to {high:g} of {len(narrow)} of {len(deep)} {kind} files of more than 8 bits become "
+            f"{int(255 * share) + 1} of 256 grey levels: {remedy}"
+        )
+    return problems
 
 
 def _has_pages(image: Image.Image) -> bool:

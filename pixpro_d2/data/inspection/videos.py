@@ -1,5 +1,7 @@
 """Check the frames, sizes and optical flow of a data set of videos."""
 
+import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,8 +9,9 @@ from typing import Any
 from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
 from ..datasets.video import list_frames
+from ..io.image_size import read_size
 from ..io.reader import UnreadableImage, header_source, read_image
-from .stored_values import StoredValues
+from .stored_values import FileValues, read_values, value_problems
 
 
 @dataclass
@@ -21,7 +24,7 @@ class VideoReport:
     with_flow: int | None = None  # number of videos that have their optical flow; None if flow was not checked
     problems: list[str] = field(default_factory=list)  # sentences
     pixel_range: tuple[float, ...] = ()  # INPUT.PIXEL_RANGE
-    values: StoredValues = field(default_factory=StoredValues)  # values of the decoded frames
+    values: list[FileValues] = field(default_factory=list)  # values of the decoded frames
 
 
 def inspect_videos(
@@ -35,8 +38,9 @@ def inspect_videos(
 
     Args:
         dicts: dataset dicts of :func:`pixpro_d2.data.datasets.video.load_videos`.
-        flow: files that must have the flow of all videos; None skips the check.
-        sample: number of videos, evenly spaced, whose first and last frames are opened; None opens all
+        flow: files that must have the flow of all videos; None skips the check. The flow of every video is compared
+            with its frames, whatever ``sample`` is.
+        sample: number of videos, evenly spaced, whose first and last frames are decoded; None decodes all
             frames of all videos.
         progress: wraps an iterable to show the progress.
         pixel_range: INPUT.PIXEL_RANGE of the config for the run.
@@ -46,17 +50,17 @@ def inspect_videos(
     skipped = flow.skipped if flow is not None else {}  # reads a file of one line for each video
     step = 1 if sample is None else max(1, -(-len(dicts) // sample))
     for i, record in enumerate(progress(dicts)):
-        size = paths = None
-        if i % step == 0:
-            paths = list_frames(record["file_name"])
-            size = _check_frames(record, paths if sample is None else {paths[0], paths[-1]}, report)
-        if flow is not None and record["num_frames"] > 1:
+        decoded, has_steps = i % step == 0, record["num_frames"] > 1
+        paths = list_frames(record["file_name"]) if decoded or (flow is not None and has_steps) else []
+        size = _check_frames(record, paths if sample is None else {paths[0], paths[-1]}, report) if decoded else None
+        report.problems += _decimal_problems(record["file_name"], paths) if decoded else []
+        if flow is not None and has_steps:
             if record["video"] in skipped:
                 reason = skipped[record["video"]]
                 report.problems.append(f"{record['file_name']} was skipped by extract_flow: {reason}")
             else:
-                _check_flow(record, size, paths, flow, report)
-    report.problems += report.values.problems(pixel_range)
+                _check_flow(record, size if decoded else _header_size(paths[0], report), paths, flow, report)
+    report.problems += value_problems(report.values, pixel_range)
     return report
 
 
@@ -70,7 +74,7 @@ def _check_frames(record: dict[str, Any], paths: Iterable[str], report: VideoRep
             report.problems.append(f"unreadable image {error}")
         else:
             report.opened += 1
-            report.values.add(header_source(path))
+            report.values.append(read_values(header_source(path)))
     if len(sizes) > 1:
         listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
         report.problems.append(f"{record['file_name']} has frames of several sizes: {listed} pixels")
@@ -78,10 +82,38 @@ def _check_frames(record: dict[str, Any], paths: Iterable[str], report: VideoRep
     return sizes.pop() if len(sizes) == 1 else None
 
 
+def _decimal_problems(folder: str, paths: Sequence[str]) -> list[str]:
+    """Return a problem if names end with decimal numbers that are not in the order of their values.
+
+    A counter behind a point, padded with zeros or not, is no decimal number: its numbers that start with 0 are not
+    longer than others.
+    """
+    stems = (os.path.splitext(os.path.basename(path))[0] for path in paths)
+    found = filter(None, (re.search(r"\d\.(\d+)\D*$", stem) for stem in stems))
+    names = {match[1]: match.string for match in found}
+    shortest = min(names, key=len, default="")
+    long = [digits for digits in names if digits.startswith("0") and len(digits) > len(shortest)]
+    if not long:
+        return []
+    return [
+        f"{folder} has frames named by decimal numbers of several lengths, such as {names[shortest]} and "
+        f"{names[long[0]]}, but digits behind a point are sorted as a whole number: give every name as many digits"
+    ]
+
+
+def _header_size(path: str, report: VideoReport) -> tuple[int, int] | None:
+    """Return the size (width, height) of a frame without decoding it; None if it is unreadable."""
+    try:
+        return read_size(path)
+    except UnreadableImage as error:
+        report.problems.append(f"unreadable image {error}")
+        return None
+
+
 def _check_flow(
     record: dict[str, Any],
     size: tuple[int, int] | None,
-    paths: list[str] | None,
+    paths: list[str],
     flow: FlowFiles,
     report: VideoReport,
 ) -> None:
@@ -89,5 +121,8 @@ def _check_flow(
         flow.check(record["video"], record["num_frames"], size and size[::-1], paths)
     except UsageError as error:
         report.problems.append(str(error))
+    except OSError as error:
+        reason = f"{error.filename} cannot be read ({error.strerror})"
+        report.problems.append(f"{record['file_name']}: its flow was not compared, because {reason}")
     else:
         report.with_flow = (report.with_flow or 0) + 1

@@ -16,6 +16,7 @@ from .archives import read_member
 JPEG_SHRINKS = (8, 4, 2, 1)  # divisors of the size at which a JPEG file can be decoded
 _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags of the stored size
+_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF tag, and its value for images whose lowest value is white
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -48,8 +49,10 @@ def header_source(file_name: str) -> str | io.BytesIO:
 class EncodedImage:
     """Hold an image file in memory, and decode it to 8-bit RGB, upright by its EXIF orientation.
 
-    ``size`` is (width, height) in pixels. Only the header of a JPEG file is read before :meth:`decode`.
+    ``size`` is (width, height) in pixels; ``is_deep`` is the result of :func:`is_deep` for the file.
+    Only the header of a JPEG file is read before :meth:`decode`.
     Greyscale, palette and CMYK images are converted. 16-bit images are scaled to 8 bits; PIL alone would clip them.
+    TIFF files whose lowest value is white are inverted.
     """
 
     def __init__(self, file_name: str, pixel_range: tuple[float, ...] = ()) -> None:
@@ -70,6 +73,7 @@ class EncodedImage:
         with self._naming():
             self._content = read_bytes(file_name)
             image = Image.open(io.BytesIO(self._content))
+            self.is_deep = is_deep(image)
             if isinstance(image, JpegImageFile):
                 self.size = upright_size(image)
             else:  # the header saves no time, and in TIFF or PNG it may lack the orientation
@@ -107,9 +111,12 @@ class EncodedImage:
         if self._pixel_range and has_deep_colours(image):
             raise ValueError("INPUT.PIXEL_RANGE is for grey images, but its colours have 16 bits: convert them to 8")
         is_upright = _ORIENTATION in getattr(image, "tag_v2", ())  # Pillow turns a TIFF file; version 9 keeps the tag
+        # Pillow inverts such images of 8 bits only.
+        inverted = is_deep(image) and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
         image.load()
         upright = image if is_upright or _orientation(image) == 1 else ImageOps.exif_transpose(image)
-        return _to_rgb(upright, self._pixel_range), shrink
+        colours = _to_rgb(upright, self._pixel_range)
+        return ImageOps.invert(colours) if inverted else colours, shrink
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:

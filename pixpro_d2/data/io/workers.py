@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import logging
 import pickle
 import re
 import time
@@ -13,11 +14,15 @@ from typing import Any
 import cv2
 import torch
 from detectron2.data.build import worker_init_reset_seed
+from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from ...utils.errors import UsageError
+from ...utils.machine import usable_cores
 from ...utils.signals import ignore_stop_signals, stop_signals_held
 from .reader import restrict_pillow
+
+logger = logging.getLogger(__name__)
 
 # On a busy system, time from the closing of a worker's connections to the signal with the reason.
 SIGNAL_SECONDS = 5.0
@@ -73,6 +78,20 @@ class _Loader(DataLoader):
     def __iter__(self) -> Any:
         with stop_signals_held():
             return super().__iter__()
+
+
+def warn_of_many_workers(num_workers: int) -> None:
+    """Warn, once on each machine, if its processes have more than twice as many workers as they have cores.
+
+    Args:
+        num_workers: DATALOADER.NUM_WORKERS, the workers of each process.
+    """
+    workers, cores = comm.get_local_size() * num_workers, usable_cores()
+    if comm.get_local_rank() == 0 and workers > 2 * cores:
+        logger.warning(
+            f"The data loaders of this machine have {workers} workers, but the number of processor cores for this job "
+            f"is {cores}: lower DATALOADER.NUM_WORKERS, which is {num_workers} for each process, or give the job more."
+        )
 
 
 def init_worker(max_pixels: int, worker_id: int) -> None:

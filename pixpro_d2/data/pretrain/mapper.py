@@ -95,6 +95,10 @@ class TwoViewMapper:
         image = EncodedImage(dataset_dict["file_name"], self.pixel_range)
         return {**self.cut_views((image, image), rng), "file_name": dataset_dict["file_name"]}
 
+    def draw_views(self, rng: np.random.Generator, width: int, height: int) -> tuple[View, View]:
+        """Draw the crop boxes of two views of an image of ``width`` x ``height`` pixels."""
+        return sample_pair(rng, width, height, self.min_scale, self.max_scale, self.min_overlap, self.redraw)
+
     def cut_views(self, images: tuple[EncodedImage, EncodedImage], rng: np.random.Generator) -> dict[str, Any]:
         """Cut the first view out of the first image, and the second view out of the second image.
 
@@ -106,7 +110,7 @@ class TwoViewMapper:
             The entries that a call of the mapper returns, without file_name.
         """
         width, height = images[0].size
-        views = sample_pair(rng, width, height, self.min_scale, self.max_scale, self.min_overlap, self.redraw)
+        views = self.draw_views(rng, width, height)
         recipes = [policy.sample(rng) for policy in self.policies]
         decoded = [image.decode(self.max_shrink(views)) for image in images]
         pixels = [

@@ -10,7 +10,7 @@ from detectron2.config import configurable
 
 from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
-from ..datasets.video import list_frames
+from ..datasets.video import frame_names
 from ..io.reader import EncodedImage, UnreadableImage
 from .mapper import TwoViewMapper
 from .photometric import to_planes
@@ -61,15 +61,15 @@ class VideoMapper(TwoViewMapper):
 
         Raises:
             UnreadableImage: if a frame is not decodable, the frames differ in size, or the folder has changed.
-            UsageError: if flow is missing or does not belong to the video. The first and the last frame are compared
-                with the flow when a process reads the flow of the folder for the first time.
+            UsageError: if flow is missing or does not belong to the video. The first frame, the last frame and the
+                pixel range are compared with the flow when a process reads the flow of the folder for the first time.
         """
         rng = rng or np.random.default_rng()
         start = int(rng.integers(dataset_dict["num_frames"] - self.num_frames + 1))
         steps = self.num_frames - 1
         swap = steps > 0 and rng.random() < self.swap_p
-        frames = _frame_paths(dataset_dict)
-        paths = list(frames[start : start + self.num_frames])
+        names, folder = _frame_names(dataset_dict), dataset_dict["file_name"]
+        paths = [os.path.join(folder, name) for name in names[start : start + self.num_frames]]
         if swap:
             paths.reverse()
         read = paths if self.give_frames else paths[:: max(1, steps)]
@@ -77,13 +77,14 @@ class VideoMapper(TwoViewMapper):
         sizes = sorted({image.size for image in images})
         if len(sizes) > 1:
             listed = ", ".join(f"{width} x {height}" for width, height in sizes)
-            raise UnreadableImage(f"{dataset_dict['file_name']}: frames of several sizes ({listed} pixels)")
+            raise UnreadableImage(f"{folder}: frames of several sizes ({listed} pixels)")
         sample: dict[str, Any] = {"file_name": paths[0]}
         if steps and self.give_frames:  # before the views, which may use smaller images
             sample["frames"] = np.stack([to_planes(image.decode()[0]) for image in images])
         sample.update(self.cut_views((images[0], images[-1]), rng))
         if steps and self.flow is not None:
-            flows = self._read_flow(self.flow, dataset_dict, frames, start, sample["image_size"])
+            used_range = self.pixel_range if images[0].is_deep else ()
+            flows = self._read_flow(self.flow, dataset_dict, names, start, sample["image_size"], used_range)
             sample["flow_there"], sample["flow_back"] = reversed(flows) if swap else flows
         return sample
 
@@ -91,38 +92,42 @@ class VideoMapper(TwoViewMapper):
         self,
         flow: FlowFiles,
         dataset_dict: dict[str, Any],
-        frames: Sequence[str],
+        names: Sequence[str],
         start: int,
         frame_size: tuple[int, int],
+        used_range: tuple[float, ...],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Read the flow of the run from frame ``start``, and check that it is the flow of ``frames``."""
+        """Read the flow of the run from frame ``start``, and check that it is the flow of the frames ``names``."""
         folder = dataset_dict["file_name"]
-        steps, is_new = self.num_frames - 1, folder not in self._compared
+        steps = self.num_frames - 1
+        ends = [os.path.join(folder, names[i]) for i in (0, -1)] if folder not in self._compared else None
         try:
-            own = len(frames), frame_size, frames if is_new else None
+            own = len(names), frame_size, ends
             flows = flow.read(dataset_dict["video"], start, steps, *own)
+            if ends:
+                flow.check_range(dataset_dict["video"], used_range)
         except OSError as error:  # of the first or the last frame
             raise UnreadableImage(f"{folder}: {error.strerror}") from error
         except UsageError:
-            for path in (frames[0], frames[-1]) if is_new else ():
+            for path in ends or ():
                 EncodedImage(path, self.pixel_range).decode()  # a video with a broken frame is skipped, not an error
             raise
         self._compared.add(folder)
         return flows
 
 
-def _frame_paths(dataset_dict: dict[str, Any]) -> Sequence[str]:
+def _frame_names(dataset_dict: dict[str, Any]) -> Sequence[str]:
     folder, expected = dataset_dict["file_name"], dataset_dict["num_frames"]
     try:
-        paths = _listed(folder, os.stat(folder).st_mtime_ns)
+        names = _listed(folder, os.stat(folder).st_mtime_ns)
     except OSError as error:
         raise UnreadableImage(f"{folder}: {error.strerror}") from error
-    if len(paths) != expected:
-        raise UnreadableImage(f"{folder}: {len(paths)} frames, but {expected} when the data set was loaded")
-    return paths
+    if len(names) != expected:
+        raise UnreadableImage(f"{folder}: {len(names)} frames, but {expected} when the data set was loaded")
+    return names
 
 
-@functools.lru_cache(maxsize=16)  # an hour at 10 frames a second takes about 4 MB
+@functools.lru_cache(maxsize=16)  # an hour at 10 frames a second takes about 2.5 MB
 def _listed(folder: str, changed: int) -> tuple[str, ...]:
     """List the frames of a folder, whose time stamp is ``changed``, once for many samples."""
-    return tuple(list_frames(folder))
+    return tuple(frame_names(folder))

@@ -6,6 +6,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from ...config import is_pretraining
 from ...data.pretrain.views import INTERPOLATIONS
 from ...modeling.batch_norms import CLASSES, KEPT
 from ...modeling.heads.dense_head import HEADS
@@ -60,6 +61,24 @@ def check_values(cfg: CfgNode) -> None:
             f"INPUT.CLASSIFICATION.CROP_SIZE is {crop}; it must be at most RESIZE, {resize}, out of which it is cut in "
             "testing."
         )
+
+
+def check_used(cfg: CfgNode) -> None:
+    """Check that a new training has no value that would do nothing with its task or its optimiser.
+
+    Raises:
+        UsageError: for the first such key.
+    """
+    acceleration = () if is_pretraining(cfg) else ("MODEL.PIXPRO.COMPILE", "MODEL.PIXPRO.RECOMPUTE")
+    for key in acceleration:
+        if value_of(cfg, key):
+            raise UsageError(f"{key} is True, but only pre-training uses this key: remove it.")
+    for key in UNUSED_BY.get(cfg.SOLVER.OPTIMIZER, ()):
+        if value_of(cfg, key):
+            raise UsageError(
+                f"{key} is {value_of(cfg, key)}, but SOLVER.OPTIMIZER {cfg.SOLVER.OPTIMIZER} does not use this key: "
+                "remove it, or choose SGD."
+            )
 
 
 def check_pixel_statistics(mean: Sequence[float], std: Sequence[float]) -> None:
@@ -235,6 +254,11 @@ RANGES: dict[str, _Range] = {
     "SEED": ("at most 4294967295, NumPy's largest", lambda value: value < 2**32),
     # timedelta holds about 10 ** 12 minutes; the milliseconds of gloo and NCCL hold fewer.
     "DISTRIBUTED.TIMEOUT_MINUTES": ("above 0, and at most a million", lambda value: 0 < value <= 1e6),
+}
+# Keys that an optimiser does not use; LARS never decays norms and biases.
+UNUSED_BY = {
+    "LARS": ("SOLVER.NESTEROV", "SOLVER.WEIGHT_DECAY_NORM", "SOLVER.WEIGHT_DECAY_BIAS"),
+    "AdamW": ("SOLVER.NESTEROV",),
 }
 # Weights of the losses of a pre-training.
 WEIGHTS = ("PIXEL_WEIGHT", "INSTANCE.WEIGHT", "DISTILL.WEIGHT", "VARIANCE_WEIGHT", "COVARIANCE_WEIGHT")

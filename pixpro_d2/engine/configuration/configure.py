@@ -17,6 +17,7 @@ from ...config import default_config, is_pretraining
 from ...config_files import config_path
 from ...data.datasets.catalog import ensure_registered
 from ...data.io.reader import restrict_pillow
+from ...data.io.workers import warn_of_many_workers
 from ...data.pretrain.sampler import batches_per_epoch
 from ...data.pretrain.samples import epoch_length
 from ...launch_arguments import command_of
@@ -43,7 +44,7 @@ from ..checks import (
 )
 from ..terminal import log_details, set_up_logging
 from .class_count import resolve_class_count
-from .config_checks import check_values
+from .config_checks import check_used, check_values
 from .merging import merge_file
 from .name_lists import single_names_accepted
 from .options import literal, merge_options
@@ -90,6 +91,8 @@ def setup(args: Namespace) -> CfgNode:
     check_output_dir(cfg)
     check_task(cfg, args)
     check_fresh_start(cfg, args)
+    if not args.eval_only and not candidates(cfg.OUTPUT_DIR):  # a former version has accepted the keys of its runs
+        check_used(cfg)
     set_up_logging(cfg.OUTPUT_DIR)
     former = former_values(cfg, args)
     keep_start(cfg, former, args)
@@ -99,6 +102,7 @@ def setup(args: Namespace) -> CfgNode:
     default = load_config("", [])
     check_changes(cfg, default, former, args)
     warn_of_another_model(cfg, default, args)
+    warn_of_many_workers(cfg.DATALOADER.NUM_WORKERS)
     command = command_of(args)
     log_details(cfg, command)
     if comm.is_main_process():

@@ -20,7 +20,6 @@ from ...data.pretrain.collate import collate_views
 from ...data.pretrain.loader import build_view_loader
 from ...data.pretrain.mapper import TwoViewMapper
 from ...data.pretrain.photometric import apply
-from ...data.pretrain.views import sample_view
 from .plain_pipeline import PlainTwoViews
 
 BATCH_SIZE = 32
@@ -73,7 +72,7 @@ def _run_stages(stages: "Stages", mapper: TwoViewMapper, images: Sequence[dict[s
         with stages("read"):
             image = EncodedImage(dataset_dict["file_name"], mapper.pixel_range)
         width, height = image.size
-        views = [sample_view(rng, width, height, mapper.min_scale) for _ in mapper.policies]
+        views = mapper.draw_views(rng, width, height)
         recipes = [policy.sample(rng) for policy in mapper.policies]
         with stages("decode"):
             pixels, shrink = image.decode(mapper.max_shrink(views))

@@ -11,7 +11,6 @@ from torch.utils._pytree import tree_map_only
 from ...data.pretrain.collate import collate_views
 from ...data.pretrain.loader import build_view_loader
 from ...data.pretrain.mapper import TwoViewMapper
-from ...data.pretrain.views import sample_view
 from ...utils.errors import UsageError
 
 IMAGE_SIZE = (375, 500)  # (height, width), the most frequent size in ImageNet
@@ -64,7 +63,7 @@ def synthetic_batch(cfg: CfgNode, count: int) -> dict[str, Any]:
     shape = (2, channels, mapper.crop_size, mapper.crop_size)
     samples = []
     for _ in range(count):
-        views = [sample_view(rng, width, height, mapper.min_scale) for _ in range(2)]
+        views = mapper.draw_views(rng, width, height)
         sample = {
             "views": rng.integers(0, 256, shape, dtype=np.uint8),
             "boxes": np.stack([view.box for view in views]),

@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from ...config import default_config
 from ...data.datasets.catalog import ensure_registered, load_dicts
 from ...data.io.reader import UnreadableImage, read_image, restrict_pillow
 from ...data.io.workers import build_loader
 from ...data.pretrain.photometric import to_array
 from ...utils.errors import UsageError
 from ...utils.files import check_folder_of, report_write_errors, write_file
+from ...utils.retry import Patience
 from .network import FeatureNetwork, load_network
 
 logger = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ def embed(
     half: bool = False,
     branch: str = "online",
     config_file: str = "",
-) -> tuple[int, tuple[int, ...]]:
+) -> tuple[int, tuple[int, ...], int]:
     """Write the features of the images of a data set, in its order.
 
     Args:
@@ -60,7 +63,7 @@ def embed(
         half: write float16 in place of float32.
 
     Returns:
-        Number of images, and shape of a row.
+        Number of images, shape of a row, and number of images that cannot be read, whose rows are NaN.
 
     Raises:
         UsageError: for a mistake in the arguments.
@@ -84,7 +87,9 @@ def embed(
     if size % network.divisor:
         raise UsageError(f"--size is {size}; it must be a multiple of {network.divisor}.")
     network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    rows = _rows(network, feature, pool == "mean", images, size, batch, workers, np.float16 if half else np.float32)
+    unreadable: list[int] = []
+    dtype = np.float16 if half else np.float32
+    rows = _rows(network, feature, pool == "mean", images, size, batch, workers, dtype, unreadable.append)
     write = _write_npy if suffix == NPY else _write_parquet
     shapes: list[tuple[int, ...]] = []
     with report_write_errors(out):
@@ -92,7 +97,7 @@ def embed(
         if suffix == NPY:
             lines = b"".join(name + b"\n" for name in encoded)
             write_file(str(Path(out).with_suffix(".txt")), lambda partial: Path(partial).write_bytes(lines))
-    return len(names), shapes[0]
+    return len(names), shapes[0], sum(unreadable)
 
 
 def _encode_names(names: Sequence[str], out: str, suffix: str) -> list[bytes]:
@@ -131,6 +136,7 @@ class _Squares(Dataset):
             size: side of the squares.
         """
         self.images = images
+        self.patience = Patience(default_config().DATALOADER.RETRY_SECONDS)
         self.pixel_range = network.pixel_range
         self.format = "L" if network.channels == 1 else "RGB"
         self.empty = torch.full((network.channels, size, size), torch.nan)
@@ -141,7 +147,7 @@ class _Squares(Dataset):
 
     def __getitem__(self, i: int) -> Tensor:
         try:
-            image = read_image(self.images[i]["file_name"], self.pixel_range)
+            image = self.patience.read(partial(read_image, self.images[i]["file_name"], self.pixel_range))
         except UnreadableImage as error:
             logger.warning(f"The row of an image is NaN: {error}.")
             return self.empty
@@ -158,8 +164,9 @@ def _rows(
     batch: int,
     workers: int,
     dtype: Callable[..., Any],
+    count_unreadable: Callable[[int], object],
 ) -> Batches:
-    """Yield the features of batches of images, (N, C) or (N, C, H, W)."""
+    """Yield the features of batches of images, (N, C) or (N, C, H, W); count the unreadable images of each batch."""
     limit = network.max_image_pixels
     restrict_pillow(limit)
     squares = _Squares(images, network, size)
@@ -169,7 +176,9 @@ def _rows(
     for samples in tqdm(loader, desc="embed", leave=False):
         found = network(samples.to(device))[index]
         found = found.mean(dim=(2, 3)) if pooled else found
-        found[samples.isnan().flatten(1).any(1)] = torch.nan  # ReLU and pooling may hide them
+        empty = samples.isnan().flatten(1).any(1)
+        count_unreadable(int(empty.sum()))
+        found[empty] = torch.nan  # ReLU and pooling may hide them
         yield found.cpu().numpy().astype(dtype)
 
 

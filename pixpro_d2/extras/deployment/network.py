@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from ...checkpoint import export
 from ...checkpoint.convention import InputConvention
 from ...checkpoint.depth import resnet_options
-from ...checkpoint.formats import Source, read_weights
+from ...checkpoint.formats import Source, recognise
+from ...checkpoint.reading import read_checkpoint
 from ...checkpoint.tensors import check_tensors
+from ...checkpoint.timm_networks import has_network, network_of
 from ...engine.configuration.configure import load_config, resolve_sync_bn
 from ...utils.errors import UsageError
 from ...weights_files import weights_path
@@ -73,25 +75,31 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
     Args:
         path: checkpoint in any format that MODEL.WEIGHTS takes.
         branch: ``online`` or ``target``.
-        config_file: config of the network; "" for the ``config.yaml`` beside a checkpoint of this project, or else for
-            the ResNet that the tensors belong to.
+        config_file: config of the network; "" for the ``config.yaml`` beside a checkpoint of this project or a file of
+            timm, or else for the ResNet that the tensors belong to.
         with_fpn: keep the FPN, if there is one.
 
     Raises:
         UsageError: if the file is no checkpoint, or its network or input cannot be told.
     """
     path = weights_path(path)
-    source = read_weights(path)
+    checkpoint = read_checkpoint(path)
+    source = recognise(checkpoint, path)
+    beside = os.path.join(os.path.dirname(os.path.abspath(path)), "config.yaml")
+    # Only a config tells the network of a file with the names of timm, which no other format has.
+    if not config_file and (source.format or "pixpro_d2").startswith("pixpro_d2") and os.path.isfile(beside):
+        config_file = beside
+    cfg = _config_of_file(config_file) if config_file else None
+    network = build_backbone(cfg) if cfg is not None and cfg.MODEL.TIMM.NAME else None
+    if network is not None and not has_network(source.state):
+        source = recognise(checkpoint, path, network_of(nn.ModuleDict({"backbone": network})))
     backbone = export.backbone_of(source, branch, path)
     check_tensors({**backbone.trunk, **backbone.pyramid}, path)
-    beside = os.path.join(os.path.dirname(os.path.abspath(path)), "config.yaml")
-    if not config_file and (source.format or "").startswith("pixpro_d2") and os.path.isfile(beside):
-        config_file = beside
-    cfg = _config_of_file(config_file) if config_file else _config_of_tensors(source, backbone, path)
+    cfg = cfg or _config_of_tensors(source, backbone, path)
     convention = source.convention or InputConvention.from_config(cfg)
     if convention.stride_in_1x1 is not None:  # the tensors fit both places of the stride
         cfg.MODEL.RESNETS.STRIDE_IN_1X1 = convention.stride_in_1x1
-    network = build_backbone(cfg)
+    network = build_backbone(cfg) if network is None else network
     if not backbone.pyramid and hasattr(network, "bottom_up"):  # a file converted without its FPN
         network = network.bottom_up
     _load(network, backbone, f"{path} does not fit {config_file or 'a plain ResNet'}")

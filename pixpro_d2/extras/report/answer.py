@@ -39,19 +39,20 @@ class Answer:
 
 
 def better_than_random(runs: Sequence[Run]) -> list[Answer]:
-    """Answer the question for each task and each start that runs of ``runs`` share; at least one answer."""
+    """Answer the question for each task, start and kind of result that runs of ``runs`` share; at least one answer."""
     groups: dict[tuple[tuple[str, str], ...], dict[str, list[Run]]] = {}
     for run in runs:
         if run.config and not run.is_pretraining:
             groups.setdefault(_experiment(run), {}).setdefault(run.key("MODEL.WEIGHTS", ""), []).append(run)
     answers = [
-        _compare(trained, of_start[""])
+        answer
         for of_start in groups.values()
         if "" in of_start
         for start, trained in of_start.items()
         if start
+        for answer in _compare(trained, of_start[""])
     ]
-    distinct = [answer for i, answer in enumerate(answers) if answer and answer not in answers[:i]]
+    distinct = [answer for i, answer in enumerate(answers) if answer not in answers[:i]]
     return distinct or [_not_measured(runs)]
 
 
@@ -83,20 +84,31 @@ def _defaults() -> dict[str, Any]:
     return {**LATER_KEYS, **flatten(yaml.safe_load(default_config().dump()))}
 
 
-def _compare(trained: Sequence[Run], random: Sequence[Run]) -> Answer | None:
-    """Compare by the first main metric that all runs with a final result have; None without a metric."""
+def _compare(trained: Sequence[Run], random: Sequence[Run]) -> list[Answer]:
+    """Compare by the first main metric of each kind and data set that all runs with a final result have."""
     skipped = ", ".join(run.name for run in (*trained, *random) if not _final(run))
     note = [f"Not compared, because the final result is missing or not a finite number: {skipped}."] if skipped else []
     trained, random = ([run for run in part if _final(run)] for part in (trained, random))
     found = [_final(run) for run in (*trained, *random)]
-    metric = next((name for of_run in found[:1] for name in of_run if all(name in other for other in found)), "")
-    if not (trained and random and metric):
-        return Answer("Not measured", "unknown", [NEEDED, *note], []) if skipped else None
+    metrics: dict[str, str] = {}  # name by kind, such as bbox and segm, below the data set if there are several
+    for name in found[0] if trained and random else ():
+        if all(name in other for other in found):
+            metrics.setdefault(name.rpartition("/")[0], name)
+    if not metrics:
+        return [Answer("Not measured", "unknown", [NEEDED, *note], [])] if skipped else []
+    return [
+        _judge(trained, random, name, name if len(metrics) > 1 else name.rpartition("/")[2], note)
+        for name in metrics.values()
+    ]
+
+
+def _judge(trained: Sequence[Run], random: Sequence[Run], metric: str, title: str, note: Sequence[str]) -> Answer:
+    """Compare by a metric, which the answer calls ``title``; ``note`` ends the reasons."""
     ours, theirs = _of_seeds(trained, metric), _of_seeds(random, metric)
     gain = mean(ours) - mean(theirs)
     task = task_of(trained[0])
     reasons = [
-        f"{task[0].upper()}{task[1:]} reaches {metric.rsplit('/', 1)[-1]} {_value(ours, len(trained))} from "
+        f"{task[0].upper()}{task[1:]} reaches {title} {_value(ours, len(trained))} from "
         f"{start_of(trained[0])} and {_value(theirs, len(random))} from random weights: "
         f"{f'{gain:+.1f}'.replace('-', '−')} points."
     ]

@@ -1,5 +1,6 @@
 """Extract frames of a video file at a given rate, as a folder of numbered JPEGs."""
 
+import itertools
 import logging
 import math
 import os
@@ -120,7 +121,8 @@ def write_frames(
         quality: JPEG quality, 1 to 100.
 
     Returns:
-        ``frames``: number of frames; ``size``: [height, width] in pixels; ``fps``: average frames a second.
+        ``frames``: number of frames; ``size``: [height, width] in pixels; ``fps``: average frames a second;
+        ``longest_step``: longest time from a frame to the next, seconds.
 
     Raises:
         VideoError: if frames differ in size, or are fewer than 2.
@@ -142,6 +144,7 @@ def write_frames(
         "frames": len(times),
         "size": [int(side) for side in sizes.pop()],
         "fps": round((len(times) - 1) / (times[-1] - times[0]), 3),
+        "longest_step": round(max(after - before for before, after in itertools.pairwise(times)), 3),
     }
 
 

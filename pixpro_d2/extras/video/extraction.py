@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from ...data.io.reader import UnreadableImage, read_image
 from ...engine.configuration.config_checks import check_pixel_range
 from ...flow.dis import DIS
 from ...flow.raft import RAFT
+from ...flow_files import native as native_files
 from ...flow_files import reference as reference_files
 from ...flow_files.native import FlowInfo, restore, stream_flow, write_manifest
 from ...utils.errors import UsageError
@@ -67,13 +69,15 @@ def extract(
     """
     check_pixel_range("--pixel-range", pixel_range)
     try:
-        videos = load_videos(f"video:{video_dir}", video_dir)[part[0] - 1 :: part[1]]
+        everything = load_videos(f"video:{video_dir}", video_dir)
+        videos = everything[part[0] - 1 :: part[1]]
         if reference_files.found_in(out):
             raise UsageError(f"{out} holds flow files of another kind, .pth: choose another folder.")
         Path(out).mkdir(parents=True, exist_ok=True)
         todo, reasons = _survey(videos, out, estimator, overwrite, pixel_range)
         kept = len(reasons) - len(_skipped(reasons))
-        _check_space(out, [info for _, info in todo], kept)
+        others = [video for i, video in enumerate(everything) if i % part[1] != part[0] - 1]
+        _check_space(out, [info for _, info in todo], kept, others, part[1])
         try:
             _write(todo, out, estimator, batch, reasons, pixel_range)
         finally:
@@ -191,13 +195,40 @@ def _skipped(reasons: Reasons) -> dict[str, str]:
     return {video: reason for video, reason in reasons.items() if reason}
 
 
-def _check_space(out: str, infos: Sequence[FlowInfo], kept: int) -> None:
-    needed, free = sum(info.num_bytes for info in infos), shutil.disk_usage(out).free
+def _check_space(out: str, infos: Sequence[FlowInfo], kept: int, others: Sequence[dict[str, Any]], parts: int) -> None:
+    """Check that the disk has space for the flow of ``infos``, and for the flow that ``others`` still need.
+
+    Args:
+        out: existing folder of the flow.
+        infos: flow to write.
+        kept: number of videos that have flow.
+        others: dataset dicts of the videos in other parts. Each of their steps counts as an average step of ``infos``.
+        parts: number of parts, for messages.
+
+    Raises:
+        UsageError: if the space is too small.
+    """
+    done = native_files.listed(out) | native_files.read_skipped(out).keys()
+    steps = sum(video["num_frames"] - 1 for video in others if video["video"] not in done)
+    per_step = sum(info.num_bytes for info in infos) / max(1, sum(info.frames - 1 for info in infos))
+    needed, free = _needed_bytes(out, infos) + steps * per_step, shutil.disk_usage(out).free
+    whole = f" for all {parts} parts" if parts > 1 else ""
     logger.info(
-        f"{len(infos)} videos to do, {kept} are done; needs {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free."
+        f"{len(infos)} videos to do, {kept} are done; needs {needed / 1e9:.3g} GB{whole}, {free / 1e9:.3g} GB are free."
     )
     if needed > free:
+        what = f"the videos to do in all {parts} parts" if parts > 1 else f"{len(infos)} videos"
         raise UsageError(
-            f"The flow of {len(infos)} videos takes {needed / 1e9:.3g} GB, but {out} has {free / 1e9:.3g} GB left: "
-            "free some, choose another folder, or a larger --scale."
+            f"The flow of {what} takes {needed / 1e9:.3g} GB, but {out} has {free / 1e9:.3g} GB "
+            "left: free some, choose another folder, or a larger --scale."
         )
+
+
+def _needed_bytes(out: str, infos: Sequence[FlowInfo]) -> int:
+    """Return the largest number of bytes by which ``out`` grows while flow is written or replaced, one by one."""
+    growth = largest = 0
+    for info in infos:
+        largest = max(largest, growth + info.num_bytes)
+        replaced = filter(os.path.isfile, native_files.paths(out, info.video))
+        growth += info.num_bytes - sum(map(os.path.getsize, replaced))
+    return largest

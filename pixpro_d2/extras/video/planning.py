@@ -11,7 +11,7 @@ from ...data.io.reader import is_deep, upright_size
 from ...flow.dis import DIS
 from ...flow.grid import grid_size
 from ...flow.raft import RAFT
-from ...flow_files.native import FlowInfo, fingerprint, read_info
+from ...flow_files.native import FlowInfo, describe_range, fingerprint, read_info
 from ...flow_files.storage import FlowFiles
 from ...utils.errors import UsageError
 
@@ -91,14 +91,10 @@ def check_replaceable(out: str | Path, info: FlowInfo, estimator: DIS | RAFT) ->
         )
     if there.pixel_range != info.pixel_range:
         raise UsageError(
-            f"{place} has flow of frames that were read {_words_of_range(there)}, not {_words_of_range(info)}: choose "
-            "another folder, or replace it with --overwrite."
+            f"{place} has flow of frames that were read {describe_range(there.pixel_range)}, not "
+            f"{describe_range(info.pixel_range)}: choose another folder, or replace it with --overwrite."
         )
 
 
 def _words_of_frames(info: FlowInfo) -> str:
     return f"the frames in {info.folder}" if info.folder else "other frames"
-
-
-def _words_of_range(info: FlowInfo) -> str:
-    return "with --pixel-range {:g} {:g}".format(*info.pixel_range) if info.pixel_range else "without --pixel-range"

@@ -74,7 +74,8 @@ class Teacher:
     """Give the features of a frozen network, without gradient and in half precision where the device has it.
 
     A teacher is no ``nn.Module``. A model that holds a teacher therefore has none of its tensors among its parameters
-    and in its checkpoints, and changes neither the teacher's mode nor its device.
+    and in its checkpoints, and changes neither the teacher's mode nor its device. A network that a module of the user
+    has put back into train mode is put into eval mode again before it runs.
     """
 
     def __init__(self, network: nn.Module, conversion: InputConversion, channels: int) -> None:
@@ -99,6 +100,8 @@ class Teacher:
         if self._device != images.device:
             self._device = images.device
             self.network.to(images.device)
+        if any(getattr(part, "training", False) for part in self.network.modules()):  # frozen TorchScript has no mode
+            self.network.eval()
         images = self.conversion(images.float())
         dtype = half_precision(images.device)
         with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):

@@ -114,8 +114,8 @@ class TwoBranch(nn.Module):
     def compares_branches(self) -> bool:
         """Return whether a loss compares the two branches; if none does, training does not run the target branch.
 
-        The target follows the online branch in any case. It is then a moving average of the weights, and checkpoints
-        and evaluations are the same.
+        The target follows the online branch in any case. It is then a moving average of the weights with the online
+        running statistics, and checkpoints and evaluations are the same.
         """
         return self.distillation is None or self.instance is not None or self.pixel_weight > 0
 
@@ -145,11 +145,18 @@ class TwoBranch(nn.Module):
             target.load_state_dict(online.state_dict())
 
     def move_target(self, momentum: float) -> None:
-        """Compute target = momentum * target + (1 - momentum) * online for all parameters; buffers stay."""
+        """Compute target = momentum * target + (1 - momentum) * online for all parameters.
+
+        Buffers stay, because the target's norms see the views themselves. If training does not run the target, its
+        buffers become copies of the online buffers.
+        """
         pairs = self.momentum_pairs()
         online = [parameter.detach() for module, _ in pairs for parameter in module.parameters()]
         target: list[Tensor] = [parameter for _, module in pairs for parameter in module.parameters()]
         update_target(online, target, momentum)
+        if not self.compares_branches:
+            seen = [buffer for module, _ in pairs for buffer in module.buffers()]
+            torch._foreach_copy_([buffer for _, module in pairs for buffer in module.buffers()], seen)
 
     def compare(self, views: Sequence[Tensor], geometry: Any) -> tuple[dict[str, Tensor], dict[str, LevelComparison]]:
         """Compute the losses between two views.

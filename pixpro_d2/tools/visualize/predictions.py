@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from ...data.datasets.catalog import ensure_registered
+from ...data.downstream.tasks import class_names
 from ...engine.configuration.class_count import resolve_class_count
 from ...engine.trainer import Trainer
 from ...extras.report.runs import short_names
@@ -45,7 +46,7 @@ def predictions(args: argparse.Namespace) -> None:
 def _load(cfg: CfgNode, path: str) -> nn.Module:
     """Return the model with the weights of a file."""
     model = Trainer.build_model(cfg)
-    Trainer.initialize(cfg, model, path, complete=True)
+    Trainer.initialize(cfg, model, path, complete=True, classes=class_names(cfg, cfg.DATASETS.TEST))
     return model
 
 

@@ -15,9 +15,10 @@ from pixpro_d2.tools.render import render_dataset
 
 # Prints file, label and number of classes of the first image of each data set.
 SCRIPT = """
-import json, sys
+import json, multiprocessing, sys
 from detectron2.data import DatasetCatalog, MetadataCatalog
 import pixpro_d2.data
+multiprocessing.Pool = None  # detectron2 leaves the workers of a pool to the garbage collection
 found = {}
 for name, key in json.loads(sys.argv[1]).items():
     record = DatasetCatalog.get(name)[0]
@@ -39,6 +40,7 @@ def datasets(tmp_path):
     (tmp_path / "VOC2012" / "SegmentationClass").rename(tmp_path / "VOC2012" / "SegmentationClassAug")
     lists = tmp_path / "VOC2012" / "ImageSets" / "Segmentation"
     (lists / "train.txt").rename(lists / "train_aug.txt")
+    render_dataset(tmp_path / "cityscapes", train=1, test=1, size=32, layouts=["cityscapes"])
     (tmp_path / "coco" / "annotations").mkdir(parents=True)
     content = {
         "images": [{"id": 7, "file_name": "x.jpg", "width": 8, "height": 8}],
@@ -55,12 +57,14 @@ def test_names_below_the_datasets_folder(datasets):
         "bdd100k_sem_seg_val": "stuff_classes",
         "voc_2012_sem_seg_train_aug": "stuff_classes",
         "coco_2017_train_1pct": "thing_classes",
+        "cityscapes_fine_instance_seg_train": "thing_classes",
+        "cityscapes_fine_instance_seg_val": "thing_classes",
     }
     env = {**os.environ, "DETECTRON2_DATASETS": str(datasets)}
     command = [sys.executable, "-c", SCRIPT, json.dumps(names)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
-    voc, bdd = datasets / "VOC2012", datasets / "bdd100k"
+    voc, bdd, city = datasets / "VOC2012", datasets / "bdd100k", datasets / "cityscapes/leftImg8bit"
     assert json.loads(done.stdout) == {
         "imagenet_train": [str(datasets / "imagenet/train/n01/000.png"), 0, 2],
         "bdd100k_sem_seg_val": [str(bdd / "images/10k/val/000.png"), str(bdd / "labels/sem_seg/masks/val/000.png"), 19],
@@ -68,4 +72,8 @@ def test_names_below_the_datasets_folder(datasets):
             str(voc / "JPEGImages/000000.jpg"), str(voc / "SegmentationClassAug/000000.png"), 21,
         ],
         "coco_2017_train_1pct": [str(datasets / "coco/train2017/x.jpg"), None, 80],
+        "cityscapes_fine_instance_seg_train": [
+            str(city / "train/scenes/scenes_000000_000019_leftImg8bit.png"), None, 8,
+        ],
+        "cityscapes_fine_instance_seg_val": [str(city / "val/scenes/scenes_000001_000019_leftImg8bit.png"), None, 8],
     }  # fmt: skip

@@ -12,6 +12,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances
 from detectron2.structures import Instances
 from detectron2.structures.masks import polygons_to_bitmask
+from detectron2.utils import comm
+from distributed_helpers import in_processes
 from PIL import Image
 from rendering import render_once
 
@@ -43,16 +45,36 @@ def test_metadata_equal_the_builtin_ones(scenes, scheme):
     assert ours == theirs
 
 
-def test_semantic_labels_themselves_evaluate_to_100(scenes):
+def _evaluate_labels(scenes, folder):
+    """The labels as predictions, each process one share: the files of all, the results, and the files left."""
     name = f"cityscapes:{scenes}@val"
-    evaluator = CityscapesSemSegEvaluator(name)
+    evaluator = CityscapesSemSegEvaluator(name, str(folder / "inference"))
     evaluator.reset()
-    for record in _load(name)[0]:
+    for record in _load(name)[0][comm.get_rank() :: comm.get_world_size()]:
         label = torch.from_numpy(np.array(Image.open(record["sem_seg_file_name"]))).long()
         prediction = torch.nn.functional.one_hot(label, 19).permute(2, 0, 1)
         evaluator.process([record], [{"sem_seg": prediction}])
-    results = evaluator.evaluate()["sem_seg"]
+    comm.synchronize()
+    files = sorted(path.name for path in folder.rglob("*.png"))
+    results = evaluator.evaluate()
+    comm.synchronize()
+    return files, results and results["sem_seg"], list((folder / "inference").iterdir())
+
+
+PREDICTIONS = [f"scenes_{number:06}_000019_leftImg8bit_pred.png" for number in (1, 2, 3)]
+
+
+def test_semantic_labels_themselves_evaluate_to_100(scenes, tmp_path):
+    files, results, left = _evaluate_labels(scenes, tmp_path)
     assert results["IoU"] == pytest.approx(100) and results["IoU_sup"] == pytest.approx(100)
+    assert files == PREDICTIONS and left == []
+
+
+@pytest.mark.slow
+def test_all_processes_write_predictions_to_the_shared_folder(scenes, tmp_path):
+    first, second = in_processes(tmp_path / "meet", _evaluate_labels, scenes, tmp_path / "shared")
+    assert first[0] == second[0] == PREDICTIONS and first[1]["IoU"] == pytest.approx(100)
+    assert second[1] is None and first[2] == second[2] == []
 
 
 def _instances(record, classes):
@@ -73,7 +95,7 @@ def test_instances_themselves_evaluate_to_100(scenes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name = f"cityscapes_instance:{scenes}@val"
     dicts, metadata = _load(name)
-    evaluator = CityscapesInstanceEvaluator(name)
+    evaluator = CityscapesInstanceEvaluator(name, str(tmp_path))
     evaluator.reset()
     for record in dicts:
         evaluator.process([record], [{"instances": _instances(record, metadata.thing_classes)}])
@@ -140,7 +162,7 @@ def test_other_mistakes(copy):
         ensure_registered([f"cityscapes:{copy}@val"])
 
 
-def test_numpy_is_as_before_after_an_evaluation(scenes):
+def test_numpy_is_as_before_after_an_evaluation(scenes, tmp_path):
     before = getattr(np, "in1d", None)
-    test_semantic_labels_themselves_evaluate_to_100(scenes)
+    _evaluate_labels(scenes, tmp_path)
     assert getattr(np, "in1d", None) is before

@@ -3,6 +3,7 @@
 import os
 import pickle
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -58,6 +59,15 @@ def test_a_second_time_the_index_is_read(folder):
     assert names == NAMES and "5 names read from its index in" in line
     names, line, _ = _load(str(folder) + "/")
     assert names == NAMES and "read from its index" in line
+
+
+def test_photographs_that_are_not_read_are_told_each_time(folder):
+    (folder / "c.HEIC").touch()
+    _settle(folder)
+    told = f"Skipped 1 files below {folder} that are not read (.heic): convert them to JPEG or PNG."
+    for source in ("listed", "read from its index"):
+        names, line, messages = _load(folder)
+        assert names == NAMES and source in line and messages.count(told) == 1
 
 
 def _add(folder):
@@ -220,7 +230,7 @@ def test_the_index_moves_with_the_folder(folder, tmp_path):
 
 
 def test_a_folder_that_goes_away_meanwhile_is_an_error(folder):
-    walk = images._walk(str(folder))
+    walk = images._walk(str(folder), Counter())
     assert next(walk) == ("", ["a.jpg", "b.png"])
     (folder / "sub").rename(folder.parent / "sub")
     with pytest.raises(UsageError, match="folder .*images ä/sub cannot be listed: No such file"):

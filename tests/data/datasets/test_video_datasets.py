@@ -14,6 +14,7 @@ from pixpro_d2.data.datasets.video import (
     count_frames,
     drop_short,
     drop_without_flow,
+    frame_names,
     list_frames,
     load_videos,
     register_bdd100k_video,
@@ -72,6 +73,28 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path):
     # A name that starts with a number comes before one that starts with text, as in the order of text.
     expected = ["9.png", "10.png", *names[:7], "².png"]
     assert [os.path.basename(path) for path in list_frames(str(tmp_path))] == expected
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["c1_0009.png", "c1_0010.png", "c2_0001.png"],  # of one form
+        ["1_9.png", "01_8.png", "01_10.png"],  # of several forms: the first numbers are equal
+        ["2.PNG", "2.png", "3.PNG"],
+    ],
+)
+def test_the_order_is_that_of_the_numbers_whatever_the_form(tmp_path, names):
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    expected = sorted(names, key=video._natural)
+    assert frame_names(str(tmp_path)) == expected
+
+
+def test_numbers_of_one_length_are_sorted_as_text(tmp_path, monkeypatch):
+    for name in ("0010.jpg", "0009.jpg", "0011.jpg"):
+        (tmp_path / name).touch()
+    monkeypatch.delattr(video, "_natural")  # which takes ten times as long
+    assert frame_names(str(tmp_path)) == ["0009.jpg", "0010.jpg", "0011.jpg"]
 
 
 def test_empty_folders_are_dropped_and_counted(root):
@@ -156,7 +179,8 @@ def test_missing_flow_is_counted_and_named(root):
 def _listed(monkeypatch):
     """Names of the folders that are listed from now on."""
     names = []
-    monkeypatch.setattr(video, "list_frames", lambda path: names.append(os.path.basename(path)) or list_frames(path))
+    image_names = video._image_names
+    monkeypatch.setattr(video, "_image_names", lambda path: names.append(os.path.basename(path)) or image_names(path))
     return names
 
 

@@ -1,6 +1,7 @@
 """Every task sees the same picture of a file, whatever the type of its pixels."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pixpro_d2.data.downstream.classification_mapper import ClassificationMapper
 from pixpro_d2.data.downstream.detection_mapper import DetectionMapper
 from pixpro_d2.data.downstream.semseg_mapper import SemSegMapper
 from pixpro_d2.data.downstream.train_stream import global_generators_seeded
-from pixpro_d2.data.inspection.stored_values import StoredValues
+from pixpro_d2.data.inspection.stored_values import FileValues, read_values, value_problems
 from pixpro_d2.data.io.reader import UnreadableImage, read_image
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.video_mapper import VideoMapper
@@ -141,6 +142,33 @@ def test_outliers_do_not_hide_a_sliver():
     values[0, :5] = 65535  # labels that are burnt in
     file = io.BytesIO()
     Image.fromarray(values).save(file, "png")
-    found = StoredValues()
-    found.add(file)
-    assert (found.lowest, found.highest) == (1000, 1000) and len(found.problems(())) == 1
+    found = read_values(file)
+    assert (found.lowest, found.highest) == (1000, 1000) and len(value_problems([found], ())) == 1
+
+
+def deep(low, high, coloured=False):
+    return FileValues(True, coloured, low, high, False, False)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ([deep(0, 65535)], []),
+        (
+            9 * [deep(0, 4095)] + [deep(0, 65535)],
+            ["of 9 of 10 grey files .* 16 of 256 .*: convert all grey files to one"],
+        ),
+        ([deep(0, 4095)] + 19 * [deep(0, 65535)], []),  # one dark image
+        ([deep(0, 4095), deep(60000, 65535)], []),  # little contrast, but the values need the range
+        ([deep(0, 3855, True)], ["of 1 of 1 coloured files .*: convert them to colours of 8 bits"]),
+        (
+            [deep(0, 3855, True), deep(10, 1023)],
+            ['10 to 1023 of 1 of 1 grey .* 4 of 256 .* INPUT.PIXEL_RANGE "\\[10, 1023\\]"', "coloured"],
+        ),
+    ],
+)
+def test_each_file_counts_by_its_own_range(files, expected):
+    found = value_problems(files, ())
+    assert len(found) == len(expected)
+    for sentence, pattern in zip(found, expected):
+        assert re.search(pattern, sentence), sentence

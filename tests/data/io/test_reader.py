@@ -107,6 +107,19 @@ def test_sixteen_bits_in_tiff(tmp_path, mode):
     np.testing.assert_array_equal(_read(tmp_path / "grey.tif"), np.stack([grey // 257] * 3, -1))
 
 
+def test_white_is_zero(tmp_path):
+    """TIFF's tag 262 is 0: the lowest value is white, with 8 and with 16 bits."""
+    grey = np.arange(30).reshape(6, 5)
+    for name, values in (("8", grey.astype(np.uint8)), ("16", (257 * grey).astype(np.uint16))):
+        path = tmp_path / f"{name}.tif"
+        Image.fromarray(values).save(path)
+        tag, changed = (struct.pack("<HHIH", 262, 3, 1, value) for value in (1, 0))
+        content = path.read_bytes()
+        assert content.count(tag) == 1
+        path.write_bytes(content.replace(tag, changed))
+        np.testing.assert_array_equal(_read(tmp_path / f"{name}.tif"), np.stack([255 - grey] * 3, -1))
+
+
 @pytest.mark.parametrize(
     ("orientation", "upright"),
     [

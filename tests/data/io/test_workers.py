@@ -20,7 +20,14 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch.utils.data import DataLoader, Dataset
 
-from pixpro_d2.data.io.workers import build_loader, collate_shared, explaining_workers, init_worker, with_worker_errors
+from pixpro_d2.data.io.workers import (
+    build_loader,
+    collate_shared,
+    explaining_workers,
+    init_worker,
+    warn_of_many_workers,
+    with_worker_errors,
+)
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.utils.signals import STOP_SIGNALS
 
@@ -244,7 +251,14 @@ def test_workers_share_all_tensors_of_a_batch_themselves():
 SHORT_OF_SHARED_MEMORY = """
 import functools, torch
 from torch.utils.data import DataLoader, default_collate
-from pixpro_d2.data.io.workers import collate_shared, with_worker_errors
+from pixpro_d2.data.io.workers import (
+    build_loader,
+    collate_shared,
+    explaining_workers,
+    init_worker,
+    warn_of_many_workers,
+    with_worker_errors,
+)
 from pixpro_d2.utils.errors import UsageError
 
 def collate(samples):
@@ -305,3 +319,16 @@ def test_start_methods(method, killed, tmp_path):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("workers, told", [(0, 0), (4, 0), (5, 1), (16, 1)])
+def test_many_more_workers_than_cores(workers, told, monkeypatch):
+    """Two processes share 4 cores; twice as many workers as cores are not too many."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1, 2, 5})
+    monkeypatch.setattr("detectron2.utils.comm.get_local_size", lambda: 2)
+    warned = []
+    monkeypatch.setattr("pixpro_d2.data.io.workers.logger.warning", warned.append)
+    warn_of_many_workers(workers)
+    assert len(warned) == told
+    assert all(f"have {2 * workers} workers" in text and "cores for this job is 4:" in text for text in warned)
+    assert all(f"NUM_WORKERS, which is {workers} for each process" in text for text in warned)

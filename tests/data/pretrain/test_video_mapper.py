@@ -1,12 +1,15 @@
 """From a video to views of two frames: which frames, which flow, in which order; and batches of them."""
 
+import json
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from data_helpers import make_cfg, noise
+from flow_helpers import Differences
 from PIL import Image
 
 from pixpro_d2.data.io.reader import UnreadableImage
@@ -14,6 +17,7 @@ from pixpro_d2.data.pretrain.collate import collate_videos
 from pixpro_d2.data.pretrain.loader import ViewDataset
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.video_mapper import VideoMapper
+from pixpro_d2.extras.video.extraction import extract
 from pixpro_d2.flow_files import native as native_files
 from pixpro_d2.flow_files.storage import FlowFiles, write_flow
 from pixpro_d2.utils.errors import UsageError
@@ -51,6 +55,9 @@ class _Flow:
         there = np.stack((frames[:-1], frames[1:]), 1)
         arrays = (there, there[::-1, ::-1])
         return tuple(np.broadcast_to(array[:, :, None, None], (*array.shape, *self.size)) for array in arrays)
+
+    def check_range(self, video, pixel_range):
+        assert pixel_range == ()
 
 
 def _mapper(num_frames, aug="none", **options):
@@ -100,8 +107,8 @@ def test_flow_and_frames_lead_from_the_first_view_to_the_second(video, swap_p):
         assert sample["flow_back"][..., 0, 0].tolist() == [[run[i + 1], run[i]] for i in (2, 1, 0)]
         swapped += run[0] > run[-1]
     assert swapped == 100 * swap_p if swap_p != 0.5 else 30 < swapped < 70
-    paths = tuple(str(_image_file(video, number)) for number in range(1, 10))  # which are compared once
-    assert mapper.flow.checked == [("video", 9, (32, 48), paths)] + [("video", 9, (32, 48), None)] * 99
+    ends = [str(_image_file(video, number)) for number in (1, 9)]  # which are compared once
+    assert mapper.flow.checked == [("video", 9, (32, 48), ends)] + [("video", 9, (32, 48), None)] * 99
 
 
 def test_views_are_those_of_the_two_frames(tmp_path):
@@ -214,6 +221,35 @@ def test_flow_of_another_video_of_the_same_name_is_refused(tmp_path, video):
         with pytest.raises(UsageError, match=message):
             mapper(other)
     assert (mapper(video)["flow_there"] == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("used", "own", "words"),
+    [
+        ((0, 4095), (0, 4095), None),
+        ((), (), None),
+        ((0, 4095), (), "with --pixel-range 0 4095, but INPUT.PIXEL_RANGE is []: set the same range"),
+        ((), (0, 4095), "without --pixel-range, but INPUT.PIXEL_RANGE is [0, 4095]: set the same range"),
+    ],
+)
+def test_flow_of_frames_that_were_read_with_another_range_is_refused(tmp_path, used, own, words):
+    (tmp_path / "videos").mkdir()
+    video = _write(tmp_path / "videos/video", [np.full((32, 48), 400 * i, np.uint16) for i in range(9)])
+    extract(str(tmp_path / "videos"), str(tmp_path / "flow"), Differences(), pixel_range=used)
+    mapper = _mapper(2, flow=FlowFiles(tmp_path / "flow"), pixel_range=own)
+    if words:
+        with pytest.raises(UsageError, match=re.escape(f"flow/video has flow of frames that were read {words}")):
+            mapper(video)
+        path = tmp_path / "flow/video/flow.json"  # as an older version wrote it
+        path.write_text(json.dumps({key: x for key, x in json.loads(path.read_text()).items() if key != "pixel_range"}))
+    mapper(video)
+
+
+def test_frames_of_8_bits_have_the_same_flow_for_every_range(tmp_path):
+    (tmp_path / "videos").mkdir()
+    video = _write(tmp_path / "videos/video", [np.full((32, 48), i, np.uint8) for i in range(9)])
+    extract(str(tmp_path / "videos"), str(tmp_path / "flow"), Differences())
+    _mapper(2, flow=FlowFiles(tmp_path / "flow"), pixel_range=(0, 4095))(video)
 
 
 @pytest.mark.parametrize("number", [1, 9])

@@ -7,7 +7,7 @@ from detectron2.layers import get_norm
 import configs
 from pixpro_d2.config import add_pixpro_config
 from pixpro_d2.engine.acceleration import AMP_DTYPES
-from pixpro_d2.engine.configuration.config_checks import CHOICES, NORMS, RANGES, check_values
+from pixpro_d2.engine.configuration.config_checks import CHOICES, NORMS, RANGES, check_used, check_values
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.modeling.heads.dense_head import HEADS
 from pixpro_d2.modeling.pretrain.agreement import LOSSES
@@ -16,6 +16,8 @@ from pixpro_d2.modeling.pretrain.methods import METHODS
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.utils.nested import set_value, value_of
 
+DETECTOR = str(configs.CONFIGS / "voc/faster_rcnn_R_18_FPN_small.yaml")
+LARS = str(configs.CONFIGS / "pretrain/pixpro_c5_100ep.yaml")
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 # key -> values just outside of its range, then values at its ends
 BOUNDS = {
@@ -148,6 +150,36 @@ def test_a_pretraining_has_a_loss():
         load_config(QUICKSTART, [*nothing, "MODEL.PIXPRO.PIXEL_WEIGHT", 0.0])
     for key in ("INSTANCE.WEIGHT", "DISTILL.WEIGHT", "COVARIANCE_WEIGHT"):
         load_config(QUICKSTART, [*nothing, "MODEL.PIXPRO.PIXEL_WEIGHT", 0.0, f"MODEL.PIXPRO.{key}", 1.0])
+
+
+@pytest.mark.parametrize(
+    "config, opts, message",
+    [
+        (DETECTOR, ("MODEL.PIXPRO.COMPILE", True), "PIXPRO.COMPILE is True, .*uses this key: remove it"),
+        (DETECTOR, ("MODEL.PIXPRO.RECOMPUTE", True), "PIXPRO.RECOMPUTE is True, but only pre-training"),
+        (LARS, ("SOLVER.NESTEROV", True), "NESTEROV is True, but SOLVER.OPTIMIZER LARS .*: remove it, or choose SGD"),
+        (LARS, ("SOLVER.WEIGHT_DECAY_NORM", 0.1), "WEIGHT_DECAY_NORM is 0.1, but SOLVER.OPTIMIZER LARS"),
+        (LARS, ("SOLVER.WEIGHT_DECAY_BIAS", 0.1), "WEIGHT_DECAY_BIAS is 0.1, but SOLVER.OPTIMIZER LARS"),
+        (LARS, ("SOLVER.OPTIMIZER", "AdamW", "SOLVER.NESTEROV", True), "NESTEROV is True, but SOLVER.OPTIMIZER AdamW"),
+    ],
+)
+def test_a_value_that_would_do_nothing(config, opts, message):
+    check_used(load_config(config, []))
+    with pytest.raises(UsageError, match=message):
+        check_used(load_config(config, opts))
+
+
+@pytest.mark.parametrize(
+    "opts",
+    [
+        ("MODEL.PIXPRO.COMPILE", True),
+        ("MODEL.PIXPRO.RECOMPUTE", True),
+        ("SOLVER.WEIGHT_DECAY_BIAS", 0.0),  # as LARS has it
+        ("SOLVER.OPTIMIZER", "SGD", "SOLVER.NESTEROV", True, "SOLVER.WEIGHT_DECAY_NORM", 0.1),
+    ],
+)
+def test_values_that_do_something(opts):
+    check_used(load_config(LARS, opts))
 
 
 def test_an_infinite_number_is_told_so():

@@ -3,14 +3,19 @@
 from dataclasses import replace
 
 import pytest
+import timm
+import timm_helpers
 import torch
 import yaml
 from checkpoint_helpers import build_with_statistics
+from detectron2.modeling import build_backbone
+from torch import nn
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
-from pixpro_d2.checkpoint.convention import MSRA, TORCHVISION, InputConvention
+from pixpro_d2.checkpoint.convention import IMAGENET, MSRA, TORCHVISION, InputConvention
 from pixpro_d2.checkpoint.conversion import convert
+from pixpro_d2.checkpoint.plain_backbone import TIMM_FILE, write_plain_backbone
 from pixpro_d2.extras.deployment.network import load_network
 from pixpro_d2.utils.errors import UsageError
 
@@ -91,6 +96,27 @@ def test_a_file_without_its_pyramid_beside_the_config(tmp_path):
     (tmp_path / "config.yaml").write_text(cfg.dump())
     plain, _ = convert(path, str(tmp_path / "plain.safetensors"), "safetensors", with_fpn=False)
     check(load_network(plain), model.backbone.bottom_up)
+
+
+TIMM = ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.NAME", "mobilenetv3_small_050"]
+
+
+def test_files_of_timm(tmp_path):
+    """The file that the run leaves, and timm's own network with its classifier."""
+    cfg = configs.tiny(*TIMM)
+    model = nn.ModuleDict({"backbone": timm_helpers.randomize(build_backbone(cfg)).eval()})
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    write_plain_backbone(model, IMAGENET, str(tmp_path))
+    check(load_network(str(tmp_path / TIMM_FILE)), model.backbone.bottom_up)
+
+    whole = timm_helpers.randomize(timm.create_model("mobilenetv3_small_050")).eval()
+    (tmp_path / "timm").mkdir()
+    torch.save(whole.state_dict(), tmp_path / "timm" / "weights.pth")
+    model.backbone.bottom_up.net.load_state_dict(whole.state_dict(), strict=False)
+    found = load_network(str(tmp_path / "timm" / "weights.pth"), config_file=str(tmp_path / "config.yaml"))
+    check(found, model.backbone.bottom_up)
+    with pytest.raises(UsageError, match="weights.pth holds no online backbone in any known format"):
+        load_network(str(tmp_path / "timm" / "weights.pth"))
 
 
 @pytest.mark.parametrize(

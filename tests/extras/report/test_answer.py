@@ -39,6 +39,16 @@ def test_one_run_each_is_no_proof(tmp_path, trained, random, verdict):
     ]
 
 
+def test_boxes_and_masks_have_an_answer_each(tmp_path):
+    def run(weights, boxes, masks):
+        more = [{"iteration": 199, "segm/AP": masks, "segm/AP50": 2 * masks}]
+        return task_run(tmp_path, weights, boxes, metric="bbox/AP", more=more)
+
+    boxes, masks = better_than_random([run(TRAINED, 30.0, 28.0), run(RANDOM, 30.5, 20.0)])
+    assert "reaches bbox/AP 30.0 from" in boxes.reasons[0] and boxes.verdict == "Perhaps not"
+    assert "reaches segm/AP 28.0 from" in masks.reasons[0] and "+8.0 points" in masks.reasons[0]
+
+
 def test_runs_with_equal_seeds_are_one_measurement(tmp_path):
     """Means of the seeds: 33 and 35, so 34 ± 1, against 31 of one seed and then 31 and 29."""
     runs = [task_run(tmp_path, TRAINED, score, SEED=seed) for seed, score in ((1, 32), (1, 34), (2, 35))]

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+from data_helpers import logged
 from flow_helpers import Differences, write_plain_frames, write_two_videos
 
 from pixpro_d2.extras.video import extraction
@@ -12,25 +13,56 @@ from pixpro_d2.extras.video.extraction import extract
 from pixpro_d2.flow_files import native as native_files
 from pixpro_d2.utils.errors import UsageError
 
+STEP = 2 * 2 * 2 * 3 * 2  # bytes of 2 directions, 2 channels of 2 x 3 pixels, float16
+
 
 @pytest.fixture
 def videos(tmp_path):
     return write_two_videos(tmp_path / "videos")
 
 
-def test_too_small_a_disk_is_told_before(videos, tmp_path, monkeypatch):
-    # 4 + 2 steps of 2 directions, 2 channels of 2 x 3 pixels of 2 bytes.
-    needed = (4 + 2) * 2 * 2 * 2 * 3 * 2
+@pytest.fixture
+def set_free(tmp_path, monkeypatch):
+    """Set the number of bytes that are free on the disk."""
     usage = shutil.disk_usage(tmp_path)
+    return lambda free: monkeypatch.setattr(extraction.shutil, "disk_usage", lambda path: usage._replace(free=free))
+
+
+def test_too_small_a_disk_is_told_before(videos, tmp_path, set_free):
+    needed = (4 + 2) * STEP
     estimator = Differences()
-    monkeypatch.setattr(extraction.shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    set_free(needed - 1)
     with pytest.raises(UsageError, match=r"flow of 2 videos takes 2\.88e-07 GB, but .*flow has"):
         extract(videos, tmp_path / "flow", estimator)
     assert estimator.batches == [] and os.listdir(tmp_path / "flow") == []
-    monkeypatch.setattr(extraction.shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    set_free(needed)
     assert extract(videos, tmp_path / "flow", estimator).written == 2
-    monkeypatch.setattr(extraction.shutil, "disk_usage", lambda path: usage._replace(free=0))
+    set_free(0)
     assert extract(videos, tmp_path / "flow", estimator).kept == 2  # nothing is needed for what is there
+
+
+def test_the_space_of_all_parts_is_needed(videos, tmp_path, set_free):
+    write_plain_frames(videos / "c", [5])  # has no steps
+    set_free((4 + 2) * STEP - 1)  # a and b are in different parts
+    with pytest.raises(UsageError, match=r"^The flow of the videos to do in all 2 parts takes 2\.88e-07 GB, but "):
+        extract(videos, tmp_path / "flow", Differences(), part=(1, 2))
+    set_free((4 + 2) * STEP)
+    with logged("pixpro_d2.extras.video") as messages:
+        assert extract(videos, tmp_path / "flow", Differences(), part=(2, 2)).written == 1
+    assert messages == ["1 videos to do, 0 are done; needs 2.88e-07 GB for all 2 parts, 2.88e-07 GB are free."]
+    set_free(4 * STEP)  # b is there
+    assert extract(videos, tmp_path / "flow", Differences(), part=(1, 2)).written == 1
+
+
+def test_flow_that_is_replaced_needs_the_space_of_one_video(videos, tmp_path, set_free):
+    extract(videos, tmp_path / "flow", Differences())
+    estimator = Differences()
+    estimator.name = "other"
+    set_free(4 * STEP - 1)
+    with pytest.raises(UsageError, match=r"flow of 2 videos takes 1\.92e-07 GB"):
+        extract(videos, tmp_path / "flow", estimator, overwrite=True)
+    set_free(4 * STEP)
+    assert extract(videos, tmp_path / "flow", estimator, overwrite=True).written == 2
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")

@@ -206,8 +206,8 @@ def test_shrink():
 def test_files_of_frames(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
     image = cv2.resize(image, (48, 32))
-    record = write_frames([(3.0, image), (3.5, image[::-1]), (4.0, image)], tmp_path)
-    assert record == {"frames": 3, "size": [32, 48], "fps": 2.0}
+    record = write_frames([(3.0, image), (3.2, image[::-1]), (4.0, image)], tmp_path)
+    assert record == {"frames": 3, "size": [32, 48], "fps": 2.0, "longest_step": 0.8}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["00001.jpg", "00002.jpg", "00003.jpg"]
     for name, expected in (("00001.jpg", image), ("00002.jpg", image[::-1])):
         written = np.asarray(Image.open(tmp_path / name).convert("RGB"), dtype=float)
@@ -246,6 +246,7 @@ def test_extract(tmp_path, video):
         "frames": 10,
         "size": [24, 32],
         "fps": 10.0,
+        "longest_step": 0.1,
         "source": str(video),
         "source_bytes": video.stat().st_size,
         "asked": {"fps": 10, "short_side": 24, "quality": 95},

@@ -232,6 +232,11 @@ def build(*opts, seed=0):
     return build_model(configs.tiny(*SMALL, *opts, config="pretrain/densecl_c5_200ep.yaml")).train()
 
 
+def test_residual_blocks_start_as_those_of_the_authors():
+    weight = build().backbone.res2[0].conv2.norm.weight
+    assert torch.equal(weight, torch.ones_like(weight))
+
+
 def batch(seed):
     generator = torch.Generator().manual_seed(seed)
     return {

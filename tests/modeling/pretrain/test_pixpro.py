@@ -151,6 +151,12 @@ def test_zero_init_residual_by_key(on):
     assert torch.equal(weight, torch.zeros_like(weight) if on else torch.ones_like(weight))
 
 
+def test_a_frozen_norm_does_not_start_at_0():
+    model = build(*C5, "MODEL.RESNETS.NORM", "FrozenBN", "MODEL.PIXPRO.ZERO_INIT_RESIDUAL", True)
+    weight = model.backbone.res2[0].conv2.norm.weight
+    assert torch.equal(weight, torch.ones_like(weight))
+
+
 @pytest.mark.parametrize("kind", ["byol", "infonce"])
 def test_instance_branch_on_c5_of_an_fpn(kind):
     model = build("MODEL.PIXPRO.INSTANCE.WEIGHT", 0.5, "MODEL.PIXPRO.INSTANCE.LOSS", kind)

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from PIL import Image
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.tools import visualize
 from pixpro_d2.tools.render import render_dataset
@@ -57,6 +59,16 @@ def test_detections_of_two_models_beside_the_truth(labelled, tmp_path, monkeypat
     # Boxes are in pixels of the image, whatever the size that the model saw.
     assert all(boxes.image_size == image.size[::-1] for boxes in found.values())
     assert not torch.equal(found["one"].scores[:3], found["two"].scores[:3])
+
+
+def test_a_model_of_other_classes_is_refused(labelled, tmp_path):
+    """As many classes, in another order: the pictures would have wrong names."""
+    path = checkpoint(tmp_path / "run", DETECTOR, DETECTOR_OPTS, 0)
+    name = f"voc:{labelled}@test"
+    ensure_registered([name])
+    torch.save({**torch.load(path), "classes": MetadataCatalog.get(name).thing_classes[::-1]}, path)
+    with pytest.raises(SystemExit, match="classes"):
+        predict(DETECTOR, tmp_path, [path], "--input", name, *map(str, [*configs.TINY_DETECTOR, *DETECTOR_OPTS]))
 
 
 def test_segmentation_beside_the_truth(labelled, tmp_path, monkeypatch):
