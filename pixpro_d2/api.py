@@ -14,6 +14,7 @@ from .checkpoint.export import architecture, backbone_of, to_torchvision
 from .checkpoint.formats import read_weights
 from .checkpoint.plain_backbone import FILE
 from .checkpoint.tensors import check_tensors
+from .command_line import as_words
 from .commands.checks import check_weights, data_address
 from .commands.parsing import flags
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining
@@ -165,4 +166,4 @@ def _run(plan: Plan) -> FinishedRun:
 
 
 def _opts(overrides: Mapping[str, Any] | None) -> list[str]:
-    return [str(word) for pair in (overrides or {}).items() for word in pair]
+    return as_words(overrides or {})

@@ -7,22 +7,17 @@ import pytest
 import torch
 import torchvision
 from archive_helpers import write_zip
+from rendering import render_once
 from torch import nn
 
 import configs
 import pixpro_d2
 from pixpro_d2 import cli
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 TINY = dict(zip(configs.TINY[::2], configs.TINY[1::2])) | {"SOLVER.MAX_ITER": 2}
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("api") / "scenes"
-    render_dataset(out, train=6, test=2, size=64)
-    return out
+scenes = render_once(train=6, test=2, size=64)
 
 
 @pytest.fixture(scope="module")

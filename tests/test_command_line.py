@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from pixpro_d2.command_line import OptionsAnywhere, ShownDefaults, as_words, at_least, one_sentence
-from pixpro_d2.tools import measure, study
+from pixpro_d2.tools import benchmark, measure, study
 from pixpro_d2.utils.errors import UnreadableImage, UsageError
 
 
@@ -66,6 +66,8 @@ def test_a_number_has_a_least_value(capsys):
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
+        (benchmark, ["step", "--config-file", "x", "--repeats", "0"], "--repeats: 0 is less than 1"),
+        (benchmark, ["step", "--config-file", "x", "--warmup", "-1"], "--warmup: -1 is less than 0"),
         (measure, ["--config-file", "x", "--count", "0"], "--count: 0 is less than 1"),
         (measure, ["--config-file", "x", "--seed", "-1"], "--seed: -1 is less than 0"),
         (study, ["out", "--seeds", "0", "-1"], "--seeds: -1 is less than 0"),

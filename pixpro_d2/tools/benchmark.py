@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from ..command_line import OptionsAnywhere, ShownDefaults, at_least, one_sentence, positive, program
 from ..launch_arguments import command_of_process
-from ..utils.errors import UsageError
 from ..utils.files import check_folder_of, write_json
 
 COMMANDS = {
@@ -79,7 +78,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ..extras.benchmark.step import measured_config
     from ..utils.machine import describe_machine
 
-    _check(args)
     if args.json:
         check_folder_of(args.json)
     cfg = measured_config(args.config_file, args.opts, args.device, args.batch, args.input)
@@ -89,14 +87,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_json(
             args.json, {**where, "config": args.config_file, "options": args.opts, args.command: result}, indent=2
         )
-
-
-def _check(args: argparse.Namespace) -> None:
-    """Check that the numbers leave something to measure."""
-    for name, least in (("batch", 1), ("repeats", 1), ("warmup", 0), ("count", 1)):
-        value = getattr(args, name, None)
-        if value is not None and value < least:
-            raise UsageError(f"--{name} is {value}; it must be at least {least}.")
 
 
 if __name__ == "__main__":

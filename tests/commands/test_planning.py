@@ -7,6 +7,7 @@ import yaml
 from archive_helpers import write_shards, write_zip
 from data_helpers import write_images
 from detectron2.modeling import build_backbone
+from rendering import render_once
 
 from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
 from pixpro_d2.commands import finetune, pretrain
@@ -16,15 +17,9 @@ from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
 from pixpro_d2.engine import argument_parser
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.launch_arguments import check_arguments
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("planning") / "scenes"
-    render_dataset(out, train=18, test=2, size=64, layouts=("voc", "classes"))
-    return out
+scenes = render_once(train=18, test=2, size=64, layouts=("voc", "classes"))
 
 
 @pytest.fixture(scope="module")

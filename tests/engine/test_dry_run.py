@@ -12,22 +12,17 @@ import torch
 from detectron2.engine.train_loop import TrainerBase
 from distributed_helpers import train
 from PIL import Image
+from rendering import render_once
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import configs
 from pixpro_d2.engine.dry_run import Trial, reading_seconds, speed, try_iterations
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 SMALL = ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", 64]
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("dry_run") / "scenes"
-    render_dataset(out, train=8, test=2, size=96)
-    return out
+scenes = render_once(train=8, test=2, size=96)
 
 
 @pytest.fixture

@@ -85,7 +85,6 @@ def test_both_sides_in_their_processes_agree(run):
 @pytest.mark.parametrize(
     "command, config, args, message",
     [
-        ("step", C5, ["--repeats", "0"], "--repeats is 0; it must be at least 1"),
         ("step", C5, ["--compare", "reference", "--source", "loader"], "Two loaders at once"),
         ("memory", "voc/faster_rcnn_R_18_FPN_small.yaml", [], "is not of a pre-training"),
         ("loader", C5, ["--input", "/nowhere"], "/nowhere"),

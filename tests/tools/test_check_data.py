@@ -11,22 +11,18 @@ from archive_helpers import WRITERS, write_shards
 from data_helpers import noise, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
+from rendering import render_once
 
 from pixpro_d2.data.datasets.imagenet import load_imagenet
 from pixpro_d2.extras import data_check
 from pixpro_d2.extras.scenes.render_video import render_videos
 from pixpro_d2.tools import check_data
-from pixpro_d2.tools.render import dataset_names, render_dataset
+from pixpro_d2.tools.render import dataset_names
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 LAYOUTS = ["voc", "coco", "cityscapes", "classes"]
 
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-    out = tmp_path_factory.mktemp("check") / "scenes"
-    render_dataset(out, train=3, test=2, size=64, seed=2, layouts=LAYOUTS)
-    return out
+scenes = render_once(train=3, test=2, size=64, seed=2, layouts=LAYOUTS)
 
 
 def _check(capsys, *argv):

@@ -7,13 +7,13 @@ import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
+from rendering import render_once
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.tools import visualize
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.tools.visualize.predictions import titles
 from pixpro_d2.visualization import predictions
 
@@ -21,12 +21,7 @@ DETECTOR = "voc/faster_rcnn_R_18_FPN_small.yaml"
 DETECTOR_OPTS = ["MODEL.ROI_HEADS.NUM_CLASSES", 5, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0, "INPUT.MIN_SIZE_TEST", 64]
 SMALL = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.RESNETS.RES5_DILATION", 1]
 
-
-@pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    out = tmp_path_factory.mktemp("visualize_labelled") / "scenes"
-    render_dataset(out, train=0, test=10, size=80, layouts=("voc",))
-    return out
+labelled = render_once(train=0, test=10, size=80, layouts=("voc",))
 
 
 def checkpoint(folder, config, opts, seed):
