@@ -40,9 +40,7 @@ def test_photographs_that_are_not_read_are_counted(tmp_path):
         (tmp_path / name).touch()
     with logged("pixpro_d2.data.datasets.images") as messages:
         assert list_images(str(tmp_path)) == [str(tmp_path / "a.png")]
-    assert messages == [
-        f"Below {tmp_path}, 3 files (.cr2, .heic) are not read: convert them to JPEG or PNG."
-    ]
+    assert messages == [f"Below {tmp_path}, 3 files (.cr2, .heic) are not read: convert them to JPEG or PNG."]
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)
