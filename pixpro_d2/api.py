@@ -134,7 +134,8 @@ def load_backbone(path: str | Path) -> nn.Module:
     if source.convention is None:
         raise UsageError(
             f"{path} does not say which input its backbone takes, and torchvision's takes RGB images with ImageNet's "
-            "mean and deviation: load a checkpoint of this project, or build the network of its training."
+            "mean and deviation: load a checkpoint of this project, save the network of a learner alone by "
+            "torch.save(learner.net.state_dict(), FILE), or build the network of its training."
         )
     backbone = backbone_of(source, "online", path)
     backbone.pyramid = {}

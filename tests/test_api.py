@@ -58,12 +58,15 @@ def test_a_backbone_of_a_diverged_training_is_refused(pretraining, tmp_path):
         pixpro_d2.load_backbone(tmp_path / "model.pth")
 
 
-def test_the_backbone_of_a_learner_in_a_module(tmp_path):
-    """As a LightningModule saves it."""
+def test_the_backbone_of_a_learner(tmp_path):
+    """The state of the learner tells neither the network nor its input; the network alone is torchvision's."""
     net = torchvision.models.resnet18()
     learner = pixpro_d2.PixelLearner(net, "layer2", image_size=32, hidden_dim=8, out_dim=4)
-    torch.save({"state_dict": nn.ModuleDict({"learner": learner}).state_dict()}, tmp_path / "last.ckpt")
-    network = pixpro_d2.load_backbone(tmp_path / "last.ckpt")
+    torch.save(learner.state_dict(), tmp_path / "learner.pth")
+    with pytest.raises(UsageError, match=r"save the network of a learner alone by torch.save.learner.net.state_dict"):
+        pixpro_d2.load_backbone(tmp_path / "learner.pth")
+    torch.save(learner.net.state_dict(), tmp_path / "network.pth")
+    network = pixpro_d2.load_backbone(tmp_path / "network.pth")
     images = torch.rand(2, 3, 32, 32)
     net.fc = nn.Identity()
     torch.testing.assert_close(network(images), net.eval()(images))

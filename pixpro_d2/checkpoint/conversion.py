@@ -73,7 +73,7 @@ def convert(
     fpn = f", FPN of {len(backbone.pyramid)} tensors" if backbone.pyramid else ""
     scaling = source.convention.scaling if source.convention and to in _FOREIGN else ""
     without = f", without its FPN of {len(dropped)} tensors" if dropped else ""
-    if to == "official" and head_names.are_there(source.state) and not export.official_heads(source.state):
+    if to == "official" and head_names.has_heads(source.state) and not export.official_heads(source.state):
         without += ", without its pre-training heads, which the official model does not have"
     return path, (
         f"{to} format, {name} of {len(backbone.trunk)} tensors{fpn}: the {branch} branch of {source_path} "

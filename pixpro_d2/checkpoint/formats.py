@@ -51,10 +51,7 @@ class Format:
     heads: bool = False
 
 
-# A ResNet of this project's learner; a checkpoint of a run has timm's ResNet under the same names, and its input.
-LEARNER = Format("PixelLearner", timm_networks.NET, (timm_networks.TARGET_NET,), beside=(timm_networks.TARGET_NET,))
 FORMATS = (  # the first match counts
-    LEARNER,
     Format(OFFICIAL, "encoder.", ("encoder_k.",), beside=("encoder_k.", "projector."), heads=True),
     Format("PixPro re-implementation", "base_encoder.", ("moment_encoder.",), beside=("moment_encoder.",)),
     Format("MoCo v3", "base_encoder.", ("momentum_encoder.",)),
@@ -83,9 +80,6 @@ _TORCHVISION_AUTHORS = ("PixPro", "Pixpro", "MOCO", "OpenSelfSup", "torchvision"
 _CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs", "classy_state_dict.base_model.model")
 # Names of wrapper modules: DataParallel and averaged models, torch.compile, FSDP and activation checkpointing.
 _WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-# Name of the attribute of a LightningModule, or another module, that holds a learner.
-_LEARNER_OWNER = re.compile(rf"(.+?\.){re.escape(timm_networks.TARGET_NET)}")
-_LEARNER_REST = re.compile(r"^(target_)?backbone\.net\.")
 _FIRST_BLOCK = "layer1.0.conv1.weight"
 _TRUNK = re.compile(r"(stem\.conv\d|res[2-5])\..+")
 
@@ -191,16 +185,11 @@ def _stored(checkpoint: Mapping[str, Any]) -> InputConvention | None:
 
 
 def _tensors(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the tensors of a checkpoint by name, without the names of wrapper modules and of a learner's owner."""
+    """Return the tensors of a checkpoint by name, without the names of wrapper modules."""
     tensors = dict(_flat(_state(checkpoint)))
     plain = {name: _WRAPPER.sub("", name) for name in tensors}
     if len(set(plain.values())) == len(plain):
         tensors = {plain[name]: value for name, value in tensors.items()}
-    owners = {match[1] for name in tensors if (match := _LEARNER_OWNER.match(name))}
-    if len(owners) == 1:
-        (owner,) = owners
-        inner = {name.removeprefix(owner): value for name, value in tensors.items()}
-        tensors = inner if len(inner) == len(tensors) else tensors
     return {name: torch.as_tensor(value) for name, value in tensors.items()}
 
 
@@ -253,9 +242,7 @@ def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor])
     if not prefixes:
         # Networks without ResNet names are recognised only in files of this project, which mark themselves.
         is_model = own and any(name.startswith(ONLINE) for name in tensors)
-        forms = [form for form in FORMATS if form != LEARNER]
-        is_model = is_model and not any(form.online + _FIRST_BLOCK in tensors for form in forms)
-        is_model = is_model and not _is_learner(checkpoint, tensors)
+        is_model = is_model and not any(form.online + _FIRST_BLOCK in tensors for form in FORMATS)
         return Source("pixpro_d2 checkpoint", tensors) if is_model else None
     author = checkpoint.get("__author__")
     convention = TORCHVISION if author in _TORCHVISION_AUTHORS else None
@@ -263,16 +250,6 @@ def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor])
         name = "pixpro_d2 checkpoint" if own else f"detectron2 checkpoint{f' by {author}' if author else ''}"
         return Source(name, _with_res5(tensors), convention)
     return Source(f"detectron2 weights{f' by {author}' if author else ''}", _placed(tensors), convention)
-
-
-def _is_learner(checkpoint: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether tensors are a learner's with a plain ResNet; timm's variants stay networks of timm."""
-    if _stored(checkpoint) or not any(name.startswith(timm_networks.TARGET_NET) for name in tensors):
-        return False
-    try:
-        return _resnet(tensors, LEARNER.online, "the file") is not None
-    except UsageError:
-        return False
 
 
 def _with_res5(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -335,8 +312,6 @@ def _research(tensors: dict[str, torch.Tensor], path: str) -> Source | None:
             heads = {name: head_names.from_official(name) for name in tensors}
             renamed.update({name: head for name, head in heads.items() if head})
         state = {renamed.get(name, name): value for name, value in tensors.items()}
-        if form == LEARNER:  # the classifiers of the networks are outside of the backbones
-            state = {_LEARNER_REST.sub(r"\1net.", name): value for name, value in state.items()}
         return Source(form.name, state, TORCHVISION)
     return None
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .convention import InputConvention
 
-NET, TARGET_NET = "backbone.net.", "target_backbone.net."
+NET = "backbone.net."
 BELOW_PYRAMID = "backbone.bottom_up.net."
 # Names of an official release that share no name with timm's; timm's converter recognises them.
 _OFFICIAL = ("downsample_layers.0.0.weight",)  # ConvNeXt

@@ -116,13 +116,15 @@ class LayerFeatures(nn.Module):
             )
 
     def _check_gradients(self) -> None:
-        """Raise a UsageError if a layer ran without gradient although the network learns."""
-        cut = next((tap for tap in self._taps.values() if tap.output is not None and not tap.has_gradient), None)
-        if cut is not None and any(parameter.requires_grad for parameter in self.net.parameters()):
-            raise UsageError(
-                f"{layer_label(cut.path)} runs without gradient, as inside a reentrant activation checkpoint, so that "
-                "the network would not learn: give use_reentrant=False to torch.utils.checkpoint."
-            )
+        """Raise a UsageError if a layer that learns ran without gradient."""
+        for tap in self._taps.values():
+            if tap.output is None or tap.has_gradient:
+                continue
+            if any(parameter.requires_grad for parameter in self.net.get_submodule(tap.path).parameters()):
+                raise UsageError(
+                    f"{layer_label(tap.path)} runs without gradient, as inside a reentrant activation checkpoint, so "
+                    "it would not learn: give use_reentrant=False to torch.utils.checkpoint, or freeze the layer."
+                )
 
 
 class _Tap:
@@ -156,7 +158,7 @@ class _Tap:
 
 def _version(output: Any) -> int | None:
     """Return the number of changes in place of a tensor; None if nothing counts them."""
-    if not torch.is_tensor(output) or output.is_inference() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not torch.is_tensor(output) or output.is_inference():  # in this order
         return None
     return output._version
 

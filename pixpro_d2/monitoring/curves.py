@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-STRETCHES = 10  # of a curve, each with a median
+STRETCH_COUNT = 10  # of a curve, each with a median
 
 Curve = list[tuple[int, float]]
 
@@ -56,9 +56,9 @@ def finite(curve: Sequence[tuple[int, float]]) -> Curve:
 
 
 def medians(curve: Sequence[tuple[int, float]]) -> list[float]:
-    """Return the medians of STRETCHES equal stretches of a finite curve; of a shorter curve, the values."""
+    """Return the medians of STRETCH_COUNT equal stretches of a finite curve; of a shorter curve, the values."""
     values = [value for _, value in curve]
-    count = min(STRETCHES, len(values))
+    count = min(STRETCH_COUNT, len(values))
     return [median(values[i * len(values) // count : (i + 1) * len(values) // count]) for i in range(count)]
 
 

@@ -59,15 +59,6 @@ RESEARCH = {
         {"encoder_q.1.0.weight", "encoder_q.1.0.bias"},
     ),
     "PixelCL learner": ({**under("online_encoder.net."), **under("target_encoder.net.")}, set()),
-    "PixelLearner": (
-        {
-            **under("backbone.net."),
-            **under("backbone.net.fc.", HEAD),
-            **under("target_backbone.net."),
-            "projector.layer4.0.weight": torch.zeros(1),
-        },
-        {"net.fc.0.weight", "net.fc.0.bias", "projector.layer4.0.weight"},
-    ),
     "SimSiam-style": (
         {**under("module.encoder."), **under("module.encoder.fc.", HEAD), **under("module.predictor.", HEAD)},
         {f"{module}.{name}" for module in ("encoder.fc", "predictor") for name in HEAD},
@@ -108,30 +99,10 @@ def test_research_formats(name, container):
     assert source.format == name and source.convention == TORCHVISION and not source.match_suffixes
     names = set(source.state)
     assert {n for n in names if n.startswith("backbone.")} == EXPECTED
-    has_target = any(part in " ".join(tensors) for part in ("encoder_k", "moment", "target_"))
+    has_target = any(part in " ".join(tensors) for part in ("encoder_k", "moment", "target_encoder"))
     target = {n for n in names if n.startswith("target_backbone.")}
     assert target == ({f"target_{n}" for n in EXPECTED} if has_target else set())
     assert names - EXPECTED - target == others
-
-
-@pytest.mark.parametrize("owner", ["learner.", "module.learner.", "model.pixels."])
-def test_a_learner_in_another_module(owner):
-    """As in a checkpoint of Lightning, also beside another network."""
-    tensors = {**under(f"{owner}backbone.net."), **under(f"{owner}target_backbone.net."), **under("probe.", HEAD)}
-    source = recognise({"state_dict": tensors, "epoch": 3}, "last.ckpt")
-    assert source.format == "PixelLearner" and source.convention == TORCHVISION
-    assert set(source.state) == EXPECTED | {f"target_{name}" for name in EXPECTED} | set(under("probe.", HEAD))
-
-
-@pytest.mark.parametrize(
-    ("odd", "entries"),
-    [({}, {"input": TORCHVISION.to_dict()}), ({"backbone.net.layer1.0.se.fc1.weight": torch.zeros(1)}, {})],
-    ids=["of a run", "variant"],
-)
-def test_a_resnet_of_timm_keeps_its_names(odd, entries):
-    own = {**under("backbone.net."), **under("target_backbone.net."), **odd}
-    source = recognise({"model": own, **entries}, "w.pth")
-    assert source.format == "pixpro_d2 checkpoint" and set(source.state) == set(own)
 
 
 @pytest.mark.parametrize(

@@ -127,4 +127,4 @@ def test_heads_of_several_levels_have_no_official_names():
 
 def test_heads_with_a_third_layer_have_no_official_names():
     names = {f"{branch}.heads.shared.{layer}.weight" for branch in ("projector", "target_projector") for layer in "036"}
-    assert head_names.to_official(names) == {} and head_names.are_there(names)
+    assert head_names.to_official(names) == {} and head_names.has_heads(names)

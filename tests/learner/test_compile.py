@@ -51,6 +51,13 @@ def test_same_losses(what):
     assert train(learner, run) == pytest.approx(train(plain, plain), abs=1e-5)
 
 
+def test_the_features_are_one_graph():
+    features = PixelLearner(small_net(), ["stem", "body"], **OPTIONS).backbone
+    images = torch.rand(2, 3, 32, 32)
+    found = torch.compile(features, backend="eager", fullgraph=True)(images)
+    torch.testing.assert_close(found, features(images))
+
+
 def test_same_losses_under_autocast():
     """The backward pass is traced, under the autocast of the forward pass, before it is called outside of it."""
 

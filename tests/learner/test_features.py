@@ -152,6 +152,19 @@ class Checkpointed(nn.Sequential):
         return checkpoint(self[1], self[0](x), use_reentrant=self.use_reentrant)
 
 
+class Stopped(nn.Module):
+    """A frozen convolution without gradient, then one that learns."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 6, 3, 4, 1).requires_grad_(False), nn.Conv2d(6, 6, 3, 1, 1)
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.stem(x)
+        return self.body(x)
+
+
 def test_a_layer_in_a_reentrant_checkpoint_is_refused():
     """Its output has no graph; a frozen layer's has none either, and learns nothing on purpose."""
     x = images(size=SIZE)
@@ -164,6 +177,9 @@ def test_a_layer_in_a_reentrant_checkpoint_is_refused():
     assert net[0].weight.grad.any()
     net[0].requires_grad_(False)
     assert not features(x)["0"].requires_grad
+    body = Stopped()
+    features_of(body, ["stem", "body"])(x)["body"].sum().backward()
+    assert body.body.weight.grad.any()
     features_of(Checkpointed(use_reentrant=False), ["1"])(x)["1"].sum().backward()
     features_of(net.requires_grad_(False), ["1"])(x)
 

@@ -8,6 +8,7 @@ from distillation_helpers import Averages, slow_loss
 from learner_helpers import Tokens, images, small_learner
 from torch import nn
 
+from pixpro_d2 import PixelLearner
 from pixpro_d2.utils.errors import UsageError
 
 
@@ -71,6 +72,14 @@ def test_a_target_that_does_not_run_takes_the_online_statistics():
     online, target = learner.net.stem[1], learner.target_backbone.net.stem[1]
     assert online.num_batches_tracked == target.num_batches_tracked == 2
     assert torch.equal(online.running_var, target.running_var) and not (target.running_var == 1).any()
+
+
+def test_a_target_without_buffers_that_does_not_run():
+    net = nn.Sequential(nn.Conv2d(3, 6, 3, 8, 1), nn.Conv2d(6, 6, 1))
+    learner = PixelLearner(net, "1", image_size=32, teacher=Averages(), pixel_weight=0.0, norm="GN", out_dim=32)
+    assert not list(learner.net.buffers())
+    learner.update_target()
+    assert torch.equal(learner.target_backbone.net[0].weight, net[0].weight)
 
 
 @pytest.mark.parametrize("options", [{}, dict(teacher_patch_size=8)])

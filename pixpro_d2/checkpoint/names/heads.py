@@ -32,7 +32,7 @@ def from_official(name: str) -> str | None:
     return f"{_HEADS[head]}.{_LAYERS[layer]}.{leaf}"
 
 
-def are_there(names: Collection[str]) -> bool:
+def has_heads(names: Collection[str]) -> bool:
     """Return whether this project's ``names`` of a checkpoint's tensors include those of a projector."""
     return any(name.startswith("projector.heads.") for name in names)
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -84,15 +85,13 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
     """
     path = weights_path(path)
     checkpoint = read_checkpoint(path)
-    source = recognise(checkpoint, path)
-    beside = os.path.join(os.path.dirname(os.path.abspath(path)), "config.yaml")
-    # Only a config tells the network of a file with the names of timm, which no other format has.
-    if not config_file and (source.format or "pixpro_d2").startswith("pixpro_d2") and os.path.isfile(beside):
-        config_file = beside
+    source = _known(checkpoint, path)
+    config_file = config_file or _config_beside(source, path)
     cfg = _config_of_file(config_file) if config_file else None
+    # Only a config tells the network of a file with the names of timm.
     network = build_backbone(cfg) if cfg is not None and cfg.MODEL.TIMM.NAME else None
-    if network is not None and not has_network(source.state):
-        source = recognise(checkpoint, path, network_of(nn.ModuleDict({"backbone": network})))
+    if source is None or (network is not None and not has_network(source.state)):
+        source = recognise(checkpoint, path, network and network_of(nn.ModuleDict({"backbone": network})))
     backbone = export.backbone_of(source, branch, path)
     check_tensors({**backbone.trunk, **backbone.pyramid}, path)
     cfg = cfg or _config_of_tensors(source, backbone, path)
@@ -107,6 +106,30 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
         network = network.bottom_up
     pixel_range = tuple(cfg.INPUT.PIXEL_RANGE) or convention.pixel_range or ()
     return FeatureNetwork(network, convention, pixel_range, cfg.DATALOADER.MAX_IMAGE_PIXELS)
+
+
+def _known(checkpoint: dict[str, Any], path: str) -> Source | None:
+    """Return the tensors of a checkpoint by this project's names; None for a ResNet that only timm has."""
+    try:
+        return recognise(checkpoint, path)
+    except UsageError:
+        return None
+
+
+def _config_beside(source: Source | None, path: str) -> str:
+    """Return the path of the config of a checkpoint's run; "" if there is none, or if it is of another program.
+
+    The config counts for a checkpoint of this project, and for a file of timm if the config names a network of timm.
+    """
+    beside = os.path.join(os.path.dirname(os.path.abspath(path)), "config.yaml")
+    if not os.path.isfile(beside):
+        return ""
+    if source is not None and source.format is not None:
+        return beside if source.format.startswith("pixpro_d2") else ""
+    try:
+        return beside if _config_of_file(beside).MODEL.TIMM.NAME else ""
+    except UsageError:
+        return ""
 
 
 def _config_of_file(path: str) -> CfgNode:

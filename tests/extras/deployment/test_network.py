@@ -115,8 +115,22 @@ def test_files_of_timm(tmp_path):
     model.backbone.bottom_up.net.load_state_dict(whole.state_dict(), strict=False)
     found = load_network(str(tmp_path / "timm" / "weights.pth"), config_file=str(tmp_path / "config.yaml"))
     check(found, model.backbone.bottom_up)
-    with pytest.raises(UsageError, match="weights.pth holds no online backbone in any known format"):
-        load_network(str(tmp_path / "timm" / "weights.pth"))
+    for text in ("", "trainer: {epochs: 3}\n"):  # also beside the config of another program
+        if text:
+            (tmp_path / "timm" / "config.yaml").write_text(text)
+        with pytest.raises(UsageError, match="weights.pth holds no online backbone in any known format"):
+            load_network(str(tmp_path / "timm" / "weights.pth"))
+
+
+def test_a_resnet_that_only_timm_has(tmp_path):
+    """The deep stem of resnet18d, which detectron2's ResNet cannot take."""
+    cfg = configs.tiny(*TIMM, "MODEL.TIMM.NAME", "resnet18d")
+    network = timm_helpers.randomize(timm.create_model("resnet18d")).eval()
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    backbone = build_backbone(cfg).eval()
+    backbone.bottom_up.net.load_state_dict(network.state_dict(), strict=False)
+    check(load_network(str(tmp_path / "weights.pth")), backbone.bottom_up)
 
 
 @pytest.mark.parametrize(
