@@ -85,7 +85,9 @@ def plan_pretraining(
     if epochs > 0 and not {"SOLVER.MAX_ITER", "SOLVER.MAX_EPOCHS"} & set(given):
         samples = count * cfg.INPUT.PIXPRO.STARTS_PER_VIDEO if is_video else count
         iterations = choose_iterations(epochs, samples, batch, machine.device)
-        chosen["SOLVER.MAX_ITER"] = iterations  # the warm-up keeps its share of the run
+        chosen["SOLVER.MAX_ITER"] = iterations  # a warm-up in epochs keeps its share of the run
+        if epochs != cfg.SOLVER.MAX_EPOCHS and not {"SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"} & set(given):
+            chosen["SOLVER.WARMUP_ITERS"] = iterations // epochs
         length = f"{iterations} iterations"
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
     if "--resume" in flags and not {"SOLVER.MAX_EPOCHS", "SOLVER.WARMUP_EPOCHS"} & set(given):

@@ -81,6 +81,7 @@ def test_an_epoch_of_videos_has_many_starts(tmp_path):
     opts = ["INPUT.PIXPRO.STARTS_PER_VIDEO", "160"]
     plan = plan_pretraining(f"video:{tmp_path}", "", opts=opts)
     assert "6 videos, 1200 iterations of batch 16" in plan.sentence  # 20 * (6 * 160 // 16)
+    assert config_of(plan)[1].SOLVER.WARMUP_ITERS == 60  # an epoch, as quickstart has
     plan = plan_pretraining(f"video:{tmp_path}", "", "pretrain/pixpro_video_quickstart")
     assert "6 videos, 300 iterations of batch 16" in plan.sentence
 
