@@ -6,18 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode
 
 from ..checkpoint.convention import InputConvention
 from ..checkpoint.export import architecture, backbone_of
-from ..checkpoint.formats import read_weights
+from ..checkpoint.formats import recognise
 from ..checkpoint.reading import read_checkpoint
 from ..command_line import as_words
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
 from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
+from ..utils.files import read_yaml
 from ..utils.nested import flatten
 from ..weights_files import weights_path
 from .machine import this_machine
@@ -134,9 +134,11 @@ def plan_fine_tuning(
     ensure_registered(names)
     count = len(load_dicts(data))
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
-    advice = ""
+    advice, path = "", weights_path(weights)
+    # A config of the user's may go with weights from an address, which the run itself fetches.
+    checkpoint = read_checkpoint(path) if not config or os.path.isfile(path) else {}
     if not config:
-        config = _config_for(weights, task)
+        config = _config_for(checkpoint, weights, task)
         if config == CONFIGS[task][0]:
             advice = " This config is for first tries, with small images and a short training (docs/downstream.md)."
     cfg = load_config(config, list(opts))
@@ -149,9 +151,9 @@ def plan_fine_tuning(
         "DATASETS.TRAIN": data,
         "DATASETS.TEST": test or "()",
         "MODEL.WEIGHTS": weights,
-        **_input_of(weights, cfg),
+        **_input_of(checkpoint, cfg),
     }
-    run = Path(weights).absolute().parent.name if weights_path(weights) == weights else weights
+    run = Path(weights).absolute().parent.name if path == weights else weights
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", f"{run}_{task}")).expanduser()
     sentence = (
         f"Config {config} for {task}: {count} images, {_length(cfg)} of batch {batch} on {machine}, into {folder}."
@@ -189,29 +191,25 @@ def _words(
     return ["--config-file", config, *gpus, *flags, *options, *rest, "OUTPUT_DIR", str(folder)]
 
 
-def _input_of(weights: str, cfg: CfgNode) -> dict[str, Any]:
+def _input_of(checkpoint: dict[str, Any], cfg: CfgNode) -> dict[str, Any]:
     """Return the keys that give the models of ``cfg`` the input that a checkpoint tells, such as grey images."""
-    path = weights_path(weights)
-    stored = InputConvention.from_dict(read_checkpoint(path).get("input")) if os.path.isfile(path) else None
+    stored = InputConvention.from_dict(checkpoint.get("input"))
     return stored.keys_to_set(InputConvention.from_config(cfg)) if stored else {}
 
 
 def _former_plan(folder: Path) -> dict[str, Any]:
     """Return the planned values of the run in ``folder``, which a resumed run keeps; {} without a run."""
-    try:
-        former = flatten(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
+    former = flatten(read_yaml(folder / "config.yaml") or {})
     return {key: former[key] for key in PLANNED if key in former}
 
 
-def _config_for(weights: str, task: str) -> str:
-    """Return the config of a task for the network of a checkpoint.
+def _config_for(checkpoint: dict[str, Any], weights: str, task: str) -> str:
+    """Return the config of a task for the network of a checkpoint, the contents of the file ``weights``.
 
     Raises:
         UsageError: if there is none.
     """
-    trunk = backbone_of(read_weights(weights), "online", weights).trunk
+    trunk = backbone_of(recognise(checkpoint, weights), "online", weights).trunk
     stem = trunk.get("stem.conv1.weight")
     if stem is not None and stem.shape[1] == 1:  # the configs fit grey images too
         trunk = {**trunk, "stem.conv1.weight": stem.expand(-1, 3, -1, -1)}

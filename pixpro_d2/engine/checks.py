@@ -9,7 +9,6 @@ from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.utils import comm
@@ -18,6 +17,7 @@ from ..checkpoint.resume import candidates
 from ..config import is_pretraining
 from ..starts import KEYS
 from ..utils.errors import UsageError, check_choice
+from ..utils.files import read_yaml
 from ..utils.nested import flatten, place_of, set_value
 from ..weights_files import weights_path
 
@@ -363,12 +363,7 @@ def _read(path: str) -> dict[str, Any] | None:
     if not os.path.isfile(path):
         logger.warning(f"{path} is missing: the values of the command are not compared with those of the run so far.")
         return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except (UnicodeDecodeError, yaml.YAMLError):
-        content = None
-    if isinstance(content, dict):
-        return content
-    logger.warning(f"{path} is damaged: the values of the command are not compared with it.")
-    return None
+    content = read_yaml(path)
+    if content is None:
+        logger.warning(f"{path} is damaged: the values of the command are not compared with it.")
+    return content

@@ -1,7 +1,7 @@
 """Quality of dense features without labels: measure a pre-training model on pairs of views of images."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data.io.reader import UnreadableImage
 from ..data.pretrain.collate import collate_videos
+from ..data.pretrain.loader import Mapper, draw_sample
 from ..modeling.pretrain.monitors import effective_rank, feature_std, matches, pair_counts, uniformity
 from ..modeling.pretrain.pixpro import PixPro
 from ..modeling.pretrain.two_branch import LevelComparison
@@ -23,7 +24,6 @@ from .linear_probe import ridge_r2
 
 logger = logging.getLogger(__name__)
 
-Mapper = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]  # TwoViewMapper or VideoMapper
 Rows = list[tuple[Tensor, Tensor]]  # vectors (M, C) and heights (M,) of an image each
 
 BATCH = 32
@@ -145,7 +145,7 @@ def batches(
         error = None
         for i in part.tolist():
             try:
-                samples[i] = patience.read(partial(_draw, mapper, images[i], (seed, i)))
+                samples[i] = patience.read(partial(draw_sample, mapper, images[i], (seed, i)))
             except UnreadableImage as unreadable:
                 error = unreadable
                 logger.warning(f"The evaluation skips an image: {error}.")
@@ -155,10 +155,6 @@ def batches(
             yield {i: samples[i] for i in sorted(readable)}
     if not found:
         raise error or UnreadableImage("no image can be read in all processes")
-
-
-def _draw(mapper: Mapper, image: dict[str, Any], seeds: tuple[int, int]) -> dict[str, Any]:
-    return mapper(image, np.random.default_rng(seeds))  # seeded again in each attempt
 
 
 def _add_batch(total: dict[str, float], x: LevelComparison, projection: Tensor, loss: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Write files atomically; read and write JSON."""
+"""Write files atomically; read and write JSON, and read YAML."""
 
 import errno
 import hashlib
@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from .errors import UsageError
 
@@ -82,6 +84,19 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any] | None:
+    """Return the mapping in a YAML file, or None if the file is missing, damaged or holds no mapping.
+
+    Raises:
+        OSError: for a file that is there and cannot be read.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, yaml.YAMLError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def write_json(path: str | Path, content: object, indent: int | None = None) -> str:

@@ -118,6 +118,9 @@ def test_a_resumed_run_keeps_its_plan(scenes, tmp_path):
     assert cfg.SOLVER.BASE_LR == 1.0 and "700 iterations of batch 8" in plan.sentence
     _, cfg = config_of(plan_pretraining(f"images:{scenes}", str(tmp_path)))
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (500, 25)
+    (tmp_path / "config.yaml").write_text("a: [")  # damaged: the run itself warns
+    _, cfg = config_of(plan_pretraining(f"images:{scenes}", str(tmp_path), flags=["--resume"]))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (500, 25)
 
 
 def test_warm_up_follows_the_length_that_the_user_says(scenes):

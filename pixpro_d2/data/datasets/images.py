@@ -163,11 +163,9 @@ def _walk(
 
 def _not_read(others: Counter[str]) -> str:
     """Return a remark on the files that are not read, which stays true if their folder is renamed; "" without any."""
-    return (
-        f"{others.total()} files ({', '.join(sorted(others))}) are not read: convert them to JPEG or PNG"
-        if others
-        else ""
-    )
+    if not others:
+        return ""
+    return f"{others.total()} files ({', '.join(sorted(others))}) are not read: convert them to JPEG or PNG"
 
 
 def _warn(root: str, remark: str) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..io.reader import has_deep_colours, is_deep
+from ..io.reader import TIFF_PHOTOMETRIC, has_deep_colours, is_deep
 
 FULL_RANGE = (0, 65535)
 MIN_RANGE_SHARE = 0.25  # smallest share of the range that the values must fill, for at least 64 grey levels
 MIN_NARROW = 0.5  # smallest share of the deep files with fewer values that is a problem; few may be dark images
 OUTLIER_PERCENT = 0.1  # percentage of an image's pixels at either end that do not count
-_SAMPLES, _PHOTOMETRIC = 277, 262  # TIFF tags
+_SAMPLES = 277  # TIFF tag
 _CHANNELS_READ = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's photometric interpretation -> channels
 
 
@@ -36,10 +36,6 @@ class FileValues:
     extra_channels: bool
     pages: bool
 
-    def share(self, pixel_range: tuple[float, ...]) -> float:
-        """Return the share of the range that the values fill."""
-        return _share(self.lowest, self.highest, pixel_range)
-
 
 def read_values(file: str | io.BytesIO) -> FileValues:
     """Describe the image in a path or an open binary ``file``, which has been decoded before without an error."""
@@ -56,6 +52,7 @@ def read_values(file: str | io.BytesIO) -> FileValues:
 
 
 def _share(low: float, high: float, pixel_range: tuple[float, ...]) -> float:
+    """Return the share of the range that the values from ``low`` to ``high`` fill."""
     first, last = pixel_range or FULL_RANGE
     return max(0.0, min(high, last) - max(low, first)) / (last - first)
 
@@ -92,7 +89,7 @@ def value_problems(files: Sequence[FileValues], pixel_range: tuple[float, ...]) 
     for kind, coloured in (("grey", False), ("coloured", True)):
         # An image of one value, such as an empty slice, tells nothing.
         deep = [file for file in files if file.deep and file.coloured == coloured and file.lowest < file.highest]
-        narrow = [file for file in deep if file.share(pixel_range) < MIN_RANGE_SHARE]
+        narrow = [file for file in deep if _share(file.lowest, file.highest, pixel_range) < MIN_RANGE_SHARE]
         if not narrow or len(narrow) < MIN_NARROW * len(deep):
             continue
         low, high = _limits(narrow)
@@ -121,5 +118,5 @@ def _has_pages(image: Image.Image) -> bool:
 def _has_extra_channels(image: Image.Image) -> bool:
     tags = getattr(image, "tag_v2", None)
     if tags is not None:
-        return tags.get(_SAMPLES, 1) > _CHANNELS_READ.get(tags.get(_PHOTOMETRIC), 4)
+        return tags.get(_SAMPLES, 1) > _CHANNELS_READ.get(tags.get(TIFF_PHOTOMETRIC), 4)
     return image.getbands()[-1] in ("A", "a", "X")

@@ -16,7 +16,8 @@ from .archives import read_member
 JPEG_SHRINKS = (8, 4, 2, 1)  # divisors of the size at which a JPEG file can be decoded
 _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags of the stored size
-_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF tag, and its value for images whose lowest value is white
+TIFF_PHOTOMETRIC = 262  # TIFF tag
+_WHITE_IS_ZERO = 0  # its value for images whose lowest value is white
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -112,7 +113,7 @@ class EncodedImage:
             raise ValueError("INPUT.PIXEL_RANGE is for grey images, but its colours have 16 bits: convert them to 8")
         is_upright = _ORIENTATION in getattr(image, "tag_v2", ())  # Pillow turns a TIFF file; version 9 keeps the tag
         # Pillow inverts such images of 8 bits only.
-        inverted = is_deep(image) and getattr(image, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
+        inverted = is_deep(image) and getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
         image.load()
         upright = image if is_upright or _orientation(image) == 1 else ImageOps.exif_transpose(image)
         colours = _to_rgb(upright, self._pixel_range)

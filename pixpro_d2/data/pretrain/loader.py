@@ -22,6 +22,8 @@ from .samples import build_view_mapper, check_flow_names, epoch_length, load_sam
 
 logger = logging.getLogger(__name__)
 
+Mapper = Callable[[dict[str, Any], np.random.Generator], dict[str, Any]]  # TwoViewMapper or VideoMapper
+
 MAX_REPLACEMENTS = 20  # number of damaged files in a row after which a sample fails
 
 
@@ -37,7 +39,7 @@ class ViewDataset(Dataset):
     def __init__(
         self,
         images: Sequence[dict[str, Any]],
-        mapper: Callable[[dict[str, Any], np.random.Generator], dict[str, Any]],
+        mapper: Mapper,
         seed: int,
         length: int | None = None,
         retry_seconds: float = 0.0,
@@ -66,15 +68,17 @@ class ViewDataset(Dataset):
         for attempt in range(min(MAX_REPLACEMENTS, count)):
             image = self.images[(index + attempt * step) % count % len(self.images)]
             try:
-                sample = self._patience.read(partial(self._map, image, (self.seed, epoch, index)))
+                sample = self._patience.read(partial(draw_sample, self.mapper, image, (self.seed, epoch, index)))
                 return dict(sample, skipped=skipped)
             except UnreadableImage as error:
                 skipped.append((image["file_name"], str(error)))
                 step = step or _random_step(count, (self.seed, epoch, index))
         return {"skipped": skipped}  # ViewLoader raises the error, because a worker's error would carry a traceback
 
-    def _map(self, image: dict[str, Any], seeds: tuple[int, int, int]) -> dict[str, Any]:
-        return self.mapper(image, np.random.default_rng(seeds))
+
+def draw_sample(mapper: Mapper, image: dict[str, Any], seeds: tuple[int, ...]) -> dict[str, Any]:
+    """Make a sample of a dataset dict by random numbers of ``seeds`` alone, the same in each attempt to read a file."""
+    return mapper(image, np.random.default_rng(seeds))
 
 
 def _random_step(count: int, seeds: tuple[int, int, int]) -> int:

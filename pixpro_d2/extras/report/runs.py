@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ...monitoring.curves import Curve, read_curves
 from ...monitoring.run_record import FILE, read_starts
 from ...utils.errors import UsageError
+from ...utils.files import read_yaml
 from .log import read_warnings
 from .pictures import Picture, find_pictures
 
@@ -131,7 +130,6 @@ def read_run(folder: Path, name: str) -> Run:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return read_yaml(path) or {}
+    except OSError:
         return {}
-    return content if isinstance(content, dict) else {}

@@ -154,8 +154,10 @@ class TwoBranch(nn.Module):
         online = [parameter.detach() for module, _ in pairs for parameter in module.parameters()]
         target: list[Tensor] = [parameter for _, module in pairs for parameter in module.parameters()]
         update_target(online, target, momentum)
+        if self.compares_branches:
+            return
         seen = [buffer for module, _ in pairs for buffer in module.buffers()]
-        if seen and not self.compares_branches:
+        if seen:
             torch._foreach_copy_([buffer for _, module in pairs for buffer in module.buffers()], seen)
 
     def compare(self, views: Sequence[Tensor], geometry: Any) -> tuple[dict[str, Tensor], dict[str, LevelComparison]]:
