@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from detectron2.modeling import Backbone
 
 
+def check_positive(**values: float) -> None:
+    """Raise a UsageError for the first option whose value is not above 0."""
+    for name, value in values.items():
+        if not value > 0:  # NaN neither
+            raise UsageError(f"{name} is {value}; it must be positive.")
+
+
+def check_not_negative(**values: float) -> None:
+    """Raise a UsageError for the first option whose value is below 0."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise UsageError(f"{name} is {value}; it must be at least 0.")
+
+
 def build_method(method: str | PixelMethod, mean_over: str, temperature: float) -> PixelMethod:
     """Build the pixel loss ``method`` (``pixpro`` or ``pixcontrast``), or return it if it is a PixelMethod."""
     if isinstance(method, PixelMethod):
@@ -57,8 +71,7 @@ def build_ppm(
 ) -> LevelHeads:
     """Build a pixel propagation module for each of ``levels``, or one module for all levels if ``shared``."""
     check_choice("ppm_num_layers", num_layers, (0, 1, 2))
-    if gamma <= 0:
-        raise UsageError(f"ppm_gamma is {gamma}; it must be positive.")
+    check_positive(ppm_gamma=gamma)
     return LevelHeads(
         lambda width: PixelPropagation(width, num_layers, gamma, head_norm(norm), normalize_values),
         dict.fromkeys(levels, out_dim),

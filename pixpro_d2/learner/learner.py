@@ -14,12 +14,20 @@ from ..modeling.pretrain.methods import PixelMethod, PixProMethod
 from ..modeling.pretrain.momentum import momentum_at
 from ..modeling.pretrain.monitors import feature_std, pair_counts
 from ..modeling.pretrain.projector import NormName
+from ..modeling.pretrain.slot_heads import MaskedBatchNorm
 from ..modeling.pretrain.two_branch import TwoBranch
 from ..utils.errors import UsageError
 from ..utils.modules import device_of, eval_mode
 from .distillation import build_distillation, build_teacher
 from .features import LayerFeatures, uncompiled
-from .heads import build_instance_branch, build_method, build_ppm, build_projector
+from .heads import (
+    build_instance_branch,
+    build_method,
+    build_ppm,
+    build_projector,
+    check_not_negative,
+    check_positive,
+)
 from .probe import check_backbone, check_copy, empty_images, is_detectron2_backbone
 from .views import TwoViews
 
@@ -127,6 +135,16 @@ class PixelLearner(TwoBranch):
         """
         height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
         size = (height, width)
+        check_positive(temperature=temperature)
+        check_not_negative(
+            pos_ratio=pos_ratio,
+            pixel_weight=pixel_weight,
+            instance_weight=instance_weight,
+            variance_weight=variance_weight,
+            covariance_weight=covariance_weight,
+        )
+        if not 0 <= momentum <= 1:
+            raise UsageError(f"momentum is {momentum}; it must be between 0 and 1.")
         chosen: list[Any] = list(layers) if isinstance(layers, (list, tuple)) else [layers]
         has_instance = instance_weight > 0
         if is_detectron2_backbone(net):
@@ -250,12 +268,16 @@ class PixelLearner(TwoBranch):
         """Make all batch norms count over all processes, in place; call this before DistributedDataParallel.
 
         ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` loses the activations that timm's batch norms include, and
-        the hook of a layer that is a batch norm.
+        the hook of a layer that is a batch norm. SlotCon's norms stay, because they count some of their rows only.
         """
         convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
         if "timm" in sys.modules:
             from timm.layers import convert_sync_batchnorm as convert
+        masked = {name: norm for name, norm in self.named_modules() if isinstance(norm, MaskedBatchNorm)}
         convert(self)
+        for name, norm in masked.items():
+            norm.synced = True
+            self.set_submodule(name, norm)
         for features in self._features_of_layers():
             features.attach()
 

@@ -13,6 +13,8 @@ from pixpro_d2 import PixelLearner
 from pixpro_d2.data.pretrain.device_views import numpy_rng
 from pixpro_d2.learner.features import LayerFeatures
 from pixpro_d2.modeling.pretrain.methods import PixProMethod
+from pixpro_d2.modeling.pretrain.methods.slotcon import SlotConMethod
+from pixpro_d2.modeling.pretrain.slot_heads import SlotPredictor
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.utils.modules import eval_mode
 
@@ -27,6 +29,15 @@ def test_batch_norms_over_processes_keep_their_activations():
     learner.sync_batch_norms()
     torch.testing.assert_close(net.eval()(x), expected)
     assert not any(type(module).__name__.startswith("BatchNorm") for module in learner.modules())
+
+
+def test_slots_that_do_not_count_stay_out_of_norms_over_processes():
+    method = SlotConMethod(["body"], 8, 6, SlotPredictor(8, 16))
+    learner = PixelLearner(small_net(), "body", method=method, **SMALL)
+    norm = method.predictor.first_norm
+    learner.sync_batch_norms()
+    assert method.predictor.first_norm is norm and norm.synced
+    assert isinstance(learner.projector["body"][1], nn.SyncBatchNorm)
 
 
 def test_a_layer_that_is_a_batch_norm_is_still_read():

@@ -97,7 +97,7 @@ def setup(args: Namespace) -> CfgNode:
     former = former_values(cfg, args)
     keep_start(cfg, former, args)
     resolve_seed(cfg, args)
-    schedule = "" if args.eval_only else resolve_schedule(cfg)
+    schedule = "" if args.eval_only else resolve_schedule(cfg, args.opts[::2])
     cfg.freeze()
     default = load_config("", [])
     check_changes(cfg, default, former, args)
@@ -210,10 +210,10 @@ def _count_in_iterations(cfg: CfgNode, keys: Collection[str]) -> None:
     """Set the config file's epochs to 0 if the command line's ``keys`` give the length in iterations, in place.
 
     If they give no warm-up, a warm-up in epochs keeps its share of the run, and a warm-up in iterations is cut to a
-    tenth of the run. Either could fill a short run otherwise.
+    tenth of the run. Either could fill a short run otherwise. :func:`resolve_schedule` cuts that of a run in epochs.
     """
-    solver, warmup_given = cfg.SOLVER, set(_LENGTH_KEYS[1]) & set(keys)
-    if "SOLVER.MAX_ITER" in keys and not warmup_given:
+    solver = cfg.SOLVER
+    if "SOLVER.MAX_ITER" in keys and not _gives_warmup(keys):
         if solver.WARMUP_EPOCHS <= 0:
             cfg.merge_from_list(["SOLVER.WARMUP_ITERS", min(solver.WARMUP_ITERS, solver.MAX_ITER // 10)])
         elif solver.MAX_EPOCHS > 0:
@@ -225,6 +225,10 @@ def _count_in_iterations(cfg: CfgNode, keys: Collection[str]) -> None:
         if epochs in keys:
             raise UsageError(f"The options have both {iterations} and {epochs}: remove one of them.")
         cfg.merge_from_list([epochs, 0])
+
+
+def _gives_warmup(keys: Collection[str]) -> bool:
+    return not set(_LENGTH_KEYS[1]).isdisjoint(keys)
 
 
 def resolve_device(cfg: CfgNode) -> None:
@@ -301,8 +305,10 @@ def _seed_in(path: str) -> int | None:
     return seed
 
 
-def resolve_schedule(cfg: CfgNode) -> str:
+def resolve_schedule(cfg: CfgNode, keys: Collection[str] = ()) -> str:
     """Turn epochs into iterations and BASE_LR into the effective learning rate, in place.
+
+    A warm-up that the command line's ``keys`` do not give is at most a tenth of a run in epochs.
 
     Returns:
         A sentence with the result, for the log.
@@ -322,6 +328,8 @@ def resolve_schedule(cfg: CfgNode) -> str:
             length = f"{solver.MAX_ITER} iterations = {solver.MAX_EPOCHS} epochs of {num_images} {unit}"
         if solver.WARMUP_EPOCHS > 0:
             solver.WARMUP_ITERS = min(solver.WARMUP_EPOCHS * per_epoch, solver.MAX_ITER)
+        if solver.MAX_EPOCHS > 0 and not _gives_warmup(keys):
+            solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, solver.MAX_ITER // 10)
     elif solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0:
         raise UsageError(
             "SOLVER.MAX_EPOCHS and WARMUP_EPOCHS are for pre-training and classification: set SOLVER.MAX_ITER here."

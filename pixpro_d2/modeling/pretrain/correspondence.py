@@ -7,7 +7,7 @@ detectron2's continuous pixel coordinates: the left edge of the first pixel is 0
 the last is the width. A horizontally flipped view has x0 > x1: bin widths are signed, so that bin
 j of the feature map always is the j-th from x0 to x1.
 
-All computations are in float32, also under autocast: identical crops put 4-neighbours at
+All computations are in float32, also under autocast: identical square crops put 4-neighbours at
 1 / sqrt(2) = 0.7071 bin diagonals, just outside the threshold 0.7.
 """
 

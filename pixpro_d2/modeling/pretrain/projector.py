@@ -17,7 +17,10 @@ def norm_layer(norm: NormName, channels: int) -> nn.Module:
         return nn.Identity()
     from detectron2.layers import get_norm  # PixelLearner gives functions, and works without detectron2
 
-    return get_norm(norm, channels)
+    try:
+        return get_norm(norm, channels)
+    except KeyError:
+        raise UsageError(f"The norm of the heads is '{norm}', which is unknown: take BN, GN or ''.") from None
 
 
 class Projector(nn.Sequential):

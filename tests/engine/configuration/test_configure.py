@@ -31,7 +31,7 @@ def test_epochs_and_rate_become_explicit(folder):
     opts = ["DATASETS.TRAIN", (folder,), "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_EPOCHS", 5, "SOLVER.WARMUP_EPOCHS", 2]
     opts += ["SOLVER.BASE_LR", 4.0, "SOLVER.LR_SCALING", "linear", "SOLVER.LR_REFERENCE_BATCH", 1024]
     cfg = load_config(QUICKSTART, opts)
-    sentence = resolve_schedule(cfg)
+    sentence = resolve_schedule(cfg, opts[::2])
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (10, 4)  # 10 images // 4 = 2 iterations an epoch
     assert pytest.approx(4.0 * 4 / 1024) == cfg.SOLVER.BASE_LR
     assert "10 iterations = 5 epochs of 10 images" in sentence and "0.015625" in sentence and "linear" in sentence
@@ -46,6 +46,22 @@ def test_iterations_count_without_epochs(folder):
     cfg = load_config(QUICKSTART, [*opts, "SOLVER.WARMUP_EPOCHS", 20])
     resolve_schedule(cfg)
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (7, 7)  # a longer warm-up is cut at the run's end
+
+
+@pytest.mark.parametrize(
+    ("config", "opts", "warmup"),
+    [
+        ("pretrain/quickstart", [], 1),  # 1 of 5 epochs, of 2 iterations each
+        ("pretrain/small_data_r18_fpn", [], 1),  # 500 iterations
+        ("pretrain/small_data_r18_fpn", ["SOLVER.WARMUP_ITERS", 6], 6),
+        ("pretrain/quickstart", ["SOLVER.WARMUP_EPOCHS", 2], 4),
+    ],
+)
+def test_a_warm_up_does_not_fill_a_run_of_few_epochs(folder, config, opts, warmup):
+    opts = ["DATASETS.TRAIN", (folder,), "SOLVER.IMS_PER_BATCH", 4, "SOLVER.MAX_EPOCHS", 5, *opts]
+    cfg = load_config(config, opts)
+    resolve_schedule(cfg, opts[::2])
+    assert (10, warmup) == (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS)
 
 
 @pytest.mark.parametrize(
