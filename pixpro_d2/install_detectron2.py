@@ -23,6 +23,7 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 SDIST = "pb1-detectron2==0.6"
 SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
@@ -156,8 +157,10 @@ def download(folder: Path) -> Path:
         failure=f"Could not download {SDIST} from the package index: check the network (or pip's index settings) "
         "and run this again, or build detectron2 from its repository.",
     )  # fmt: skip
+    # Python 3.10.0-3.10.11 and 3.11.0-3.11.3 have no filters; the hash already vouches for the archive.
+    options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(next(folder.glob("pb1*detectron2-0.6.tar.gz"))) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, **options)
     return next(path for path in folder.iterdir() if path.is_dir())
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,21 @@ def test_no_network_is_one_sentence(tmp_path):
     env.pop("PIP_FIND_LINKS", None)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, env=env)
     assert done.returncode == 1 and "check the network" in done.stderr.splitlines()[-1]
+
+
+def test_the_archive_is_unpacked_by_a_python_without_filters(tmp_path, monkeypatch):
+    """Debian 12 has Python 3.11.2."""
+
+    class Archive(tarfile.TarFile):
+        def extractall(self, path=".", members=None, *, numeric_owner=False):
+            super().extractall(path, members, numeric_owner=numeric_owner)
+
+    with tarfile.open(tmp_path / "pb1-detectron2-0.6.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("pb1-detectron2-0.6/setup.py"))
+    monkeypatch.setattr(installer, "run_pip", lambda *arguments, failure: None)
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    monkeypatch.setattr(tarfile, "open", Archive.open)
+    assert (installer.download(tmp_path) / "setup.py").is_file()
 
 
 def test_broken_torchvision_is_one_sentence(monkeypatch):
