@@ -141,6 +141,11 @@ def find_official() -> bool:
 
 def run_pip(*arguments: str | Path, failure: str) -> None:
     """Run this interpreter's pip; after an error, print pip's output and exit with ``failure``."""
+    if importlib.util.find_spec("pip") is None:
+        sys.exit(
+            "This environment has no pip: run `uv pip install pip` if uv made it, otherwise `python -m ensurepip`, and "
+            "then this command again."
+        )
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:

@@ -87,6 +87,12 @@ def test_no_network_is_one_sentence(tmp_path):
     assert done.returncode == 1 and "check the network" in done.stderr.splitlines()[-1]
 
 
+def test_an_environment_without_pip_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="^This environment has no pip: run `uv pip install pip` if uv made it"):
+        installer.run_pip("--version", failure="check the network")
+
+
 def test_the_archive_is_unpacked_by_a_python_without_filters(tmp_path, monkeypatch):
     """Debian 12 has Python 3.11.2."""
 
