@@ -118,8 +118,12 @@ def check_torch() -> None:
 
 
 def installed_version() -> str | None:
-    """Return the version of an importable detectron2; None if there is none."""
-    if importlib.util.find_spec("detectron2") is None:
+    """Return the version of an importable detectron2; None if there is none.
+
+    A folder of the name without ``__init__.py``, such as a clone of the repository, is importable, but is no package.
+    """
+    spec = importlib.util.find_spec("detectron2")
+    if spec is None or spec.origin is None:
         return None
     return importlib.import_module("detectron2").__version__
 

@@ -64,6 +64,20 @@ def test_an_importable_detectron2_is_left_alone():
     assert done.returncode == 0 and "installed already; left as it is" in done.stdout
 
 
+def test_a_clone_of_the_repository_in_the_current_folder_is_not_installed(tmp_path):
+    (tmp_path / "detectron2" / "detectron2").mkdir(parents=True)
+    (tmp_path / "detectron2" / "detectron2" / "__init__.py").touch()
+    program = (
+        "from pixpro_d2.install_detectron2 import installed_version\n"
+        "from pixpro_d2.utils.detectron2_check import detectron2_is_installed\n"
+        "import detectron2\n"
+        "print(installed_version(), detectron2_is_installed())"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-S", "-c", program], cwd=tmp_path, capture_output=True, text=True, env=env)
+    assert done.stdout == "None False\n", done.stderr
+
+
 @pytest.mark.parametrize("file, code", [("_C.py", 1), ("_C.cpython-311-x86_64-linux-gnu.so", 0), (None, 1)])
 def test_an_official_build_is_known_by_its_extension(tmp_path, file, code):
     """make setup then leaves its PyTorch alone."""
