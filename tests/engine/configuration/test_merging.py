@@ -45,6 +45,20 @@ def test_a_key_twice_in_a_file_below_is_found(tmp_path):
         load_config(str(tmp_path / "own.yaml"), [])
 
 
+@pytest.mark.parametrize("base", ["pretrain/quickstart.yaml", "[configs/pretrain/quickstart]"])
+def test_a_base_may_be_the_name_of_a_config_of_the_package(tmp_path, base):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"_BASE_: {base}\nSEED: 3\n")
+    assert load_config(str(path), []).dump() == load_config(str(QUICKSTART), ["SEED", 3]).dump()
+
+
+def test_a_base_beside_the_file_comes_before_a_config_of_the_package(tmp_path):
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain/quickstart.yaml").write_text("SEED: 3\n")
+    (tmp_path / "own.yaml").write_text("_BASE_: pretrain/quickstart.yaml\n")
+    assert load_config(str(tmp_path / "own.yaml"), []).dump() == load_config("", ["SEED", 3]).dump()
+
+
 def test_whole_numbers_are_numbers(tmp_path):
     (tmp_path / "own.yaml").write_text(f"_BASE_: {QUICKSTART}\nSOLVER: {{BASE_LR: 1}}\n")
     assert repr(load_config(str(tmp_path / "own.yaml"), []).SOLVER.BASE_LR) == "1.0"
