@@ -15,6 +15,7 @@ QUICKSTART = configs.CONFIGS / "pretrain/quickstart.yaml"
     [
         (b"SOLVER: {MAX_ITER: ten}", "SOLVER.MAX_ITER is ten; it must be a whole number."),
         (b"SOLVER: {MAX_ITER: 2.5}", "SOLVER.MAX_ITER is 2.5; it must be a whole number."),
+        (b"SOLVER: {MAX_ITR: 5}", ": There is no config key 'SOLVER.MAX_ITR'; did you mean SOLVER.MAX_ITER?"),
         (b"SOLVER: 5", "SOLVER is 5; it must be a group of keys."),
         (b"DATASETS: {TRAIN: {a: b}}", "DATASETS.TRAIN is a: b; it must be a name or a list of names."),
         (b"DATASETS:\n  TRAIN:\n", "DATASETS.TRAIN has no value; give it one, or take the line out."),
