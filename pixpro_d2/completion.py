@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from . import cli
+from .commands.checks import check_detectron2
 from .config_files import config_names, start_names
 from .utils.errors import UsageError
 
@@ -33,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``; by default the command line of this process.
 
     Raises:
-        UsageError: if shtab is not installed.
+        UsageError: if detectron2 or shtab is not installed.
     """
     args = build_parser().parse_args(argv)
+    check_detectron2()
     if find_spec("shtab") is None:
         raise UsageError("The script is made by shtab, which is not installed: run `pip install shtab`.")
     import shtab

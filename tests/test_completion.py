@@ -46,6 +46,13 @@ def test_words_are_completed(script, words, expected):
     assert set(done.stdout.split()) == expected, done.stderr
 
 
+def test_without_detectron2_one_sentence_says_how_to_get_it(monkeypatch):
+    """Some parsers of commands import it."""
+    monkeypatch.setattr("pixpro_d2.commands.checks.detectron2_is_installed", lambda: False)
+    with pytest.raises(SystemExit, match="^error: detectron2 is not installed: run `pixpro-d2 install-detectron2`"):
+        cli.main(["completion", "bash"])
+
+
 def test_without_shtab_one_sentence_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("pixpro_d2.completion.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="^error: The script is made by shtab, which is not installed: run `pip inst"):
