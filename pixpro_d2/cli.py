@@ -51,6 +51,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(words[0], words[1:])
     except UsageError as error:
         exit_once(error)
+    except ImportError as error:
+        if error.name != "cv2":
+            raise
+        exit_once(
+            UsageError(
+                f"OpenCV does not import ({error}): replace it by its build without windows, with `pip uninstall "
+                "opencv-python` and `pip install --force-reinstall opencv-python-headless`."
+            )
+        )
 
 
 def run(name: str, argv: Sequence[str]) -> None:

@@ -7,10 +7,13 @@ from importlib.util import find_spec
 from typing import Any
 
 from . import cli
+from .commands.checks import check_detectron2
 from .config_files import config_names, start_names
 from .utils.errors import UsageError
 
 SHELLS = ("bash", "zsh", "tcsh", "fish")
+CONFIG_OPTIONS = {"--config", "--config-file", "--recipe"}
+CONFIG_FUNCTION = "_pixpro_d2_config_files"  # "_file" lets shtab's function treat the answers as names of files
 EPILOG = """examples:
   mkdir -p ~/.local/share/bash-completion/completions
   pixpro-d2 completion bash > ~/.local/share/bash-completion/completions/pixpro-d2
@@ -33,16 +36,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``; by default the command line of this process.
 
     Raises:
-        UsageError: if shtab is not installed.
+        UsageError: if detectron2 or shtab is not installed.
     """
     args = build_parser().parse_args(argv)
+    check_detectron2()
     if find_spec("shtab") is None:
         raise UsageError("The script is made by shtab, which is not installed: run `pip install shtab`.")
     import shtab
 
     parser = whole_parser()
-    _complete_files(parser, shtab.FILE)
-    print(shtab.complete(parser, args.shell))
+    _complete_values(parser, shtab.FILE)
+    function = f'{CONFIG_FUNCTION}() {{ compgen -W "{_recipes()}" -- "$1"; compgen -f -- "$1"; }}'
+    print(shtab.complete(parser, args.shell, preamble=function if args.shell == "bash" else ""))
 
 
 def whole_parser() -> argparse.ArgumentParser:
@@ -56,14 +61,28 @@ def whole_parser() -> argparse.ArgumentParser:
     return whole
 
 
-def _complete_files(parser: argparse.ArgumentParser, files: dict[str, Any]) -> None:
+def _complete_values(parser: argparse.ArgumentParser, files: dict[str, Any]) -> None:
     """Let each argument with a value complete the names that it takes, or else files, in place."""
-    names = {"--init": start_names(), "--recipe": ["auto", *(name.removesuffix(".yaml") for name in config_names())]}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
-                _complete_files(command, files)
+                _complete_values(command, files)
+        elif "--init" in action.option_strings:
+            action.choices = start_names()
         elif action.nargs != 0 and not action.choices:
-            action.choices = next((names[option] for option in action.option_strings if option in names), None)
-            if not action.choices:
-                action.complete = files  # type: ignore[attr-defined]  # shtab's attribute
+            takes_config = CONFIG_OPTIONS.intersection(action.option_strings)
+            action.complete = _names_or(files) if takes_config else files  # type: ignore[attr-defined]  # shtab's
+
+
+def _recipes() -> str:
+    return " ".join(name.removesuffix(".yaml") for name in config_names())
+
+
+def _names_or(files: dict[str, Any]) -> dict[str, Any]:
+    """Return the completion of names of recipes and of files, in each shell; tcsh completes only files."""
+    return {
+        **files,
+        "bash": CONFIG_FUNCTION,
+        "zsh": f"{{compadd -- {_recipes()}; _files}}",
+        "fish": f"{_recipes()} {files['fish']}",
+    }

@@ -1,6 +1,7 @@
 """Find the configs of the package: in the folder ``configs`` of a checkout, or inside an installed package."""
 
 import difflib
+import os
 from pathlib import Path
 
 from .utils.errors import UsageError
@@ -44,6 +45,19 @@ def config_path(name: str) -> str:
     if (folder / key).is_file():
         return str(folder / key)
     raise UsageError(missing_file(name))
+
+
+def base_path(base: str, file: str) -> str:
+    """Return an entry of ``_BASE_`` in a config file, or the path of a config of the package.
+
+    Args:
+        base: a path relative to the folder of ``file``, an absolute path, or the name of a config of the package.
+        file: path of the config file that names ``base``. A file with the name ``base`` beside it comes first.
+    """
+    of_package = configs_folder() / _key(base)
+    if os.path.exists(os.path.join(os.path.dirname(file), os.path.expanduser(base))) or not of_package.is_file():
+        return base
+    return str(of_package)
 
 
 def config_names() -> list[str]:

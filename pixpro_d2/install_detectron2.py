@@ -23,6 +23,7 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 SDIST = "pb1-detectron2==0.6"
 SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
@@ -117,8 +118,12 @@ def check_torch() -> None:
 
 
 def installed_version() -> str | None:
-    """Return the version of an importable detectron2; None if there is none."""
-    if importlib.util.find_spec("detectron2") is None:
+    """Return the version of an importable detectron2; None if there is none.
+
+    A folder of the name without ``__init__.py``, such as a clone of the repository, is importable, but is no package.
+    """
+    spec = importlib.util.find_spec("detectron2")
+    if spec is None or spec.origin is None:
         return None
     return importlib.import_module("detectron2").__version__
 
@@ -140,6 +145,11 @@ def find_official() -> bool:
 
 def run_pip(*arguments: str | Path, failure: str) -> None:
     """Run this interpreter's pip; after an error, print pip's output and exit with ``failure``."""
+    if importlib.util.find_spec("pip") is None:
+        sys.exit(
+            "This environment has no pip: run `uv pip install pip` if uv made it, otherwise `python -m ensurepip`, and "
+            "then this command again."
+        )
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
     result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if result.returncode:
@@ -156,8 +166,10 @@ def download(folder: Path) -> Path:
         failure=f"Could not download {SDIST} from the package index: check the network (or pip's index settings) "
         "and run this again, or build detectron2 from its repository.",
     )  # fmt: skip
+    # Python 3.10.0-3.10.11 and 3.11.0-3.11.3 have no filters; the hash already vouches for the archive.
+    options: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(next(folder.glob("pb1*detectron2-0.6.tar.gz"))) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder, **options)
     return next(path for path in folder.iterdir() if path.is_dir())
 
 

@@ -1,5 +1,6 @@
 """The command pixpro-d2: its table, and what it says at once."""
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -141,3 +142,12 @@ def test_without_detectron2_a_tool_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("pixpro_d2.commands.checks.detectron2_is_installed", lambda: False)
     with pytest.raises(SystemExit, match="^error: detectron2 is not installed: run `pixpro-d2 install-detectron2`"):
         cli.main(["measure"])
+
+
+def test_an_opencv_that_does_not_import_is_one_sentence(tmp_path):
+    """On a server, opencv-python finds no libGL."""
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file', name='cv2')\n")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    words = [sys.executable, "-m", "pixpro_d2", "train", "--config-file", "pretrain/quickstart"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=env)
+    assert done.stderr.startswith("error: OpenCV does not import (libGL.so.1: cannot open shared object file): replace")

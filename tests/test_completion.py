@@ -1,11 +1,13 @@
 """Completion in a shell: the script's own answers to words that are typed halfway."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from pixpro_d2 import cli
 
+ROOT = Path(__file__).resolve().parents[1]
 ASK = """
 source {script}
 COMP_WORDS=({words}) COMP_CWORD={last}
@@ -37,13 +39,24 @@ def script(tmp_path_factory):
         ("pixpro-d2 finetune --task seg", {"segmentation"}),
         ("pixpro-d2 train --init pixpro_c", {"pixpro_c5"}),
         ("pixpro-d2 visualize fea", {"features"}),
+        ("pixpro-d2 pretrain photos --recipe pretrain/quick", {"pretrain/quickstart"}),
+        ("pixpro-d2 train --config-file pretrain/quick", {"pretrain/quickstart"}),
+        ("pixpro-d2 train --config-file train_n", {"train_net.py"}),
+        ("pixpro-d2 finetune a.pth --config voc/fcn", {"voc/fcn_R_50_30k"}),
     ],
 )
 def test_words_are_completed(script, words, expected):
     function = "_shtab_pixpro_d2"
     program = ASK.format(script=script, words=words, last=len(words.split()) - 1, function=function)
-    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    done = subprocess.run(["bash", "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert set(done.stdout.split()) == expected, done.stderr
+
+
+def test_without_detectron2_one_sentence_says_how_to_get_it(monkeypatch):
+    """Some parsers of commands import it."""
+    monkeypatch.setattr("pixpro_d2.commands.checks.detectron2_is_installed", lambda: False)
+    with pytest.raises(SystemExit, match="^error: detectron2 is not installed: run `pixpro-d2 install-detectron2`"):
+        cli.main(["completion", "bash"])
 
 
 def test_without_shtab_one_sentence_says_how_to_get_it(monkeypatch):

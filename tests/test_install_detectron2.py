@@ -5,6 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,20 @@ def test_an_importable_detectron2_is_left_alone():
     assert done.returncode == 0 and "installed already; left as it is" in done.stdout
 
 
+def test_a_clone_of_the_repository_in_the_current_folder_is_not_installed(tmp_path):
+    (tmp_path / "detectron2" / "detectron2").mkdir(parents=True)
+    (tmp_path / "detectron2" / "detectron2" / "__init__.py").touch()
+    program = (
+        "from pixpro_d2.install_detectron2 import installed_version\n"
+        "from pixpro_d2.utils.detectron2_check import detectron2_is_installed\n"
+        "import detectron2\n"
+        "print(installed_version(), detectron2_is_installed())"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-S", "-c", program], cwd=tmp_path, capture_output=True, text=True, env=env)
+    assert done.stdout == "None False\n", done.stderr
+
+
 @pytest.mark.parametrize("file, code", [("_C.py", 1), ("_C.cpython-311-x86_64-linux-gnu.so", 0), (None, 1)])
 def test_an_official_build_is_known_by_its_extension(tmp_path, file, code):
     """make setup then leaves its PyTorch alone."""
@@ -84,6 +99,27 @@ def test_no_network_is_one_sentence(tmp_path):
     env.pop("PIP_FIND_LINKS", None)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, env=env)
     assert done.returncode == 1 and "check the network" in done.stderr.splitlines()[-1]
+
+
+def test_an_environment_without_pip_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="^This environment has no pip: run `uv pip install pip` if uv made it"):
+        installer.run_pip("--version", failure="check the network")
+
+
+def test_the_archive_is_unpacked_by_a_python_without_filters(tmp_path, monkeypatch):
+    """Debian 12 has Python 3.11.2."""
+
+    class Archive(tarfile.TarFile):
+        def extractall(self, path=".", members=None, *, numeric_owner=False):
+            super().extractall(path, members, numeric_owner=numeric_owner)
+
+    with tarfile.open(tmp_path / "pb1-detectron2-0.6.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("pb1-detectron2-0.6/setup.py"))
+    monkeypatch.setattr(installer, "run_pip", lambda *arguments, failure: None)
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    monkeypatch.setattr(tarfile, "open", Archive.open)
+    assert (installer.download(tmp_path) / "setup.py").is_file()
 
 
 def test_broken_torchvision_is_one_sentence(monkeypatch):

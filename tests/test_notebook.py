@@ -2,13 +2,17 @@
 
 import base64
 import io
+import os
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
 from documentation_helpers import ROOT
 from nbclient import NotebookClient
 from PIL import Image, ImageStat
+
+import pixpro_d2
 
 NOTEBOOK = ROOT / "notebooks" / "demo.ipynb"
 SMALL = {
@@ -67,6 +71,16 @@ def test_its_links_lead_somewhere():
     text = "".join(cell.source for cell in load().cells if cell.cell_type == "markdown")
     targets = re.findall(r"\]\(([^)]+)\)", text)
     assert targets and all((NOTEBOOK.parent / target).is_file() for target in targets)
+
+
+def test_it_stays_in_its_folder_beside_an_installed_package(tmp_path, monkeypatch):
+    for name, value in {"OUT": "out", "DEVICE": "", "PATH": os.environ["PATH"], "PYTHONWARNINGS": ""}.items():
+        monkeypatch.setenv(name, value)  # the cell replaces some of them
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pixpro_d2, "__file__", str(tmp_path / "site-packages/pixpro_d2/__init__.py"))
+    cells = [cell for cell in load().cells if cell.cell_type == "code"]
+    exec(next(cell.source for cell in cells if cell.id == "check"), {})
+    assert Path.cwd() == tmp_path and not [cell for cell in cells if "python train_net.py" in cell.source]
 
 
 @pytest.mark.slow

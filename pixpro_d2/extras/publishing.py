@@ -29,6 +29,7 @@ def publish(
     The file has the entries ``model`` (both branches and heads, as trained), ``input`` (the convention that downstream
     configs are checked against), ``metadata``, and ``classes`` if the model has learned named classes. The metadata are
     ``config`` (YAML), ``iterations``, ``datasets`` (list), ``git_commit`` and ``licence``.
+    For a run of an installed package without a checkout, ``git_commit`` is the version: ``pixpro_d2 0.1.0``.
     ``torch.load(weights_only=True)`` reads the file.
 
     Args:
@@ -72,7 +73,9 @@ def publish(
 
 
 def _trained_by(folder: str) -> str:
-    """Return the commit that the last training in ``folder`` recorded; without a record, the commit of this checkout.
+    """Return the commit or else the version that the last training in ``folder`` recorded.
+
+    Without a record, return the commit of this checkout.
 
     Raises:
         UsageError: if neither is known.
@@ -80,6 +83,8 @@ def _trained_by(folder: str) -> str:
     starts = [start for start in read_starts(Path(folder)) if "--eval-only" not in start["command"]]
     machine = starts[-1]["machine"] if starts else {}
     commit = machine["commit"] if "commit" in machine else commit_of(__file__)  # runs of earlier versions have none
+    if commit is None and "pixpro_d2" in machine:
+        return f"pixpro_d2 {machine['pixpro_d2']}"
     if commit is None:
         raise UsageError(
             f"Neither {os.path.join(folder, FILE)} nor a git checkout tells the code of the training: name the commit "

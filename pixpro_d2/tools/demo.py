@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..command_line import ShownDefaults, one_sentence, program
+from ..utils.errors import UsageError
 from ..utils.signals import requeue_when_stopped
 from .render import render_dataset
 from .report import write_report
@@ -87,6 +88,15 @@ def run(output: Path, size: "Size", device: str) -> None:
     )
 
 
+def _check_device(name: str) -> None:
+    from ..engine.configuration.configure import load_config, resolve_device
+
+    try:
+        resolve_device(load_config("", ["MODEL.DEVICE", name]))
+    except UsageError as error:
+        raise UsageError(str(error).replace("MODEL.DEVICE", "--device")) from None
+
+
 def _render(output: Path, size: "Size") -> None:
     from ..extras.demo.experiments import SIDE, scenes_folder
 
@@ -118,6 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     args = build_parser().parse_args(argv)
     from ..extras.demo import experiments  # it loads PyTorch
 
+    _check_device(args.device)
     with requeue_when_stopped():
         run(args.output.resolve(), experiments.SIZES[args.size], args.device)
 

@@ -20,7 +20,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("out", metavar="OUT", nargs="?", help="file to write, its name gets a hash (default: CKPT)")
     parser.add_argument("--config-file", help="config of the run (default: config.yaml beside CKPT)")
     parser.add_argument("--licence", default="Apache-2.0", help="licence of the weights (default: %(default)s)")
-    parser.add_argument("--commit", help="git commit that trained the weights (default: commit in run.json)")
+    parser.add_argument("--commit", help="git commit that trained the weights (default: commit or version in run.json)")
     return parser
 
 

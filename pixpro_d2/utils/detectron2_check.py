@@ -1,4 +1,4 @@
-"""Whether detectron2 is there, and how one gets it."""
+"""Check whether detectron2 is installed; say how to install it."""
 
 from importlib.util import find_spec
 
@@ -9,8 +9,12 @@ HOW = (
 
 
 def detectron2_is_installed() -> bool:
-    """Return whether detectron2 can be imported, without importing it."""
+    """Return whether detectron2 can be imported, without importing it.
+
+    A folder of the name without ``__init__.py``, such as a clone of the repository, does not count: it has no origin.
+    """
     try:
-        return find_spec("detectron2") is not None
+        spec = find_spec("detectron2")
     except ModuleNotFoundError:
         return False
+    return spec is not None and spec.origin is not None

@@ -9,10 +9,13 @@ import detectron2
 import torch
 import torchvision
 
+from .. import __version__
+
 
 def describe_machine(device: torch.device) -> dict[str, str | int | None]:
     """Return versions, commit of this project, device and number of threads of this process."""
     return {
+        "pixpro_d2": __version__,
         "commit": commit_of(__file__),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),

@@ -40,6 +40,13 @@ def test_demo_leaves_results_and_pictures_and_repeats_nothing(tmp_path, capsys, 
     assert table_of(again) == table_of(printed)
 
 
+def test_a_missing_gpu_is_found_before_the_first_scene(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match="^error: --device is 'cuda', but PyTorch sees no GPU: leave --device out"):
+        demo.main(["--device", "cuda", "--output", str(tmp_path / "demo")])
+    assert not (tmp_path / "demo").exists()
+
+
 def table_of(printed):
     return [line for line in printed.splitlines() if line.startswith("|")]
 

@@ -11,6 +11,7 @@ import yaml
 from detectron2.modeling import build_model
 
 import configs
+import pixpro_d2
 from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
 from pixpro_d2.checkpoint.initialize import initialize
 from pixpro_d2.extras import publishing
@@ -18,7 +19,7 @@ from pixpro_d2.extras.publishing import publish
 from pixpro_d2.monitoring.run_record import record_start
 from pixpro_d2.tools.publish import main
 from pixpro_d2.utils.errors import UsageError
-from pixpro_d2.utils.machine import commit_of
+from pixpro_d2.utils.machine import commit_of, describe_machine
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,13 @@ def test_the_run_tells_the_commit_of_its_training(run, tmp_path, monkeypatch):
     record_start(tmp_path / "run", "train --resume", {"commit": None})
     with pytest.raises(UsageError, match="name the commit that trained the weights with --commit"):
         publish(str(checkpoint))
+
+
+def test_a_run_of_an_installed_package_tells_its_version(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("pixpro_d2.utils.machine.commit_of", lambda file: None)
+    shutil.copytree(run[1].parent, tmp_path / "run")
+    record_start(tmp_path / "run", "train", describe_machine(torch.device("cpu")))
+    assert publish(str(tmp_path / "run/model_final.pth"))[1]["git_commit"] == f"pixpro_d2 {pixpro_d2.__version__}"
 
 
 def test_mistakes(run, tmp_path):

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ...config_files import config_path
+from ...config_files import base_path, config_path
 from ...data.datasets.catalog import load_dicts
 from ...data.downstream.tasks import TASKS, Labels
 from ...utils.nested import flatten, set_value, value_of
@@ -63,7 +63,8 @@ def _layers(path: str) -> list[Mapping[str, Any]]:
     with PathManager.open(path) as file:
         values = yaml.safe_load(file) or {}
     bases = values.pop("_BASE_", [])
-    paths = map(os.path.expanduser, [bases] if isinstance(bases, str) else bases)
+    bases = [bases] if isinstance(bases, str) else bases
+    paths = [os.path.expanduser(base_path(base, path)) for base in bases]
     below = [layer for base in paths for layer in _layers(os.path.join(os.path.dirname(path), base))]
     return [*below, values]
 

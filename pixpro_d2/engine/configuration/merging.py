@@ -3,12 +3,12 @@
 import difflib
 import io
 import re
-from typing import IO
+from typing import IO, Any
 
 import yaml
 from detectron2.config import CfgNode
 
-from ...config_files import missing_file
+from ...config_files import base_path, missing_file
 from ...utils.errors import UsageError
 from ...utils.nested import flatten, set_value
 from .name_lists import single_names_accepted
@@ -36,7 +36,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
             of another type, or a file for another version of detectron2's config.
     """
     try:
-        given = CfgNode(_CheckedFiles.load_yaml_with_base(path))
+        given = CfgNode(read_values(path))
         _check_given(given, cfg.VERSION, path)
         _make_numbers_float(given, cfg)
         with single_names_accepted(cfg):
@@ -44,7 +44,7 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     except UsageError:
         raise
     except (KeyError, AssertionError) as error:  # yacs raises these for an unknown key
-        raise UsageError(unknown_key(cfg, str(error.args[0]).rpartition(": ")[2])) from error
+        raise UsageError(f"Config {path}: {unknown_key(cfg, str(error.args[0]).rpartition(': ')[2])}") from error
     except FileNotFoundError as error:
         raise UsageError(f"Config {path}, in _BASE_: {missing_file(error.filename)}") from error
     except UnicodeDecodeError as error:
@@ -55,8 +55,16 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         raise UsageError(f"Config {path}: {' '.join(str(error).split())}.") from error
 
 
+def read_values(path: str) -> dict[str, Any]:
+    """Return the values of a config file and of the files that it is based on."""
+    return _CheckedFiles.load_yaml_with_base(path)
+
+
 class _CheckedFiles(CfgNode):
-    """Check each file that detectron2's config opens: PyYAML silently takes the last value of a key."""
+    """Check each file that detectron2's config opens: PyYAML silently takes the last value of a key.
+
+    ``_BASE_`` may name configs of the package.
+    """
 
     @classmethod
     def _open_cfg(cls, filename: str) -> IO[str]:
@@ -66,7 +74,17 @@ class _CheckedFiles(CfgNode):
         if not isinstance(root, yaml.MappingNode):
             raise UsageError(f"Config {filename} has no keys: write them as lines of KEY: VALUE.")
         _check_written_once(root, filename)
-        return io.StringIO(text)
+        return io.StringIO(yaml.serialize(root) if _find_bases(root, filename) else text)
+
+
+def _find_bases(root: yaml.MappingNode, path: str) -> bool:
+    """Replace names of configs of the package in ``_BASE_`` by paths, in place; return whether there are such names."""
+    found = False
+    for value in (value for key, value in root.value if key.value == "_BASE_"):
+        for node in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            base = base_path(node.value, path) if isinstance(node, yaml.ScalarNode) else node.value
+            found, node.value = found or base != node.value, base
+    return found
 
 
 def _check_written_once(node: yaml.MappingNode, path: str, prefix: str = "") -> None:

@@ -19,6 +19,7 @@ from ...launch_arguments import check_arguments
 from ...utils.errors import UsageError, exit_once
 from ...utils.signals import REQUEUE, StopSignals, requeue_when_stopped
 from ..configuration.configure import command_config, resolve_device
+from ..configuration.merging import read_values
 from .failed_start import remove_failed_start
 from .process_group import ProcessGroup, in_torchrun, leave
 from .supervisor import Refusal, supervise
@@ -71,7 +72,7 @@ def _check_gpus(cfg: CfgNode, args: Namespace) -> None:
     """Raise a UsageError for --num-gpus above 1 without a GPU, unless the command or the config chooses the CPU."""
     if args.num_gpus == 1 or cfg.MODEL.DEVICE != "cpu" or "MODEL.DEVICE" in args.opts[::2]:
         return
-    if "DEVICE" not in CfgNode.load_yaml_with_base(config_path(args.config_file)).get("MODEL", {}):
+    if "DEVICE" not in read_values(config_path(args.config_file)).get("MODEL", {}):
         raise UsageError(
             f"--num-gpus is {args.num_gpus}, but PyTorch sees no GPU: add MODEL.DEVICE cpu for processes on the CPU."
         )

@@ -51,7 +51,7 @@ def run_all(experiments: list[Experiment], output: Path, jobs: int, announce: Ca
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         names = " and ".join(training.experiment.name for training in running) or "The study"
-        raise UsageError(f"{names} was interrupted: run the study again to continue.") from None
+        raise UsageError(f"{names} was interrupted: run the command again to continue.") from None
     finally:
         _end(running)
     return results

@@ -43,8 +43,8 @@ def is_finished(experiment: Experiment, output: str | Path) -> bool:
     for found in filter(None, (result, read_json(folder / RECORD))):
         if any(found.get(key) != command for key, command in expected.items()):
             raise UsageError(
-                f"{experiment.name} is of an earlier study with other options or data: remove {path} and {folder}, or "
-                "choose another output folder."
+                f"{experiment.name} is of an earlier command with other options or data: remove {path} and {folder}, "
+                "or choose another output folder."
             )
     return result is not None
 
@@ -156,7 +156,7 @@ class Training:
         """
         name, code = self.experiment.name, self._process.returncode
         if code:
-            raise UsageError(f"{name} ended with exit code {code}: see {self._log}, and run the study again.")
+            raise UsageError(f"{name} ended with exit code {code}: see {self._log}, and run the command again.")
         curves = read_run(self._folder, name).curves
         result = {
             "name": name,
@@ -187,7 +187,7 @@ def _hold(folder: Path) -> int:
     except BlockingIOError:
         os.close(descriptor)
         raise UsageError(
-            f"A training runs in {folder}, of another study or of one that was killed: wait for its end, or end it."
+            f"A training of another command, or of a killed one, runs in {folder}: wait for its end, or end it."
         ) from None
     return descriptor
 

@@ -71,7 +71,7 @@ def test_no_recipe_changes_on_its_own_data(config):
 def test_a_file_that_names_other_data_than_its_base(own, expected, scenes, tmp_path):
     """The base's number is of the base's data; a number beside the data is of these."""
     path = tmp_path / "mine.yaml"
-    path.write_text(f"_BASE_: {configs.CONFIGS}/{VOC}.yaml\nDATASETS: {{TRAIN: ['voc:{scenes}@train']}}\n{own}\n")
+    path.write_text(f"_BASE_: {VOC}.yaml\nDATASETS: {{TRAIN: ['voc:{scenes}@train']}}\n{own}\n")
     sentence, cfg = resolved(str(path))
     assert expected == cfg.MODEL.ROI_HEADS.NUM_CLASSES and bool(sentence) == (expected == 5)
     above = tmp_path / "above.yaml"

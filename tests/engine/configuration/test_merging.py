@@ -15,6 +15,7 @@ QUICKSTART = configs.CONFIGS / "pretrain/quickstart.yaml"
     [
         (b"SOLVER: {MAX_ITER: ten}", "SOLVER.MAX_ITER is ten; it must be a whole number."),
         (b"SOLVER: {MAX_ITER: 2.5}", "SOLVER.MAX_ITER is 2.5; it must be a whole number."),
+        (b"SOLVER: {MAX_ITR: 5}", ": There is no config key 'SOLVER.MAX_ITR'; did you mean SOLVER.MAX_ITER?"),
         (b"SOLVER: 5", "SOLVER is 5; it must be a group of keys."),
         (b"DATASETS: {TRAIN: {a: b}}", "DATASETS.TRAIN is a: b; it must be a name or a list of names."),
         (b"DATASETS:\n  TRAIN:\n", "DATASETS.TRAIN has no value; give it one, or take the line out."),
@@ -43,6 +44,20 @@ def test_a_key_twice_in_a_file_below_is_found(tmp_path):
     (tmp_path / "own.yaml").write_text("_BASE_: base.yaml\nSEED: 3\n")
     with pytest.raises(UsageError, match="base.yaml has SEED twice, in line 3 again"):
         load_config(str(tmp_path / "own.yaml"), [])
+
+
+@pytest.mark.parametrize("base", ["pretrain/quickstart.yaml", "[configs/pretrain/quickstart]"])
+def test_a_base_may_be_the_name_of_a_config_of_the_package(tmp_path, base):
+    path = tmp_path / "own.yaml"
+    path.write_text(f"_BASE_: {base}\nSEED: 3\n")
+    assert load_config(str(path), []).dump() == load_config(str(QUICKSTART), ["SEED", 3]).dump()
+
+
+def test_a_base_beside_the_file_comes_before_a_config_of_the_package(tmp_path):
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain/quickstart.yaml").write_text("SEED: 3\n")
+    (tmp_path / "own.yaml").write_text("_BASE_: pretrain/quickstart.yaml\n")
+    assert load_config(str(tmp_path / "own.yaml"), []).dump() == load_config("", ["SEED", 3]).dump()
 
 
 def test_whole_numbers_are_numbers(tmp_path):

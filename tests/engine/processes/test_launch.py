@@ -97,3 +97,11 @@ def test_mistakes_are_told_before_a_process_starts(words, message, monkeypatch):
     with pytest.raises(SystemExit) as end:
         launch(record_call, args)
     assert end.value.code == 1
+
+
+def test_the_check_of_gpus_reads_a_file_based_on_a_config_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "own.yaml").write_text("_BASE_: pretrain/quickstart.yaml\n")
+    args = argument_parser().parse_args(["--config-file", str(tmp_path / "own.yaml"), "--num-gpus", "8"])
+    with pytest.raises(SystemExit, match="error: --num-gpus is 8, but PyTorch sees no GPU"):
+        launch(record_call, args)

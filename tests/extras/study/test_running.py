@@ -72,7 +72,7 @@ def test_a_fine_tuning_is_of_its_pretraining(tmp_path, program):
     assert not run(FINE_TUNING, tmp_path)["resumed"] and is_finished(FINE_TUNING, tmp_path)
     other = replace(FINE_TUNING, weights=replace(PRETRAINING, options={"SOLVER.MAX_ITER": 6}))
     for experiment in (other, replace(FINE_TUNING, options={"SOLVER.MAX_ITER": 4})):
-        with pytest.raises(UsageError, match="detection-a is of an earlier study with other options or data: remove"):
+        with pytest.raises(UsageError, match="detection-a is of an earlier command with other options or data: remove"):
             is_finished(experiment, tmp_path)
 
 
@@ -88,7 +88,7 @@ def test_an_unfinished_fine_tuning_does_not_go_on_from_another_pretraining(tmp_p
     with pytest.raises(UsageError, match="exit code 3"):
         run(FINE_TUNING, tmp_path)
     assert not is_finished(FINE_TUNING, tmp_path)
-    with pytest.raises(UsageError, match="is of an earlier study"):
+    with pytest.raises(UsageError, match="is of an earlier command"):
         is_finished(replace(FINE_TUNING, weights=replace(PRETRAINING, config="c.yaml")), tmp_path)
 
 
@@ -133,7 +133,7 @@ def test_a_training_that_outlives_its_study_is_not_joined_by_another(tmp_path, p
     training = child_of(driver.pid)
     driver.kill()
     driver.wait()
-    with pytest.raises(UsageError, match="A training runs in .*pretrain-a, of another study or of one that was killed"):
+    with pytest.raises(UsageError, match="A training of another command, or of a killed one, runs in .*pretrain-a"):
         run(PRETRAINING, tmp_path)
     os.kill(training, signal.SIGKILL)
     wait_for(lambda: not os.path.exists(f"/proc/{training}"))
