@@ -1,6 +1,7 @@
 """All read-outs of a small model, and norms that are adapted for the time being."""
 
 import copy
+import math
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ from data_helpers import write_images
 from PIL import Image
 from pretext_helpers import LEVELS, build, config
 
+from pixpro_d2.evaluation import readouts as readouts_module
 from pixpro_d2.evaluation.adapted_norms import adapted_norms
 from pixpro_d2.evaluation.pretext import held_out_images
 from pixpro_d2.evaluation.readouts import _image_vectors, linear_probe, readouts
@@ -49,6 +51,30 @@ def test_image_classes(tmp_path):
             Image.new("RGB", (40, 40), (value, value, i)).save(tmp_path / name / f"{i}.png")
     model = build(config(tmp_path))
     assert linear_probe(model, f"classes:{tmp_path}", 64) == dict.fromkeys(LEVELS, 1.0)
+
+
+def test_many_classes_are_halved_one_by_one(tmp_path, monkeypatch):
+    """Twelve grey levels of three images each: every third image of the list would be of another class."""
+    monkeypatch.setattr(readouts_module, "MAX_LABELLED_IMAGES", 12)
+    for number in range(12):
+        (tmp_path / f"{number:02d}").mkdir()
+        for i in range(3):
+            Image.new("RGB", (40, 40), (20 * number, 20 * number, i)).save(tmp_path / f"{number:02d}" / f"{i}.png")
+    name, model = f"classes:{tmp_path}", build(config(tmp_path))
+    assert linear_probe(model, name, 64) == dict.fromkeys(LEVELS, 1.0)
+    monkeypatch.setattr(readouts_module, "_some_of_each_class", lambda dicts: dicts[::3])  # none of a class to test
+    assert all(map(math.isnan, linear_probe(model, name, 64).values()))
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [([9, 1], "a0 a1 a3 a4 a6 a7 b0"), ([3, 2, 1, 5, 2], "a0 a1 a2 b0 b1 d0 d1 d2 d3"), ([2] * 6, "a0 a1 c0 c1 e0 e1")],
+)
+def test_classes_share_the_images(monkeypatch, counts, expected):
+    """At most twelve images, four or more of a class if it has them."""
+    monkeypatch.setattr(readouts_module, "MAX_LABELLED_IMAGES", 12)
+    dicts = [{"category_id": k, "name": f"{'abcdef'[k]}{i}"} for k, n in enumerate(counts) for i in range(n)]
+    assert " ".join(image["name"] for image in readouts_module._some_of_each_class(dicts)) == expected
 
 
 def test_pixels_without_a_class_have_no_vectors():
