@@ -1,6 +1,7 @@
 """Quality of dense features without labels: measure a pre-training model on pairs of views of images."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -180,11 +181,17 @@ def _add_batch(total: dict[str, float], x: LevelComparison, projection: Tensor, 
 
 
 def _some_pixels(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Choose at most ``count`` pixels of (N, C, H, W), evenly spread; return vectors (N, M, C) and indices (M,)."""
-    pixels = features.flatten(2)
-    length = pixels.shape[2]
-    index = torch.linspace(0, length - 1, min(count, length), device=pixels.device).long()
-    return pixels[:, :, index].transpose(1, 2), index
+    """Choose at most ``count`` pixels of (N, C, H, W), the centres of equal tiles.
+
+    Returns:
+        vectors (N, M, C) and indices (M,) of the pixels.
+    """
+    height, width = features.shape[2:]
+    rows = min(height, max(math.isqrt(count), count // width))
+    columns = min(width, count // rows)
+    y, x = ((2 * torch.arange(n) + 1) * size // (2 * n) for n, size in ((rows, height), (columns, width)))
+    index = (y[:, None] * width + x).flatten().to(features.device)
+    return features.flatten(2)[:, :, index].transpose(1, 2), index
 
 
 def _unit_vectors(features: Tensor, count: int) -> Tensor:
