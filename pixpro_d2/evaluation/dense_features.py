@@ -123,12 +123,18 @@ def split_halves(images: Sequence[dict[str, Any]]) -> list[int]:
     ]
 
 
+def batch_indices(count: int) -> list[np.ndarray]:
+    """Split range(count) into batches of at most BATCH, of nearly equal sizes; return the indices of each batch.
+
+    A deviation over a batch needs two images, and the statistics of adapted norms weigh all batches alike.
+    """
+    return np.array_split(np.arange(count), -(-count // BATCH) or 1)
+
+
 def batches(
     mapper: Mapper, images: Sequence[dict[str, Any]], seed: int, retry_seconds: float = 0.0
 ) -> Iterator[dict[int, dict[str, Any]]]:
-    """Yield batches of samples, by index of the image, of the images that all processes can read.
-
-    The batches have nearly equal sizes, because a deviation over a batch needs two images.
+    """Yield samples of the images that all processes can read, by index, in the batches of :func:`batch_indices`.
 
     Args:
         mapper: draws the views of an image or video.
@@ -141,7 +147,7 @@ def batches(
     """
     patience = Patience(retry_seconds)
     found = False
-    for part in np.array_split(np.arange(len(images)), -(-len(images) // BATCH) or 1):
+    for part in batch_indices(len(images)):
         samples: dict[int, dict[str, Any]] = {}
         error = None
         for i in part.tolist():

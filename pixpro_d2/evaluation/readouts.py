@@ -87,7 +87,7 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
         UsageError: for a data set without labels, with fewer than two readable images, or with unknown classes.
     """
     pixels, labelled, count, dense = _read_labelled(name, size, model.image_format, pixel_range)
-    parts = [pixels[i : i + dense_features.BATCH] for i in range(0, len(pixels), dense_features.BATCH)]
+    parts = [[pixels[i] for i in part] for part in dense_features.batch_indices(len(pixels))]
 
     def features() -> Iterator[dict[str, Tensor]]:
         for part in parts:

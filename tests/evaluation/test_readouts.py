@@ -11,6 +11,7 @@ from data_helpers import write_images
 from PIL import Image
 from pretext_helpers import LEVELS, build, config
 
+from pixpro_d2.evaluation import dense_features
 from pixpro_d2.evaluation import readouts as readouts_module
 from pixpro_d2.evaluation.adapted_norms import adapted_norms
 from pixpro_d2.evaluation.pretext import held_out_images
@@ -51,6 +52,16 @@ def test_image_classes(tmp_path):
             Image.new("RGB", (40, 40), (value, value, i)).save(tmp_path / name / f"{i}.png")
     model = build(config(tmp_path))
     assert linear_probe(model, f"classes:{tmp_path}", 64) == dict.fromkeys(LEVELS, 1.0)
+
+
+def test_norms_are_adapted_to_batches_of_nearly_equal_sizes(folder, monkeypatch):
+    """All batches have the same weight, so a batch of one image would count as much as 32."""
+    monkeypatch.setattr(dense_features, "BATCH", 7)
+    model = build(config(folder / "images"))
+    sizes, inference = [], model.inference
+    monkeypatch.setattr(model, "inference", lambda images: sizes.append(len(images)) or inference(images))
+    linear_probe(model, f"semseg:{folder / 'images'}@{folder / 'labels'}", 64)
+    assert sizes == [4, 4] * 2
 
 
 def test_many_classes_are_halved_one_by_one(tmp_path, monkeypatch):
