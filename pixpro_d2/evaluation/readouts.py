@@ -71,6 +71,8 @@ def readouts(
 def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, ...] = ()) -> dict[str, float]:
     """Return by level the score of a ridge regression from the backbone's features to the labels of a data set.
 
+    The score is NaN if no image of the fit or of the test has a label; a warning says so.
+
     The regression is fitted on the images with even positions and tested on the other images. If there are more than
     MAX_LABELLED_IMAGES images, every n-th image is used. With image classes, the positions are in a class, and
     :func:`_some_of_each_class` chooses the images. Images are resized to ``size`` x ``size``. The norms are adapted to
@@ -114,7 +116,16 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
                     labels[level][positions[group] % 2].append(y)
                 positions[group] += 1
                 i += 1
-    return {level: _score(vectors[level], labels[level], count, dense) for level in vectors}
+    bare = [level for level, halves in labels.items() if not all(sum(map(len, half)) for half in halves)]
+    if bare:
+        logger.warning(
+            f"linear_probe is NaN at {', '.join(bare)}, because no image of the fit or no image of the test has a "
+            f"label: label more images of data set '{name}'."
+        )
+    return {
+        level: float("nan") if level in bare else _score(vectors[level], labels[level], count, dense)
+        for level in vectors
+    }
 
 
 def _read_labelled(
@@ -184,9 +195,7 @@ def _image_vectors(feature: Tensor, target: Any, dense: bool) -> tuple[Tensor, T
 
 
 def _score(vectors: Halves, labels: Halves, num_classes: int, dense: bool) -> float:
-    """Return the score of a level; NaN if a half has no label or a vector is not finite."""
-    if not all(sum(map(len, half)) for half in labels):
-        return float("nan")
+    """Return the score of a level; NaN if a vector is not finite."""
     (fitted, tested), (known, truth) = (tuple(torch.cat(half) for half in halves) for halves in (vectors, labels))
     if not (fitted.isfinite().all() and tested.isfinite().all()):
         return float("nan")

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from data_helpers import write_images
+from data_helpers import logged, write_images
 from PIL import Image
 from pretext_helpers import LEVELS, build, config
 
@@ -74,7 +74,20 @@ def test_many_classes_are_halved_one_by_one(tmp_path, monkeypatch):
     name, model = f"classes:{tmp_path}", build(config(tmp_path))
     assert linear_probe(model, name, 64) == dict.fromkeys(LEVELS, 1.0)
     monkeypatch.setattr(readouts_module, "_some_of_each_class", lambda dicts: dicts[::3])  # none of a class to test
-    assert all(map(math.isnan, linear_probe(model, name, 64).values()))
+    with logged("pixpro_d2.evaluation.readouts") as messages:
+        assert all(map(math.isnan, linear_probe(model, name, 64).values()))
+    assert len(messages) == 1 and "linear_probe is NaN at p3, p4, because no image" in messages[0]
+
+
+def test_a_half_without_a_labelled_pixel(folder, tmp_path):
+    """The images of the test are unlabelled."""
+    shutil.copytree(folder / "labels", tmp_path / "labels")
+    for i in (1, 3, 5, 7):
+        Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(tmp_path / "labels" / f"{i}.png")
+    (tmp_path / "labels" / "classes.txt").write_text("dark\nlight\n")
+    with logged("pixpro_d2.evaluation.readouts") as messages:
+        found = linear_probe(build(config(folder / "images")), f"semseg:{folder / 'images'}@{tmp_path / 'labels'}", 64)
+    assert all(map(math.isnan, found.values())) and "label more images of data set" in messages[0]
 
 
 @pytest.mark.parametrize(
