@@ -107,8 +107,10 @@ class TrainLoop(TrainerBase):
 
         self._window.length += 1
         if self.read_at(self.iter):
-            self._read(batch)
+            self._read(batch, start)
             self.has_read = True
+        else:
+            self._window.step_time += time.perf_counter() - start
 
     def _accumulate(self, batch: Any) -> Tensor:
         """Compute losses and gradients of a part of the batch; return whether the losses are finite, 0-d bool."""
@@ -121,10 +123,15 @@ class TrainLoop(TrainerBase):
         self.grad_scaler.scale(sum(losses.values()) / self.accumulation_steps).backward()
         return self._window.add(losses)
 
-    def _read(self, batch: Any) -> None:
-        """Wait for the device, and record the mean losses of all processes in the EventStorage."""
+    def _read(self, batch: Any, start: float) -> None:
+        """Wait for the device, and record the mean losses of all processes in the EventStorage.
+
+        Record also the mean times of a step, which began at ``start``, and of its waiting for data. detectron2's
+        ``time`` is a median, which hides the few long steps of a loader that delivers many batches at once.
+        """
         window, self._window = self._window, LossWindow()
         sums, (skipped, in_a_row) = window.read(self.guard.skipped, self.guard.in_a_row)
+        step_time = (window.step_time + time.perf_counter() - start) / window.length
         normalizer = getattr(_plain(self.model), "loss_normalizer", None)
         mine = sums, in_a_row, window.data_time / window.length, self.asked_to_stop(), normalizer
         all_sums, all_in_a_row, data_times, asked, self._normalizers = zip(*comm.all_gather(mine))
@@ -139,7 +146,8 @@ class TrainLoop(TrainerBase):
         if comm.is_main_process():
             storage = get_event_storage()
             losses = {"total_loss": sum(losses.values())} | losses
-            storage.put_scalars(data_time=max(data_times), **losses, smoothing_hint=self.smooth)
+            times = {"step_time": step_time, "data_time": max(data_times)}
+            storage.put_scalars(**times, **losses, smoothing_hint=self.smooth)
             if self._skipped:
                 storage.put_scalar("skipped_steps", self._skipped, smoothing_hint=False)
             if torch.cuda.is_available():
@@ -246,13 +254,13 @@ def single_values_explained() -> Iterator[None]:
 
 
 class LossWindow:
-    """Sum the losses since the last reading, on their device, and the time spent waiting for data.
+    """Sum the losses since the last reading, on their device, and the times of steps and of waiting for data.
 
     Means skip infinite values and NaN.
     """
 
     def __init__(self) -> None:
-        self.length, self.data_time = 0, 0.0
+        self.length, self.step_time, self.data_time = 0, 0.0, 0.0
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, Tensor] = {}
 

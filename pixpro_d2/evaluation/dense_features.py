@@ -1,6 +1,7 @@
 """Quality of dense features without labels: measure a pre-training model on pairs of views of images."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -122,12 +123,18 @@ def split_halves(images: Sequence[dict[str, Any]]) -> list[int]:
     ]
 
 
+def batch_indices(count: int) -> list[np.ndarray]:
+    """Split range(count) into batches of at most BATCH, of nearly equal sizes; return the indices of each batch.
+
+    A deviation over a batch needs two images, and the statistics of adapted norms weigh all batches alike.
+    """
+    return np.array_split(np.arange(count), -(-count // BATCH) or 1)
+
+
 def batches(
     mapper: Mapper, images: Sequence[dict[str, Any]], seed: int, retry_seconds: float = 0.0
 ) -> Iterator[dict[int, dict[str, Any]]]:
-    """Yield batches of samples, by index of the image, of the images that all processes can read.
-
-    The batches have nearly equal sizes, because a deviation over a batch needs two images.
+    """Yield samples of the images that all processes can read, by index, in the batches of :func:`batch_indices`.
 
     Args:
         mapper: draws the views of an image or video.
@@ -140,7 +147,7 @@ def batches(
     """
     patience = Patience(retry_seconds)
     found = False
-    for part in np.array_split(np.arange(len(images)), -(-len(images) // BATCH) or 1):
+    for part in batch_indices(len(images)):
         samples: dict[int, dict[str, Any]] = {}
         error = None
         for i in part.tolist():
@@ -180,11 +187,17 @@ def _add_batch(total: dict[str, float], x: LevelComparison, projection: Tensor, 
 
 
 def _some_pixels(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Choose at most ``count`` pixels of (N, C, H, W), evenly spread; return vectors (N, M, C) and indices (M,)."""
-    pixels = features.flatten(2)
-    length = pixels.shape[2]
-    index = torch.linspace(0, length - 1, min(count, length), device=pixels.device).long()
-    return pixels[:, :, index].transpose(1, 2), index
+    """Choose at most ``count`` pixels of (N, C, H, W), the centres of equal tiles.
+
+    Returns:
+        vectors (N, M, C) and indices (M,) of the pixels.
+    """
+    height, width = features.shape[2:]
+    rows = min(height, max(math.isqrt(count), count // width))
+    columns = min(width, count // rows)
+    y, x = ((2 * torch.arange(n) + 1) * size // (2 * n) for n, size in ((rows, height), (columns, width)))
+    index = (y[:, None] * width + x).flatten().to(features.device)
+    return features.flatten(2)[:, :, index].transpose(1, 2), index
 
 
 def _unit_vectors(features: Tensor, count: int) -> Tensor:

@@ -16,14 +16,16 @@ def leave_one_out(features: Tensor, labels: Tensor, neighbors: list[int], temper
     """Return the share of images that are classified correctly by their nearest neighbours among all other images.
 
     Args:
-        features: (N, C) unit vectors of two images or more.
+        features: (N, C) unit vectors.
         labels: (N,) int64 classes.
         neighbors: numbers k of neighbours, see :func:`pixpro_d2.modeling.heads.knn.knn_votes`.
         temperature: temperature of the votes.
 
     Returns:
-        "knn<k>_top1" in per cent.
+        "knn<k>_top1" in per cent; NaN for fewer than two images, which have no neighbours.
     """
+    if len(features) < 2:
+        return {f"knn{k}_top1": float("nan") for k in neighbors}
     hits = dict.fromkeys(neighbors, 0)
     for rows in torch.arange(len(features), device=features.device).split(QUERIES_AT_ONCE):
         similarities = features[rows] @ features.T

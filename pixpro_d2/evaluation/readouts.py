@@ -1,6 +1,7 @@
 """Measure the dense features of one pre-training model; every number by name."""
 
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 Halves = tuple[list[Tensor], list[Tensor]]  # of the images with even and with odd positions
 
 MAX_LABELLED_IMAGES = 512  # evenly spread images of a linear probe
+MIN_CLASS_IMAGES = 4  # images of a class in a linear probe of image classes, if the class has as many
 
 
 def readouts(
@@ -69,9 +71,12 @@ def readouts(
 def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, ...] = ()) -> dict[str, float]:
     """Return by level the score of a ridge regression from the backbone's features to the labels of a data set.
 
+    The score is NaN if no image of the fit or of the test has a label; a warning says so.
+
     The regression is fitted on the images with even positions and tested on the other images. If there are more than
-    MAX_LABELLED_IMAGES images, every n-th image is used. Images are resized to ``size`` x ``size``. The norms are
-    adapted to the images meanwhile.
+    MAX_LABELLED_IMAGES images, every n-th image is used. With image classes, the positions are in a class, and
+    :func:`_some_of_each_class` chooses the images. Images are resized to ``size`` x ``size``. The norms are adapted to
+    the images meanwhile.
 
     Args:
         model: not wrapped in DDP; it does not change.
@@ -84,7 +89,7 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
         UsageError: for a data set without labels, with fewer than two readable images, or with unknown classes.
     """
     pixels, labelled, count, dense = _read_labelled(name, size, model.image_format, pixel_range)
-    parts = [pixels[i : i + dense_features.BATCH] for i in range(0, len(pixels), dense_features.BATCH)]
+    parts = [[pixels[i] for i in part] for part in dense_features.batch_indices(len(pixels))]
 
     def features() -> Iterator[dict[str, Tensor]]:
         for part in parts:
@@ -95,9 +100,11 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
     labels: dict[str, Halves] = {level: ([], []) for level in model.in_features}
     with adapted_norms(model, lambda: [None for _ in features()]), eval_mode(model):
         i = 0
+        positions: Counter[int | None] = Counter()  # of the next image, by class if images have classes
         for batch in features():
             for k in range(len(next(iter(batch.values())))):
-                target = read_classes(*labelled[i]) if dense else labelled[i][0]["category_id"]
+                target: Any = read_classes(*labelled[i]) if dense else labelled[i][0]["category_id"]
+                group = None if dense else target
                 for level, maps in batch.items():
                     x, y = _image_vectors(maps[k], target, dense)
                     if len(y) and y.max() >= count:
@@ -105,10 +112,20 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
                             f"The labels of {labelled[i][0]['file_name']} have the class {int(y.max())}, but data set "
                             f"'{name}' has {count} classes: correct the labels, or name all classes."
                         )
-                    vectors[level][i % 2].append(x)
-                    labels[level][i % 2].append(y)
+                    vectors[level][positions[group] % 2].append(x)
+                    labels[level][positions[group] % 2].append(y)
+                positions[group] += 1
                 i += 1
-    return {level: _score(vectors[level], labels[level], count, dense) for level in vectors}
+    bare = [level for level, halves in labels.items() if not all(sum(map(len, half)) for half in halves)]
+    if bare:
+        logger.warning(
+            f"linear_probe is NaN at {', '.join(bare)}, because no image of the fit or no image of the test has a "
+            f"label: label more images of data set '{name}'."
+        )
+    return {
+        level: float("nan") if level in bare else _score(vectors[level], labels[level], count, dense)
+        for level in vectors
+    }
 
 
 def _read_labelled(
@@ -117,7 +134,10 @@ def _read_labelled(
     """Return pixels (C, size, size), (dataset dict, original size) of each image, and :func:`_class_count`."""
     ensure_registered((name,))
     dicts = [image for image in load_dicts(name) if labels_of(image)]
-    dicts = dicts[:: max(1, -(-len(dicts) // MAX_LABELLED_IMAGES))]
+    if dicts and labels_of(dicts[0]) is CATEGORIES:
+        dicts = _some_of_each_class(dicts)
+    else:
+        dicts = dicts[:: max(1, -(-len(dicts) // MAX_LABELLED_IMAGES))]
     pixels, labelled = [], []
     for image in dicts:
         try:
@@ -130,6 +150,24 @@ def _read_labelled(
     if len(pixels) < 2:
         raise UsageError(f"Data set '{name}' has {len(pixels)} labelled images to read, but a probe needs two or more.")
     return pixels, labelled, *_class_count(name, dicts[0])
+
+
+def _some_of_each_class(dicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return at most MAX_LABELLED_IMAGES images with classes, as many of each class, evenly spread.
+
+    If there are too many classes for MIN_CLASS_IMAGES of each, return images of evenly spread classes.
+    """
+    by_class: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    for image in dicts:
+        by_class[image["category_id"]].append(image)
+    classes = _spread([by_class[number] for number in sorted(by_class)], MAX_LABELLED_IMAGES // MIN_CLASS_IMAGES)
+    return [image for images in classes for image in _spread(images, MAX_LABELLED_IMAGES // len(classes))]
+
+
+def _spread(items: list[Any], count: int) -> list[Any]:
+    """Return at most ``count`` of the items, evenly spread."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
 
 
 def _class_count(name: str, image: dict[str, Any]) -> tuple[int, bool]:
@@ -157,8 +195,9 @@ def _image_vectors(feature: Tensor, target: Any, dense: bool) -> tuple[Tensor, T
 
 
 def _score(vectors: Halves, labels: Halves, num_classes: int, dense: bool) -> float:
+    """Return the score of a level; NaN if a vector is not finite."""
     (fitted, tested), (known, truth) = (tuple(torch.cat(half) for half in halves) for halves in (vectors, labels))
-    if not all(len(x) and x.isfinite().all() for x in (fitted, tested)):
+    if not (fitted.isfinite().all() and tested.isfinite().all()):
         return float("nan")
     predicted = ridge_classes((fitted, tested), known, num_classes)
     return mean_iou(predicted, truth, num_classes) if dense else (predicted == truth).double().mean().item()

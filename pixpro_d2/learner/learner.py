@@ -212,7 +212,7 @@ class PixelLearner(TwoBranch):
             (``loss_pix_<layer>``, ``loss_ins``, ``loss_variance_<layer>``, ``loss_covariance_<layer>``,
             ``loss_distill_<layer>``), and for each layer ``positive_pairs/<layer>`` per image,
             ``images_without_pair/<layer>`` as a share, ``feature_std/<layer>`` of the projections; the latter three are
-            missing in training by a teacher alone.
+            missing in training by a teacher alone. In eval mode the loss has no variance and covariance terms.
         """
         net = uncompiled(self.net)
         if self.training and not net.training:

@@ -172,6 +172,7 @@ def _pairs(levels: Mapping[str, Curve]) -> list[Finding]:
 def _matches(levels: Mapping[str, Curve], chances: Mapping[str, Curve]) -> list[Finding]:
     both = sorted(levels.keys() & chances.keys())
     ends = {level: (medians(levels[level])[-1], medians(chances[level])[-1]) for level in both}
+    ends = {level: end for level, end in ends.items() if end[1] < 1}  # a map of one pixel always matches
     if not ends:
         return []
     # If a random choice is often right, require at most half of the distance from chance to perfect accuracy.

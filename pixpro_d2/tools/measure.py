@@ -16,6 +16,7 @@ statistics of normalisation layers are adapted to the images.
 import argparse
 import json
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the views, and of random weights")
     parser.add_argument("--labels", help="labelled data set for a linear probe; --input if it has labels")
     parser.add_argument("--no-random", action="store_true", help="measure no random weights and print no verdict")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON, with null for NaN")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config options as KEY VALUE ...")
     return parser
 
@@ -52,11 +53,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     found, random = _measure_config(args)
     if args.json:
-        print(json.dumps({"weights": found} | ({"random": random} if random else {})))
+        columns = {"weights": found} | ({"random": random} if random else {})
+        print(json.dumps({name: _finite_or_null(values) for name, values in columns.items()}))
     else:
         print(table(found, random))
         if random:
             print(f"\n{verdict(found, random)}")
+
+
+def _finite_or_null(values: dict[str, float]) -> dict[str, float | None]:
+    """Replace infinite values and NaN, which JSON does not have, by None."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def _measure_config(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any] | None]:

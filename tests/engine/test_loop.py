@@ -11,6 +11,7 @@ from torch import nn
 
 from pixpro_d2.data.pretrain.photometric import Recipe
 from pixpro_d2.data.pretrain.recipe_batch import collate_recipes
+from pixpro_d2.engine import loop as loop_module
 from pixpro_d2.engine.loop import TrainLoop, split_batch
 from pixpro_d2.utils.errors import UsageError
 
@@ -58,6 +59,28 @@ def test_records_the_mean_since_the_last_reading():
         got = thirds.history(name).values()
         assert [i for _, i in got] == [2, 5]
         assert [v for v, _ in got] == pytest.approx([sum(expected[:3]) / 3, sum(expected[3:]) / 3])
+
+
+def test_the_times_are_means_since_the_last_reading(monkeypatch):
+    """A loader that delivers three batches at once: one step of three waits for 6 s, and each computes for 1 s."""
+    clock = [0.0]
+    monkeypatch.setattr(loop_module.time, "perf_counter", lambda: clock[0])
+
+    class Slow(Model):
+        def forward(self, x):
+            clock[0] += 1
+            return super().forward(x)
+
+    def bursts():
+        for i, batch in enumerate(batches(6)):
+            clock[0] += 6 * (i % 3 == 0)
+            yield batch
+
+    model = Slow()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    storage = run(TrainLoop(model, bursts(), optimizer, read_at=lambda i: i % 3 == 2), 6)
+    assert storage.history("step_time").values() == [(3, 2), (3, 5)]
+    assert storage.history("data_time").values() == [(2, 2), (2, 5)]
 
 
 def with_nan(data, *places):

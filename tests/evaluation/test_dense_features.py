@@ -112,6 +112,26 @@ def test_a_lost_mount_is_waited_for_once(images, tmp_path, monkeypatch):
     torch.testing.assert_close([s["views"] for s in after[0].values()], [s["views"] for s in before[0].values()])
 
 
+@pytest.mark.parametrize(
+    ("size", "count", "expected"),
+    [
+        ((5, 5), 1, [12]),
+        ((4, 4), 2, [9, 11]),  # row 2, columns 1 and 3
+        ((5, 5), 9, [0, 2, 4, 10, 12, 14, 20, 22, 24]),
+        ((5, 5), 13, [0, 1, 3, 4, 10, 11, 13, 14, 20, 21, 23, 24]),  # three rows of four
+        ((4, 4), 99, list(range(16))),
+        ((6, 2), 12, list(range(12))),
+        ((2, 6), 12, list(range(12))),
+    ],
+)
+def test_some_pixels_are_the_centres_of_equal_tiles(size, count, expected):
+    """One pixel of each image must not be a corner."""
+    features = torch.randn(3, 2, *size)
+    vectors, index = dense_features._some_pixels(features, count)
+    assert index.tolist() == expected
+    assert torch.equal(vectors[1, -1], features[1, :, expected[-1] // size[1], expected[-1] % size[1]])
+
+
 def test_height_is_read_where_features_tell_it():
     rows = torch.linspace(0, 1, 6)[:, None].expand(6, 6)
     random = torch.randn(40, 3, 6, 6, generator=torch.Generator().manual_seed(0))

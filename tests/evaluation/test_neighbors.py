@@ -1,5 +1,7 @@
 """Nearest neighbours among the test images themselves, by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,11 @@ def test_no_image_votes_for_itself(monkeypatch, at_once):
     assert leave_one_out(features, labels, [1], 0.07) == {"knn1_top1": 60}
     # All four others vote: against both of class 0, and for 20 degrees the two of class 0 lie closer.
     assert leave_one_out(features, labels, [9], 1.0) == {"knn9_top1": 40}
+
+
+def test_one_image_has_no_neighbours():
+    found = leave_one_out(torch.ones(1, 1), torch.tensor([0]), [1, 20], 0.07)
+    assert list(found) == ["knn1_top1", "knn20_top1"] and all(map(math.isnan, found.values()))
 
 
 def test_colours_are_told_apart_and_the_model_stays_as_it_is(tmp_path):

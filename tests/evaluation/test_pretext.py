@@ -36,6 +36,15 @@ def test_what_is_recorded(images):
     assert evaluate_pretext(cfg, model) == results
 
 
+def test_one_image_at_a_level_of_one_pixel(images, tmp_path):
+    """With the terms of the loss, which need two pixels: they belong to training."""
+    shutil.copytree(images, tmp_path / "one", ignore=shutil.ignore_patterns("00[1-4].png"))
+    terms = ["MODEL.PIXPRO.VARIANCE_WEIGHT", 2.0, "MODEL.PIXPRO.COVARIANCE_WEIGHT", 0.08]
+    cfg = config(tmp_path / "one", *terms, "INPUT.PIXPRO.CROP_SIZE", 64, "MODEL.PIXPRO.IN_FEATURES", ["p5", "p6"])
+    results = evaluate_pretext(cfg, build(cfg))
+    assert results["chance"]["p6"] == results["match_accuracy"]["p6"] == 1
+
+
 def test_nothing_is_evaluated_without_test_data():
     cfg = configs.tiny("DATASETS.TEST", ())
     assert evaluate_pretext(cfg, None) == {}

@@ -1,15 +1,18 @@
 """All read-outs of a small model, and norms that are adapted for the time being."""
 
 import copy
+import math
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from data_helpers import write_images
+from data_helpers import logged, write_images
 from PIL import Image
 from pretext_helpers import LEVELS, build, config
 
+from pixpro_d2.evaluation import dense_features
+from pixpro_d2.evaluation import readouts as readouts_module
 from pixpro_d2.evaluation.adapted_norms import adapted_norms
 from pixpro_d2.evaluation.pretext import held_out_images
 from pixpro_d2.evaluation.readouts import _image_vectors, linear_probe, readouts
@@ -49,6 +52,53 @@ def test_image_classes(tmp_path):
             Image.new("RGB", (40, 40), (value, value, i)).save(tmp_path / name / f"{i}.png")
     model = build(config(tmp_path))
     assert linear_probe(model, f"classes:{tmp_path}", 64) == dict.fromkeys(LEVELS, 1.0)
+
+
+def test_norms_are_adapted_to_batches_of_nearly_equal_sizes(folder, monkeypatch):
+    """All batches have the same weight, so a batch of one image would count as much as 32."""
+    monkeypatch.setattr(dense_features, "BATCH", 7)
+    model = build(config(folder / "images"))
+    sizes, inference = [], model.inference
+    monkeypatch.setattr(model, "inference", lambda images: sizes.append(len(images)) or inference(images))
+    linear_probe(model, f"semseg:{folder / 'images'}@{folder / 'labels'}", 64)
+    assert sizes == [4, 4] * 2
+
+
+def test_many_classes_are_halved_one_by_one(tmp_path, monkeypatch):
+    """Twelve grey levels of three images each: every third image of the list would be of another class."""
+    monkeypatch.setattr(readouts_module, "MAX_LABELLED_IMAGES", 12)
+    for number in range(12):
+        (tmp_path / f"{number:02d}").mkdir()
+        for i in range(3):
+            Image.new("RGB", (40, 40), (20 * number, 20 * number, i)).save(tmp_path / f"{number:02d}" / f"{i}.png")
+    name, model = f"classes:{tmp_path}", build(config(tmp_path))
+    assert linear_probe(model, name, 64) == dict.fromkeys(LEVELS, 1.0)
+    monkeypatch.setattr(readouts_module, "_some_of_each_class", lambda dicts: dicts[::3])  # none of a class to test
+    with logged("pixpro_d2.evaluation.readouts") as messages:
+        assert all(map(math.isnan, linear_probe(model, name, 64).values()))
+    assert len(messages) == 1 and "linear_probe is NaN at p3, p4, because no image" in messages[0]
+
+
+def test_a_half_without_a_labelled_pixel(folder, tmp_path):
+    """The images of the test are unlabelled."""
+    shutil.copytree(folder / "labels", tmp_path / "labels")
+    for i in (1, 3, 5, 7):
+        Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(tmp_path / "labels" / f"{i}.png")
+    (tmp_path / "labels" / "classes.txt").write_text("dark\nlight\n")
+    with logged("pixpro_d2.evaluation.readouts") as messages:
+        found = linear_probe(build(config(folder / "images")), f"semseg:{folder / 'images'}@{tmp_path / 'labels'}", 64)
+    assert all(map(math.isnan, found.values())) and "label more images of data set" in messages[0]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [([9, 1], "a0 a1 a3 a4 a6 a7 b0"), ([3, 2, 1, 5, 2], "a0 a1 a2 b0 b1 d0 d1 d2 d3"), ([2] * 6, "a0 a1 c0 c1 e0 e1")],
+)
+def test_classes_share_the_images(monkeypatch, counts, expected):
+    """At most twelve images, four or more of a class if it has them."""
+    monkeypatch.setattr(readouts_module, "MAX_LABELLED_IMAGES", 12)
+    dicts = [{"category_id": k, "name": f"{'abcdef'[k]}{i}"} for k, n in enumerate(counts) for i in range(n)]
+    assert " ".join(image["name"] for image in readouts_module._some_of_each_class(dicts)) == expected
 
 
 def test_pixels_without_a_class_have_no_vectors():

@@ -81,6 +81,13 @@ def test_the_worst_finding_decides_and_only_such_are_named():
     assert (grade, title) == (BAD, "Looks unhealthy") and "positive pair" not in reasons and "loss" not in reasons
 
 
+def test_a_level_that_always_matches_is_no_reason():
+    """A map of one pixel has a chance of 100 %."""
+    coarse = {"match_accuracy__p6": level(1), "chance__p6": level(1)}
+    assert "match" not in judge(**coarse)[2]
+    assert "65 % of the pixels of p5" in judge(match_accuracy__p5=level(0.65), chance__p5=level(0.3), **coarse)[2]
+
+
 def test_left_out_steps_are_worth_a_look():
     grade, _, reasons = verdict(assess({**FALLING, "skipped_steps": [(19, 1), (39, 3)]}))
     assert grade == WATCH and reasons == "3 steps were skipped because of infinite or NaN gradients."

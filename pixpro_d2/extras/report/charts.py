@@ -9,7 +9,7 @@ from ...monitoring.curves import Curve, ratio, thin
 from .levels import level_of, levels_of
 from .results import is_per_class, is_result
 from .runs import Run
-from .summary import collapsed_share, spread_std
+from .summary import collapsed_share, spread_std, step_times
 
 OTHER = "Other recorded values"
 NOT_DRAWN = ("eta_seconds", "chance", "skipped_steps")
@@ -114,11 +114,13 @@ def drawn_curves(run: Run) -> dict[str, Curve]:
     Times become speeds. Results of single classes, and results with a single value, are skipped.
     """
     curves = {name: curve for name, curve in run.curves.items() if name.split("/")[0] not in NOT_DRAWN}
-    times, waits = curves.pop("time", []), curves.pop("data_time", [])
+    times, waits = step_times(run), curves.get("data_time", [])
+    for name in ("time", "step_time", "data_time"):
+        curves.pop(name, None)
     batch = run.key("SOLVER.IMS_PER_BATCH")
     if batch:
-        curves["images_per_second"] = [(i, batch / value) for i, value in times if value > 0]
-    curves["data_share"] = ratio(waits, times)
+        curves["images_per_second"] = [(i, batch / value) for i, value in times]
+    curves["data_share"] = [(i, min(share, 1.0)) for i, share in ratio(waits, times)]
     parts = [name for name in curves if name.startswith("loss_")]
     if len(parts) == 1:
         del curves[parts[0]]  # it equals the total

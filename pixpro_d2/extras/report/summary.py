@@ -2,7 +2,6 @@
 
 import math
 from datetime import timedelta
-from statistics import median
 
 from ...monitoring.curves import Curve, finite
 from ...monitoring.health import assess, verdict
@@ -103,16 +102,23 @@ def health(run: Run) -> tuple[int | None, str, str]:
 def facts(run: Run) -> list[tuple[str, str]]:
     """Return (name, text) of the most important numbers."""
     found = [("progress", progress(run))] if run.iterations else []
-    times = [(i, value) for i, value in finite(run.curves.get("time", [])) if value > 0]
+    times = step_times(run)
     if times:
-        found.append(("training time", str(timedelta(seconds=round(training_time(times))))))
-        speed = run.key("SOLVER.IMS_PER_BATCH", 0) / median(value for _, value in times)
+        seconds = training_time(times)
+        found.append(("training time", str(timedelta(seconds=round(seconds)))))
+        speed = run.key("SOLVER.IMS_PER_BATCH", 0) * (times[-1][0] + 1) / seconds
         found += [("images/s", f"{speed:.3g}")] if speed else []
     if run.curves.get("skipped_steps"):
         found.append(("skipped steps", f"{run.curves['skipped_steps'][-1][1]:.0f}"))
     if run.curves.get("max_mem"):
         found.append(("GPU memory", f"{run.curves['max_mem'][-1][1] / 1024:.1f} GiB"))
     return found
+
+
+def step_times(run: Run) -> Curve:
+    """Return the seconds per iteration: means, or medians for an old run, which has no others."""
+    times = run.curves.get("step_time") or run.curves.get("time", [])
+    return [(i, value) for i, value in finite(times) if value > 0]
 
 
 def training_time(times: Curve) -> float:

@@ -23,19 +23,23 @@ def table(found: Mapping[str, float], random: Mapping[str, float] | None = None)
 def verdict(found: Mapping[str, float], random: Mapping[str, float]) -> str:
     """Return in words the levels whose read-outs beat random weights, and the levels with a readable position.
 
+    Only levels with a finite read-out count, in both arguments.
+
     Both arguments are as in :func:`table`, with the same names.
     """
     parts = []
     for name, words in (
-        ("linear_probe", "the linear probe"),
-        ("effective_rank", "the effective rank"),
-        ("match_accuracy", "the match accuracy"),
+        ("linear_probe", "linear probe"),
+        ("effective_rank", "effective rank"),
+        ("match_accuracy", "match accuracy"),
     ):
-        levels = _levels(found, name)
+        levels = _finite_levels(name, found, random)
         if levels:
             better = [level for level in levels if found[f"{name}/{level}"] > random[f"{name}/{level}"]]
-            parts.append(f"{words} is above random weights on {_listed(better, levels)}")
-    measured = [level for level in _levels(found, "height_r2") if not math.isnan(found[f"height_r2/{level}"])]
+            parts.append(f"the {words} is above random weights on {_listed(better, levels)}")
+        elif any(key.startswith(f"{name}/") for key in found):
+            parts.append(f"no {words} is measured")
+    measured = _finite_levels("height_r2", found)
     readable = [level for level in measured if found[f"height_r2/{level}"] >= READABLE_R2]
     position = f"the position is readable on {_listed(readable, measured)}"
     parts.append(position if measured else "no position is measured")
@@ -43,8 +47,10 @@ def verdict(found: Mapping[str, float], random: Mapping[str, float]) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _levels(found: Mapping[str, float], name: str) -> list[str]:
-    return [key.split("/", 1)[1] for key in found if key.startswith(f"{name}/")]
+def _finite_levels(name: str, *columns: Mapping[str, float]) -> list[str]:
+    """Return the levels at which the read-out ``name`` is finite in all columns."""
+    keys = [key for key in columns[0] if key.startswith(f"{name}/")]
+    return [key.split("/", 1)[1] for key in keys if all(math.isfinite(column[key]) for column in columns)]
 
 
 def _listed(levels: Sequence[str], every: Sequence[str]) -> str:

@@ -82,7 +82,7 @@ class TwoBranch(nn.Module):
             instance_weight: alpha.
             pixel_weight: weight of the method's loss.
             variance_weight, covariance_weight: weights of the two terms of
-                `losses.variance_covariance` on the online projections; 0 computes none.
+                `losses.variance_covariance` on the online projections in training; 0 computes none.
             distillation: a loss between the features of ``in_features`` and a frozen teacher's features.
         """
         super().__init__()
@@ -169,11 +169,11 @@ class TwoBranch(nn.Module):
                 :func:`pixpro_d2.modeling.pretrain.correspondence.normalize_boxes`.
 
         Returns:
-            The losses, and the comparison of each feature. The losses are ``loss_pix_<feature>`` for each feature, with
-            the terms also ``loss_variance_<feature>`` and ``loss_covariance_<feature>``, and with an instance branch
-            ``loss_ins``, with a distillation ``loss_distill_<feature>``. They are weighted so that the sum over the
-            features is the mean over the features. In training, a distillation without a loss that compares the
-            branches gives no ``loss_pix_<feature>`` and no comparisons.
+            The losses, and the comparison of each feature. The losses are ``loss_pix_<feature>`` for each feature, in
+            training with the terms also ``loss_variance_<feature>`` and ``loss_covariance_<feature>``, and with an
+            instance branch ``loss_ins``, with a distillation ``loss_distill_<feature>``. They are weighted so that the
+            sum over the features is the mean over the features. In training, a distillation without a loss that
+            compares the branches gives no ``loss_pix_<feature>`` and no comparisons.
         """
         online = [self._online(view) for view in views]
         target: list[_Branch] = []
@@ -206,8 +206,11 @@ class TwoBranch(nn.Module):
         return self.compares_branches or not self.training
 
     def _terms(self, projections: Iterable[Tensor]) -> dict[str, Any]:
-        """Return the weighted terms of a level by name, as means over the views; none without weights."""
-        if not self._has_terms:
+        """Return the weighted terms of a level by name, as means over the views; none without weights or in eval mode.
+
+        The terms need two pixels, but an evaluation may have one image of one pixel at a coarse level.
+        """
+        if not (self._has_terms and self.training):
             return {}
         weights = {"variance": self.variance_weight, "covariance": self.covariance_weight}
         values = zip(*(variance_covariance(view) for view in projections))

@@ -40,6 +40,17 @@ def test_one_run_has_a_chart_for_each_question(run):
     assert [chart.title for chart in charts[OTHER]] == ["rpn/num_pos"] and list(charts)[-1] == OTHER
 
 
+def test_speed_and_waiting_are_of_means(tmp_path):
+    """A median of 0.5 s hides a few steps of a burst; an old run has no other time."""
+    old = {"data_time": 0.6}
+    for more, speed, waiting in ((old, 32, 1), (old | {"step_time": 0.8}, 20, 0.75)):
+        run = read_run(write_run(tmp_path / str(speed), healthy_lines(**more)), "run")
+        charts = by_title(build_charts([(0, run)]))
+        assert charts["Images per second"][0].lines[0][2][0] == (19, speed)
+        assert charts["Waiting for data"][0].lines[0][2][0] == (19, pytest.approx(waiting))
+        assert [chart.title for chart in charts.get(OTHER, [])] == []
+
+
 def test_of_several_runs_each_level_has_a_chart(run, tmp_path):
     lines = [{key: value for key, value in line.items() if "p4" not in key} for line in healthy_lines()]
     other = read_run(write_run(tmp_path / "other", lines), "other")

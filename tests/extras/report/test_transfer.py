@@ -21,6 +21,16 @@ def test_verdict():
     assert verdict(one_video | {"height_r2/p4": nan}, RANDOM).endswith("; no position is measured.")
 
 
+def test_levels_without_a_measurement_do_not_count():
+    unlabelled = {"linear_probe/p3": nan, "linear_probe/p4": nan}
+    assert verdict(FOUND | unlabelled, RANDOM | unlabelled).startswith("No linear probe is measured; the effective")
+    worse_at_p4 = FOUND | {"linear_probe/p4": 0.05}
+    assert verdict(worse_at_p4, RANDOM).startswith("The linear probe is above random weights on p3;")
+    assert verdict(worse_at_p4, RANDOM | {"linear_probe/p3": nan}).startswith(
+        "The linear probe is above random weights on no"
+    )
+
+
 def test_table_has_random_weights_beside():
     assert table(FOUND, RANDOM).splitlines()[2].split() == ["linear_probe/p3", "0.200", "0.100"]
     assert table(FOUND).splitlines()[2].split() == ["linear_probe/p3", "0.200"]
