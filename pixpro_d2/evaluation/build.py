@@ -17,13 +17,26 @@ from .voc import VOCEvaluator
 
 # evaluator_type of the data set's metadata -> function of (config, data set name, output folder)
 EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
-    "coco": lambda cfg, name, folder: CocoEvaluator(name, folder, cfg.TEST.KEYPOINT_OKS_SIGMAS),
+    "coco": lambda cfg, name, folder: CocoEvaluator(name, folder, cfg.TEST.KEYPOINT_OKS_SIGMAS, _kinds(cfg)),
     "pascal_voc": lambda cfg, name, folder: VOCEvaluator(name),
     "sem_seg": lambda cfg, name, folder: SegmentationEvaluator(name, output_dir=folder),
     "cityscapes_sem_seg": lambda cfg, name, folder: CityscapesSemSegEvaluator(name, folder),
     "cityscapes_instance": lambda cfg, name, folder: CityscapesInstanceEvaluator(name, folder),
     "classification": lambda cfg, name, folder: ClassificationEvaluator(),
 }
+
+BOXES_ONLY = ("RetinaNet", "FCOSDetector")  # detectors for which MODEL.MASK_ON and KEYPOINT_ON mean nothing
+
+
+def predicts_masks(cfg: CfgNode) -> bool:
+    """Return whether the model of ``cfg`` predicts masks."""
+    return cfg.MODEL.MASK_ON and cfg.MODEL.META_ARCHITECTURE not in BOXES_ONLY
+
+
+def _kinds(cfg: CfgNode) -> list[str]:
+    """Return the names that COCO's evaluation has for the predictions of a detector."""
+    keypoints = cfg.MODEL.KEYPOINT_ON and cfg.MODEL.META_ARCHITECTURE not in BOXES_ONLY
+    return ["bbox", *(["segm"] if predicts_masks(cfg) else []), *(["keypoints"] if keypoints else [])]
 
 
 def check_test_set(name: str, dicts: Sequence[dict], masks: bool) -> None:

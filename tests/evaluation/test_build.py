@@ -59,6 +59,15 @@ def test_keypoints_have_the_tolerances_of_the_config(scenes, tmp_path):
     assert tuple(build_evaluator(cfg, names(scenes)["coco"])._kpt_oks_sigmas) == (0.1, 0.2)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "expected"), [("GeneralizedRCNN", {"bbox", "segm", "keypoints"}), ("RetinaNet", {"bbox"})]
+)
+def test_the_config_names_what_a_model_detects_that_detects_nothing(scenes, tmp_path, architecture, expected):
+    keys = ("MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", True, "MODEL.META_ARCHITECTURE", architecture)
+    evaluator = build_evaluator(configs.tiny(*keys, "OUTPUT_DIR", str(tmp_path)), names(scenes)["coco"])
+    assert set(evaluator._tasks_from_predictions([])) == expected
+
+
 def test_a_data_set_without_annotations(scenes):
     name = f"images:{scenes}"
     ensure_registered([name])
