@@ -82,6 +82,8 @@ _CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs"
 _WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _FIRST_BLOCK = "layer1.0.conv1.weight"
 _TRUNK = re.compile(r"(stem\.conv\d|res[2-5])\..+")
+# This project's prefixes. Other parts below the same prefix, such as a classifier, do not belong to the backbone.
+_OWN = re.compile(r"^(target_)?backbone\.")
 
 
 @dataclass
@@ -311,7 +313,7 @@ def _research(tensors: dict[str, torch.Tensor], path: str) -> Source | None:
         if form.heads:
             heads = {name: head_names.from_official(name) for name in tensors}
             renamed.update({name: head for name, head in heads.items() if head})
-        state = {renamed.get(name, name): value for name, value in tensors.items()}
+        state = {renamed.get(name) or _OWN.sub(r"\1", name): value for name, value in tensors.items()}
         return Source(form.name, state, TORCHVISION)
     return None
 

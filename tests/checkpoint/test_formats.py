@@ -64,8 +64,8 @@ RESEARCH = {
         {f"{module}.{name}" for module in ("encoder.fc", "predictor") for name in HEAD},
     ),
     "BYOL-style": (
-        {**under("backbone."), **under("momentum_backbone."), **under("classifier.", HEAD)},
-        {"classifier.0.weight", "classifier.0.bias"},
+        {**under("backbone."), **under("momentum_backbone."), **under("backbone.fc.", HEAD)},
+        {"fc.0.weight", "fc.0.bias"},
     ),
     "torchvision or timm ResNet": ({**RESNET, **under("fc.", HEAD)}, {"fc.0.weight", "fc.0.bias"}),
 }
@@ -179,6 +179,12 @@ def test_values_come_along_unchanged_and_from_the_online_branch():
     state = recognise({"state_dict": tensors}, "w.pth").state
     assert state["backbone.stem.conv1.norm.weight"] is tensors["module.encoder_q.bn1.weight"]
     assert state["target_backbone.stem.conv1.norm.weight"] is tensors["module.encoder_k.bn1.weight"]
+
+
+def test_classifiers_of_two_branches_are_no_parts_of_them():
+    tensors = {"backbone.fc.bias": torch.zeros(1), "target_backbone.fc.bias": torch.zeros(1)}
+    source = recognise({**under("backbone."), **under("target_backbone."), **tensors}, "w.pth")
+    assert set(source.state) == EXPECTED | {f"target_{n}" for n in EXPECTED} | {"fc.bias", "target_fc.bias"}
 
 
 def test_openselfsup_prefers_its_backbone_and_keeps_the_copy_apart():
