@@ -28,6 +28,7 @@ from .reading import read_checkpoint
 
 ONLINE, TARGET = "backbone.", "target_backbone."
 OFFICIAL = "official PixPro"
+ALONE = "save the state dict of the backbone alone"  # advice for a file of no known format
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ FORMATS = (  # the first match counts
         ("momentum_backbone.", "backbone_momentum.", "target_backbone.", "encoder_k.0.", "target_net.0."),
     ),
     Format("DINO, its teacher", "teacher.backbone."),
+    Format("DINO, its teacher", "teacher_backbone.", beside=("student_backbone.",)),
+    Format("self-distillation, its teacher", "teacher.", beside=("student.",)),
     Format("VISSL", "trunk._feature_blocks."),
     Format("torchvision FPN", "backbone.body.", beside=("backbone.fpn.",), pyramid="backbone.fpn."),
     Format("torchvision FPN", "body.", beside=("fpn.",), pyramid="fpn."),
@@ -73,7 +76,7 @@ FORMATS = (  # the first match counts
 )
 
 # Prefixes of self-supervised code, whose input is ImageNet's, even if timm's own weights of the network have another.
-_SELF_SUPERVISED = ("teacher.", "student.", "encoder_q.", "base_encoder.", "online_encoder.")
+_SELF_SUPERVISED = ("teacher.", "student.", "teacher_backbone.", "encoder_q.", "base_encoder.", "online_encoder.")
 # Values of __author__ in detectron2 pickles of torchvision-like ResNets.
 _TORCHVISION_AUTHORS = ("PixPro", "Pixpro", "MOCO", "OpenSelfSup", "torchvision")
 # Entries of a checkpoint that may hold the weights; the first existing entry counts.
@@ -82,6 +85,7 @@ _CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs"
 _WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _FIRST_BLOCK = "layer1.0.conv1.weight"
 _TRUNK = re.compile(r"(stem\.conv\d|res[2-5])\..+")
+_MODEL = re.compile(r"(.*?)(?<![^.])backbone\.(?:bottom_up\.)?res2\.0\.conv1\.weight")
 # This project's prefixes. Other parts below the same prefix, such as a classifier, do not belong to the backbone.
 _OWN = re.compile(r"^(target_)?backbone\.")
 
@@ -238,6 +242,9 @@ def _timm(tensors: dict[str, torch.Tensor], network: nn.Module) -> Source | None
 
 def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> Source | None:
     """Recognise detectron2's names of a ResNet, from this or another project, with or without ``backbone.``."""
+    models = {match[1] for name in tensors if (match := _MODEL.fullmatch(name))}
+    if len(models) == 1:  # such as the only model in a Lightning module
+        tensors = {name.removeprefix(*models): value for name, value in tensors.items()}
     own = any(name.startswith(TARGET) for name in tensors) or _stored(checkpoint) is not None
     own = own or timm_networks.has_network(tensors)
     prefixes = [p for p in ("backbone.bottom_up.", ONLINE, "bottom_up.", "") if f"{p}res2.0.conv1.weight" in tensors]

@@ -150,6 +150,16 @@ def test_dinos_full_checkpoint_gives_its_teacher():
     assert others == {*under("student.backbone."), *under("student.head.mlp.", HEAD), *under("teacher.head.mlp.", HEAD)}
 
 
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("student_backbone.", "teacher_backbone."), ("student.", "teacher."), ("a.", "b.")]
+)
+def test_a_teacher_beside_its_student_is_the_backbone(student, teacher):
+    source = recognise({"state_dict": {**under(student), **under(teacher)}}, "w.ckpt")
+    known = student != "a."
+    assert set(source.state) == {*under(student), *(EXPECTED if known else under(teacher))}
+    assert bool(source.format and "its teacher" in source.format) == known
+
+
 def test_vissls_nested_checkpoint():
     network = {"trunk": under("_feature_blocks."), "heads": under("0.clf.", HEAD)}
     checkpoint = {"classy_state_dict": {"base_model": {"model": network, "meters": {}}, "phase_idx": 3}, "iteration": 1}
@@ -241,6 +251,15 @@ def test_model_zoo_detectors_keep_their_names_and_tell_no_convention():
     source = recognise({"model": model, "__author__": "Detectron2 Model Zoo"}, "w.pkl")
     assert source.format == "detectron2 checkpoint by Detectron2 Model Zoo" and set(source.state) == set(model)
     assert source.convention is None and not source.match_suffixes
+
+
+def test_a_detectron2_model_in_another_module():
+    """As the only model of a Lightning module, but not as one of two."""
+    model = {n.replace("backbone.", "backbone.bottom_up."): torch.zeros(1) for n in EXPECTED}
+    source = recognise({"state_dict": {**under("model.", model), "loss.weight": torch.zeros(1)}}, "w.ckpt")
+    assert source.format == "detectron2 checkpoint" and set(source.state) == {*model, "loss.weight"}
+    both = {**under("model.", model), **model}
+    assert set(recognise({"state_dict": both}, "w.ckpt").state) == set(both)
 
 
 def test_c4_detectors_give_res5_back_without_the_norm_behind_it():

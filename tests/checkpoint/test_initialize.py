@@ -49,7 +49,8 @@ def test_detector_takes_a_pretraining_checkpoint_and_says_so_in_one_line(pretrai
 
 def test_weights_without_a_backbone_are_an_error(tmp_path):
     torch.save({"model": {"fc.weight": torch.zeros(2, 2)}}, tmp_path / "other.pth")
-    with pytest.raises(UsageError, match=r"no known format, holds no weight of.*fc\.weight.*backbone\.bottom_up\.stem"):
+    words = r"no known format, holds no weight.*fc\.weight.*backbone\.bottom_up\.stem.*; save the state dict of the"
+    with pytest.raises(UsageError, match=words):
         initialize(build(DETECTOR), str(tmp_path / "other.pth"))
 
 
