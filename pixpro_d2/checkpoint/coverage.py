@@ -160,11 +160,10 @@ def describe_transfer(path: str, source: Source, own: Mapping[str, Tensor], tran
     skipped = ", ".join(f"{module} ({count})" for module, count in counts.items()) or "nothing"
     misshapen = f", of another shape: {', '.join(transfer.misshapen)}" if transfer.misshapen else ""
     resized = f" Resized: {', '.join(source.resized)}." if source.resized else ""
-    known = "" if source.convention else "; its input format is unknown and not checked"
     return (
         f"Backbone: {len([name for name in convolutions if name in transfer.state])} of {len(convolutions)} "
         f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {path} "
-        f"({source.format or 'names of the model'}{known}){f'; also {also}' if also else ''}. "
+        f"({source.format or 'names of the model'}){f'; also {also}' if also else ''}. "
         f"Tensors skipped: {skipped}{misshapen}.{resized} Not in the file: {absent}."
     )
 

@@ -79,6 +79,7 @@ FORMATS = (  # the first match counts
 _SELF_SUPERVISED = ("teacher.", "student.", "teacher_backbone.", "encoder_q.", "base_encoder.", "online_encoder.")
 # Values of __author__ in detectron2 pickles of torchvision-like ResNets.
 _TORCHVISION_AUTHORS = ("PixPro", "Pixpro", "MOCO", "OpenSelfSup", "torchvision")
+_ZOO = "Detectron2 Model Zoo"  # value of __author__
 # Entries of a checkpoint that may hold the weights; the first existing entry counts.
 _CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs", "classy_state_dict.base_model.model")
 # Names of wrapper modules: DataParallel and averaged models, torch.compile, FSDP and activation checkpointing.
@@ -255,10 +256,24 @@ def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor])
         return Source("pixpro_d2 checkpoint", tensors) if is_model else None
     author = checkpoint.get("__author__")
     convention = TORCHVISION if author in _TORCHVISION_AUTHORS else None
+    if author == _ZOO and _has_norms_of_msra(tensors, prefixes[0]):
+        convention = MSRA
     if prefixes[0].startswith(ONLINE):
         name = "pixpro_d2 checkpoint" if own else f"detectron2 checkpoint{f' by {author}' if author else ''}"
         return Source(name, _with_res5(tensors), convention)
     return Source(f"detectron2 weights{f' by {author}' if author else ''}", _placed(tensors), convention)
+
+
+def _has_norms_of_msra(tensors: Mapping[str, torch.Tensor], prefix: str) -> bool:
+    """Return whether a plain ResNet of detectron2's model zoo started from MSRA's weights and has their input.
+
+    MSRA's norms are scale and shift only, and the zoo freezes those of the stem: their running mean is 0. The zoo's
+    other ResNets have groups, group norms or a deep stem, or started from random weights. Their inputs differ.
+    """
+    mean, weight = (tensors.get(f"{prefix}{name}") for name in ("stem.conv1.norm.running_mean", "res2.0.conv2.weight"))
+    if mean is None or weight is None or f"{prefix}stem.conv2.weight" in tensors:
+        return False
+    return weight.shape[0] == weight.shape[1] and not mean.any()
 
 
 def _with_res5(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -245,12 +245,32 @@ def test_bare_names_with_a_pyramid():
     assert names == trunk | {"backbone.fpn_lateral3.weight", "backbone.top_block.p6.weight"}
 
 
-def test_model_zoo_detectors_keep_their_names_and_tell_no_convention():
-    model = {n.replace("backbone.", "backbone.bottom_up."): torch.zeros(1) for n in EXPECTED}
-    model["roi_heads.box_predictor.cls_score.weight"] = torch.zeros(1)
-    source = recognise({"model": model, "__author__": "Detectron2 Model Zoo"}, "w.pkl")
-    assert source.format == "detectron2 checkpoint by Detectron2 Model Zoo" and set(source.state) == set(model)
-    assert source.convention is None and not source.match_suffixes
+def zoo(prefix="backbone.bottom_up.", group=1, mean=0.0, **further):
+    names = ("stem.conv1.weight", "stem.conv1.norm.weight", "res2.0.conv1.weight", "res2.0.conv2.weight")
+    tensors = dict.fromkeys(names, torch.ones(4, 4 // group, 3, 3))
+    if mean is not None:
+        tensors["stem.conv1.norm.running_mean"] = torch.tensor([0, mean])
+    tensors["stem.conv1.weight"] = torch.ones(4, 3, 7, 7)
+    return {"model": under(prefix, {**tensors, **further}), "__author__": "Detectron2 Model Zoo"}
+
+
+@pytest.mark.parametrize(
+    "checkpoint, convention",
+    [
+        (zoo(), MSRA),
+        (zoo("backbone."), MSRA),  # C4
+        (zoo(group=2), None),
+        (zoo(mean=0.5), None),
+        (zoo(mean=None), None),
+        (zoo(**{"stem.conv2.weight": torch.ones(1)}), None),
+        ({**zoo(), "__author__": "me"}, None),
+    ],
+    ids=["FPN", "C4", "ResNeXt", "from scratch", "group norm", "deep stem", "another author"],
+)
+def test_model_zoo_detectors_keep_their_names_and_have_msras_input(checkpoint, convention):
+    source = recognise(checkpoint, "w.pkl")
+    assert source.format == f"detectron2 checkpoint by {checkpoint['__author__']}" and not source.match_suffixes
+    assert set(source.state) == set(checkpoint["model"]) and source.convention == convention
 
 
 def test_a_detectron2_model_in_another_module():
