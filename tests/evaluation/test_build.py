@@ -1,7 +1,10 @@
 """Evaluators by data set, and test sets that cannot be evaluated."""
 
+import re
+
 import pytest
 import torch
+from data_helpers import logged
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from rendering import render_once
@@ -43,6 +46,19 @@ def test_perfect_detections_score_100(scenes, tmp_path, layout, kind):
     for dataset_dict in DatasetCatalog.get(name):
         evaluator.process([dataset_dict], [perfect_detections(dataset_dict)])
     assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100, abs=0.1)
+
+
+def test_each_of_several_test_sets_has_a_folder_of_its_own(scenes, tmp_path):
+    coco = names(scenes)["coco"]
+    other = coco.replace("test.json", "train.json")
+    ensure_registered([other])
+    inference = f"{tmp_path}/inference"
+    for tests, expected in (([coco], inference), ([coco, other], rf"{inference}/\d_[\w.-]{{,100}}JPEGImages")):
+        cfg = configs.tiny("OUTPUT_DIR", str(tmp_path), "DATASETS.TEST", tests)
+        with logged("pixpro_d2.evaluation.build") as messages:
+            folders = [build_evaluator(cfg, name)._output_dir for name in tests]
+        assert len(set(folders)) == len(tests) and all(re.fullmatch(expected, folder) for folder in folders)
+        assert messages == [f"The predictions on '{name}' go to {folder}." for name, folder in zip(tests, folders)]
 
 
 def test_instances_of_cityscapes_need_masks():
