@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..utils.errors import UsageError
 from .depth import block_counts, input_channels, resnet_options, stage_of
-from .formats import Source
+from .formats import ALONE, Source
 from .names.fpn import is_fpn
 from .timm_networks import NET, has_network
 from .transfer import COUNTER, STATISTICS, Transfer, is_weight, trunk_names
@@ -35,7 +35,8 @@ def check_trunk(
         _check_network(path, source, own, transfer, allow_partial, frozen)
         return
     if trunk and not any(name in transfer.state for name in trunk):
-        advice = "; set MODEL.TIMM.NAME to the network of the weights" if is_timm else ""
+        advice = "" if source.format else f"; {ALONE}"
+        advice = "; set MODEL.TIMM.NAME to the network of the weights" if is_timm else advice
         kind = f"recognised as {source.format}" if source.format else "of no known format"
         raise UsageError(
             f"MODEL.WEIGHTS {path}, {kind}, holds no weight of this model's backbone: its first names are "
@@ -159,11 +160,10 @@ def describe_transfer(path: str, source: Source, own: Mapping[str, Tensor], tran
     skipped = ", ".join(f"{module} ({count})" for module, count in counts.items()) or "nothing"
     misshapen = f", of another shape: {', '.join(transfer.misshapen)}" if transfer.misshapen else ""
     resized = f" Resized: {', '.join(source.resized)}." if source.resized else ""
-    known = "" if source.convention else "; its input format is unknown and not checked"
     return (
         f"Backbone: {len([name for name in convolutions if name in transfer.state])} of {len(convolutions)} "
         f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {path} "
-        f"({source.format or 'names of the model'}{known}){f'; also {also}' if also else ''}. "
+        f"({source.format or 'names of the model'}){f'; also {also}' if also else ''}. "
         f"Tensors skipped: {skipped}{misshapen}.{resized} Not in the file: {absent}."
     )
 

@@ -15,7 +15,7 @@ import torchvision
 
 from ..utils.errors import UsageError
 from .convention import TORCHVISION, InputConvention
-from .formats import OFFICIAL, ONLINE, TARGET, Source
+from .formats import ALONE, OFFICIAL, ONLINE, TARGET, Source
 from .names import fpn as fpn_names
 from .names import heads as head_names
 from .names import resnet as resnet_names
@@ -54,7 +54,7 @@ def backbone_of(source: Source, branch: str, path: str) -> Backbone:
     prefix = {"online": ONLINE, "target": TARGET}[branch]
     inner = {n.removeprefix(prefix): value for n, value in source.state.items() if n.startswith(prefix)}
     if not inner:
-        there = ", ".join(list(source.state)[:3])
+        there = ", ".join(list(source.state)[:3]) + ("" if source.format else f"; {ALONE}")
         raise UsageError(f"{path} holds no {branch} backbone in any known format: its first names are {there}.")
     pyramid = {name: value for name, value in inner.items() if fpn_names.is_fpn(name)}
     trunk = {name.removeprefix("bottom_up."): value for name, value in inner.items() if name not in pyramid}

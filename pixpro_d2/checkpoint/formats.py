@@ -28,6 +28,7 @@ from .reading import read_checkpoint
 
 ONLINE, TARGET = "backbone.", "target_backbone."
 OFFICIAL = "official PixPro"
+ALONE = "save the state dict of the backbone alone"  # advice for a file of no known format
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ FORMATS = (  # the first match counts
         ("momentum_backbone.", "backbone_momentum.", "target_backbone.", "encoder_k.0.", "target_net.0."),
     ),
     Format("DINO, its teacher", "teacher.backbone."),
+    Format("DINO, its teacher", "teacher_backbone.", beside=("student_backbone.",)),
+    Format("self-distillation, its teacher", "teacher.", beside=("student.",)),
     Format("VISSL", "trunk._feature_blocks."),
     Format("torchvision FPN", "backbone.body.", beside=("backbone.fpn.",), pyramid="backbone.fpn."),
     Format("torchvision FPN", "body.", beside=("fpn.",), pyramid="fpn."),
@@ -73,15 +76,19 @@ FORMATS = (  # the first match counts
 )
 
 # Prefixes of self-supervised code, whose input is ImageNet's, even if timm's own weights of the network have another.
-_SELF_SUPERVISED = ("teacher.", "student.", "encoder_q.", "base_encoder.", "online_encoder.")
+_SELF_SUPERVISED = ("teacher.", "student.", "teacher_backbone.", "encoder_q.", "base_encoder.", "online_encoder.")
 # Values of __author__ in detectron2 pickles of torchvision-like ResNets.
 _TORCHVISION_AUTHORS = ("PixPro", "Pixpro", "MOCO", "OpenSelfSup", "torchvision")
+_ZOO = "Detectron2 Model Zoo"  # value of __author__
 # Entries of a checkpoint that may hold the weights; the first existing entry counts.
 _CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs", "classy_state_dict.base_model.model")
 # Names of wrapper modules: DataParallel and averaged models, torch.compile, FSDP and activation checkpointing.
 _WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _FIRST_BLOCK = "layer1.0.conv1.weight"
 _TRUNK = re.compile(r"(stem\.conv\d|res[2-5])\..+")
+_MODEL = re.compile(r"(.*?)(?<![^.])backbone\.(?:bottom_up\.)?res2\.0\.conv1\.weight")
+# This project's prefixes. Other parts below the same prefix, such as a classifier, do not belong to the backbone.
+_OWN = re.compile(r"^(target_)?backbone\.")
 
 
 @dataclass
@@ -236,6 +243,9 @@ def _timm(tensors: dict[str, torch.Tensor], network: nn.Module) -> Source | None
 
 def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> Source | None:
     """Recognise detectron2's names of a ResNet, from this or another project, with or without ``backbone.``."""
+    models = {match[1] for name in tensors if (match := _MODEL.fullmatch(name))}
+    if len(models) == 1:  # such as the only model in a Lightning module
+        tensors = {name.removeprefix(*models): value for name, value in tensors.items()}
     own = any(name.startswith(TARGET) for name in tensors) or _stored(checkpoint) is not None
     own = own or timm_networks.has_network(tensors)
     prefixes = [p for p in ("backbone.bottom_up.", ONLINE, "bottom_up.", "") if f"{p}res2.0.conv1.weight" in tensors]
@@ -246,10 +256,24 @@ def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor])
         return Source("pixpro_d2 checkpoint", tensors) if is_model else None
     author = checkpoint.get("__author__")
     convention = TORCHVISION if author in _TORCHVISION_AUTHORS else None
+    if author == _ZOO and _has_norms_of_msra(tensors, prefixes[0]):
+        convention = MSRA
     if prefixes[0].startswith(ONLINE):
         name = "pixpro_d2 checkpoint" if own else f"detectron2 checkpoint{f' by {author}' if author else ''}"
         return Source(name, _with_res5(tensors), convention)
     return Source(f"detectron2 weights{f' by {author}' if author else ''}", _placed(tensors), convention)
+
+
+def _has_norms_of_msra(tensors: Mapping[str, torch.Tensor], prefix: str) -> bool:
+    """Return whether a plain ResNet of detectron2's model zoo started from MSRA's weights and has their input.
+
+    MSRA's norms are scale and shift only, and the zoo freezes those of the stem: their running mean is 0. The zoo's
+    other ResNets have groups, group norms or a deep stem, or started from random weights. Their inputs differ.
+    """
+    mean, weight = (tensors.get(f"{prefix}{name}") for name in ("stem.conv1.norm.running_mean", "res2.0.conv2.weight"))
+    if mean is None or weight is None or f"{prefix}stem.conv2.weight" in tensors:
+        return False
+    return weight.shape[0] == weight.shape[1] and not mean.any()
 
 
 def _with_res5(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -311,7 +335,7 @@ def _research(tensors: dict[str, torch.Tensor], path: str) -> Source | None:
         if form.heads:
             heads = {name: head_names.from_official(name) for name in tensors}
             renamed.update({name: head for name, head in heads.items() if head})
-        state = {renamed.get(name, name): value for name, value in tensors.items()}
+        state = {renamed.get(name) or _OWN.sub(r"\1", name): value for name, value in tensors.items()}
         return Source(form.name, state, TORCHVISION)
     return None
 

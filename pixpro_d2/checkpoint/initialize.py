@@ -57,7 +57,8 @@ def initialize(
     Args:
         model: the model, not wrapped for several processes.
         path: path, short name (:func:`.weights_files.weights_path`) or address; "" to keep the random weights.
-        convention: input convention of the model; a file with another convention is an error. None: no check.
+        convention: input convention of the model; a file with another convention is an error, and a file of unknown
+            convention gives a warning. None: no check.
         allow_partial: accept a file whose backbone matches the model's only in part.
         frozen: refuse such a file despite ``allow_partial``, because the backbone is not trained.
         complete: refuse a file that leaves any weight of the model random or has other classes, for an evaluation.
@@ -85,6 +86,11 @@ def initialize(
     model.load_state_dict(transfer.state, strict=False)
     summary = describe_transfer(path, source, own, transfer)
     logger.info(summary)
+    if convention and not source.convention:
+        logger.warning(
+            f"MODEL.WEIGHTS {path} does not tell its input, and other input gives bad results: compare INPUT.FORMAT, "
+            "MODEL.PIXEL_MEAN, MODEL.PIXEL_STD and MODEL.RESNETS.STRIDE_IN_1X1 with the config of its training."
+        )
     loaded = frozenset(transfer.state)
     return Initialization(path, loaded, parameters - loaded, summary, source.convention)
 

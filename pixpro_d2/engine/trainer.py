@@ -29,7 +29,7 @@ from ..data.downstream.train_stream import StreamLoader
 from ..data.io.workers import explaining_workers
 from ..data.overlap import image_places, warn_of_shared_images
 from ..data.pretrain.loader import ViewLoader, build_view_loader
-from ..evaluation.build import build_evaluator, check_test_set
+from ..evaluation.build import build_evaluator, check_test_set, predicts_masks
 from ..evaluation.checks import check_expected_tasks, check_to_train, warn_of_another_scale
 from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..evaluation.summary import describe_results
@@ -312,9 +312,6 @@ def by_task(cfg: CfgNode, results: dict[str, Any]) -> dict[str, Any]:
     return {f"{name}/{task}": found for name, tasks in results.items() for task, found in tasks.items()}
 
 
-WITHOUT_MASKS = ("RetinaNet", "FCOSDetector")  # detectors for which MODEL.MASK_ON means nothing
-
-
 def check_test_data(cfg: CfgNode) -> dict[str, set]:
     """Load the annotations of DATASETS.TEST, and check that it can be evaluated, before a model is loaded or trained.
 
@@ -335,7 +332,7 @@ def check_test_data(cfg: CfgNode) -> dict[str, set]:
         warn_of_another_scale(cfg, name, images)
         if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # it evaluates only boxes
             check_masks(cfg, place, images)
-        check_test_set(name, images, masks=cfg.MODEL.MASK_ON and cfg.MODEL.META_ARCHITECTURE not in WITHOUT_MASKS)
+        check_test_set(name, images, masks=predicts_masks(cfg))
         places[name] = image_places(images)
     return places
 

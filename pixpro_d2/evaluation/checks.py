@@ -12,7 +12,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from ..data.datasets.coco import coco_errors
+from ..data.datasets.coco import coco_errors, coco_warnings
 from ..data.datasets.voc import annotation_file, image_ids, read_annotation
 from ..data.inspection.records import inspect
 from ..utils.errors import UsageError
@@ -31,6 +31,13 @@ def evaluation_errors(name: str, dicts: Sequence[dict]) -> list[str]:
     metadata = MetadataCatalog.get(name)
     find = ERRORS.get(metadata.get("evaluator_type", None))
     return find(metadata, dicts) if find else []
+
+
+def evaluation_warnings(name: str) -> list[str]:
+    """Return a sentence if training and evaluation skip annotations in the file of data set ``name``; else []."""
+    metadata = MetadataCatalog.get(name)
+    is_coco = metadata.get("evaluator_type", None) == "coco" and metadata.get("json_file", None)
+    return coco_warnings(PathManager.get_local_path(metadata.json_file)) if is_coco else []
 
 
 def _coco(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:

@@ -23,7 +23,7 @@ from ..data.inspection.stored_values import describe_values
 from ..data.inspection.videos import VideoReport, inspect_videos
 from ..data.io.reader import read_image
 from ..engine.configuration.config_checks import check_pixel_range
-from ..evaluation.checks import evaluation_errors
+from ..evaluation.checks import evaluation_errors, evaluation_warnings
 from ..flow_files import FlowFiles
 from ..utils.archives import is_archive
 from ..utils.errors import UsageError
@@ -185,6 +185,7 @@ def check_data(
         raise UsageError(f"--flow is for videos, but data set '{name}' has images.")
     else:
         images = report = inspect(dicts, metadata, sample, progress, pixel_range=pixel_range)
+        images.warnings += evaluation_warnings(name)
         images.errors += evaluation_errors(name, dicts)
         unsound = images.unsound
         lines = describe(name, images)

@@ -8,7 +8,7 @@ voc:DIR@SPLIT. The command prints the number and sizes of the images, channels a
 frequency of each class, the NUM_CLASSES to set, and the problems:
 
 * missing or unreadable files, and sizes that differ;
-* labels that training or evaluation would fail at;
+* labels that training or evaluation would fail at or skip;
 * images of more than 8 bits that use little of their range.
 
 A detector or segmentation checks files, sizes and labels likewise when it starts, but decodes no images. For videos,

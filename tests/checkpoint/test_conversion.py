@@ -331,7 +331,7 @@ def test_mistakes(plain, tmp_path):
         ((path, "no/out.pth", "timm"), "There is no folder .*no: make it first"),
         ((path, "out.pth", "caffe"), "--to is 'caffe'; it must be detectron2"),
         ((path, "out.pth", "official", "target"), "official holds both branches"),
-        ((str(tmp_path / "unknown.pth"), "out.pth", "timm"), "holds no online backbone.*its first names are a.b"),
+        ((str(tmp_path / "unknown.pth"), "out.pth", "timm"), "no online backbone.*are a.b; save the state dict of the"),
         ((str(tmp_path / "single.pth"), "out.pth", "timm", "target"), "holds no target backbone"),
         ((str(tmp_path / "nan.pth"), "out.pth", "timm"), r"nan.pth has .*NaN .*\(stem.conv1.norm.bias is the first"),
     ):

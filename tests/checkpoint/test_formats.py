@@ -64,8 +64,8 @@ RESEARCH = {
         {f"{module}.{name}" for module in ("encoder.fc", "predictor") for name in HEAD},
     ),
     "BYOL-style": (
-        {**under("backbone."), **under("momentum_backbone."), **under("classifier.", HEAD)},
-        {"classifier.0.weight", "classifier.0.bias"},
+        {**under("backbone."), **under("momentum_backbone."), **under("backbone.fc.", HEAD)},
+        {"fc.0.weight", "fc.0.bias"},
     ),
     "torchvision or timm ResNet": ({**RESNET, **under("fc.", HEAD)}, {"fc.0.weight", "fc.0.bias"}),
 }
@@ -150,6 +150,16 @@ def test_dinos_full_checkpoint_gives_its_teacher():
     assert others == {*under("student.backbone."), *under("student.head.mlp.", HEAD), *under("teacher.head.mlp.", HEAD)}
 
 
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("student_backbone.", "teacher_backbone."), ("student.", "teacher."), ("a.", "b.")]
+)
+def test_a_teacher_beside_its_student_is_the_backbone(student, teacher):
+    source = recognise({"state_dict": {**under(student), **under(teacher)}}, "w.ckpt")
+    known = student != "a."
+    assert set(source.state) == {*under(student), *(EXPECTED if known else under(teacher))}
+    assert bool(source.format and "its teacher" in source.format) == known
+
+
 def test_vissls_nested_checkpoint():
     network = {"trunk": under("_feature_blocks."), "heads": under("0.clf.", HEAD)}
     checkpoint = {"classy_state_dict": {"base_model": {"model": network, "meters": {}}, "phase_idx": 3}, "iteration": 1}
@@ -179,6 +189,12 @@ def test_values_come_along_unchanged_and_from_the_online_branch():
     state = recognise({"state_dict": tensors}, "w.pth").state
     assert state["backbone.stem.conv1.norm.weight"] is tensors["module.encoder_q.bn1.weight"]
     assert state["target_backbone.stem.conv1.norm.weight"] is tensors["module.encoder_k.bn1.weight"]
+
+
+def test_classifiers_of_two_branches_are_no_parts_of_them():
+    tensors = {"backbone.fc.bias": torch.zeros(1), "target_backbone.fc.bias": torch.zeros(1)}
+    source = recognise({**under("backbone."), **under("target_backbone."), **tensors}, "w.pth")
+    assert set(source.state) == EXPECTED | {f"target_{n}" for n in EXPECTED} | {"fc.bias", "target_fc.bias"}
 
 
 def test_openselfsup_prefers_its_backbone_and_keeps_the_copy_apart():
@@ -229,12 +245,41 @@ def test_bare_names_with_a_pyramid():
     assert names == trunk | {"backbone.fpn_lateral3.weight", "backbone.top_block.p6.weight"}
 
 
-def test_model_zoo_detectors_keep_their_names_and_tell_no_convention():
+def zoo(prefix="backbone.bottom_up.", group=1, mean=0.0, **further):
+    names = ("stem.conv1.weight", "stem.conv1.norm.weight", "res2.0.conv1.weight", "res2.0.conv2.weight")
+    tensors = dict.fromkeys(names, torch.ones(4, 4 // group, 3, 3))
+    if mean is not None:
+        tensors["stem.conv1.norm.running_mean"] = torch.tensor([0, mean])
+    tensors["stem.conv1.weight"] = torch.ones(4, 3, 7, 7)
+    return {"model": under(prefix, {**tensors, **further}), "__author__": "Detectron2 Model Zoo"}
+
+
+@pytest.mark.parametrize(
+    "checkpoint, convention",
+    [
+        (zoo(), MSRA),
+        (zoo("backbone."), MSRA),  # C4
+        (zoo(group=2), None),
+        (zoo(mean=0.5), None),
+        (zoo(mean=None), None),
+        (zoo(**{"stem.conv2.weight": torch.ones(1)}), None),
+        ({**zoo(), "__author__": "me"}, None),
+    ],
+    ids=["FPN", "C4", "ResNeXt", "from scratch", "group norm", "deep stem", "another author"],
+)
+def test_model_zoo_detectors_keep_their_names_and_have_msras_input(checkpoint, convention):
+    source = recognise(checkpoint, "w.pkl")
+    assert source.format == f"detectron2 checkpoint by {checkpoint['__author__']}" and not source.match_suffixes
+    assert set(source.state) == set(checkpoint["model"]) and source.convention == convention
+
+
+def test_a_detectron2_model_in_another_module():
+    """As the only model of a Lightning module, but not as one of two."""
     model = {n.replace("backbone.", "backbone.bottom_up."): torch.zeros(1) for n in EXPECTED}
-    model["roi_heads.box_predictor.cls_score.weight"] = torch.zeros(1)
-    source = recognise({"model": model, "__author__": "Detectron2 Model Zoo"}, "w.pkl")
-    assert source.format == "detectron2 checkpoint by Detectron2 Model Zoo" and set(source.state) == set(model)
-    assert source.convention is None and not source.match_suffixes
+    source = recognise({"state_dict": {**under("model.", model), "loss.weight": torch.zeros(1)}}, "w.ckpt")
+    assert source.format == "detectron2 checkpoint" and set(source.state) == {*model, "loss.weight"}
+    both = {**under("model.", model), **model}
+    assert set(recognise({"state_dict": both}, "w.ckpt").state) == set(both)
 
 
 def test_c4_detectors_give_res5_back_without_the_norm_behind_it():

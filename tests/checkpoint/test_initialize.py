@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision
 from checkpoint_helpers import save_pretraining
+from data_helpers import logged
 from detectron2.modeling import build_backbone, build_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -49,7 +50,8 @@ def test_detector_takes_a_pretraining_checkpoint_and_says_so_in_one_line(pretrai
 
 def test_weights_without_a_backbone_are_an_error(tmp_path):
     torch.save({"model": {"fc.weight": torch.zeros(2, 2)}}, tmp_path / "other.pth")
-    with pytest.raises(UsageError, match=r"no known format, holds no weight of.*fc\.weight.*backbone\.bottom_up\.stem"):
+    words = r"no known format, holds no weight.*fc\.weight.*backbone\.bottom_up\.stem.*; save the state dict of the"
+    with pytest.raises(UsageError, match=words):
         initialize(build(DETECTOR), str(tmp_path / "other.pth"))
 
 
@@ -318,10 +320,12 @@ def test_foreign_weights_with_caffe2_defaults_are_an_error(tmp_path):
         initialize(Trunk(18), str(tmp_path / "resnet.pth"), convention=MSRA)
 
 
-def test_unknown_convention_is_said_and_not_checked(pretrained):
+def test_an_unknown_convention_is_warned_of(pretrained):
     _, path = pretrained  # saved without
-    line = initialize(build(DETECTOR), path, convention=MSRA).summary
-    assert "(pixpro_d2 checkpoint; its input format is unknown and not checked)" in line
+    for convention, count in ((MSRA, 1), (None, 0)):
+        with logged("pixpro_d2.checkpoint.initialize") as messages:
+            initialize(build(DETECTOR), path, convention=convention)
+        assert sum("does not tell its input, and" in text and "INPUT.FORMAT" in text for text in messages) == count
 
 
 @pytest.mark.parametrize("missing", [".res5.1.conv2.weight", ".res5.1.conv2.norm.running_var"])

@@ -84,6 +84,11 @@ def test_fpn_names_and_back():
     assert all(map(fpn_names.is_fpn, expected)) and not fpn_names.is_fpn("res5.0.conv1.weight")
 
 
+def test_fpn_names_of_torchvision_before_version_013():
+    names = {"inner_blocks.0.weight": "fpn_lateral4.weight", "layer_blocks.1.bias": "fpn_output5.bias"}
+    assert fpn_names.to_detectron2(names) == names
+
+
 @pytest.mark.parametrize("stages", [(2, 3, 4), (3, 5), ()])
 def test_pyramids_that_torchvision_does_not_have(stages):
     with pytest.raises(UsageError, match="pyramid stands on the stages"):

@@ -1,7 +1,10 @@
 """Evaluators by data set, and test sets that cannot be evaluated."""
 
+import re
+
 import pytest
 import torch
+from data_helpers import logged
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from rendering import render_once
@@ -45,6 +48,19 @@ def test_perfect_detections_score_100(scenes, tmp_path, layout, kind):
     assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100, abs=0.1)
 
 
+def test_each_of_several_test_sets_has_a_folder_of_its_own(scenes, tmp_path):
+    coco = names(scenes)["coco"]
+    other = coco.replace("test.json", "train.json")
+    ensure_registered([other])
+    inference = f"{tmp_path}/inference"
+    for tests, expected in (([coco], inference), ([coco, other], rf"{inference}/\d_[\w.-]{{,100}}JPEGImages")):
+        cfg = configs.tiny("OUTPUT_DIR", str(tmp_path), "DATASETS.TEST", tests)
+        with logged("pixpro_d2.evaluation.build") as messages:
+            folders = [build_evaluator(cfg, name)._output_dir for name in tests]
+        assert len(set(folders)) == len(tests) and all(re.fullmatch(expected, folder) for folder in folders)
+        assert messages == [f"The predictions on '{name}' go to {folder}." for name, folder in zip(tests, folders)]
+
+
 def test_instances_of_cityscapes_need_masks():
     """The evaluator fails at a detection without one, behind the whole training."""
     MetadataCatalog.get("some_instances").set(evaluator_type="cityscapes_instance")
@@ -57,6 +73,15 @@ def test_instances_of_cityscapes_need_masks():
 def test_keypoints_have_the_tolerances_of_the_config(scenes, tmp_path):
     cfg = configs.tiny("OUTPUT_DIR", str(tmp_path), "TEST.KEYPOINT_OKS_SIGMAS", [0.1, 0.2])
     assert tuple(build_evaluator(cfg, names(scenes)["coco"])._kpt_oks_sigmas) == (0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "expected"), [("GeneralizedRCNN", {"bbox", "segm", "keypoints"}), ("RetinaNet", {"bbox"})]
+)
+def test_the_config_names_what_a_model_detects_that_detects_nothing(scenes, tmp_path, architecture, expected):
+    keys = ("MODEL.MASK_ON", True, "MODEL.KEYPOINT_ON", True, "MODEL.META_ARCHITECTURE", architecture)
+    evaluator = build_evaluator(configs.tiny(*keys, "OUTPUT_DIR", str(tmp_path)), names(scenes)["coco"])
+    assert set(evaluator._tasks_from_predictions([])) == expected
 
 
 def test_a_data_set_without_annotations(scenes):

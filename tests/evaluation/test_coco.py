@@ -19,16 +19,20 @@ def _objects(**keys):
     return [*objects, coco_object(4, CROWD, iscrowd=1)]
 
 
-def _evaluate(folder, objects, kind=CocoEvaluator):
+def _detected():
+    found = [[x, y, x + width, y + height] for x, y, width, height in [*BOXES, CROWD]]
+    found[1][3] -= 8  # a box that is not found at high thresholds
+    return detections(found, [1, 0, 1, 0], [0.9, 0.8, 0.7, 0.95], masks=True)
+
+
+def _evaluate(folder, objects, kind=CocoEvaluator, detected=None):
     name = write_coco(folder, objects)
     ensure_registered([name])
     DatasetCatalog.get(name)
-    options = {"use_fast_impl": False} if kind is COCOEvaluator else {}
+    options = {"use_fast_impl": False} if kind is COCOEvaluator else {"kinds": ["bbox", "segm"]}
     evaluator = kind(name, output_dir=str(folder / "out"), **options)
     evaluator.reset()
-    found = [[x, y, x + width, y + height] for x, y, width, height in [*BOXES, CROWD]]
-    found[1][3] -= 8  # a box that is not found at high thresholds
-    evaluator.process([{"image_id": 1}], [detections(found, [1, 0, 1, 0], [0.9, 0.8, 0.7, 0.95], masks=True)])
+    evaluator.process([{"image_id": 1}], [_detected() if detected is None else detected])
     results = evaluator.evaluate()
     return {task: dict(results[task]) for task in ("bbox", "segm")}
 
@@ -76,3 +80,15 @@ def test_an_area_is_that_of_the_mask_or_else_of_the_box(tmp_path):
     ensure_registered([name])
     api = CocoEvaluator(name, str(tmp_path))._coco_api
     assert [api.anns[i]["area"] for i in (1, 2, 3)] == [pytest.approx(200, abs=20), 400, 7]
+
+
+@pytest.mark.parametrize(
+    ("objects", "ap"), [(_objects(), 0), (_objects()[:1], 0), (_objects()[-1:], np.nan), ([], np.nan)]
+)
+def test_no_detection_is_as_bad_as_a_wrong_one(tmp_path, objects, ap):
+    """AP is 0 for classes and sizes with objects, and NaN for others; crowds do not count."""
+    wrong = detections([[0, 0, 1, 1]], [0], [0.9], masks=True)
+    expected = _evaluate(tmp_path / "wrong", objects, COCOEvaluator, wrong)
+    results = _evaluate(tmp_path / "none", objects, detected=detections([], np.zeros(0, int), [], masks=True))
+    np.testing.assert_equal(results, expected)
+    np.testing.assert_equal([results[task]["AP"] for task in ("bbox", "segm")], [ap, ap])

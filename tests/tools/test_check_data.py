@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annotation_helpers import write_image, write_label, write_sem_seg
+from annotation_helpers import coco_object, write_coco, write_image, write_label, write_sem_seg
 from archive_helpers import WRITERS, write_shards
 from data_helpers import noise, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -75,6 +75,12 @@ def test_problems_are_listed_and_fail(tmp_path, capsys):
     assert lines[-3:] == ["... and 2 more problems; --problems FILE lists all", f"wrote {file}", "12 problems"]
     listed = file.read_text().splitlines()
     assert len(listed) == 12 and all(str(path) in line for path, line in zip(paths, listed))
+
+
+def test_annotations_of_no_image_are_a_problem(tmp_path, capsys):
+    name = write_coco(tmp_path, [coco_object(1, [5, 5, 9, 9]), coco_object(2, [5, 5, 9, 9], image_id=7)])
+    code, printed = _check(capsys, name)
+    assert code == 1 and "problem: 1 annotations have an image_id that images does not list" in printed
 
 
 def test_the_list_of_problems_needs_its_folder(tmp_path):

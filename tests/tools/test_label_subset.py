@@ -18,7 +18,9 @@ def instances(tmp_path):
         "licenses": [],
         "categories": [{"id": 1, "name": "x"}, {"id": 5, "name": "y"}],
         "images": [{"id": 3 * i, "file_name": f"{i}.jpg", "width": 8, "height": 8} for i in range(200)],
-        "annotations": [{"id": i, "image_id": 3 * (i % 150), "category_id": 1} for i in range(300)],
+        "annotations": [
+            {"id": i, "image_id": 3 * (i % 150), "category_id": 1, "bbox": [0, 0, 4, 4]} for i in range(300)
+        ],
     }
     path = tmp_path / "instances.json"
     path.write_text(json.dumps(content))
@@ -70,6 +72,11 @@ def test_at_least_one_image():
     assert len(draw_images([4, 9], 1, 0)) == 1
 
 
+def test_ids_may_be_numbers_and_text():
+    ids = [10, 9, "b", "a"]
+    assert draw_images(ids, 100, 0) == set(ids) and draw_images(ids, 50, 0) == draw_images(ids[::-1], 50, 0)
+
+
 @pytest.mark.parametrize(
     ("percents", "seed", "message"),
     [([0], 0, "percentage 0"), ([1, 101], 0, "percentage 101"), ([-1], 0, "percentage -1"), ([1], -2, "seed -2")],
@@ -80,7 +87,12 @@ def test_numbers_out_of_range(instances, tmp_path, percents, seed, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"images": [], "annotations": []}', '{"images": [{"id": 1}]}'])
+NO_ID = '{"images": [{"file_name": "a"}], "annotations": [], "categories": [{"id": 1, "name": "x"}]}'
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"images": [], "annotations": []}', '{"images": [{"id": 1}]}', NO_ID, "[" * 100_000]
+)
 def test_files_that_are_not_coco(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)

@@ -11,7 +11,7 @@ from ...utils.errors import UsageError
 
 LAST_STAGE = 5
 _DETECTRON2 = re.compile(r"fpn_(lateral|output)(\d)(\.norm)?\.(\w+)")
-_TORCHVISION = re.compile(r"(inner|layer)_blocks\.(\d)\.([01])\.(\w+)")
+_TORCHVISION = re.compile(r"(inner|layer)_blocks\.(\d)\.(?:([01])\.)?(\w+)")  # before 0.13, blocks had no parts
 _KINDS = {"lateral": "inner", "output": "layer"}
 _KINDS_BACK = {theirs: ours for ours, theirs in _KINDS.items()}
 

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Container
@@ -15,8 +16,11 @@ from ...utils.errors import UsageError
 from .object_checks import are_finite, polygons_error
 from .paths import check_exists, split_where
 
+logger = logging.getLogger(__name__)
+
 # Lists that an annotation file of objects must have.
 REQUIRED_LISTS = ("images", "annotations", "categories")
+ID_TYPES = (int, float, str)
 
 
 def load_coco(name: str, json_file: str, image_root: str) -> list[dict[str, Any]]:
@@ -26,9 +30,9 @@ def load_coco(name: str, json_file: str, image_root: str) -> list[dict[str, Any]
         UsageError: if the file is not usable; the message names the file and the reason.
     """
     check_exists(name, json_file, "annotation file")
-    errors = coco_errors(json_file)
-    if errors:
-        raise UsageError(_unusable(json_file, errors[0]))
+    check_coco(json_file)
+    for warning in coco_warnings(json_file):
+        logger.warning(f"{json_file}: {warning}.")
     try:
         dicts = load_coco_json(json_file, image_root, name)
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
@@ -45,24 +49,41 @@ def _unusable(json_file: str, reason: str) -> str:
     return f"{json_file} is not a usable COCO annotation file ({reason})."
 
 
+def check_coco(json_file: str) -> None:
+    """Raise a UsageError for the first error of a COCO annotation file."""
+    errors = coco_errors(json_file)
+    if errors:
+        raise UsageError(_unusable(json_file, errors[0]))
+
+
 def coco_errors(json_file: str) -> list[str]:
     """Return the errors of a COCO annotation file on which training or evaluation would fail."""
+    return _problems_now(json_file)[0]
+
+
+def coco_warnings(json_file: str) -> list[str]:
+    """Return one sentence if a COCO annotation file has annotations that training and evaluation skip; else []."""
+    return _problems_now(json_file)[1]
+
+
+def _problems_now(json_file: str) -> tuple[list[str], list[str]]:
     stamp = os.stat(json_file)
-    return _errors(json_file, stamp.st_mtime_ns, stamp.st_size)
+    return _problems(json_file, stamp.st_mtime_ns, stamp.st_size)
 
 
 @functools.lru_cache(maxsize=4)  # loading and evaluation both check the file, which may have hundreds of megabytes
-def _errors(json_file: str, *stamp: int) -> list[str]:
+def _problems(json_file: str, *stamp: int) -> tuple[list[str], list[str]]:
+    """Return the errors and the warnings of a COCO annotation file."""
     try:
         with open(json_file, encoding="utf-8") as file:
             content = json.load(file)
     except (ValueError, RecursionError) as error:
-        return [f"{type(error).__name__}: {error}"]
+        return [f"{type(error).__name__}: {error}"], []
     found = content if isinstance(content, dict) else {}
     missing = [key for key in REQUIRED_LISTS if not isinstance(found.get(key), list)]
     missing += [key for key in ("images", "categories") if found.get(key) == []]
     if missing:
-        return [f"it has no {', no '.join(missing)}"]
+        return [f"it has no {', no '.join(missing)}"], []
     known = {key: Counter(_ids(found[key])) for key in ("images", "categories")}
     errors = [f"{key} has the id {i} twice" for key, ids in known.items() for i in ids if ids[i] > 1]
     errors += [
@@ -71,14 +92,21 @@ def _errors(json_file: str, *stamp: int) -> list[str]:
         if isinstance(entry, dict) and not isinstance(entry.get("name"), str)
     ]
     errors += [f"{_named('image', image)} {reason}" for image in found["images"] if (reason := _image_error(image))]
+    skipped, of_text = 0, {str(i): i for i in known["images"]}
     for annotation in found["annotations"]:
         reason = _annotation_error(annotation, known["categories"])
+        image = "" if reason else annotation["image_id"]
+        if not reason and not (isinstance(image, ID_TYPES) and image in known["images"]):
+            skipped += str(image) not in of_text
+            if str(image) in of_text:
+                reason = f"has the image_id {image!r}, but images has the id {of_text[str(image)]!r}: write both alike"
         errors += [f"{_named('annotation', annotation)} {reason}"] if reason else []
-    return errors
+    sentence = f"{skipped} annotations have an image_id that images does not list, and are skipped"
+    return errors, [sentence] if skipped else []
 
 
-def _ids(entries: list) -> list[int | str]:
-    return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), (int, str))]
+def _ids(entries: list) -> list[int | float | str]:
+    return [entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), ID_TYPES)]
 
 
 def _named(kind: str, entry: Any) -> str:

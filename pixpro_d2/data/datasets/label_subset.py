@@ -9,6 +9,7 @@ import numpy as np
 
 from ...utils.errors import UsageError
 from ...utils.files import report_write_errors, write_json
+from .coco import check_coco
 
 ImageId = TypeVar("ImageId", int, str)
 
@@ -24,7 +25,9 @@ def draw_images(image_ids: Iterable[ImageId], percent: float, seed: int) -> set[
     Returns:
         Ids of the drawn images. They include the images of every smaller percentage with the same seed.
     """
-    ordered = sorted(image_ids)
+    ids = list(image_ids)
+    is_mixed = len({isinstance(i, str) for i in ids}) > 1  # Python does not compare numbers with text
+    ordered = sorted(ids, key=str if is_mixed else None)
     count = max(1, round(len(ordered) * percent / 100))
     return {ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))[:count]}
 
@@ -70,9 +73,7 @@ def write_subsets(
 
 def _read(json_file: str | Path) -> dict[str, Any]:
     try:
-        content = json.loads(Path(json_file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        check_coco(str(json_file))
+        return json.loads(Path(json_file).read_text(encoding="utf-8"))
+    except OSError as error:
         raise UsageError(f"{json_file} is not a readable annotation file ({error}).") from error
-    if not isinstance(content, dict) or not content.get("images") or "annotations" not in content:
-        raise UsageError(f"{json_file} is not a COCO annotation file: it has no images or no annotations.")
-    return content

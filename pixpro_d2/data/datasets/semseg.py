@@ -120,6 +120,14 @@ def _count_classes(name: str, pairs: Mapping[str, tuple[str, str]]) -> int:
     return largest + 1
 
 
+def add_absent_classes(name: str, number: int) -> None:
+    """Give data set ``name``, whose classes were counted in its labels, ``number`` classes if it has fewer."""
+    metadata = MetadataCatalog.get(name)
+    if len(metadata.stuff_classes) < number:
+        del metadata.stuff_classes  # detectron2 refuses another value for an attribute
+        metadata.stuff_classes = [str(i) for i in range(number)]
+
+
 def set_metadata(name: str, **further: Any) -> None:
     """Set the metadata of data set ``name`` that detectron2's SemSegEvaluator needs, except for the classes."""
     MetadataCatalog.get(name).set(evaluator_type="sem_seg", ignore_label=IGNORE_LABEL, **further)

@@ -105,7 +105,7 @@ def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
     check_same_classes(labels, names)
     for name in names:
         classes, number = MetadataCatalog.get(name).get(labels.classes, None), cfg.MODEL[node].NUM_CLASSES
-        if classes is not None and len(classes) != number and _are_counted(name):
+        if classes is not None and len(classes) != number and are_counted(name):
             raise UsageError(
                 f"The highest class in the labels of '{name}' is {len(classes) - 1}, but MODEL.{node}.NUM_CLASSES is "
                 f"{number}: set it to {len(classes)}, or name all classes in a classes.txt beside the labels of each "
@@ -120,7 +120,7 @@ def check_classes(cfg: CfgNode, names: Sequence[str]) -> None:
             raise UsageError(f"Data set '{name}' has one class, which leaves nothing to tell apart: add another class.")
 
 
-def _are_counted(name: str) -> bool:
+def are_counted(name: str) -> bool:
     """Return whether the classes of a ``semseg:`` data set were counted in its labels, for lack of a classes.txt."""
     return name.startswith("semseg:") and MetadataCatalog.get(name).get("classes_are_numbers", False)
 

@@ -11,7 +11,8 @@ from detectron2.utils.file_io import PathManager
 
 from ...config_files import base_path, config_path
 from ...data.datasets.catalog import load_dicts
-from ...data.downstream.tasks import TASKS, Labels
+from ...data.datasets.semseg import add_absent_classes
+from ...data.downstream.tasks import TASKS, Labels, are_counted
 from ...utils.nested import flatten, set_value, value_of
 
 LISTED_WHEN_LOADED = ("coco:", "semseg:")  # the files of these data sets list the classes
@@ -23,6 +24,9 @@ def resolve_class_count(cfg: CfgNode, config_file: str, options: Collection[str]
     A number that was set before the data set is the number of another data set: a recipe's number, if the command line
     or a file based on the recipe names the data. A number that was set later or in the same place stays; a number that
     disagrees with the data is an error of :func:`pixpro_d2.data.downstream.tasks.check_classes`.
+
+    An evaluation of a run with its own config keeps the number of the run if the classes are only counted in the test
+    labels, because the highest class may be absent there.
 
     Args:
         cfg: config of any task, with registered data sets.
@@ -37,6 +41,10 @@ def resolve_class_count(cfg: CfgNode, config_file: str, options: Collection[str]
         return ""
     labels, node = TASKS[cfg.MODEL.META_ARCHITECTURE]
     key = f"MODEL.{node}.NUM_CLASSES"
+    if data_key == "DATASETS.TEST" and _is_own_config(config_file, cfg.MODEL.WEIGHTS):
+        for name in cfg.DATASETS.TEST:
+            if name.startswith("semseg:") and _count(labels, name) and are_counted(name):
+                add_absent_classes(name, value_of(cfg, key))
     layers = _layers(config_path(config_file)) if config_file else []
     places = [*map(flatten, layers), dict.fromkeys(options)]
     if _last_place(data_key, places) <= _last_place(key, places):
@@ -47,6 +55,12 @@ def resolve_class_count(cfg: CfgNode, config_file: str, options: Collection[str]
         return ""
     set_value(cfg, key, number)
     return f"{key} is {number}, the number of classes of data set '{name}'."
+
+
+def _is_own_config(config_file: str, weights: str) -> bool:
+    """Return whether a config file lies beside the weights, as the config.yaml of their run."""
+    places = [os.path.dirname(os.path.abspath(path)) for path in (config_file, weights) if path]
+    return len(places) == 2 and places[0] == places[1]
 
 
 def _count(labels: Labels, name: str) -> int | None:

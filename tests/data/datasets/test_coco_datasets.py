@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from data_helpers import logged
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.evaluation.checks import evaluation_warnings
 from pixpro_d2.utils.errors import UsageError
 
 IMAGE = {"id": 1, "file_name": "a.jpg", "width": 8, "height": 8}
@@ -41,6 +43,18 @@ def test_names_that_are_not_ascii(tmp_path):
     content = {**GOOD, "images": [{**IMAGE, "file_name": "日本.jpg"}], "categories": [{"id": 1, "name": "Tür"}]}
     name, (record,) = _load(folder, json.dumps(content, ensure_ascii=False))
     assert record["file_name"] == f"{folder}/日本.jpg" and MetadataCatalog.get(name).thing_classes == ["Tür"]
+
+
+def test_annotations_of_no_image_are_counted(tmp_path):
+    objects = [{**BOX, "id": i, "image_id": image} for i, image in enumerate((1, 1.0, 2, "x", [1]), start=1)]
+    with logged("pixpro_d2.data.datasets.coco") as messages:
+        _, (record,) = _load(tmp_path, json.dumps({**GOOD, "annotations": objects[:-1]}))
+    expected = "2 annotations have an image_id that images does not list, and are skipped"
+    assert len(record["annotations"]) == 2 and messages == [f"{tmp_path}/a.json: {expected}."]
+    assert evaluation_warnings(f"coco:{tmp_path}/a.json@{tmp_path}") == [expected]
+    (tmp_path / "a.json").write_text(json.dumps({**GOOD, "annotations": objects}))
+    with pytest.raises(UsageError, match="unhashable"):
+        DatasetCatalog.get(f"coco:{tmp_path}/a.json@{tmp_path}")
 
 
 def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path):
@@ -91,6 +105,7 @@ def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path):
                 {"segmentation": [0, 0, 4, 0, 4, 4]},
                 {"segmentation": "0 0 4 0 4 4"},
                 {"category_id": [1]},
+                {"image_id": "1"},
                 {"segmentation": [[0, 0, 4, 0, 4, "4"]]},
                 {"segmentation": [[0, 0, 4, 0, 4, float("inf")]]},
             )

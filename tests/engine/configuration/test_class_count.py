@@ -4,12 +4,14 @@ import shutil
 
 import cli
 import pytest
+from annotation_helpers import write_sem_seg
 from detectron2.modeling import build_model
 from stream_helpers import write_boxes
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.data.downstream.tasks import check_classes
 from pixpro_d2.engine.configuration.class_count import resolve_class_count
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.tools.render import render_dataset
@@ -84,6 +86,20 @@ def test_an_evaluation_takes_the_number_of_its_data(scenes):
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 5 and sentence
     _, cfg = resolved(VOC, "DATASETS.TEST", f"voc:{scenes}@test")
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 20  # a training's data are still VOC's
+
+
+def test_a_run_keeps_its_number_where_the_test_labels_lack_its_highest_class(tmp_path):
+    train, test = write_sem_seg(tmp_path / "train", (0, 1, 2, 5)), write_sem_seg(tmp_path / "test", (0, 1, 4))
+    config = tmp_path / "run" / "config.yaml"
+    config.parent.mkdir()
+    cfg = configs.tiny("DATASETS.TRAIN", (train,), "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 6, config="voc/fcn_R_50_30k.yaml")
+    config.write_text(cfg.dump())
+    for folder, number in (("other", 5), ("run", 6)):
+        weights = str(tmp_path / folder / "model_final.pth")
+        options = ("DATASETS.TEST", test, "MODEL.WEIGHTS", weights)
+        sentence, cfg = resolved(str(config), *options, data_key="DATASETS.TEST")
+        assert number == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES and bool(sentence) == (number == 5)
+        check_classes(cfg, [test])
 
 
 def test_data_without_labels_leave_the_number_to_the_check_of_labels(scenes):
