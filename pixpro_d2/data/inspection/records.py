@@ -143,7 +143,7 @@ def _look_at(record: dict[str, Any], task: str | None, decode: bool, pixel_range
     try:
         if decode:
             files.size = read_image(record["file_name"], pixel_range).size
-            files.values = read_values(header_source(record["file_name"]))
+            files.values = read_values(header_source(record["file_name"]), pixel_range)
         elif task in ("detection", "segmentation"):
             files.size = read_size(record["file_name"])
         if "sem_seg_file_name" in record:

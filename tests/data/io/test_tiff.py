@@ -1,50 +1,14 @@
 """TIFF files that Pillow reads, misreads, and cannot read."""
 
-import struct
 import tracemalloc
-import zlib
 
 import numpy as np
 import pytest
+from data_helpers import write_tiff
 
 from pixpro_d2.data.io.reader import UnreadableImage, _to_8_bits, read_image
 
 HEIGHT, WIDTH = 4, 6
-
-
-def _write_tiff(path, planes, order="<", compress=False):
-    """Write arrays of (HEIGHT, WIDTH) or (HEIGHT, WIDTH, samples), a strip each, as grey for one sample, or as RGB."""
-    kind, samples = planes[0].dtype, len(planes) * (planes[0].shape[2] if planes[0].ndim == 3 else 1)
-    content = bytearray(b"II*\0" if order == "<" else b"MM\0*") + bytes(4)
-    starts, sizes = [], []
-    for plane in planes:
-        strip = plane.astype(kind.newbyteorder(order)).tobytes()
-        strip = zlib.compress(strip) if compress else strip
-        starts.append(len(content))
-        sizes.append(len(strip))
-        content += strip
-    tags = {
-        256: [WIDTH],
-        257: [HEIGHT],
-        258: [8 * kind.itemsize] * samples,
-        259: [8 if compress else 1],
-        262: [1 if samples == 1 else 2],
-        273: starts,
-        277: [samples],
-        278: [HEIGHT],
-        279: sizes,
-        284: [2 if len(planes) > 1 else 1],
-        339: ["uif".index(kind.kind) + 1] * samples,
-    }
-    entries = b""
-    for tag, numbers in tags.items():
-        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
-        if len(numbers) > 1:
-            content += packed
-            packed = struct.pack(f"{order}I", len(content) - len(packed))
-        entries += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + packed
-    content[4:8] = struct.pack(f"{order}I", len(content))
-    path.write_bytes(content + struct.pack(f"{order}H", len(tags)) + entries + bytes(4))
 
 
 LEVELS = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
@@ -69,7 +33,7 @@ def _planes(values):
     ],
 )
 def test_kinds_that_are_read(tmp_path, planes, options, pixel_range, expected):
-    _write_tiff(tmp_path / "a.tif", planes, **options)
+    write_tiff(tmp_path / "a.tif", planes, **options)
     shown = np.asarray(read_image(str(tmp_path / "a.tif"), pixel_range))
     np.testing.assert_array_equal(shown, np.broadcast_to(expected, (HEIGHT, WIDTH, 3)))
 
@@ -85,13 +49,13 @@ def test_kinds_that_are_read(tmp_path, planes, options, pixel_range, expected):
     ],
 )
 def test_kinds_that_pillow_misreads_are_refused(tmp_path, planes, options, reason):
-    _write_tiff(tmp_path / "a.tif", planes, **options)
+    write_tiff(tmp_path / "a.tif", planes, **options)
     with pytest.raises(UnreadableImage, match=rf"/a\.tif: ValueError: Pillow misreads .*{reason}"):
         read_image(str(tmp_path / "a.tif"), (-(2**31), 2**31))
 
 
 def test_a_kind_that_pillow_does_not_know(tmp_path):
-    _write_tiff(tmp_path / "a.tif", [np.zeros((HEIGHT, WIDTH, 4), np.float32)])
+    write_tiff(tmp_path / "a.tif", [np.zeros((HEIGHT, WIDTH, 4), np.float32)])
     with pytest.raises(UnreadableImage, match=r"/a\.tif: a TIFF of a kind that Pillow cannot read \(bands, floats"):
         read_image(str(tmp_path / "a.tif"))
 
