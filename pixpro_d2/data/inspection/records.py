@@ -36,7 +36,7 @@ class Report:
     task: str | None  # a key of TASKS, None for images without labels
     classes: list[str]  # names of the classes
     images: int  # number of images
-    opened: int  # number of decoded images
+    opened: int = 0  # number of decoded images
     sizes: list[tuple[int, int]] = field(default_factory=list)  # (width, height) of the decoded images
     counts: Counter = field(default_factory=Counter)  # class number -> number of boxes, pixels or images
     ignored: int = 0  # number of pixels of label maps that do not count
@@ -102,7 +102,7 @@ def inspect(
     task, count = task_of(dicts[0]), len(dicts)
     classes = list(metadata.get(TASKS[task][0], None) or []) if task else []
     decoded = range(0, count if sample != 0 else 0, max(1, -(-count // sample)) if sample else 1)
-    report = Report(task, classes, images=count, opened=len(decoded), pixel_range=pixel_range)
+    report = Report(task, classes, images=count, pixel_range=pixel_range)
     ignored = metadata.get("ignore_label", None)
     ignored = IGNORE_LABEL if ignored is None else ignored
     with ThreadPoolExecutor(THREADS) as pool:
@@ -111,6 +111,7 @@ def inspect(
         for i in progress(range(count)):
             record, files = dicts[i], next(looks)
             if files.size and files.values:
+                report.opened += 1
                 report.sizes.append(files.size)
                 report.values.append(files.values)
             report.add_errors(i, files.errors + _size_errors(record, files))
