@@ -163,8 +163,16 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def has_deep_colours(image: ImageFile.ImageFile) -> bool:
-    """Return whether an opened PIL image, not loaded yet, has 16-bit colours; Pillow keeps their upper 8 bits."""
-    return not is_deep(image) and any(";16" in str(tile[3]) for tile in image.tile)
+    """Return whether an opened PIL image, not loaded yet, has 16-bit colours; Pillow keeps their upper 8 bits.
+
+    Colours of JPEG 2000 count as 8 bits, because Pillow does not tell their bits.
+    """
+    return not is_deep(image) and any(_has_16_bits(tile[0], tile[3]) for tile in image.tile)
+
+
+def _has_16_bits(decoder: str, arguments: object) -> bool:
+    highest = arguments[1] if decoder.startswith("ppm") and isinstance(arguments, tuple) else 0  # value in a PPM file
+    return ";16" in str(arguments) or highest > 255
 
 
 def _check_tiff(image: ImageFile.ImageFile) -> None:

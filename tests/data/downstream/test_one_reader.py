@@ -172,6 +172,18 @@ def test_missing_pixels_are_named(tmp_path, capsys):
     assert 'set INPUT.PIXEL_RANGE "[4, 3995]"' in printed
 
 
+@pytest.mark.parametrize(("highest", "is_deep"), [(255, False), (200, False), (65535, True)])
+def test_colours_of_ppm_files(tmp_path, highest, is_deep):
+    """The values 0 to 99, which are all black in 16 bits."""
+    colours = np.arange(300).reshape(10, 10, 3) % 100
+    header = f"P6 10 10 {highest}\n".encode()
+    (tmp_path / "a.ppm").write_bytes(header + colours.astype(">u2" if is_deep else "u1").tobytes())
+    found = read_values(str(tmp_path / "a.ppm"))
+    assert (found.deep, found.coloured) == (is_deep, is_deep)
+    (tmp_path / "bits.pbm").write_bytes(b"P1 2 2\n0 1 1 0\n")
+    assert not read_values(str(tmp_path / "bits.pbm")).deep
+
+
 def test_values_of_a_large_image_need_little_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(stored_values, "MAX_PIXELS", 10_000)
     colours = np.random.default_rng(0).integers(0, 4096, (600, 600, 3)).astype(np.uint16)
@@ -186,7 +198,7 @@ def test_values_of_a_large_image_need_little_memory(tmp_path, monkeypatch):
 
 def test_pixels_outside_the_range_are_counted(tmp_path, capsys):
     """A quarter of the values 0 to 4095 is at most 1023."""
-    (tmp_path / "a.tif").write_bytes(tiff(range(4096)).getvalue())
+    (tmp_path / "a.tif").write_bytes(tiff(range(4096), 64).getvalue())
     code, printed = check(capsys, f"images:{tmp_path}", "--pixel-range", 0, 1023)
     assert code == 0 and "100 % of the range 0 to 1023; 75.0 % of the pixels are outside and become black" in printed
     code, printed = check(capsys, f"images:{tmp_path}", "--pixel-range", 0, 1000)
@@ -195,7 +207,7 @@ def test_pixels_outside_the_range_are_counted(tmp_path, capsys):
 
 def test_a_run_warns_of_lost_values_when_it_starts(tmp_path, monkeypatch):
     for i in range(3):
-        (tmp_path / f"{i}.tif").write_bytes(tiff(range(4096)).getvalue())
+        (tmp_path / f"{i}.tif").write_bytes(tiff(range(4096), 64).getvalue())
     (tmp_path / "3.tif").write_bytes(b"no image")
     name = "pixpro_d2.data.inspection.stored_values"
     records = [{"file_name": str(tmp_path / f"{i}.tif")} for i in range(4)] * 10
@@ -211,10 +223,10 @@ def test_a_run_warns_of_lost_values_when_it_starts(tmp_path, monkeypatch):
     assert not messages
 
 
-def tiff(values):
-    """A binary file with the values in two columns of 16 bits, unsigned if they can be."""
+def tiff(values, width=2):
+    """A binary file with the values in columns of 16 bits, unsigned if they can be."""
     file, values = io.BytesIO(), np.array(values)
-    Image.fromarray(values.reshape(-1, 2).astype(np.uint16 if values.min() >= 0 else np.int32)).save(file, "tiff")
+    Image.fromarray(values.reshape(-1, width).astype(np.uint16 if values.min() >= 0 else np.int32)).save(file, "tiff")
     file.seek(0)
     return file
 
