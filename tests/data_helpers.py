@@ -3,7 +3,9 @@
 import contextlib
 import itertools
 import logging
+import struct
 import types
+import zlib
 
 import numpy as np
 import pytest
@@ -28,6 +30,42 @@ def write_images(folder, count, size=(12, 16)):
     for i, path in enumerate(paths):
         Image.fromarray(noise(i, *size)).save(path)
     return paths
+
+
+def write_tiff(path, planes, order="<", compress=False):
+    """Write arrays (height, width) or (height, width, samples), a strip each, as grey for one sample, or as RGB."""
+    (height, width), kind = planes[0].shape[:2], planes[0].dtype
+    samples = len(planes) * (planes[0].shape[2] if planes[0].ndim == 3 else 1)
+    content = bytearray(b"II*\0" if order == "<" else b"MM\0*") + bytes(4)
+    starts, sizes = [], []
+    for plane in planes:
+        strip = plane.astype(kind.newbyteorder(order)).tobytes()
+        strip = zlib.compress(strip) if compress else strip
+        starts.append(len(content))
+        sizes.append(len(strip))
+        content += strip
+    tags = {
+        256: [width],
+        257: [height],
+        258: [8 * kind.itemsize] * samples,
+        259: [8 if compress else 1],
+        262: [1 if samples == 1 else 2],
+        273: starts,
+        277: [samples],
+        278: [height],
+        279: sizes,
+        284: [2 if len(planes) > 1 else 1],
+        339: ["uif".index(kind.kind) + 1] * samples,
+    }
+    entries = b""
+    for tag, numbers in tags.items():
+        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        if len(numbers) > 1:
+            content += packed
+            packed = struct.pack(f"{order}I", len(content) - len(packed))
+        entries += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + packed
+    content[4:8] = struct.pack(f"{order}I", len(content))
+    path.write_bytes(content + struct.pack(f"{order}H", len(tags)) + entries + bytes(4))
 
 
 def make_cfg(*train, **keys):

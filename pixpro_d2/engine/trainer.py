@@ -26,6 +26,7 @@ from ..data.datasets.catalog import load_dicts
 from ..data.downstream.build import build_test_loader, build_train_loader
 from ..data.downstream.tasks import check_classes, check_labels, check_masks, class_names, trained_classes_known
 from ..data.downstream.train_stream import StreamLoader
+from ..data.inspection.stored_values import warn_of_lost_values
 from ..data.io.workers import explaining_workers
 from ..data.overlap import image_places, warn_of_shared_images
 from ..data.pretrain.loader import ViewLoader, build_view_loader
@@ -83,6 +84,8 @@ class Trainer(DefaultTrainer):
         if isinstance(data_loader, ViewLoader | StreamLoader):  # a sub-class may build another loader
             dataset: Any = data_loader.loader.dataset
             warn_of_shared_images(dataset.images, tested)
+            if is_pretraining(cfg):
+                warn_of_lost_values(dataset.images, cfg.INPUT.PIXEL_RANGE, cfg.DATALOADER.RETRY_SECONDS)
         model: Any = self.build_model(cfg)
         if is_pretraining(cfg):
             check_norm_inputs(cfg, {**bottom_up(model.backbone).output_shape(), **model.used_features()})

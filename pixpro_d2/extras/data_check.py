@@ -35,6 +35,7 @@ from ..visualization.segmentation import draw_segmentation
 SAMPLE = 200  # images or videos that are decoded without --all
 MAX_PROBLEMS = 10  # printed problems
 MAX_PICTURES = 4  # written pictures
+NAME_LENGTH = 60  # characters of an image's name in the name of its picture, of at most 4 bytes each
 EXTREME_CLASSES = 10  # printed classes from either end of a long list
 UNLABELLED = "  no labels: for pre-training only"
 
@@ -137,7 +138,7 @@ def save_pictures(
     paths = []
     sound = (dicts[i] for i in range(len(dicts)) if i not in unsound)
     for i, record in enumerate(itertools.islice(sound, MAX_PICTURES)):
-        path = Path(folder, f"{i}_{Path(record['file_name']).stem}.png")
+        path = Path(folder, f"{i}_{Path(record['file_name']).stem[:NAME_LENGTH]}.png")
         draw(record, metadata, pixel_range).save(path)
         paths.append(path)
     return paths
@@ -197,7 +198,7 @@ def check_data(
     if list_file:
         text = "".join(f"{problem}\n" for problem in report.problems)
         with report_write_errors(list_file):
-            write_file(list_file, lambda path: Path(path).write_text(text, encoding="utf-8"))
+            write_file(list_file, lambda path: Path(path).write_text(text, "utf-8", errors="backslashreplace"))
         print(f"wrote {list_file}")
     if pictures:
         for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range=pixel_range):

@@ -16,6 +16,7 @@ the command also prints the lengths. With --flow, it also prints which videos ha
 exits with 1 if there are problems."""
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may not know all characters of a file's name
     from detectron2.utils.logger import setup_logger  # these load PyTorch
 
     from ..config import default_config

@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 import cli
+import numpy as np
 import pytest
 import torch
+from data_helpers import logged, noise
 from detectron2.engine.train_loop import TrainerBase
 from distributed_helpers import train
 from PIL import Image
@@ -56,6 +58,17 @@ def test_images_of_too_many_pixels(scenes, tmp_path, temporary, monkeypatch):
                 scenes, tmp_path / "out", "DATALOADER.MAX_IMAGE_PIXELS", 5000, "DATALOADER.MAX_UNREADABLE", 1.0
             )
         )
+
+
+def test_a_pre_training_warns_of_lost_values(tmp_path, temporary):
+    """16 grey levels are left of 12 bits in files of 16."""
+    for i in range(4):
+        Image.fromarray(16 * noise(i, 40, 40, 0).astype(np.uint16)).save(tmp_path / f"{i}.png")
+    data = ["DATASETS.TRAIN", f"('images:{tmp_path}',)", "SOLVER.MAX_ITER", 1]
+    with logged("pixpro_d2.data.inspection.stored_values") as messages:
+        cli.run_here("--dry-run", "--config-file", "configs/pretrain/quickstart.yaml", *data, *configs.TINY)
+    (message,) = messages
+    assert message.startswith("In 4 images, the values ") and "16 of 256 grey levels: set INPUT.PIXEL_RANGE" in message
 
 
 @pytest.mark.slow

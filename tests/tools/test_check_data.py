@@ -1,5 +1,6 @@
 """check_data on every kind of data set."""
 
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -83,6 +84,21 @@ def test_annotations_of_no_image_are_a_problem(tmp_path, capsys):
     assert code == 1 and "problem: 1 annotations have an image_id that images does not list" in printed
 
 
+def test_names_of_any_kind(tmp_path, capsys):
+    """A problem and a picture of a file whose name is no text, and a picture of a file of the longest name."""
+    out = tmp_path / "out"
+    out.mkdir()
+    folder = tmp_path / "images"
+    (image,) = write_images(folder, 1)
+    image.rename(folder / ("\u00e4" * 125 + ".jpeg"))  # 255 bytes
+    shutil.copy(next(folder.iterdir()), os.fsencode(folder) + b"/a\xff.png")
+    (folder / os.fsdecode(b"b\xff.png")).write_bytes(b"no image")
+    code, printed = _check(capsys, folder, "--problems", out / "problems.txt", "--pictures", out)
+    assert code == 1 and "problem: unreadable image " in printed and "/b\\udcff.png: not an image" in printed
+    assert "/b\\udcff.png: not an image" in (out / "problems.txt").read_text(encoding="utf-8")
+    assert printed.count("wrote ") == len(list(out.iterdir())) == 3
+
+
 def test_the_list_of_problems_needs_its_folder(tmp_path):
     write_images(tmp_path / "images", 1)
     with pytest.raises(SystemExit, match="error: .*none"):
@@ -96,7 +112,7 @@ def test_only_all_opens_every_file(tmp_path, capsys, monkeypatch):
     code, printed = _check(capsys, f"images:{tmp_path}")
     assert code == 0 and "6 images, 3 of them opened" in printed and "pre-training only" in printed
     code, printed = _check(capsys, f"images:{tmp_path}", "--all")
-    assert code == 1 and "6 images, 6 of them opened" in printed
+    assert code == 1 and "6 images, 5 of them opened" in printed
     assert "  width: 16 / 16 / 16 pixels" in printed and "  height: 12 / 12 / 12 pixels" in printed
 
 
@@ -164,7 +180,7 @@ def test_archives_of_images(tmp_path, capsys, kind):
     else:
         name = f"images:{WRITERS[kind](tmp_path / f'a.{kind}', tmp_path / 'images')}"
     code, printed = _check(capsys, name, "--all", "--pictures", tmp_path / "pictures")
-    assert code == 1 and printed.startswith(f"{name}: 6 images, 6 of them opened\n")
+    assert code == 1 and printed.startswith(f"{name}: 6 images, 5 of them opened\n")
     (problem,) = [line for line in printed.splitlines() if line.startswith("problem: ")]
     assert "unreadable image" in problem and "004.png" in problem and len(list((tmp_path / "pictures").iterdir())) == 4
 

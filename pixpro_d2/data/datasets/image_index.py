@@ -16,8 +16,8 @@ from ..io.file_list import FileList
 
 logger = logging.getLogger(__name__)
 
-# Version 1 had hidden files, version 2 neither sizes of archives nor all image formats, version 3 no remark.
-VERSION = 4
+# Version 1 had hidden files, version 2 no sizes of archives, version 3 no remark, versions to 4 fewer image formats.
+VERSION = 5
 MTIME_RESOLUTION_SECONDS = 2.0  # a folder that changes again after this time gets another time stamp
 
 

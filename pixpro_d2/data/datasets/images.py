@@ -23,10 +23,14 @@ logger = logging.getLogger(__name__)
 # The same for every version of Pillow, because machines share the index of a folder. A file of a format that Pillow
 # lacks, such as AVIF before version 11.3, is reported as unreadable.
 EXTENSIONS = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2", ".avif",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm", ".tga",
+    ".jp2", ".j2k", ".j2c", ".jpx", ".jpf", ".avif",
 )  # fmt: skip
 # Photographs of other formats: a folder that also has images of EXTENSIONS would lose them silently.
-NOT_READ = (".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".dcm", ".jxl", ".exr")
+NOT_READ = (
+    ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".dcm", ".jxl", ".exr",
+    ".npy", ".nii", ".nii.gz", ".svs", ".czi", ".nd2",
+)  # fmt: skip
 LISTING_THREADS = 8  # archives listed at the same time, because each header of a tar file waits for the storage
 MIN_INDEXED_IMAGES = 10_000  # smallest number of images for which an index is kept
 
@@ -156,8 +160,8 @@ def _walk(
             on_skipped(folder)
 
     for folder, files in walk(root, on_denied):
-        suffixes = (os.path.splitext(name)[1].lower() for name in files if not is_hidden(name))
-        others.update(suffix for suffix in suffixes if suffix in NOT_READ)
+        unread = (name.lower() for name in files if name.lower().endswith(NOT_READ) and not is_hidden(name))
+        others.update(next(suffix for suffix in NOT_READ if name.endswith(suffix)) for name in unread)
         yield folder[len(prefix) :], sorted(filter(is_image, files))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from PIL import Image
+from PIL import Image, ImageFile
 
 from ...utils.errors import UsageError
 from .images import list_images
@@ -16,6 +16,15 @@ from .paths import check_exists, read_class_names, split_where
 logger = logging.getLogger(__name__)
 
 IGNORE_LABEL = 255  # label of pixels that are neither trained on nor evaluated
+
+
+# detectron2's evaluator reads labels by Pillow too, so the ids cannot be divided again here alone.
+_FEW_BITS = "{} is grey with 2 or 4 bits a pixel, whose class ids Pillow multiplies by 85 or 17: save it with 8 bits."
+
+
+def _has_few_bits(image: ImageFile.ImageFile) -> bool:
+    """Return whether an opened label file, not loaded yet, has grey pixels of 2 or 4 bits."""
+    return any(tile[3] in ("L;2", "L;4") for tile in image.tile)
 
 
 def read_label(path: str, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -32,9 +41,11 @@ def read_label(path: str, size: tuple[int, int] | None = None) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            mode, label = image.mode, np.asarray(image)
+            few_bits, mode, label = _has_few_bits(image), image.mode, np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path} is not a readable label file: {error}.") from error
+    if few_bits:
+        raise UsageError(_FEW_BITS.format(path))
     if label.ndim != 2 or mode == "F" or label.min() < 0 or label.max() > 255:
         raise UsageError(f"{path} (mode {mode}) must be a PNG with one class id of 0 to 255 a pixel.")
     if size is not None and label.shape != size[::-1]:
@@ -87,9 +98,11 @@ def load_sem_seg(name: str, pairs: Mapping[str, tuple[str, str]]) -> list[dict[s
     for stem, (image_file, label_file) in pairs.items():
         try:
             with Image.open(label_file) as image:  # reads the header only
-                width, height = image.size
+                few_bits, (width, height) = _has_few_bits(image), image.size
         except (OSError, Image.DecompressionBombError) as error:
             raise UsageError(f"{label_file} is not a readable label file: {error}.") from error
+        if few_bits:
+            raise UsageError(_FEW_BITS.format(label_file))
         dicts.append(
             {
                 "file_name": image_file,

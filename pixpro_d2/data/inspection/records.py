@@ -17,6 +17,7 @@ from ..datasets.object_checks import box_error, box_warning, mask_error, mask_fo
 from ..datasets.semseg import IGNORE_LABEL, read_label
 from ..io.image_size import read_size
 from ..io.reader import UnreadableImage, header_source, read_image
+from ..pretrain.views import central_share
 from .stored_values import FileValues, read_values, value_problems
 
 # task -> (key of the classes' names in the metadata, config key of their number, unit of the counts)
@@ -25,6 +26,8 @@ TASKS = {
     "segmentation": ("stuff_classes", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "pixels"),
     "classification": ("classes", "MODEL.CLASSIFIER.NUM_CLASSES", "images"),
 }
+MIN_SCALE = 0.2  # INPUT.PIXPRO.MIN_SCALE of quickstart, the largest of the recipes
+MANY_ELONGATED = 0.05  # a larger share of images whose views are mostly the same is reported
 FEW_CROWDS, MANY_CROWDS = 10, 0.1  # a larger number and share of crowds is reported; COCO has 1 %
 THREADS = 8  # number of files read at the same time
 
@@ -36,7 +39,7 @@ class Report:
     task: str | None  # a key of TASKS, None for images without labels
     classes: list[str]  # names of the classes
     images: int  # number of images
-    opened: int  # number of decoded images
+    opened: int = 0  # number of decoded images
     sizes: list[tuple[int, int]] = field(default_factory=list)  # (width, height) of the decoded images
     counts: Counter = field(default_factory=Counter)  # class number -> number of boxes, pixels or images
     ignored: int = 0  # number of pixels of label maps that do not count
@@ -102,17 +105,21 @@ def inspect(
     task, count = task_of(dicts[0]), len(dicts)
     classes = list(metadata.get(TASKS[task][0], None) or []) if task else []
     decoded = range(0, count if sample != 0 else 0, max(1, -(-count // sample)) if sample else 1)
-    report = Report(task, classes, images=count, opened=len(decoded), pixel_range=pixel_range)
+    report = Report(task, classes, images=count, pixel_range=pixel_range)
     ignored = metadata.get("ignore_label", None)
     ignored = IGNORE_LABEL if ignored is None else ignored
+    elongated: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
         # Pass the index, because a future keeps its arguments, and dicts would all stay in memory.
         looks = pool.map(lambda i: _look_at(dicts[i], task, i in decoded, pixel_range), range(count))
         for i in progress(range(count)):
             record, files = dicts[i], next(looks)
             if files.size and files.values:
+                report.opened += 1
                 report.sizes.append(files.size)
                 report.values.append(files.values)
+                if task is None and central_share(*files.size, MIN_SCALE) > 0.5:
+                    elongated.append(f"{record['file_name']} ({_times(files.size)})")
             report.add_errors(i, files.errors + _size_errors(record, files))
             if task == "segmentation":
                 report.ignored += files.label_counts.pop(ignored, 0)
@@ -122,6 +129,11 @@ def inspect(
             elif task == "classification":
                 _count(report, i, Counter([record["category_id"]]), record["file_name"])
     report.warnings += value_problems(report.values, pixel_range)
+    if len(elongated) > MANY_ELONGATED * report.opened:
+        report.warnings.append(
+            f"{len(elongated)} of {report.opened} opened images are so long, as {elongated[0]}, that most views are "
+            f"the same central crop with INPUT.PIXPRO.MIN_SCALE {MIN_SCALE}: cut such images into tiles"
+        )
     if task == "detection" and not (report.counts or report.errors):
         report.warnings.append("no image has an annotated object: there is nothing to train on, and AP is NaN")
     if report.crowds > max(FEW_CROWDS, MANY_CROWDS * report.counts.total()):
@@ -143,7 +155,7 @@ def _look_at(record: dict[str, Any], task: str | None, decode: bool, pixel_range
     try:
         if decode:
             files.size = read_image(record["file_name"], pixel_range).size
-            files.values = read_values(header_source(record["file_name"]))
+            files.values = read_values(header_source(record["file_name"]), pixel_range)
         elif task in ("detection", "segmentation"):
             files.size = read_size(record["file_name"])
         if "sem_seg_file_name" in record:

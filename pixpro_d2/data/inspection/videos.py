@@ -74,7 +74,7 @@ def _check_frames(record: dict[str, Any], paths: Iterable[str], report: VideoRep
             report.problems.append(f"unreadable image {error}")
         else:
             report.opened += 1
-            report.values.append(read_values(header_source(path)))
+            report.values.append(read_values(header_source(path), report.pixel_range))
     if len(sizes) > 1:
         listed = ", ".join(f"{width} x {height}" for width, height in sorted(sizes))
         report.problems.append(f"{record['file_name']} has frames of several sizes: {listed} pixels")

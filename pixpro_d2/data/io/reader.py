@@ -18,6 +18,10 @@ _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags of the stored size
 TIFF_PHOTOMETRIC = 262  # TIFF tag
 _WHITE_IS_ZERO = 0  # its value for images whose lowest value is white
+_TIFF_BITS, _TIFF_SAMPLES, _TIFF_PLANES, _TIFF_TYPE = 258, 277, 284, 339  # TIFF tags of the stored numbers
+_SEPARATE, _UNSIGNED, _SIGNED = 2, 1, 2  # values of the last two of these tags
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_STRIP_PIXELS = 2**18  # number of values that are scaled at once, to need little memory
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -114,6 +118,8 @@ class EncodedImage:
         is_upright = _ORIENTATION in getattr(image, "tag_v2", ())  # Pillow turns a TIFF file; version 9 keeps the tag
         # Pillow inverts such images of 8 bits only.
         inverted = is_deep(image) and getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == _WHITE_IS_ZERO
+        if hasattr(image, "tag_v2"):
+            _check_tiff(image)
         image.load()
         upright = image if is_upright or _orientation(image) == 1 else ImageOps.exif_transpose(image)
         colours = _to_rgb(upright, self._pixel_range)
@@ -127,7 +133,10 @@ class EncodedImage:
         except UnreadableImage:
             raise
         except UnidentifiedImageError as error:  # Pillow's message names a buffer in memory
-            raise UnreadableImage(f"{self.file_name}: not an image in a format that Pillow knows") from error
+            reason = "not an image in a format that Pillow knows"
+            if self._content.startswith(_TIFF_STARTS):
+                reason = "a TIFF of a kind that Pillow cannot read (bands, floats or compression): convert it"
+            raise UnreadableImage(f"{self.file_name}: {reason}") from error
         except Image.DecompressionBombError as error:
             reason = f"more pixels than DATALOADER.MAX_IMAGE_PIXELS allows ({error})"
             raise UnreadableImage(f"{self.file_name}: {reason}") from error
@@ -154,8 +163,31 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def has_deep_colours(image: ImageFile.ImageFile) -> bool:
-    """Return whether an opened PIL image, not loaded yet, has 16-bit colours; Pillow keeps their upper 8 bits."""
-    return not is_deep(image) and any(";16" in str(tile[3]) for tile in image.tile)
+    """Return whether an opened PIL image, not loaded yet, has 16-bit colours; Pillow keeps their upper 8 bits.
+
+    Colours of JPEG 2000 count as 8 bits, because Pillow does not tell their bits.
+    """
+    return not is_deep(image) and any(_has_16_bits(tile[0], tile[3]) for tile in image.tile)
+
+
+def _has_16_bits(decoder: str, arguments: object) -> bool:
+    highest = arguments[1] if decoder.startswith("ppm") and isinstance(arguments, tuple) else 0  # value in a PPM file
+    return ";16" in str(arguments) or highest > 255
+
+
+def _check_tiff(image: ImageFile.ImageFile) -> None:
+    """Raise a ValueError for an opened TIFF file, not loaded yet, whose numbers Pillow would misread."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    bits, kind = tags.get(_TIFF_BITS, (1,))[0], tags.get(_TIFF_TYPE, (_UNSIGNED,))[0]
+    decoder = image.tile[0][0]
+    if tags.get(_TIFF_PLANES) == _SEPARATE and tags.get(_TIFF_SAMPLES, 1) > 1 and bits > 8 and decoder == "raw":
+        raise ValueError("Pillow misreads its separate planes: save it with interleaved channels, or compressed")
+    if kind == _SIGNED and bits == 8:
+        raise ValueError("Pillow misreads negative integers of 8 bits: save it with 16 bits")
+    if kind == _SIGNED and bits == 16 and tags.prefix == b"MM" and decoder == "libtiff":
+        raise ValueError("Pillow misreads compressed big-endian integers: save it little-endian, or uncompressed")
+    if kind == _UNSIGNED and bits == 32 and np.asarray(image).min() < 0:
+        raise ValueError("Pillow misreads integers from 2147483648 on: save it with floats")
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -177,12 +209,20 @@ def _to_rgb(image: Image.Image, pixel_range: tuple[float, ...]) -> Image.Image:
 
 
 def _to_8_bits(values: np.ndarray, pixel_range: tuple[float, ...]) -> np.ndarray:
-    if pixel_range:
-        low, high = pixel_range
-        scaled = (np.nan_to_num(values.astype(np.float64), nan=low) - low) * 255 / (high - low)
-        return scaled.clip(0, 255).astype(np.uint8)
-    if values.dtype.kind == "f":
+    """Scale values (height, width) to uint8, some rows at a time."""
+    if not pixel_range and values.dtype.kind == "f":
         raise ValueError("floating-point pixels have no defined range: set INPUT.PIXEL_RANGE")
-    if values.dtype != np.uint16 and (values.min() < 0 or values.max() > 65535):
+    if not pixel_range and values.dtype != np.uint16 and (values.min() < 0 or values.max() > 65535):
         raise ValueError(f"its values, {values.min()} to {values.max()}, are not of 16 bits: set INPUT.PIXEL_RANGE")
-    return (values // 257).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    rows = max(1, _STRIP_PIXELS // values.shape[1])
+    for top in range(0, len(values), rows):
+        strip = values[top : top + rows]
+        if pixel_range:
+            low, high = pixel_range
+            numbers = np.nan_to_num(strip.astype(np.float64), nan=low, posinf=high, neginf=low)
+            strip = ((numbers - low) * 255 / (high - low)).clip(0, 255)
+        else:
+            strip = strip // 257
+        scaled[top : top + rows] = strip
+    return scaled

@@ -35,12 +35,12 @@ def test_images_are_found_by_extension_in_a_fixed_order(tmp_path):
 
 
 def test_photographs_that_are_not_read_are_counted(tmp_path):
-    for name in ("a.png", "b.HEIC", "c.heic", "sub/d.cr2", "sub/._e.heic", "@eaDir/f.jpg", "notes.txt"):
+    for name in ("a.png", "b.HEIC", "c.heic", "sub/d.cr2", "g.NII.gz", "sub/._e.heic", "@eaDir/f.jpg", "notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     with logged("pixpro_d2.data.datasets.images") as messages:
         assert list_images(str(tmp_path)) == [str(tmp_path / "a.png")]
-    assert messages == [f"Below {tmp_path}, 3 files (.cr2, .heic) are not read: convert them to JPEG or PNG."]
+    assert messages == [f"Below {tmp_path}, 4 files (.cr2, .heic, .nii.gz) are not read: convert them to JPEG or PNG."]
 
 
 @pytest.mark.parametrize("extension", EXTENSIONS)

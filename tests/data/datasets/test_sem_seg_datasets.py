@@ -1,5 +1,8 @@
 """Semantic segmentation in folders of PNG files and in Pascal VOC layout."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +37,38 @@ def folders(tmp_path):
     _write(tmp_path / "labels" / "a.png", LABEL, palette=True)
     _write(tmp_path / "labels" / "deep" / "b.png", np.minimum(LABEL, 2))
     return tmp_path
+
+
+def _write_grey_png(path, bits, rows):
+    """Grey PNG of 8 pixels a row, of 2 or 4 bits each, which Pillow cannot write."""
+    packed = b"".join(b"\0" + sum(x << bits * (7 - i) for i, x in enumerate(row)).to_bytes(bits, "big") for row in rows)
+    header = struct.pack(">IIBBBBB", 8, len(rows), bits, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(packed)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("bits", "factor"), [(2, 85), (4, 17)])
+def test_ids_that_pillow_multiplies_are_refused(folders, bits, factor):
+    path = folders / "labels" / "a.png"
+    _write_grey_png(path, bits, [[0, 1, 2, 3] * 2])
+    with Image.open(path) as image:
+        assert np.asarray(image).tolist() == [[0, factor, 2 * factor, 3 * factor] * 2]
+    (folders / "labels" / "classes.txt").write_text("a\nb\nc\nd\n")
+    words = rf"^{path} is grey with 2 or 4 bits a pixel, .*: save it with 8 bits\.$"
+    with pytest.raises(UsageError, match=words):
+        read_label(str(path))
+    with pytest.raises(UsageError, match=words):  # before a training, and before an evaluation
+        _load(_name(folders))
+
+
+def test_palettes_of_few_bits(tmp_path):
+    image = Image.frombytes("P", (4, 1), bytes([0, 1, 2, 3]))
+    image.putpalette(range(12))
+    for bits in (2, 4):
+        image.save(tmp_path / "a.png", bits=bits)
+        assert read_label(str(tmp_path / "a.png")).tolist() == [[0, 1, 2, 3]]
 
 
 def _name(folders):

@@ -2,10 +2,11 @@
 
 import io
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
-from data_helpers import make_cfg, noise
+from data_helpers import logged, make_cfg, noise, write_tiff
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.projects.deeplab import add_deeplab_config
 from PIL import Image
@@ -15,7 +16,8 @@ from pixpro_d2.data.downstream.classification_mapper import ClassificationMapper
 from pixpro_d2.data.downstream.detection_mapper import DetectionMapper
 from pixpro_d2.data.downstream.semseg_mapper import SemSegMapper
 from pixpro_d2.data.downstream.train_stream import global_generators_seeded
-from pixpro_d2.data.inspection.stored_values import FileValues, read_values, value_problems
+from pixpro_d2.data.inspection import stored_values
+from pixpro_d2.data.inspection.stored_values import FileValues, read_values, value_problems, warn_of_lost_values
 from pixpro_d2.data.io.reader import UnreadableImage, read_image
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.video_mapper import VideoMapper
@@ -145,6 +147,88 @@ def test_outliers_do_not_hide_a_sliver():
     Image.fromarray(values).save(file, "png")
     found = read_values(file)
     assert (found.lowest, found.highest) == (1000, 1001) and len(value_problems([found], ())) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([-32768] * 10 + list(range(-1000, 3000)), (-32768, -996, 2995)),  # 4 outliers at either end
+        ([65535] * 10 + list(range(4000)), (65535, 4, 3995)),
+        ([0] * 10 + list(range(20000, 24000)), (0, 20004, 23995)),
+        ([65535] * 4 + list(range(4000)), (None, 4, 3999)),  # outliers
+        ([65535] * 10 + list(range(0, 64000, 16)), (None, 64, 65535)),  # overexposed
+        ([0] * 90 + [65535] * 10, (None, 0, 65535)),  # black and white
+    ],
+)
+def test_missing_pixels_do_not_hide_a_sliver(values, expected):
+    found = read_values(tiff(values))
+    assert (found.nodata, found.lowest, found.highest) == expected
+
+
+def test_missing_pixels_are_named(tmp_path, capsys):
+    (tmp_path / "a.tif").write_bytes(tiff([65535] * 10 + list(range(4000))).getvalue())
+    code, printed = check(capsys, f"images:{tmp_path}")
+    assert code == 1 and "  values: 4 to 3995 (without 65535, no data) in 1 files" in printed
+    assert 'set INPUT.PIXEL_RANGE "[4, 3995]"' in printed
+
+
+@pytest.mark.parametrize(("highest", "is_deep"), [(255, False), (200, False), (65535, True)])
+def test_colours_of_ppm_files(tmp_path, highest, is_deep):
+    """The values 0 to 99, which are all black in 16 bits."""
+    colours = np.arange(300).reshape(10, 10, 3) % 100
+    header = f"P6 10 10 {highest}\n".encode()
+    (tmp_path / "a.ppm").write_bytes(header + colours.astype(">u2" if is_deep else "u1").tobytes())
+    found = read_values(str(tmp_path / "a.ppm"))
+    assert (found.deep, found.coloured) == (is_deep, is_deep)
+    (tmp_path / "bits.pbm").write_bytes(b"P1 2 2\n0 1 1 0\n")
+    assert not read_values(str(tmp_path / "bits.pbm")).deep
+
+
+def test_values_of_a_large_image_need_little_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_values, "MAX_PIXELS", 10_000)
+    colours = np.random.default_rng(0).integers(0, 4096, (600, 600, 3)).astype(np.uint16)
+    write_tiff(tmp_path / "a.tif", [colours])
+    tracemalloc.start()
+    found = read_values(str(tmp_path / "a.tif"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * 600 * 600  # bytes, the copy of the pixels included; a sorted copy of all would need 40 more
+    assert (found.lowest, found.highest) == (0, 15 * 257)  # of the upper 8 bits
+
+
+def test_pixels_outside_the_range_are_counted(tmp_path, capsys):
+    """A quarter of the values 0 to 4095 is at most 1023."""
+    (tmp_path / "a.tif").write_bytes(tiff(range(4096), 64).getvalue())
+    code, printed = check(capsys, f"images:{tmp_path}", "--pixel-range", 0, 1023)
+    assert code == 0 and "100 % of the range 0 to 1023; 75.0 % of the pixels are outside and become black" in printed
+    code, printed = check(capsys, f"images:{tmp_path}", "--pixel-range", 0, 1000)
+    assert code == 1 and "lie mostly outside the range 0 to 1000 and become black or white: set " in printed
+
+
+def test_a_run_warns_of_lost_values_when_it_starts(tmp_path, monkeypatch):
+    for i in range(3):
+        (tmp_path / f"{i}.tif").write_bytes(tiff(range(4096), 64).getvalue())
+    (tmp_path / "3.tif").write_bytes(b"no image")
+    name = "pixpro_d2.data.inspection.stored_values"
+    records = [{"file_name": str(tmp_path / f"{i}.tif")} for i in range(4)] * 10
+    with logged(name) as messages:
+        warn_of_lost_values(records, ())
+    assert messages and all("become 16 of 256 grey levels: set INPUT.PIXEL_RANGE" in message for message in messages)
+    with logged(name) as messages:
+        warn_of_lost_values(records, (0, 4095))
+        warn_of_lost_values([{"file_name": str(tmp_path), "num_frames": 4}], (0, 4095))
+        warn_of_lost_values([], ())
+        monkeypatch.setattr("detectron2.utils.comm.is_main_process", lambda: False)
+        warn_of_lost_values(records, ())
+    assert not messages
+
+
+def tiff(values, width=2):
+    """A binary file with the values in columns of 16 bits, unsigned if they can be."""
+    file, values = io.BytesIO(), np.array(values)
+    Image.fromarray(values.reshape(-1, width).astype(np.uint16 if values.min() >= 0 else np.int32)).save(file, "tiff")
+    file.seek(0)
+    return file
 
 
 def deep(low, high, coloured=False):

@@ -146,12 +146,26 @@ def test_files(images, tmp_path):
     assert report.problems[2] == f"missing file {tmp_path}/none.png"
 
 
+def test_long_images_are_reported(tmp_path):
+    """Few crops of a fifth of an image of 1 : 5 fit into it, but many into an image of 1 : 3."""
+    sizes = [(10, 50), *[(20, 20)] * 18]
+    for i, size in enumerate(sizes):
+        Image.new("RGB", size).save(tmp_path / f"{i}.png")
+    dicts = [{"file_name": str(tmp_path / f"{i}.png")} for i in range(19)]
+    (problem,) = inspect(dicts, Metadata()).problems
+    assert problem.startswith(f"1 of 19 opened images are so long, as {tmp_path}/0.png (10 x 50), that most views are")
+    Image.new("RGB", (10, 30)).save(tmp_path / "0.png")
+    assert not inspect(dicts, Metadata()).problems
+    Image.new("RGB", (10, 50)).save(tmp_path / "0.png")
+    assert not inspect([*dicts, dicts[1], dicts[2]], Metadata()).problems  # of one in 21 images
+
+
 def test_a_sample_opens_some_files_but_looks_for_all(images, tmp_path):
     Image.open(images[1]).save(images[1], format="JPEG")
     images[1].write_bytes(images[1].read_bytes()[:-100])  # only its header is looked at
     dicts = [_boxes(path, [0, 0, 4, 4]) for path in images]
     report = _detection(*dicts, _boxes(tmp_path / "none.png"), sample=3)  # every second one
-    assert report.opened == 3 and report.sizes == [(16, 12)] * 2 and report.counts[0] == 4
+    assert report.opened == 2 and report.sizes == [(16, 12)] * 2 and report.counts[0] == 4
     assert report.problems == [f"missing file {tmp_path}/none.png"]
 
 
