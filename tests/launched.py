@@ -8,6 +8,7 @@ import torch
 from detectron2.utils import comm
 
 from pixpro_d2.engine import argument_parser, launch
+from pixpro_d2.engine.main import main as train
 from pixpro_d2.utils.signals import StopSignals
 
 
@@ -28,7 +29,7 @@ def main(args):
             time.sleep(1000)
     comm.synchronize()
     if case == "restart":
-        print(f"rank {rank} ends, resume {args.resume}", flush=True)
+        train(args)
 
 
 if __name__ == "__main__":

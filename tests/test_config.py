@@ -37,15 +37,15 @@ def test_a_copy_with_other_values():
     assert not other.is_frozen() and cfg == config.default_config()
 
 
-@pytest.mark.parametrize("path", PRETRAIN, ids=lambda path: path.stem)
-def test_pretraining_avoids_detectron2s_defaults_for_detectors(path):
-    cfg = load_config(str(path), [])
-    assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
-    assert cfg.MODEL.RESNETS.NORM == "SyncBN" and cfg.SOLVER.RESCALE_INTERVAL
-    if cfg.MODEL.PIXPRO.METHOD != "densecl":  # MoCo v2's recipe: SGD, heads without norm
-        assert cfg.MODEL.PIXPRO.NORM == "SyncBN" and cfg.SOLVER.OPTIMIZER == "LARS"
-    assert not cfg.MODEL.RESNETS.STRIDE_IN_1X1
-    assert cfg.INPUT.FORMAT == "RGB" and cfg.MODEL.PIXEL_MEAN == [123.675, 116.28, 103.53]
+def test_pretraining_avoids_detectron2s_defaults_for_detectors():
+    for path in PRETRAIN:
+        cfg = load_config(str(path), [])
+        assert cfg.MODEL.BACKBONE.FREEZE_AT == 0, path
+        assert cfg.MODEL.RESNETS.NORM == "SyncBN" and cfg.SOLVER.RESCALE_INTERVAL, path
+        if cfg.MODEL.PIXPRO.METHOD != "densecl":  # MoCo v2's recipe: SGD, heads without norm
+            assert cfg.MODEL.PIXPRO.NORM == "SyncBN" and cfg.SOLVER.OPTIMIZER == "LARS", path
+        assert not cfg.MODEL.RESNETS.STRIDE_IN_1X1, path
+        assert cfg.INPUT.FORMAT == "RGB" and cfg.MODEL.PIXEL_MEAN == [123.675, 116.28, 103.53], path
 
 
 def test_official_recipe():

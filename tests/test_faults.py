@@ -5,10 +5,7 @@ a process too, as the script runs them all.
 """
 
 import json
-import subprocess
-import sys
 
-import cli
 import pytest
 import torch
 from faults import soak
@@ -90,15 +87,18 @@ def test_soak(tmp_path):
     assert Image.open(tmp_path / "soak" / "memory.png").width > 500
 
 
-@pytest.mark.slow
-def test_soak_fails_if_memory_grows_too_much(tmp_path):
-    """The script, as it is run by hand."""
-    words = soak_words(tmp_path / "soak", iterations=6, kills=0, flat=-1e6)
-    command = [sys.executable, "tests/faults/soak.py", *words]
-    done = subprocess.run(command, cwd=cli.ROOT, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 1 and "NOT FLAT" in done.stdout, done.stdout + done.stderr
-    report = json.loads((tmp_path / "soak" / "soak.json").read_text())
-    assert report["equal"] and not report["flat"]
+@pytest.mark.parametrize(
+    "growth, equal, code, said",
+    [
+        ([2.0, -1.0], True, 0, ["+2.0 MB", "workers -1.0 MB: flat", "equal to the bit"]),
+        ([2.1, 0.0], True, 1, ["NOT FLAT, at most 2 MB"]),
+        ([0.0, 2.1], True, 1, ["NOT FLAT"]),
+        ([0.0, 0.0], False, 1, ["flat", "DIFFER"]),
+    ],
+)
+def test_soak_fails_if_memory_grows_too_much_or_weights_differ(growth, equal, code, said):
+    text, ended = soak.verdict(growth, 2.0, equal)
+    assert ended == code and all(words in text for words in said)
 
 
 def soak_words(folder, **options):

@@ -3,7 +3,7 @@
 import re
 
 import yaml
-from documentation_helpers import ROOT, read
+from documentation_helpers import read
 
 
 def test_pre_commit_runs_the_pinned_ruff():
@@ -22,16 +22,3 @@ def test_the_workflow_tests_the_supported_versions():
     targets = [target for step in job["steps"] for target in re.findall(r"^make (\w+)", step.get("run", ""))]
     assert targets == ["setup", "lint", "docs", "test"]
     assert all(re.search(f"^{target}:", makefile, re.MULTILINE) for target in targets)
-
-
-def test_the_citation_names_project_and_paper():
-    citation = yaml.safe_load(read("CITATION.cff"))
-    assert {"cff-version", "message", "title", "authors"} <= set(citation)  # required by Citation File Format 1.2.0
-    assert f'license="{citation["license"]}"' in read("setup.py") or citation["license"] in read("pyproject.toml")
-    [paper] = citation["references"]
-    assert {"type", "title", "authors"} <= set(paper) and paper["url"].endswith("2011.10043")
-
-
-def test_the_changelog_starts_with_unreleased_changes():
-    assert re.findall(r"^## (.*)$", read("CHANGELOG.md"), re.MULTILINE)[0] == "[Unreleased]"
-    assert ".pre-commit-config.yaml CHANGELOG.md CITATION.cff CONTRIBUTING.md" in (ROOT / "MANIFEST.in").read_text()

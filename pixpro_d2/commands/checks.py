@@ -74,11 +74,7 @@ def check_first_word(argv: Sequence[str]) -> None:
 
 
 def check_exists(path: str) -> None:
-    """Check that a file or folder exists.
-
-    Raises:
-        UsageError:
-    """
+    """Raise a UsageError unless a file or folder exists."""
     if not Path(path).expanduser().exists():
         raise UsageError(f"There is no file or folder {Path(path).absolute()}: check the path.")
 

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{gpu.row_table(result['rows'])}\n\n{gpu.checks_table(result['rows'])}\n\n{gpu.memory_table(result['memory'])}"
     )
     if args.profile:
-        for row in (gpu.ROWS[0], gpu.ROWS[3]):
+        for row in (row for row in gpu.ROWS if not row.options):  # each model in its plain form
             cfg = measured_config(str(gpu.CONFIGS / row.config), row.config_options(size, 0), str(device), size.batch)
             print(f"\n{row.what}\n{profile_training(cfg, steps=max(1, size.repeats // 10), rows=25)}")
     if args.json:

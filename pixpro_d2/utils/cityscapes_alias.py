@@ -16,11 +16,7 @@ PARENTS = ("deeplearning", "deeplearning.projects", "deeplearning.projects.citys
 
 
 def check_cityscapesscripts() -> None:
-    """Check that cityscapesscripts, an extra of this project, is installed.
-
-    Raises:
-        UsageError:
-    """
+    """Raise a UsageError unless cityscapesscripts, an extra of this project, is installed."""
     if not _is_installed():
         raise UsageError("Cityscapes data need cityscapesscripts: run `pip install cityscapesscripts shapely`.")
 

@@ -43,28 +43,29 @@ def test_the_last_one_is_taken_in_silence(pair, warned):
     assert resume(pair[0]) == 7 and not warned()
 
 
-@pytest.mark.parametrize("seed", range(50))
-def test_truncated_at_any_place(pair, seed, warned):
+def test_truncated_at_any_place(pair, warned):
     folder, newest, contents = pair
-    newest.write_bytes(contents[: random.Random(seed).randrange(len(contents))])
-    assert resume(folder) == 3
-    (message,) = warned()
-    assert re.match(rf"{newest} is damaged or cut off \(.+\): resuming from {folder}/", message)
-    assert message.endswith("model_0000003.pth instead.")
+    rng = random.Random(0)
+    for size in (rng.randrange(len(contents)) for _ in range(12)):
+        newest.write_bytes(contents[:size])
+        assert resume(folder) == 3, size
+        (message,) = warned()
+        assert re.match(rf"{newest} is damaged or cut off \(.+\): resuming from {folder}/", message), size
+        assert message.endswith("model_0000003.pth instead.")
 
 
 def test_a_changed_byte_is_found_or_harmless(pair, warned):
     """PyTorch itself loads changed weights without a word."""
     folder, newest, contents = pair
     rng, taken = random.Random(0), []
-    for _ in range(50):
+    for _ in range(12):
         place = rng.randrange(len(contents))
         changed = bytearray(contents)
         changed[place] ^= 1 << rng.randrange(8)
         newest.write_bytes(changed)
         taken.append(resume(folder))  # which compares the weights
         assert len(warned()) == (taken[-1] == 3)
-    assert taken.count(3) > 25
+    assert taken.count(3) > 6
 
 
 @pytest.mark.parametrize(

@@ -94,22 +94,22 @@ def cut_off(runs):
     return falls_back(runs, truncate)
 
 
-@fault("last checkpoint of zeros", "all bytes zero, as some file systems leave after a loss of power", quick=True)
+@fault("last checkpoint of zeros", "all bytes zero, as some file systems leave after a loss of power")
 def zeros(runs):
     return falls_back(runs, zero)
 
 
-@fault("last checkpoint empty", "truncated to nothing", quick=True)
+@fault("last checkpoint empty", "truncated to nothing")
 def nothing_in_it(runs):
     return falls_back(runs, empty)
 
 
-@fault("bit rot in the last checkpoint", "one bit flipped in the middle, within a tensor", quick=True)
+@fault("bit rot in the last checkpoint", "one bit flipped in the middle, within a tensor")
 def rotten(runs):
     return falls_back(runs, flip_bit)
 
 
-@fault("last checkpoint missing", "deleted; last_checkpoint still names it", quick=True)
+@fault("last checkpoint missing", "deleted; last_checkpoint still names it")
 def missing(runs):
     return falls_back(runs, os.remove)
 
@@ -121,7 +121,7 @@ def mark_gone(runs):
     return resume(runs, runs.pretraining(), folder, runs.straight), NOTHING
 
 
-@fault("last_checkpoint empty", "truncated to nothing", quick=True)
+@fault("last_checkpoint empty", "truncated to nothing")
 def mark_empty(runs):
     folder = runs.cut_off(23)
     empty(folder / "last_checkpoint")

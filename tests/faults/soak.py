@@ -106,6 +106,22 @@ class Soak:
         return time.time() - saved
 
 
+def verdict(growth, limit, equal):
+    """Return what to print, and the exit code.
+
+    Args:
+        growth (list[float]): of the process and of its data workers together, MB per 1000 iterations.
+        limit (float): most that either may grow.
+        equal (bool): whether weights and optimiser are equal to the bit.
+    """
+    own, workers = growth
+    flat = max(growth) <= limit
+    memory = "flat" if flat else f"NOT FLAT, at most {limit:g} MB are"
+    final = "final weights and optimiser equal to the bit" if equal else "the final checkpoints DIFFER"
+    text = f"memory: {own:+.1f} MB per 1000 iterations, workers {workers:+.1f} MB: {memory}\n{final}"
+    return text, int(not (equal and flat))
+
+
 def main(argv=None, fork=False):
     """Run the command line, and exit; see :class:`Soak` for ``fork``."""
     parser = argparse.ArgumentParser(prog="python tests/faults/soak.py", description=__doc__.splitlines()[0])
@@ -122,7 +138,6 @@ def main(argv=None, fork=False):
     pace = seconds / args.iterations
     parts, kills = soak.disturbed(random.Random(args.seed), *args.seconds, args.kills)
     growth = slope(training, pace)
-    flat = max(growth) <= args.flat
     repeated = round(sum(kill["lost"] for kill in kills) / pace)
     try:
         assert_same(soak.output / "disturbed", soak.output / "straight")
@@ -131,16 +146,14 @@ def main(argv=None, fork=False):
         equal = False
         print(f"differs: {error}")
     report = {"iterations": args.iterations, "seconds_per_iteration": pace, "kills": kills, "resumes": len(parts) - 1}
-    report |= {"iterations_repeated": repeated, "equal": equal, "flat": flat}
+    report |= {"iterations_repeated": repeated, "equal": equal, "flat": max(growth) <= args.flat}
     report |= {"mb_per_1000_iterations": growth}
     write_json(soak.output / "soak.json", {**report, "memory": {"straight": straight, "disturbed": parts}})
     draw(soak.output / "memory.png", straight, parts, [kill["seconds"] for kill in kills])
     print(f"{len(kills)} kills, {len(parts) - 1} resumes, about {repeated} of {args.iterations} iterations repeated")
-    own, workers = growth
-    verdict = "flat" if flat else f"NOT FLAT, at most {args.flat:g} MB are"
-    print(f"memory: {own:+.1f} MB per 1000 iterations, workers {workers:+.1f} MB: {verdict}")
-    print("final weights and optimiser equal to the bit" if equal else "the final checkpoints DIFFER")
-    sys.exit(not (equal and flat))
+    text, code = verdict(growth, args.flat, equal)
+    print(text)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
 from ...utils.errors import UsageError
-from ..datasets.semseg import read_label
+from ..datasets.semseg import IGNORE_LABEL, read_label
 from ..io.reader import required_image
 
 
@@ -30,7 +30,6 @@ class SemSegMapper:
         augmentations: Sequence[T.Augmentation],
         image_format: str,
         num_classes: int,
-        ignore_value: int,
         pixel_range: tuple[float, ...] = (),
     ) -> None:
         """
@@ -38,33 +37,29 @@ class SemSegMapper:
             is_train: whether to read the labels.
             augmentations: augmentations of the image and its labels.
             image_format: ``RGB`` or ``BGR``.
-            num_classes: number of classes; labels are 0 to ``num_classes`` - 1, or ``ignore_value``.
-            ignore_value: label of pixels that do not count.
+            num_classes: number of classes; labels are 0 to ``num_classes`` - 1, or IGNORE_LABEL.
             pixel_range: see :func:`pixpro_d2.data.io.reader.read_image`.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.num_classes = num_classes
-        self.ignore_value = ignore_value
         self.pixel_range = pixel_range
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict[str, Any]:
         augmentations = detection_utils.build_augmentation(cfg, is_train)
         crop = cfg.INPUT.CROP
-        head = cfg.MODEL.SEM_SEG_HEAD
         if is_train and crop.ENABLED:
             random_crop = T.RandomCrop_CategoryAreaConstraint(
-                crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, head.IGNORE_VALUE
+                crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, IGNORE_LABEL
             )
             augmentations.insert(1, random_crop)
         return {
             "is_train": is_train,
             "augmentations": augmentations,
             "image_format": cfg.INPUT.FORMAT,
-            "num_classes": head.NUM_CLASSES,
-            "ignore_value": head.IGNORE_VALUE,
+            "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "pixel_range": tuple(cfg.INPUT.PIXEL_RANGE),
         }
 
@@ -102,10 +97,10 @@ class SemSegMapper:
     def _read_labels(self, path: str, size: tuple[int, int]) -> np.ndarray:
         labels = read_label(path, size)
         present = np.unique(labels)
-        wrong = [int(x) for x in present if x != self.ignore_value and not 0 <= x < self.num_classes]
+        wrong = [int(x) for x in present if x != IGNORE_LABEL and not 0 <= x < self.num_classes]
         if wrong:
             raise UsageError(
                 f"The label map {path} holds {wrong[0]}, but labels are 0 to {self.num_classes - 1} or "
-                f"{self.ignore_value} (ignored): set MODEL.SEM_SEG_HEAD.NUM_CLASSES or convert the labels."
+                f"{IGNORE_LABEL} (ignored): set MODEL.SEM_SEG_HEAD.NUM_CLASSES or convert the labels."
             )
         return labels

@@ -114,7 +114,6 @@ def sample_second(
     min_scale: float,
     max_scale: float,
     min_overlap: float,
-    flip_p: float = 0.5,
 ) -> View:
     """Draw a view that has enough in common with the view ``first``, as SlotCon's code does.
 
@@ -124,8 +123,8 @@ def sample_second(
     for crop, area in _draws(rng, width, height, min_scale, max_scale, RATIO):
         view = View(*crop, flip=False)
         if common_area(first, view) >= min_overlap * area:
-            return replace(view, flip=bool(rng.random() < flip_p))
-    return sample_view(rng, width, height, min_scale, max_scale, flip_p=flip_p)
+            return replace(view, flip=bool(rng.random() < 0.5))
+    return sample_view(rng, width, height, min_scale, max_scale)
 
 
 def _draws(

@@ -41,4 +41,4 @@ class AnySizeDeepLabV3Head(DeepLabV3Head):
         if self.loss_type != "cross_entropy":
             return super().losses(predictions, targets)
         logits = F.interpolate(predictions, scale_factor=self.common_stride, mode="bilinear", align_corners=False)
-        return {"loss_sem_seg": self.loss_weight * labelled_cross_entropy(logits, targets, self.ignore_value)}
+        return {"loss_sem_seg": self.loss_weight * labelled_cross_entropy(logits, targets)}

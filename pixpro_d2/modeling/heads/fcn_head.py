@@ -9,6 +9,7 @@ from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
+from ...data.datasets.semseg import IGNORE_LABEL
 from ...utils.errors import UsageError
 
 
@@ -20,10 +21,12 @@ class FCNHead(nn.Module):
     res5 at output stride 16 (``RESNETS.RES5_DILATION 2``).
     """
 
+    ignore_value = IGNORE_LABEL  # SemanticSegmentor pads the targets with it
+
     @configurable
     def __init__(
         self, *, in_feature: str, in_channels: int, stride: int, num_classes: int, num_convs: int, channels: int,
-        dilation: int, norm: str, ignore_value: int, loss_weight: float,
+        dilation: int, norm: str, loss_weight: float,
     ) -> None:  # fmt: skip
         """
         Args:
@@ -31,13 +34,11 @@ class FCNHead(nn.Module):
             num_classes: number of classes.
             num_convs, channels, dilation: number, channels and dilation of the 3x3 convolutions.
             norm: detectron2 norm name; a norm follows each 3x3 convolution.
-            ignore_value: label without a loss.
             loss_weight: factor of the loss.
         """
         super().__init__()
         self.in_feature = in_feature
         self.stride = stride
-        self.ignore_value = ignore_value
         self.loss_weight = loss_weight
         self.convs = nn.Sequential()
         for i in range(num_convs):
@@ -69,7 +70,6 @@ class FCNHead(nn.Module):
             "channels": head.CONVS_DIM,
             "dilation": head.DILATION,
             "norm": head.NORM,
-            "ignore_value": head.IGNORE_VALUE,
             "loss_weight": head.LOSS_WEIGHT,
         }
 
@@ -91,17 +91,16 @@ class FCNHead(nn.Module):
         if not self.training:
             return logits, {}
         assert targets is not None  # SemanticSegmentor passes targets in training
-        return None, {"loss_sem_seg": self.loss_weight * labelled_cross_entropy(logits, targets, self.ignore_value)}
+        return None, {"loss_sem_seg": self.loss_weight * labelled_cross_entropy(logits, targets)}
 
 
-def labelled_cross_entropy(logits: Tensor, targets: Tensor, ignored: int) -> Tensor:
+def labelled_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the mean cross-entropy of the labelled pixels, 0-d; 0 without a labelled pixel, where PyTorch gives NaN.
 
     Args:
         logits: (N, num_classes, h, w) of h >= H and w >= W; what is outside the targets does not count.
-        targets: (N, H, W) class numbers.
-        ignored: number in ``targets`` of pixels without a label.
+        targets: (N, H, W) class numbers; IGNORE_LABEL for pixels without a label.
     """
     height, width = targets.shape[-2:]
-    loss = F.cross_entropy(logits[..., :height, :width], targets, ignore_index=ignored, reduction="sum")
-    return loss / (targets != ignored).sum().clamp(min=1)
+    loss = F.cross_entropy(logits[..., :height, :width], targets, ignore_index=IGNORE_LABEL, reduction="sum")
+    return loss / (targets != IGNORE_LABEL).sum().clamp(min=1)

@@ -93,8 +93,8 @@ def test_parts_count_as_full_ones_and_once():
 
 def test_need_of_batches_worked_through_in_parts(monkeypatch):
     """A fine level: a part holds two images, so that the batches that tell the need come in one and in two."""
-    cfg = benchmark_helpers.measured(benchmark_helpers.FPN, *HALF, "INPUT.PIXPRO.CROP_SIZE", 192)
-    monkeypatch.setattr(image_chunks, "__defaults__", (2 * 24**4,))  # pairs of P3
+    cfg = benchmark_helpers.measured(benchmark_helpers.FPN, *HALF)
+    monkeypatch.setattr(image_chunks, "__defaults__", (2 * 8**4,))  # pairs of P3
     need = memory_need(cfg)
     model = prepare_model(cfg, build_model(cfg).train(), "cuda")
     for p in model.parameters():

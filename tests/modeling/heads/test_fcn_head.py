@@ -14,7 +14,7 @@ from pixpro_d2.utils.errors import UsageError
 def head(num_classes=3, num_convs=2, norm="BN"):
     return FCNHead(
         in_feature="res5", in_channels=4, stride=16, num_classes=num_classes, num_convs=num_convs, channels=6,
-        dilation=6, norm=norm, ignore_value=255, loss_weight=0.5,
+        dilation=6, norm=norm, loss_weight=0.5,
     )  # fmt: skip
 
 

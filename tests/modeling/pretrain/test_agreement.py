@@ -44,10 +44,20 @@ def ramp(box, size):
     return torch.stack((x, y, torch.ones_like(x)), dim=1)
 
 
-@pytest.mark.parametrize("grid", [(6, 6), (3, 5), (12, 9)])
-@pytest.mark.parametrize("cells", [(6, 6), (16, 16), (24, 12), (4, 4), (30, 7)])
+# A map of as many cells as bins, finer, coarser, and finer in one direction only; then the other pairs of views.
 @pytest.mark.parametrize(
-    "query, key", [(CROP, LARGER), (LARGER, CROP), (MIRRORED, LARGER), (LARGER, MIRRORED), (CROP, CROP)]
+    "query, key, cells, grid",
+    [
+        (CROP, LARGER, (6, 6), (6, 6)),
+        (CROP, LARGER, (16, 16), (3, 5)),
+        (CROP, LARGER, (24, 12), (6, 6)),
+        (CROP, LARGER, (4, 4), (12, 9)),
+        (CROP, LARGER, (30, 7), (12, 9)),
+        (LARGER, CROP, (30, 7), (12, 9)),
+        (MIRRORED, LARGER, (24, 12), (3, 5)),
+        (LARGER, MIRRORED, (16, 16), (12, 9)),
+        (CROP, CROP, (4, 4), (6, 6)),
+    ],
 )
 def test_a_ramp_comes_out_exact(query, key, cells, grid):
     """Features that are linear in the image: away from the border of the map, each bin gets its own place."""
