@@ -1,11 +1,13 @@
-"""The program as a whole: how mistakes end it. More processes: tests/distributed."""
+"""The program as a whole: inside torchrun, and how mistakes and faults end it. More processes: tests/distributed."""
 
 import re
+import sys
 
 import cli
 import pytest
 from faults.runs import NETWORK
 from rendering import render_once
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 import configs
 
@@ -15,6 +17,15 @@ scenes = render_once(train=8, test=2, size=96)
 def args(scenes, folder, *opts):
     words = ["--config-file", "configs/pretrain/quickstart.yaml", "DATASETS.TRAIN", f"('images:{scenes}',)"]
     return [*words, *configs.TINY, *NETWORK, *opts, "OUTPUT_DIR", folder]
+
+
+@pytest.mark.slow
+def test_torchrun(scenes, tmp_path):
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    launcher += ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{get_free_port()}")
+    output = cli.run(*args(scenes, tmp_path / "out", "SOLVER.MAX_ITER", 1), launcher=launcher)
+    assert (tmp_path / "out" / "model_final.pth").is_file(), output
+    assert "Process 0 of 2" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def mistakes(scenes, tmp_path):
