@@ -95,11 +95,11 @@ RECIPES = {
 
 def resume_in_the_middle(args, folder):
     """Train to the end, then again from a checkpoint of this run, with a worker: both give the same."""
-    cli.run_here(*args, *PERIOD, "OUTPUT_DIR", folder / "straight")
-    first = min((folder / "straight").glob("model_0*.pth"))  # of those that are kept
+    first = "model_0000002.pth"
+    cli.run_here(*args, *PERIOD, "SOLVER.CHECKPOINT_KEEP_LAST", 0, "OUTPUT_DIR", folder / "straight")
     (folder / "resumed").mkdir()
-    shutil.copy(first, folder / "resumed")
-    (folder / "resumed" / "last_checkpoint").write_text(first.name)
+    shutil.copy(folder / "straight" / first, folder / "resumed")
+    (folder / "resumed" / "last_checkpoint").write_text(first)
     cli.run_here("--resume", *args, *PERIOD, "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", folder / "resumed")
     assert_same(folder / "resumed", folder / "straight")
 

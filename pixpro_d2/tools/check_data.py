@@ -9,7 +9,8 @@ frequency of each class, the NUM_CLASSES to set, and the problems:
 
 * missing or unreadable files, and sizes that differ;
 * labels that training or evaluation would fail at or skip;
-* images of more than 8 bits that use little of their range.
+* images of more than 8 bits that use little of their range, or lie outside --pixel-range;
+* images so long that their views are often the same crop.
 
 A detector or segmentation checks files, sizes and labels likewise when it starts, but decodes no images. For videos,
 the command also prints the lengths. With --flow, it also prints which videos have no optical flow of their own. It

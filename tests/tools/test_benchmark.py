@@ -9,6 +9,7 @@ from data_helpers import write_images
 import configs
 from pixpro_d2.extras.benchmark import gpu
 from pixpro_d2.extras.benchmark.memory import GPU_SIZES
+from pixpro_d2.extras.benchmark.step import measured_config
 from pixpro_d2.tools import benchmark, benchmark_gpu
 
 TINY = [str(option) for option in (*configs.TINY, *RESNET18)]
@@ -111,6 +112,12 @@ def test_gpu_rows_at_their_smallest(tmp_path, capsys, monkeypatch):
     assert "| pixpro_fpn.yaml" in text and "aten::mkldnn_convolution" in text
     (first, _) = (line for line in text.splitlines() if line.startswith(f"| {rows[0].what} "))
     assert "| 100% " in first and "2100 images/s on an H200" in first and "90% of the first" in text
+
+
+@pytest.mark.parametrize("row", gpu.ROWS, ids=lambda row: row.what)
+def test_the_config_of_each_gpu_row(row):
+    cfg = measured_config(str(gpu.CONFIGS / row.config), row.config_options(gpu.FULL, 0), device="cpu")
+    assert ("compiled" in row.what) == cfg.MODEL.PIXPRO.COMPILE
 
 
 def test_a_row_that_does_not_fit_is_a_row():

@@ -29,7 +29,7 @@ EXTENSIONS = (
 # Photographs of other formats: a folder that also has images of EXTENSIONS would lose them silently.
 NOT_READ = (
     ".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".psd", ".dcm", ".jxl", ".exr",
-    ".npy", ".nii", ".nii.gz", ".svs", ".czi", ".nd2",
+    ".nii", ".nii.gz", ".svs", ".czi", ".nd2",
 )  # fmt: skip
 LISTING_THREADS = 8  # archives listed at the same time, because each header of a tar file waits for the storage
 MIN_INDEXED_IMAGES = 10_000  # smallest number of images for which an index is kept

@@ -20,7 +20,7 @@ from .paths import check_exists
 logger = logging.getLogger(__name__)
 
 INDEX = ".pixpro_index.json"  # file in the folder of the videos with their numbers of frames
-VERSION = 1
+VERSION = 2  # version 1 had fewer image formats
 AS_ZEROS = str.maketrans("123456789", "000000000")
 
 

@@ -17,7 +17,6 @@ from ..datasets.object_checks import box_error, box_warning, mask_error, mask_fo
 from ..datasets.semseg import IGNORE_LABEL, read_label
 from ..io.image_size import read_size
 from ..io.reader import UnreadableImage, header_source, read_image
-from ..pretrain.views import central_share
 from .stored_values import FileValues, read_values, value_problems
 
 # task -> (key of the classes' names in the metadata, config key of their number, unit of the counts)
@@ -26,8 +25,10 @@ TASKS = {
     "segmentation": ("stuff_classes", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "pixels"),
     "classification": ("classes", "MODEL.CLASSIFIER.NUM_CLASSES", "images"),
 }
-MIN_SCALE = 0.2  # INPUT.PIXPRO.MIN_SCALE of quickstart, the largest of the recipes
-MANY_ELONGATED = 0.05  # a larger share of images whose views are mostly the same is reported
+# Ratio of the sides from which few random crops fit: then 24 % of the views are the largest crop in the middle with
+# INPUT.PIXPRO.MIN_SCALE 0.08, 84 % with 0.2 as in quickstart.
+LONG = 5
+MANY_LONG = 0.05  # a larger share of such images is reported
 FEW_CROWDS, MANY_CROWDS = 10, 0.1  # a larger number and share of crowds is reported; COCO has 1 %
 THREADS = 8  # number of files read at the same time
 
@@ -108,7 +109,7 @@ def inspect(
     report = Report(task, classes, images=count, pixel_range=pixel_range)
     ignored = metadata.get("ignore_label", None)
     ignored = IGNORE_LABEL if ignored is None else ignored
-    elongated: list[str] = []
+    long: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
         # Pass the index, because a future keeps its arguments, and dicts would all stay in memory.
         looks = pool.map(lambda i: _look_at(dicts[i], task, i in decoded, pixel_range), range(count))
@@ -118,8 +119,8 @@ def inspect(
                 report.opened += 1
                 report.sizes.append(files.size)
                 report.values.append(files.values)
-                if task is None and central_share(*files.size, MIN_SCALE) > 0.5:
-                    elongated.append(f"{record['file_name']} ({_times(files.size)})")
+                if task is None and max(files.size) >= LONG * min(files.size):
+                    long.append(f"{record['file_name']} ({_times(files.size)})")
             report.add_errors(i, files.errors + _size_errors(record, files))
             if task == "segmentation":
                 report.ignored += files.label_counts.pop(ignored, 0)
@@ -129,10 +130,10 @@ def inspect(
             elif task == "classification":
                 _count(report, i, Counter([record["category_id"]]), record["file_name"])
     report.warnings += value_problems(report.values, pixel_range)
-    if len(elongated) > MANY_ELONGATED * report.opened:
+    if len(long) > MANY_LONG * report.opened:
         report.warnings.append(
-            f"{len(elongated)} of {report.opened} opened images are so long, as {elongated[0]}, that most views are "
-            f"the same central crop with INPUT.PIXPRO.MIN_SCALE {MIN_SCALE}: cut such images into tiles"
+            f"{len(long)} of {report.opened} opened images are as long as {LONG} : 1 or longer, as {long[0]}, so many "
+            "views are the same crop in the middle: cut such images into tiles"
         )
     if task == "detection" and not (report.counts or report.errors):
         report.warnings.append("no image has an annotated object: there is nothing to train on, and AP is NaN")

@@ -21,9 +21,9 @@ FULL_RANGE = (0, 65535)
 MIN_RANGE_SHARE = 0.25  # smallest share of the range that the values must fill, for at least 64 grey levels
 MIN_NARROW = 0.5  # smallest share of the deep files with fewer values that is a problem; few may be dark images
 OUTLIER_PERCENT = 0.1  # percentage of an image's pixels at either end that do not count
-MAX_OUTSIDE = 0.75  # largest share of pixels outside the range that is no problem; a window of CT may exclude the air
+MAX_OUTSIDE = 0.9  # largest share of pixels outside the range that is no problem: a window of CT excludes most of them
 MAX_PIXELS = 2**20  # number of pixels, evenly spaced, whose values are looked at
-FIRST_IMAGES = 20  # number of images that are looked at when a run starts
+FIRST_IMAGES = 8  # number of images that are looked at when a run starts
 _SAMPLES = 277  # TIFF tag
 _CHANNELS_READ = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's photometric interpretation -> channels
 
@@ -142,26 +142,29 @@ def value_problems(files: Sequence[FileValues], pixel_range: tuple[float, ...]) 
     for kind, coloured in (("grey", False), ("coloured", True)):
         # An image of one value, such as an empty slice, tells nothing.
         deep = [file for file in files if file.deep and file.coloured == coloured and file.lowest < file.highest]
-        clipped = [file for file in deep if file.outside > MAX_OUTSIDE]
-        narrow = [file for file in deep if _share(file.lowest, file.highest, pixel_range) < MIN_RANGE_SHARE]
-        lost = clipped if len(clipped) >= MIN_NARROW * len(deep) else narrow
-        if not lost or len(lost) < MIN_NARROW * len(deep):
+        clipped = sum(file.outside > MAX_OUTSIDE for file in deep)
+        if clipped and clipped >= MIN_NARROW * len(deep):
+            problems.append(
+                f"more than {100 * MAX_OUTSIDE:g} % of the pixels of {clipped} of {len(deep)} {kind} files of more than "
+                f"8 bits are outside the range {pixel_range[0]:g} to {pixel_range[1]:g} and become black or white: "
+                "check INPUT.PIXEL_RANGE"
+            )
             continue
-        low, high = _limits(lost)
+        narrow = [file for file in deep if _share(file.lowest, file.highest, pixel_range) < MIN_RANGE_SHARE]
+        if not narrow or len(narrow) < MIN_NARROW * len(deep):
+            continue
+        low, high = _limits(narrow)
         share = _share(low, high, pixel_range)
-        if lost is narrow and share >= MIN_RANGE_SHARE:  # images of little contrast, somewhere in the range
+        if share >= MIN_RANGE_SHARE:  # images of little contrast, somewhere in the range
             continue
         remedy = f'set INPUT.PIXEL_RANGE "[{low:g}, {high:g}]", in pre-training and in detectors'
         if coloured:
             remedy = "convert them to colours of 8 bits that fill the range 0 to 255"
-        elif len(lost) < len(deep):
+        elif len(narrow) < len(deep):
             remedy = "convert all grey files to one range"
-        loss = f"become {int(255 * share) + 1} of 256 grey levels"
-        if lost is clipped:
-            loss = f"lie mostly outside the range {pixel_range[0]:g} to {pixel_range[1]:g} and become black or white"
         problems.append(
-            f"the values {_in_words(lost)} of {len(lost)} of {len(deep)} {kind} files of more than 8 bits {loss}: "
-            f"{remedy}"
+            f"the values {_in_words(narrow)} of {len(narrow)} of {len(deep)} {kind} files of more than 8 bits become "
+            f"{int(255 * share) + 1} of 256 grey levels: {remedy}"
         )
     return problems
 

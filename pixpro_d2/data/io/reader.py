@@ -135,7 +135,7 @@ class EncodedImage:
         except UnidentifiedImageError as error:  # Pillow's message names a buffer in memory
             reason = "not an image in a format that Pillow knows"
             if self._content.startswith(_TIFF_STARTS):
-                reason = "a TIFF of a kind that Pillow cannot read (bands, floats or compression): convert it"
+                reason = "a damaged TIFF, or of a kind that Pillow cannot read (bands, floats, compression): convert it"
             raise UnreadableImage(f"{self.file_name}: {reason}") from error
         except Image.DecompressionBombError as error:
             reason = f"more pixels than DATALOADER.MAX_IMAGE_PIXELS allows ({error})"
@@ -182,7 +182,7 @@ def _check_tiff(image: ImageFile.ImageFile) -> None:
     decoder = image.tile[0][0]
     if tags.get(_TIFF_PLANES) == _SEPARATE and tags.get(_TIFF_SAMPLES, 1) > 1 and bits > 8 and decoder == "raw":
         raise ValueError("Pillow misreads its separate planes: save it with interleaved channels, or compressed")
-    if kind == _SIGNED and bits == 8:
+    if kind == _SIGNED and bits == 8 and np.asarray(image).max() > 127:
         raise ValueError("Pillow misreads negative integers of 8 bits: save it with 16 bits")
     if kind == _SIGNED and bits == 16 and tags.prefix == b"MM" and decoder == "libtiff":
         raise ValueError("Pillow misreads compressed big-endian integers: save it little-endian, or uncompressed")

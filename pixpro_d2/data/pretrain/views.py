@@ -92,20 +92,6 @@ def sample_view(
     return View(*crop, flip=bool(rng.random() < flip_p))
 
 
-def central_share(width: int, height: int, min_scale: float) -> float:
-    """Return the share of the views by :func:`sample_view` that are the central crop, because no draw fits.
-
-    Args:
-        width, height: size of the image in pixels, large enough that rounding does not matter.
-        min_scale: smallest area as a share of the image, below 1; the largest area is the image.
-    """
-    elongation = max(width, height) / min(width, height)
-    ratios = np.geomspace(*RATIO, 1001)
-    largest = np.minimum(ratios / elongation, elongation / ratios)  # areas of crops as high, or as wide, as the image
-    fits = np.clip((largest - min_scale) / (1 - min_scale), 0, 1).mean()
-    return float((1 - fits) ** ATTEMPTS)
-
-
 def sample_second(
     rng: np.random.Generator,
     first: View,
