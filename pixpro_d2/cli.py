@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         exit_once(
             UsageError(
                 f"OpenCV does not import ({error}): replace it by its build without windows, with `pip uninstall "
-                "opencv-python` and `pip install --force-reinstall opencv-python-headless`."
+                "opencv-python` and `pip install --force-reinstall --no-deps opencv-python-headless`."
             )
         )
 

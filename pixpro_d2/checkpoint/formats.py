@@ -227,9 +227,15 @@ def _is_numbers(value: object) -> bool:
     return isinstance(value, torch.Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiub")
 
 
+def _has_beside(form: Format, tensors: Mapping[str, torch.Tensor]) -> bool:
+    return all(any(name.startswith(prefix) for name in tensors) for prefix in form.beside)
+
+
 def _timm(tensors: dict[str, torch.Tensor], network: nn.Module) -> Source | None:
     """Recognise the weights of a network of timm, from timm, research code, an official release or this project."""
-    found = timm_networks.find_weights(tensors, network, [*(form.online for form in FORMATS), "teacher."])
+    found = timm_networks.find_weights(
+        tensors, network, [*(form.online for form in FORMATS if _has_beside(form, tensors)), "teacher."]
+    )
     if found is None:
         return None
     if found.prefix in (timm_networks.NET, timm_networks.BELOW_PYRAMID):
@@ -318,7 +324,7 @@ def _research(tensors: dict[str, torch.Tensor], path: str) -> Source | None:
     # If a file has only one ResNet, it is the backbone, whatever its prefix.
     only = [Format(f"ResNet below {prefixes[0]}", prefixes[0])] if len(prefixes) == 1 else []
     for form in (*FORMATS, *only):
-        if not all(any(name.startswith(prefix) for name in tensors) for prefix in form.beside):
+        if not _has_beside(form, tensors):
             continue
         names = _resnet(tensors, form.online, path)
         if names is None:
@@ -335,7 +341,10 @@ def _research(tensors: dict[str, torch.Tensor], path: str) -> Source | None:
         if form.heads:
             heads = {name: head_names.from_official(name) for name in tensors}
             renamed.update({name: head for name, head in heads.items() if head})
-        state = {renamed.get(name) or _OWN.sub(r"\1", name): value for name, value in tensors.items()}
+        for name in tensors.keys() - renamed.keys():
+            other = _OWN.sub(r"\1", name)
+            renamed[name] = name if other in tensors else other
+        state = {renamed[name]: value for name, value in tensors.items()}
         return Source(form.name, state, TORCHVISION)
     return None
 

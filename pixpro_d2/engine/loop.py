@@ -147,7 +147,8 @@ class TrainLoop(TrainerBase):
             storage = get_event_storage()
             losses = {"total_loss": sum(losses.values())} | losses
             times = {"step_time": step_time, "data_time": max(data_times)}
-            storage.put_scalars(**times, **losses, smoothing_hint=self.smooth)
+            storage.put_scalars(**times, smoothing_hint=False)
+            storage.put_scalars(**losses, smoothing_hint=self.smooth)
             if self._skipped:
                 storage.put_scalar("skipped_steps", self._skipped, smoothing_hint=False)
             if torch.cuda.is_available():

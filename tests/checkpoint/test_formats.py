@@ -197,6 +197,12 @@ def test_classifiers_of_two_branches_are_no_parts_of_them():
     assert set(source.state) == EXPECTED | {f"target_{n}" for n in EXPECTED} | {"fc.bias", "target_fc.bias"}
 
 
+def test_no_tensor_is_lost_to_another_of_the_same_name():
+    tensors = {"backbone.fc.bias": torch.zeros(1), "fc.bias": torch.ones(1)}
+    state = recognise({**under("backbone."), **tensors}, "w.pth").state
+    assert state["backbone.fc.bias"] == 0 and state["fc.bias"] == 1
+
+
 def test_openselfsup_prefers_its_backbone_and_keeps_the_copy_apart():
     tensors = {**under("backbone."), **under("encoder_q.0."), **under("encoder_k.0.")}
     source = recognise(tensors, "w.pth")

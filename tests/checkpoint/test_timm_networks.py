@@ -50,6 +50,10 @@ LAYOUTS = {
             for name, value in state.items()
         }
     },
+    "beside a frozen teacher": lambda state: {
+        **state,
+        **{f"teacher.{name}": value + 1 for name, value in state.items()},
+    },
     "student": lambda state: {f"student.backbone.{name}": value for name, value in state.items()},
 }
 

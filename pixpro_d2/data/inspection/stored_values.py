@@ -145,9 +145,9 @@ def value_problems(files: Sequence[FileValues], pixel_range: tuple[float, ...]) 
         clipped = sum(file.outside > MAX_OUTSIDE for file in deep)
         if clipped and clipped >= MIN_NARROW * len(deep):
             problems.append(
-                f"more than {100 * MAX_OUTSIDE:g} % of the pixels of {clipped} of {len(deep)} {kind} files of more than "
-                f"8 bits are outside the range {pixel_range[0]:g} to {pixel_range[1]:g} and become black or white: "
-                "check INPUT.PIXEL_RANGE"
+                f"more than {100 * MAX_OUTSIDE:g} % of the pixels of {clipped} of {len(deep)} {kind} files of more "
+                f"than 8 bits are outside the range {pixel_range[0]:g} to {pixel_range[1]:g} and become black or "
+                "white: check INPUT.PIXEL_RANGE"
             )
             continue
         narrow = [file for file in deep if _share(file.lowest, file.highest, pixel_range) < MIN_RANGE_SHARE]

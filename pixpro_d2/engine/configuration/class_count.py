@@ -41,7 +41,7 @@ def resolve_class_count(cfg: CfgNode, config_file: str, options: Collection[str]
         return ""
     labels, node = TASKS[cfg.MODEL.META_ARCHITECTURE]
     key = f"MODEL.{node}.NUM_CLASSES"
-    if data_key == "DATASETS.TEST" and _is_own_config(config_file, cfg.MODEL.WEIGHTS):
+    if data_key == "DATASETS.TEST" and _is_own_config(config_file, cfg):
         for name in cfg.DATASETS.TEST:
             if name.startswith("semseg:") and _count(labels, name) and are_counted(name):
                 add_absent_classes(name, value_of(cfg, key))
@@ -57,10 +57,10 @@ def resolve_class_count(cfg: CfgNode, config_file: str, options: Collection[str]
     return f"{key} is {number}, the number of classes of data set '{name}'."
 
 
-def _is_own_config(config_file: str, weights: str) -> bool:
-    """Return whether a config file lies beside the weights, as the config.yaml of their run."""
-    places = [os.path.dirname(os.path.abspath(path)) for path in (config_file, weights) if path]
-    return len(places) == 2 and places[0] == places[1]
+def _is_own_config(config_file: str, cfg: CfgNode) -> bool:
+    """Return whether a config file lies beside the weights or in OUTPUT_DIR, as the config.yaml of the run."""
+    folders = {cfg.OUTPUT_DIR, *([os.path.dirname(cfg.MODEL.WEIGHTS)] if cfg.MODEL.WEIGHTS else [])}
+    return bool(config_file) and os.path.dirname(os.path.abspath(config_file)) in map(os.path.abspath, folders)
 
 
 def _count(labels: Labels, name: str) -> int | None:

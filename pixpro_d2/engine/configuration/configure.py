@@ -210,7 +210,8 @@ def _count_in_iterations(cfg: CfgNode, keys: Collection[str]) -> None:
     """Set the config file's epochs to 0 if the command line's ``keys`` give the length in iterations, in place.
 
     If they give no warm-up, a warm-up in epochs keeps its share of the run, and a warm-up in iterations is cut to a
-    tenth of the run. Either could fill a short run otherwise. :func:`resolve_schedule` cuts that of a run in epochs.
+    tenth of the run. Either could fill a short run otherwise. :func:`resolve_schedule` cuts a warm-up likewise if the
+    command line gives SOLVER.MAX_EPOCHS.
     """
     solver = cfg.SOLVER
     if "SOLVER.MAX_ITER" in keys and not _gives_warmup(keys):
@@ -308,7 +309,7 @@ def _seed_in(path: str) -> int | None:
 def resolve_schedule(cfg: CfgNode, keys: Collection[str] = ()) -> str:
     """Turn epochs into iterations and BASE_LR into the effective learning rate, in place.
 
-    A warm-up that the command line's ``keys`` do not give is at most a tenth of a run in epochs.
+    If the command line's ``keys`` give the epochs and no warm-up, the warm-up is at most a tenth of the run.
 
     Returns:
         A sentence with the result, for the log.
@@ -328,7 +329,7 @@ def resolve_schedule(cfg: CfgNode, keys: Collection[str] = ()) -> str:
             length = f"{solver.MAX_ITER} iterations = {solver.MAX_EPOCHS} epochs of {num_images} {unit}"
         if solver.WARMUP_EPOCHS > 0:
             solver.WARMUP_ITERS = min(solver.WARMUP_EPOCHS * per_epoch, solver.MAX_ITER)
-        if solver.MAX_EPOCHS > 0 and not _gives_warmup(keys):
+        if solver.MAX_EPOCHS > 0 and "SOLVER.MAX_EPOCHS" in keys and not _gives_warmup(keys):
             solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, solver.MAX_ITER // 10)
     elif solver.MAX_EPOCHS > 0 or solver.WARMUP_EPOCHS > 0:
         raise UsageError(
@@ -344,7 +345,8 @@ def resolve_schedule(cfg: CfgNode, keys: Collection[str] = ()) -> str:
     scaling = solver.LR_SCALING
     solver.MAX_EPOCHS, solver.WARMUP_EPOCHS, solver.LR_SCALING = 0, 0, "none"
     rule = "" if scaling == "none" else f" ({base_lr:g} at batch {solver.LR_REFERENCE_BATCH}, {scaling} scaling)"
+    fills = ": it fills the run, so lower SOLVER.WARMUP_ITERS" if solver.WARMUP_ITERS >= solver.MAX_ITER else ""
     return (
-        f"Schedule: {length}, of which {solver.WARMUP_ITERS} warm-up; batch {batch}; "
+        f"Schedule: {length}, of which {solver.WARMUP_ITERS} warm-up{fills}; batch {batch}; "
         f"effective learning rate {solver.BASE_LR:g}{rule}."
     )

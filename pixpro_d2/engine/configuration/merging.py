@@ -44,7 +44,9 @@ def merge_file(cfg: CfgNode, path: str) -> None:
     except UsageError:
         raise
     except (KeyError, AssertionError) as error:  # yacs raises these for an unknown key
-        raise UsageError(f"Config {path}: {unknown_key(cfg, str(error.args[0]).rpartition(': ')[2])}") from error
+        raise UsageError(
+            f"Config {path}, or its _BASE_: {unknown_key(cfg, str(error.args[0]).rpartition(': ')[2])}"
+        ) from error
     except FileNotFoundError as error:
         raise UsageError(f"Config {path}, in _BASE_: {missing_file(error.filename)}") from error
     except UnicodeDecodeError as error:

@@ -116,9 +116,9 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def step_times(run: Run) -> Curve:
-    """Return the seconds per iteration: means, or medians for an old run, which has no others."""
-    times = run.curves.get("step_time") or run.curves.get("time", [])
-    return [(i, value) for i, value in finite(times) if value > 0]
+    """Return the seconds per iteration: means, or medians where an old run has no others."""
+    times = dict(run.curves.get("time", [])) | dict(run.curves.get("step_time", []))
+    return [(i, value) for i, value in finite(sorted(times.items())) if value > 0]
 
 
 def training_time(times: Curve) -> float:

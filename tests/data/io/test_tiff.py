@@ -56,9 +56,7 @@ def test_kinds_that_pillow_misreads_are_refused(tmp_path, planes, options, reaso
 
 def test_a_kind_that_pillow_does_not_know(tmp_path):
     write_tiff(tmp_path / "a.tif", [np.zeros((HEIGHT, WIDTH, 4), np.float32)])
-    with pytest.raises(
-        UnreadableImage, match=r"/a\.tif: a damaged TIFF, or of a kind that Pillow cannot read \(bands, floats"
-    ):
+    with pytest.raises(UnreadableImage, match=r"/a\.tif: a damaged TIFF, or of a kind that Pillow cannot read \(bands"):
         read_image(str(tmp_path / "a.tif"))
 
 

@@ -94,9 +94,9 @@ def test_a_run_keeps_its_number_where_the_test_labels_lack_its_highest_class(tmp
     config.parent.mkdir()
     cfg = configs.tiny("DATASETS.TRAIN", (train,), "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 6, config="voc/fcn_R_50_30k.yaml")
     config.write_text(cfg.dump())
-    for folder, number in (("other", 5), ("run", 6)):
-        weights = str(tmp_path / folder / "model_final.pth")
-        options = ("DATASETS.TEST", test, "MODEL.WEIGHTS", weights)
+    weights = [("MODEL.WEIGHTS", str(tmp_path / folder / "model_final.pth")) for folder in ("other", "run")]
+    for of_run, number in ((weights[0], 5), (weights[1], 6), (("OUTPUT_DIR", str(config.parent)), 6)):
+        options = ("DATASETS.TEST", test, *of_run)
         sentence, cfg = resolved(str(config), *options, data_key="DATASETS.TEST")
         assert number == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES and bool(sentence) == (number == 5)
         check_classes(cfg, [test])

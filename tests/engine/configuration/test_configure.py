@@ -64,6 +64,13 @@ def test_a_warm_up_does_not_fill_a_run_of_few_epochs(folder, config, opts, warmu
     assert (10, warmup) == (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS)
 
 
+def test_a_file_keeps_its_warm_up(folder, tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("_BASE_: pretrain/quickstart.yaml\nSOLVER: {MAX_EPOCHS: 5, WARMUP_EPOCHS: 5, IMS_PER_BATCH: 4}")
+    cfg = load_config(str(path), ["DATASETS.TRAIN", (folder,)])
+    assert "of which 10 warm-up: it fills the run, so lower SOLVER.WARMUP_ITERS;" in resolve_schedule(cfg)
+
+
 @pytest.mark.parametrize(
     ("opts", "warmup"),
     [

@@ -59,6 +59,10 @@ def test_time_and_speed_are_of_means(tmp_path):
     """20 iterations of 2 s, then 180 of 1 s: 220 s for 3200 images, although the median is 0.5 s."""
     run = run_of(tmp_path, healthy_lines(step_time=lambda i: 1.0 if i else 2.0))
     assert facts(run)[1:3] == [("training time", "0:03:40"), ("images/s", "14.5")]
+    lines = healthy_lines(step_time=3.0)
+    for line in lines[:5]:  # of an older version: 100 iterations of 0.5 s, then 100 of 3 s
+        del line["step_time"]
+    assert facts(run_of(tmp_path, lines))[1] == ("training time", "0:05:50")
 
 
 def test_a_finished_run_is_not_early(tmp_path):
