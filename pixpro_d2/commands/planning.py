@@ -25,6 +25,7 @@ from .recipe import VIDEO_EPOCHS, choose_batch, choose_iterations, choose_proces
 
 PLANNED = ("SOLVER.IMS_PER_BATCH", "SOLVER.MAX_ITER", "SOLVER.WARMUP_ITERS")
 FEW_IMAGES = 100  # pre-training on fewer images is pointed out
+FEW_FRAMES = 5000  # the same for video: 384 frames harmed, 6144 did not (docs/study.md)
 
 # Configs of a task for a ResNet-18 and for a ResNet-50.
 CONFIGS: dict[str, tuple[str, str | None]] = {
@@ -67,7 +68,8 @@ def plan_pretraining(
     """
     given = _pairs(opts)
     ensure_registered([data])
-    count, is_video = len(load_dicts(data)), data.startswith("video:")
+    dicts, is_video = load_dicts(data), data.startswith("video:")
+    count = len(dicts)
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
     config, why = choose_recipe(count, is_video, machine) if recipe == "auto" else (recipe, "you named it")
     cfg = load_config(config, list(opts))
@@ -99,7 +101,9 @@ def plan_pretraining(
         f"Recipe {config}, because {why}: {count} {'videos' if is_video else 'images'}, {length} of batch {batch} on "
         f"{machine}, into {folder}."
     )
-    if count < FEW_IMAGES and not is_video:
+    if is_video and sum(video["num_frames"] for video in dicts) < FEW_FRAMES:
+        sentence += f" Fewer than {FEW_FRAMES} frames can harm a network: compare with other weights (docs/video.md)."
+    elif not is_video and count < FEW_IMAGES:
         sentence += f" Fewer than {FEW_IMAGES} images teach a network little: add images if you can."
     words = _words(config, {"DATASETS.TRAIN": data, **chosen}, folder, opts, machine.processes, flags)
     return Plan(words, folder, sentence)

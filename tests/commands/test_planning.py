@@ -10,7 +10,7 @@ from detectron2.modeling import build_backbone
 from rendering import render_once
 
 from pixpro_d2.checkpoint import InputConvention, PixProCheckpointer
-from pixpro_d2.commands import finetune, pretrain
+from pixpro_d2.commands import finetune, planning, pretrain
 from pixpro_d2.commands.machine import Machine
 from pixpro_d2.commands.parsing import flags
 from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
@@ -72,7 +72,7 @@ def test_archives_are_counted_and_give_their_name(scenes, tmp_path):
         assert (f"images:{data}",) == config_of(plan)[1].DATASETS.TRAIN
 
 
-def test_an_epoch_of_videos_has_many_starts(tmp_path):
+def test_an_epoch_of_videos_has_many_starts(tmp_path, monkeypatch):
     for i in range(6):
         write_images(tmp_path / f"{i}", 3)
     opts = ["SOLVER.IMS_PER_BATCH", "16", "INPUT.PIXPRO.STARTS_PER_VIDEO", "8"]
@@ -81,9 +81,11 @@ def test_an_epoch_of_videos_has_many_starts(tmp_path):
     opts = ["INPUT.PIXPRO.STARTS_PER_VIDEO", "160"]
     plan = plan_pretraining(f"video:{tmp_path}", "", opts=opts)
     assert "6 videos, 1200 iterations of batch 16" in plan.sentence  # 20 * (6 * 160 // 16)
+    assert "Fewer than 5000 frames can harm a network" in plan.sentence
     assert config_of(plan)[1].SOLVER.WARMUP_ITERS == 60  # an epoch, as quickstart has
+    monkeypatch.setattr(planning, "FEW_FRAMES", 18)
     plan = plan_pretraining(f"video:{tmp_path}", "", "pretrain/pixpro_video_quickstart")
-    assert "6 videos, 300 iterations of batch 16" in plan.sentence
+    assert "6 videos, 300 iterations of batch 16" in plan.sentence and "Fewer" not in plan.sentence
 
 
 def test_what_the_user_says_comes_before_every_choice(scenes):
