@@ -73,7 +73,7 @@ def test_what_a_run_learns_stays(run, tmp_path, key, value, told):
 def test_a_run_of_another_task_shows_a_few_keys(run):
     opts = ["SOLVER.MAX_EPOCHS", 7, "SOLVER.BASE_LR", 0.5, "SOLVER.MOMENTUM", 0.5, "SOLVER.WEIGHT_DECAY", 0.1]
     opts += ["MODEL.PIXPRO.MOMENTUM", 0.5, "MODEL.PIXPRO.POS_RATIO", 0.5, "INPUT.PIXPRO.AUG", "simclr"]
-    with pytest.raises(UsageError, match=r"\(.* was .*; and 1 further keys\): resume with these") as error:
+    with pytest.raises(UsageError, match=r"\(.* was .*; and 2 further keys\): resume with these") as error:
         run("--resume", opts=opts)
     assert str(error.value).count(" was ") == SHOWN
 
