@@ -14,6 +14,7 @@ from ..modeling.pretrain.monitors import relative_distance
 from ..modeling.pretrain.pixpro import PixPro
 from ..modeling.pretrain.two_branch import TwoBranch
 from ..utils.errors import UsageError
+from ..utils.sampling import evenly_spread
 from .dense_features import measure, table
 from .neighbors import evaluate_neighbors
 
@@ -34,7 +35,7 @@ def held_out_images(cfg: CfgNode) -> list[dict[str, Any]]:
     """
     images = load_samples(cfg, "TEST")
     count = COUNT if cfg.INPUT.PIXPRO.N_FRAMES else min(COUNT, len(images))
-    return [images[i * len(images) // count] for i in range(count)]
+    return evenly_spread(images, count)
 
 
 def evaluate_pretext(cfg: CfgNode, model: PixPro) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..data.pretrain.samples import build_view_mapper
 from ..modeling.pretrain.pixpro import PixPro
 from ..utils.errors import UsageError
 from ..utils.modules import eval_mode
+from ..utils.sampling import evenly_spread
 from . import dense_features
 from .adapted_norms import adapted_norms
 from .label_grids import NO_CLASS, majority_grid, read_classes
@@ -160,14 +161,10 @@ def _some_of_each_class(dicts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
     by_class: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
     for image in dicts:
         by_class[image["category_id"]].append(image)
-    classes = _spread([by_class[number] for number in sorted(by_class)], MAX_LABELLED_IMAGES // MIN_CLASS_IMAGES)
-    return [image for images in classes for image in _spread(images, MAX_LABELLED_IMAGES // len(classes))]
-
-
-def _spread(items: list[Any], count: int) -> list[Any]:
-    """Return at most ``count`` of the items, evenly spread."""
-    count = min(count, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
+    numbers = evenly_spread(sorted(by_class), min(MAX_LABELLED_IMAGES // MIN_CLASS_IMAGES, len(by_class)))
+    most = MAX_LABELLED_IMAGES // len(numbers)
+    chosen = (evenly_spread(by_class[number], min(most, len(by_class[number]))) for number in numbers)
+    return [image for images in chosen for image in images]
 
 
 def _class_count(name: str, image: dict[str, Any]) -> tuple[int, bool]:

@@ -30,7 +30,7 @@ def load_coco(name: str, json_file: str, image_root: str) -> list[dict[str, Any]
         UsageError: if the file is not usable; the message names the file and the reason.
     """
     check_exists(name, json_file, "annotation file")
-    check_coco(json_file)
+    _refuse_errors(json_file, coco_errors(json_file))
     for warning in coco_warnings(json_file):
         logger.warning(f"{json_file}: {warning}.")
     try:
@@ -49,9 +49,18 @@ def _unusable(json_file: str, reason: str) -> str:
     return f"{json_file} is not a usable COCO annotation file ({reason})."
 
 
-def check_coco(json_file: str) -> None:
-    """Raise a UsageError for the first error of a COCO annotation file."""
-    errors = coco_errors(json_file)
+def read_coco(json_file: str) -> dict[str, Any]:
+    """Return the content of a COCO annotation file.
+
+    Raises:
+        UsageError: for the first error of the file.
+    """
+    content, errors, _ = _read(json_file)
+    _refuse_errors(json_file, errors)
+    return content
+
+
+def _refuse_errors(json_file: str, errors: list[str]) -> None:
     if errors:
         raise UsageError(_unusable(json_file, errors[0]))
 
@@ -74,11 +83,20 @@ def _problems_now(json_file: str) -> tuple[list[str], list[str]]:
 @functools.lru_cache(maxsize=4)  # loading and evaluation both check the file, which may have hundreds of megabytes
 def _problems(json_file: str, *stamp: int) -> tuple[list[str], list[str]]:
     """Return the errors and the warnings of a COCO annotation file."""
+    return _read(json_file)[1:]
+
+
+def _read(json_file: str) -> tuple[Any, list[str], list[str]]:
+    """Return the content of a COCO annotation file, its errors and its warnings."""
     try:
         with open(json_file, encoding="utf-8") as file:
             content = json.load(file)
     except (ValueError, RecursionError) as error:
-        return [f"{type(error).__name__}: {error}"], []
+        return None, [f"{type(error).__name__}: {error}"], []
+    return content, *_find_problems(content)
+
+
+def _find_problems(content: Any) -> tuple[list[str], list[str]]:
     found = content if isinstance(content, dict) else {}
     missing = [key for key in REQUIRED_LISTS if not isinstance(found.get(key), list)]
     missing += [key for key in ("images", "categories") if found.get(key) == []]

@@ -1,6 +1,5 @@
 """Draw random subsets of labelled images, which are nested for the same seed."""
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +8,7 @@ import numpy as np
 
 from ...utils.errors import UsageError
 from ...utils.files import report_write_errors, write_json
-from .coco import check_coco
+from .coco import read_coco
 
 ImageId = TypeVar("ImageId", int, str)
 
@@ -73,7 +72,6 @@ def write_subsets(
 
 def _read(json_file: str | Path) -> dict[str, Any]:
     try:
-        check_coco(str(json_file))
-        return json.loads(Path(json_file).read_text(encoding="utf-8"))
+        return read_coco(str(json_file))
     except OSError as error:
         raise UsageError(f"{json_file} is not a readable annotation file ({error}).") from error

@@ -132,8 +132,8 @@ def inspect(
     report.warnings += value_problems(report.values, pixel_range)
     if len(long) > MANY_LONG * report.opened:
         report.warnings.append(
-            f"{len(long)} of {report.opened} opened images are as long as {LONG} : 1 or longer, as {long[0]}, so many "
-            "views are the same crop in the middle: cut such images into tiles"
+            f"{len(long)} of {report.opened} opened images are {LONG} : 1 or longer, for example {long[0]}, and many "
+            "of their views are the same crop in the middle: cut these images into tiles"
         )
     if task == "detection" and not (report.counts or report.errors):
         report.warnings.append("no image has an annotated object: there is nothing to train on, and AP is NaN")

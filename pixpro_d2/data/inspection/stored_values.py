@@ -12,8 +12,9 @@ from detectron2.utils import comm
 from PIL import Image
 
 from ...utils.retry import Patience
+from ...utils.sampling import evenly_spread
 from ..datasets.video import list_frames
-from ..io.reader import TIFF_PHOTOMETRIC, has_deep_colours, header_source, is_deep
+from ..io.reader import TIFF_PHOTOMETRIC, TIFF_SAMPLES, has_deep_colours, header_source, is_deep
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,6 @@ OUTLIER_PERCENT = 0.1  # percentage of an image's pixels at either end that do n
 MAX_OUTSIDE = 0.9  # largest share of pixels outside the range that is no problem: a window of CT excludes most of them
 MAX_PIXELS = 2**20  # number of pixels, evenly spaced, whose values are looked at
 FIRST_IMAGES = 8  # number of images that are looked at when a run starts
-_SAMPLES = 277  # TIFF tag
 _CHANNELS_READ = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF's photometric interpretation -> channels
 
 
@@ -182,9 +182,9 @@ def warn_of_lost_values(
     if not comm.is_main_process():
         return
     files, patience = [], Patience(retry_seconds)
-    for i in np.unique(np.linspace(0, len(images) - 1, FIRST_IMAGES, dtype=int)).tolist():
+    for image in evenly_spread(images, min(FIRST_IMAGES, len(images))):
         try:
-            files.append(patience.read(partial(_read_record, images[i], pixel_range)))
+            files.append(patience.read(partial(_read_record, image, pixel_range)))
         except Exception:  # decoders may raise any exception; the loader skips and counts unreadable images
             continue
     for problem in value_problems(files, pixel_range):
@@ -206,5 +206,5 @@ def _has_pages(image: Image.Image) -> bool:
 def _has_extra_channels(image: Image.Image) -> bool:
     tags = getattr(image, "tag_v2", None)
     if tags is not None:
-        return tags.get(_SAMPLES, 1) > _CHANNELS_READ.get(tags.get(TIFF_PHOTOMETRIC), 4)
+        return tags.get(TIFF_SAMPLES, 1) > _CHANNELS_READ.get(tags.get(TIFF_PHOTOMETRIC), 4)
     return image.getbands()[-1] in ("A", "a", "X")

@@ -16,9 +16,9 @@ from .archives import read_member
 JPEG_SHRINKS = (8, 4, 2, 1)  # divisors of the size at which a JPEG file can be decoded
 _ORIENTATION = 0x0112  # EXIF tag
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257  # TIFF tags of the stored size
-TIFF_PHOTOMETRIC = 262  # TIFF tag
-_WHITE_IS_ZERO = 0  # its value for images whose lowest value is white
-_TIFF_BITS, _TIFF_SAMPLES, _TIFF_PLANES, _TIFF_TYPE = 258, 277, 284, 339  # TIFF tags of the stored numbers
+TIFF_PHOTOMETRIC, TIFF_SAMPLES = 262, 277  # TIFF tags
+_WHITE_IS_ZERO = 0  # value of the first of these tags for images whose lowest value is white
+_TIFF_BITS, _TIFF_PLANES, _TIFF_TYPE = 258, 284, 339  # TIFF tags of the stored numbers
 _SEPARATE, _UNSIGNED, _SIGNED = 2, 1, 2  # values of the last two of these tags
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _STRIP_PIXELS = 2**18  # number of values that are scaled at once, to need little memory
@@ -180,7 +180,7 @@ def _check_tiff(image: ImageFile.ImageFile) -> None:
     tags = image.tag_v2  # type: ignore[attr-defined]
     bits, kind = tags.get(_TIFF_BITS, (1,))[0], tags.get(_TIFF_TYPE, (_UNSIGNED,))[0]
     decoder = image.tile[0][0]
-    if tags.get(_TIFF_PLANES) == _SEPARATE and tags.get(_TIFF_SAMPLES, 1) > 1 and bits > 8 and decoder == "raw":
+    if tags.get(_TIFF_PLANES) == _SEPARATE and tags.get(TIFF_SAMPLES, 1) > 1 and bits > 8 and decoder == "raw":
         raise ValueError("Pillow misreads its separate planes: save it with interleaved channels, or compressed")
     if kind == _SIGNED and bits == 8 and np.asarray(image).max() > 127:
         raise ValueError("Pillow misreads negative integers of 8 bits: save it with 16 bits")

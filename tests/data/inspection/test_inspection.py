@@ -154,7 +154,7 @@ def test_long_images_are_reported(tmp_path):
     dicts = [{"file_name": str(tmp_path / f"{i}.png")} for i in range(19)]
     (problem,) = inspect(dicts, Metadata()).problems
     assert problem.startswith(
-        f"1 of 19 opened images are as long as 5 : 1 or longer, as {tmp_path}/0.png (10 x 50), so"
+        f"1 of 19 opened images are 5 : 1 or longer, for example {tmp_path}/0.png (10 x 50), and many"
     )
     Image.new("RGB", (10, 49)).save(tmp_path / "0.png")
     assert not inspect(dicts, Metadata()).problems
