@@ -83,7 +83,7 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.MEAN_OVER = "all"
     # Start value of the target's momentum, which rises to 1 by a cosine over the run.
     cfg.MODEL.PIXPRO.MOMENTUM = 0.99
-    # Weight of the pixel loss, beside the terms below, the instance loss and distillation.
+    # Weight of METHOD's pixel loss. The terms below, the instance loss and distillation have weights of their own.
     cfg.MODEL.PIXPRO.PIXEL_WEIGHT = 1.0
     # Weights of two VICReg terms (Bardes et al. 2022) on the projections of any METHOD, which keep features from
     # collapsing to few directions. The first term is about each channel's standard deviation over all pixels of the
@@ -98,8 +98,8 @@ def _add_model_config(cfg: CN) -> None:
     cfg.MODEL.PIXPRO.ZERO_INIT_RESIDUAL = True
     # Share one projector and one PPM between all IN_FEATURES, which then need equal channels.
     cfg.MODEL.PIXPRO.SHARE_HEADS = True
-    # Warn of a collapse when the projections' standard deviation stays below this share of 1 / sqrt(OUT_DIM), the value
-    # of spread projections, for 10 readings (SOLVER.METRICS_PERIOD) in a row.
+    # Warn of a collapse when the projections' standard deviation stays below this share of 1 / sqrt(OUT_DIM), for 10
+    # readings (SOLVER.METRICS_PERIOD) in a row. Projections that point in all directions have 1 / sqrt(OUT_DIM).
     cfg.MODEL.PIXPRO.COLLAPSE_STD = 0.1
 
     # Use the memory format channels last in convolutions: faster on GPUs and CPUs, equal up to rounding.

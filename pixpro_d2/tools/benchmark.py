@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="{" + ",".join(COMMANDS) + "}")
     for name, purpose in COMMANDS.items():
-        command = commands.add_parser(name, description=purpose, formatter_class=ShownDefaults)
+        command = commands.add_parser(name, help=purpose, description=purpose, formatter_class=ShownDefaults)
         command.add_argument("--config-file", required=True, help="config of a pre-training")
         command.add_argument("--input", metavar="DIR", help="folder of images; DATASETS.TRAIN of the config without it")
         command.add_argument("--device", help="a GPU where there is one, otherwise cpu")

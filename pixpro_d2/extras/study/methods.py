@@ -106,7 +106,7 @@ PARTS = {
         f"Detectors on images of a kind that the pre-training has never seen. {_NO_PYRAMID}",
     ),
     "video": Part(
-        "Driving video, one frame or six",
+        "Rendered video, one frame or six",
         "driving",
         {"frozen": ("untrained", "video1", "video6"), "tuned": (RANDOM, "video1", "video6")},
         "The videos of the pre-training are others than those with labels. On a frozen backbone the head alone is\n"

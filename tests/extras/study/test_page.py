@@ -34,7 +34,7 @@ def test_tables_plots_and_commands(tmp_path):
     assert cells(overview)[0] == ["task", "random", "PixPro", "labels (control)", "PixPro, six frames"]
     assert cells(overview)[2:] == [
         ["Objects in photographs, 20 images a class (AP)", "13.0 ± 2.0", "+4.5 ± 0.5", "+1.0", ""],
-        ["Driving video, one frame or six, fine-tuned (mIoU)", "", "", "", "40.0"],
+        ["Rendered video, one frame or six, fine-tuned (mIoU)", "", "", "", "40.0"],
     ]
     commands = [line for line in page.splitlines() if line.startswith("python train_net.py ")]
     shown = ["pretrain-pixpro-seed0", "pretrain-video6-seed0", "objects-supervised-20-seed0-1"]
