@@ -27,6 +27,7 @@ from ...utils.retry import Patience
 from ..datasets.catalog import load_dicts
 from ..io.file_list import to_shared_list
 from ..io.reader import UnreadableImage
+from ..io.same_data import check_same_data
 from ..io.workers import build_loader
 from ..pretrain.samples import load_images, read_images
 from .classification_mapper import ClassificationMapper
@@ -58,6 +59,7 @@ def build_train_loader(cfg: CfgNode) -> StreamLoader:
         check_labels(cfg, _place_of_training(cfg), images)
     else:
         images = _load_train_dicts(cfg)
+    check_same_data(images)
     mapper = _build_mapper(cfg, is_train=True)
     sampler = StreamBatchSampler(
         build_sampler(cfg, images),

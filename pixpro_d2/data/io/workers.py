@@ -4,8 +4,10 @@ import contextlib
 import functools
 import io
 import logging
+import os
 import pickle
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 # On a busy system, time from the closing of a worker's connections to the signal with the reason.
 SIGNAL_SECONDS = 5.0
+# Longest name of a temporary folder. A worker hands over each batch by a socket TMPDIR/pymp-xxxxxxxx/listener-xxxxxxxx,
+# and the system limits the names of sockets to 107 characters.
+MAX_TEMPORARY = 107 - len("/pymp-xxxxxxxx/listener-xxxxxxxx")
 # Pattern of a message of PyTorch or the system -> its meaning and the remedy; the first match counts.
 _REMEDIES = {
     r"Too many open files|ancdata": (
@@ -60,7 +65,12 @@ def build_loader(
         max_pixels: DATALOADER.MAX_IMAGE_PIXELS; a worker that is not forked does not inherit the limit of its parent.
         device: device that the batches go to; those for a GPU lie in pinned memory.
         **batches: the DataLoader's options for batches: ``batch_sampler``, or ``batch_size`` and ``sampler``.
+
+    Raises:
+        UsageError: if the folder of temporary files has too long a name for workers.
     """
+    if num_workers:
+        _check_temporary_folder()
     return _Loader(
         dataset,
         num_workers=num_workers,
@@ -70,6 +80,17 @@ def build_loader(
         generator=torch.Generator(),  # otherwise the start of the workers advances the model's global generator
         **batches,
     )
+
+
+def _check_temporary_folder() -> None:
+    """Check the length of the temporary folder: a worker that cannot hand over a batch lets the run wait forever."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > MAX_TEMPORARY:
+        raise UsageError(
+            f"The folder of temporary files has a name of {len(os.fsencode(folder))} characters, but data workers need "
+            f"at most {MAX_TEMPORARY}: set the environment variable TMPDIR to a shorter folder, such as /tmp, in place "
+            f"of {folder}."
+        )
 
 
 class _Loader(DataLoader):

@@ -15,6 +15,7 @@ from ...utils.errors import UsageError
 from ...utils.retry import Patience
 from ..io.file_list import ShardList, to_shared_list
 from ..io.reader import UnreadableImage
+from ..io.same_data import check_same_data
 from ..io.workers import build_loader, with_worker_errors
 from .collate import collate_videos
 from .sampler import EpochBatchSampler
@@ -167,6 +168,7 @@ class ViewLoader:
 def build_view_loader(cfg: CfgNode) -> ViewLoader:
     """Build the pre-training loader of ``DATASETS.TRAIN`` with ``SOLVER.IMS_PER_BATCH`` images over all processes."""
     images, length = load_samples(cfg), epoch_length(cfg)
+    check_same_data(images)
     check_flow_names(cfg, images)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     shards = images.sizes if isinstance(images, ShardList) else ()

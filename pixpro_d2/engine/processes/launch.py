@@ -43,6 +43,7 @@ def launch(main: Main, args: Namespace) -> None:
     """
     try:
         check_arguments(args)
+        _check_tasks(args)
         cfg = command_config(args)
         resolve_device(cfg)
         _check_gpus(cfg, args)
@@ -59,13 +60,24 @@ def launch(main: Main, args: Namespace) -> None:
             main(args)
         else:
             folder = Path(cfg.OUTPUT_DIR)
-            is_new = not folder.exists()
-            code, message = _run_processes(main, args, group)
-            if is_new and message.startswith("error: "):  # a mistake of the user; a crash starts with a traceback
+            is_new = group.world_size == group.local_size and not folder.exists()  # other machines may write to it too
+            code, message, refused = _run_processes(main, args, group)
+            if is_new and refused:
                 remove_failed_start(folder)
             if message:
                 print(message, file=sys.stderr)
             sys.exit(code)
+
+
+def _check_tasks(args: Namespace) -> None:
+    """Raise a UsageError if srun has started more copies of this command than the run has machines."""
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > args.num_machines and not in_torchrun():
+        raise UsageError(
+            f"srun starts this command {tasks} times, but --num-machines is {args.num_machines}, and each copy starts "
+            "all processes of its machine: use --ntasks-per-node=1, or unset SLURM_STEP_NUM_TASKS if each copy is a run "
+            "of its own."
+        )
 
 
 def _check_gpus(cfg: CfgNode, args: Namespace) -> None:
@@ -93,8 +105,8 @@ def _run_joined(main: Main, args: Namespace) -> None:
         sys.exit(code)
 
 
-def _run_processes(main: Main, args: Namespace, group: ProcessGroup) -> tuple[int, str]:
-    """Start the processes of this machine and wait for them; return exit code and message of :func:`supervise`."""
+def _run_processes(main: Main, args: Namespace, group: ProcessGroup) -> tuple[int, str, bool]:
+    """Start the processes of this machine and wait for them; return the result of :func:`supervise`."""
     _start_resource_tracker()
     with StopSignals() as signals:  # before the first process starts, so that no process misses a signal
         context = mp.start_processes(_run_process, (main, args, group), group.local_size, join=False)

@@ -24,7 +24,7 @@ class Refusal(Exception):
     """End a process with a message that needs no traceback, such as a mistake of the user."""
 
 
-def supervise(context: ProcessContext, first_rank: int, signals: StopSignals) -> tuple[int, str]:
+def supervise(context: ProcessContext, first_rank: int, signals: StopSignals) -> tuple[int, str, bool]:
     """Wait until all processes have ended, or one has failed; then end the other processes within seconds.
 
     Stop signals are sent on to the processes, which save and end by themselves. A process that then hangs is killed.
@@ -39,8 +39,8 @@ def supervise(context: ProcessContext, first_rank: int, signals: StopSignals) ->
         signals: active stop signals of this process.
 
     Returns:
-        Exit code of the run, and a message. The code is the code of the process that failed first, or REQUEUE if all
-        were stopped. The message is "" unless a process failed.
+        Exit code of the run, a message, and whether the message is of a :class:`Refusal`. The code is the code of the
+        process that failed first, or REQUEUE if all were stopped. The message is "" unless a process failed.
     """
     processes: list[BaseProcess] = context.processes
     handed_on = False
@@ -105,36 +105,34 @@ def _read_errors(files: Sequence[str]) -> dict[int, tuple[int, str]]:
 
 def _verdict(
     codes: Mapping[int, int], errors: Mapping[int, tuple[int, str]], stopped_by: str | None
-) -> tuple[int, str]:
+) -> tuple[int, str, bool]:
     """Return the result of :func:`supervise` from exit codes and pairs of time and traceback, by rank."""
     bad = {rank: code for rank, code in codes.items() if code and rank not in errors}
     stops = (REQUEUE, -signal.Signals[stopped_by]) if stopped_by else ()
     if bad and not errors and all(code in stops for code in bad.values()):
-        return REQUEUE, ""
+        return REQUEUE, "", False
     # A killed process writes no error. The other processes then write that they have lost it. NCCL aborts a process
     # that has lost another process, so SIGABRT may be a consequence too.
     killed = {rank: code for rank, code in bad.items() if code < 0 and code != -signal.SIGABRT}
     if errors and not killed:
         rank = min(errors, key=errors.__getitem__)
-        return 1, _message(errors[rank][1], rank)
+        return 1, *_message(errors[rank][1], rank)
     crashed = {rank: code for rank, code in (killed or bad).items() if code != REQUEUE}
     if not crashed:
-        return (REQUEUE if bad else 0), ""
+        return (REQUEUE if bad else 0), "", False
     rank, code = next(iter(crashed.items()))
     if code > 0:
-        return code, f"error: rank {rank} ended with exit code {code}."
+        return code, f"error: rank {rank} ended with exit code {code}.", False
     name = signal.Signals(-code).name
     hint = ""
     if name == "SIGKILL":
         hint = ", as the system does when memory runs out: lower DATALOADER.NUM_WORKERS or SOLVER.IMS_PER_BATCH"
-    return 128 - code, f"error: rank {rank} was killed by {name}{hint}."  # the exit code that shells use
+    return 128 - code, f"error: rank {rank} was killed by {name}{hint}.", False  # the exit code that shells use
 
 
-def _message(trace: str, rank: int) -> str:
-    """Return the message of a failed process from its traceback."""
+def _message(trace: str, rank: int) -> tuple[str, bool]:
+    """Return the message of a failed process from its traceback, and whether it is of a :class:`Refusal`."""
     _, refused, sentence = trace.partition(f"{Refusal.__module__}.{Refusal.__qualname__}: ")
-    return (
-        f"{sentence.rstrip()} [rank {rank}]"
-        if refused
-        else f"{trace}error: rank {rank} failed with the exception above."
-    )
+    if refused:
+        return f"{sentence.rstrip()} [rank {rank}]", True
+    return f"{trace}error: rank {rank} failed with the exception above.", False

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import namedtuple
@@ -21,6 +23,7 @@ from detectron2.structures import Boxes, Instances
 from torch.utils.data import DataLoader, Dataset
 
 from pixpro_d2.data.io.workers import (
+    MAX_TEMPORARY,
     build_loader,
     collate_shared,
     explaining_workers,
@@ -325,3 +328,20 @@ def test_many_more_workers_than_cores(workers, told, monkeypatch):
     assert len(warned) == told
     assert all(f"have {2 * workers} workers" in text and "cores for this job is 4:" in text for text in warned)
     assert all(f"NUM_WORKERS, which is {workers} for each process" in text for text in warned)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_a_long_name_of_the_temporary_folder(over, monkeypatch):
+    """The longest folder that passes the check works: the worker hands over its batches."""
+    with tempfile.TemporaryDirectory(prefix="long", dir="/tmp") as short:
+        folder = os.path.join(short, (MAX_TEMPORARY + over - len(short) - 1) * "x")
+        os.mkdir(folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.delitem(multiprocessing.current_process()._config, "tempdir", raising=False)
+        if over:
+            with pytest.raises(UsageError, match=f"has a name of {MAX_TEMPORARY + 1} characters, .*set .*TMPDIR to a"):
+                build_loader(range(3), list, 1, 10**6, batch_size=1)
+            build_loader(range(3), list, 0, 10**6, batch_size=1)
+        else:
+            loader = build_loader(torch.arange(3), torch.stack, 1, 10**6, batch_size=1, timeout=20)
+            assert [batch.item() for batch in loader] == [0, 1, 2]

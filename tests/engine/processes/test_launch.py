@@ -99,6 +99,19 @@ def test_mistakes_are_told_before_a_process_starts(words, message, monkeypatch):
     assert end.value.code == 1
 
 
+def test_a_copy_for_each_gpu_is_refused(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    args = argument_parser().parse_args([*CONFIG, "MODEL.DEVICE", "cpu"])
+    with pytest.raises(
+        SystemExit, match="srun starts this command 4 times, but --num-machines is 1, .*ntasks-per-node=1"
+    ):
+        launch(record_call, args)
+    assert not hasattr(args, "called")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    launch(record_call, args)
+    assert args.called
+
+
 def test_the_check_of_gpus_reads_a_file_based_on_a_config_of_the_package(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     (tmp_path / "own.yaml").write_text("_BASE_: pretrain/quickstart.yaml\n")

@@ -97,15 +97,16 @@ def kill_itself(number):
 
 
 def run(*bodies, then=None):
-    """Supervise processes of these (function, *arguments); return the result, the seconds and the exit codes."""
+    """Supervise processes of these (function, *arguments); return code and message, seconds and exit codes."""
     start = time.monotonic()
     with StopSignals() as signals:
         context = start_processes(_run_body, (bodies,), len(bodies), join=False, start_method="fork")
         if then:
             then()
-        verdict = supervisor.supervise(context, 0, signals)
+        *verdict, refused = supervisor.supervise(context, 0, signals)
     assert not any(map(os.path.exists, context.error_files))
-    return verdict, time.monotonic() - start, [process.exitcode for process in context.processes]
+    assert refused == verdict[1].endswith("]")  # the mark of a Refusal
+    return tuple(verdict), time.monotonic() - start, [process.exitcode for process in context.processes]
 
 
 def _run_body(rank, bodies):
@@ -147,7 +148,7 @@ def test_the_first_report_counts(tmp_path):
         file.write_bytes(pickle.dumps(f"Traceback\n{refusal}: error: {word}"))
         os.utime(file, (seconds, seconds))
     errors = supervisor._read_errors(list(map(str, files)))
-    assert supervisor._verdict({0: 1, 1: 1}, errors, None) == (1, "error: early [rank 1]")
+    assert supervisor._verdict({0: 1, 1: 1}, errors, None) == (1, "error: early [rank 1]", True)
     assert not any(file.exists() for file in files)
 
 
