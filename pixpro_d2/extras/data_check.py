@@ -18,7 +18,8 @@ from tqdm import tqdm
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
-from ..data.inspection.records import TASKS, Report, inspect, task_of
+from ..data.downstream.tasks import BOXES, LABEL_MAPS, labels_of
+from ..data.inspection.records import Report, inspect
 from ..data.inspection.stored_values import describe_values
 from ..data.inspection.videos import VideoReport, inspect_videos
 from ..data.io.reader import read_image
@@ -44,18 +45,18 @@ def describe(name: str, report: Report) -> list[str]:
     """Return lines of text about a data set, without its problems."""
     lines = [f"{name}: {report.images} images, {report.opened} of them opened", *_sides(report.sizes)]
     lines += describe_values(report.values, report.pixel_range)
-    if report.task is None:
+    labels, count = report.labels, len(report.classes)
+    if labels is None:
         return [*lines, UNLABELLED]
-    _, key, unit = TASKS[report.task]
-    lines.append(f"  {report.task}, {len(report.classes)} classes: set {key} to {len(report.classes)}")
+    lines.append(f"  {labels.task}, {count} classes: set {labels.number_keys} to {count}")
     total = max(1, report.counts.total())
     rows = [(i, x, report.counts[i], f"{100 * report.counts[i] / total:.1f} %") for i, x in enumerate(report.classes)]
     if len(rows) > 2 * EXTREME_CLASSES + 80:  # print all of COCO's 80 classes
         rows.sort(key=lambda row: -row[2])
         lines.append(f"  the {EXTREME_CLASSES} most frequent classes and the {EXTREME_CLASSES} rarest:")
         rows = rows[:EXTREME_CLASSES] + rows[-EXTREME_CLASSES:]
-    lines += tabulate(rows, headers=("class", "name", unit, "share")).splitlines()
-    return lines + ([_masks(report)] if report.task == "detection" else [])
+    lines += tabulate(rows, headers=("class", "name", labels.unit, "share")).splitlines()
+    return lines + ([_masks(report)] if labels is BOXES else [])
 
 
 def _masks(report: Report) -> str:
@@ -96,14 +97,14 @@ def draw(record: dict[str, Any], metadata: Metadata, pixel_range: tuple[float, .
     """Draw an image with its labels, or the first frame of a video."""
     is_video = "num_frames" in record
     image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"], pixel_range)
-    task = task_of(record)
-    if task == "segmentation":
+    labels = labels_of(record)
+    if labels is LABEL_MAPS:
         return draw_segmentation(image, read_label(record["sem_seg_file_name"]), metadata.stuff_classes)
-    if task == "detection":
+    if labels is BOXES:
         names, annotations = metadata.thing_classes, record["annotations"]
         masked = _with_masks(image, annotations, palette(len(names)))
         return draw_detections(masked, annotations, {}, names, side=max(300, *image.size), legend=False)
-    caption = metadata.classes[record["category_id"]] if task == "classification" else "no labels"
+    caption = metadata.classes[record["category_id"]] if labels else "no labels"
     width = max(image.width, round(text_width(caption)))
     figure = new_figure(width + 2 * MARGIN, image.height + LINE + 2 * MARGIN)
     add_image(figure, image, (MARGIN, MARGIN), image.size, caption)
