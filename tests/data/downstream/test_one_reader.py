@@ -22,8 +22,8 @@ from pixpro_d2.data.io.reader import UnreadableImage, read_image
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.video_mapper import VideoMapper
 from pixpro_d2.engine.configuration.config_checks import check_pixel_range
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.tools import check_data
-from pixpro_d2.tools.render import render_dataset
 
 # (type, value of all pixels, INPUT.PIXEL_RANGE, value of the picture)
 PIXELS = [
