@@ -13,10 +13,9 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from ..data.io.reader import UnreadableImage
 from ..data.pretrain.samples import load_samples
 from ..modeling.pretrain.methods import SlotConMethod
-from ..utils.errors import UsageError
+from ..utils.errors import UnreadableImage, UsageError
 from ..utils.files import write_file
 from ..utils.retry import Patience
 from ..visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.downstream.tasks import BOXES, CATEGORIES, labels_of
-from ..data.io.reader import UnreadableImage, read_image
+from ..data.io.reader import read_image
 from ..data.pretrain.collate import collate_videos
 from ..data.pretrain.photometric import to_array
 from ..data.pretrain.samples import build_view_mapper
 from ..modeling.pretrain.pixpro import PixPro
-from ..utils.errors import UsageError
+from ..utils.errors import UnreadableImage, UsageError
 from ..utils.modules import eval_mode
 from ..utils.sampling import evenly_spread
 from . import dense_features

@@ -15,8 +15,8 @@ from torch import nn
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import IGNORE_LABEL, read_label
 from ..data.downstream.tasks import BOXES, CATEGORIES, LABEL_MAPS, TASKS, Labels
-from ..data.io.reader import UnreadableImage, read_image
-from ..utils.errors import UsageError
+from ..data.io.reader import read_image
+from ..utils.errors import UnreadableImage, UsageError
 from ..utils.modules import eval_mode
 from .detections import draw_detections
 from .figures import MARGIN, WIDTH

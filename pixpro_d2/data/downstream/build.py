@@ -22,11 +22,10 @@ from detectron2.data.samplers import (
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from ...utils.retry import Patience
 from ..datasets.catalog import load_dicts
 from ..io.file_list import to_shared_list
-from ..io.reader import UnreadableImage
 from ..io.workers import build_loader
 from ..pretrain.samples import load_images, read_images
 from .classification_mapper import ClassificationMapper
