@@ -73,7 +73,7 @@ def describe_videos(name: str, report: VideoReport) -> list[str]:
     shortest = min(frames, key=lambda name: frames[name])
     lines = [
         f"{name}: {len(frames)} videos of {sum(frames.values())} frames, {report.opened} of them opened",
-        f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
+        f"  length: {_min_median_max(frames.values(), 'frames')}; INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
         f"skips {shortest}",
         *_sides(report.sizes),
         *describe_values(report.values, report.pixel_range),
@@ -86,11 +86,11 @@ def describe_videos(name: str, report: VideoReport) -> list[str]:
 def _sides(sizes: Iterable[tuple[int, int]]) -> list[str]:
     """Return lines of text about the (width, height) of images."""
     pairs = zip(("width", "height"), zip(*sizes))
-    return [f"  {side}: {_spread(values)} pixels (min/median/max)" for side, values in pairs]
+    return [f"  {side}: {_min_median_max(values, 'pixels')}" for side, values in pairs]
 
 
-def _spread(values: Collection[int]) -> str:
-    return f"{min(values)} / {statistics.median(values):g} / {max(values)}"
+def _min_median_max(values: Collection[int], unit: str) -> str:
+    return f"{min(values)} / {statistics.median(values):g} / {max(values)} {unit} (min/median/max)"
 
 
 def draw(record: dict[str, Any], metadata: Metadata, pixel_range: tuple[float, ...] = ()) -> Image.Image:
