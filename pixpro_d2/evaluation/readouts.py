@@ -90,6 +90,28 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
         UsageError: for a data set without labels, with fewer than two readable images, or with unknown classes.
     """
     pixels, labelled, count, dense = _read_labelled(name, size, model.image_format, pixel_range)
+    vectors, labels = _gather(model, name, pixels, labelled, count, dense)
+    bare = [level for level, halves in labels.items() if not all(sum(map(len, half)) for half in halves)]
+    if bare:
+        logger.warning(
+            f"linear_probe is NaN at {', '.join(bare)}, because no image of the fit or no image of the test has a "
+            f"label: label more images of data set '{name}'."
+        )
+    return {
+        level: float("nan") if level in bare else _score(vectors[level], labels[level], count, dense)
+        for level in vectors
+    }
+
+
+def _gather(
+    model: PixPro,
+    name: str,
+    pixels: Sequence[np.ndarray],
+    labelled: Sequence[tuple[dict[str, Any], tuple[int, int]]],
+    count: int,
+    dense: bool,
+) -> tuple[dict[str, Halves], dict[str, Halves]]:
+    """Return the vectors of all images and their labels by level; see :func:`_read_labelled` for the arguments."""
     parts = [[pixels[i] for i in part] for part in dense_features.batch_indices(len(pixels))]
 
     def features() -> Iterator[dict[str, Tensor]]:
@@ -117,16 +139,7 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
                     labels[level][positions[group] % 2].append(y)
                 positions[group] += 1
                 i += 1
-    bare = [level for level, halves in labels.items() if not all(sum(map(len, half)) for half in halves)]
-    if bare:
-        logger.warning(
-            f"linear_probe is NaN at {', '.join(bare)}, because no image of the fit or no image of the test has a "
-            f"label: label more images of data set '{name}'."
-        )
-    return {
-        level: float("nan") if level in bare else _score(vectors[level], labels[level], count, dense)
-        for level in vectors
-    }
+    return vectors, labels
 
 
 def _read_labelled(

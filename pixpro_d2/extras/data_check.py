@@ -192,16 +192,21 @@ def check_data(
         unsound = images.unsound
         lines = describe(name, images)
     print("\n".join(lines))
-    for problem in report.problems[:MAX_PROBLEMS]:
-        print(f"problem: {problem}")
-    if len(report.problems) > MAX_PROBLEMS:
-        print(f"... and {len(report.problems) - MAX_PROBLEMS} more problems; --problems FILE lists all")
-    if list_file:
-        text = "".join(f"{problem}\n" for problem in report.problems)
-        with report_write_errors(list_file):
-            write_file(list_file, lambda path: Path(path).write_text(text, "utf-8", errors="backslashreplace"))
-        print(f"wrote {list_file}")
+    _print_problems(report.problems, list_file)
     if pictures:
         for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range=pixel_range):
             print(f"wrote {path}")
     return len(report.problems)
+
+
+def _print_problems(problems: Sequence[str], list_file: str | None) -> None:
+    """Print the first problems, and write all problems to a file, one a line."""
+    for problem in problems[:MAX_PROBLEMS]:
+        print(f"problem: {problem}")
+    if len(problems) > MAX_PROBLEMS:
+        print(f"... and {len(problems) - MAX_PROBLEMS} more problems; --problems FILE lists all")
+    if list_file:
+        text = "".join(f"{problem}\n" for problem in problems)
+        with report_write_errors(list_file):
+            write_file(list_file, lambda path: Path(path).write_text(text, "utf-8", errors="backslashreplace"))
+        print(f"wrote {list_file}")

@@ -37,6 +37,7 @@ class Report:
     images: int  # number of images
     opened: int = 0  # number of decoded images
     sizes: list[tuple[int, int]] = field(default_factory=list)  # (width, height) of the decoded images
+    long: list[str] = field(default_factory=list)  # names and sizes of decoded images without labels that are LONG
     counts: Counter = field(default_factory=Counter)  # class number -> number of boxes, pixels or images
     ignored: int = 0  # number of pixels of label maps that do not count
     # "polygon", "bitmask" or "" for no mask -> image index of each such object
@@ -95,31 +96,16 @@ def inspect(
     report = Report(labels, classes, images=count, pixel_range=pixel_range)
     ignored = metadata.get("ignore_label", None)
     ignored = IGNORE_LABEL if ignored is None else ignored
-    long: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
         # Pass the index, because a future keeps its arguments, and dicts would all stay in memory.
         looks = pool.map(lambda i: _look_at(dicts[i], labels, i in decoded, pixel_range), range(count))
         for i in progress(range(count)):
-            record, files = dicts[i], next(looks)
-            if files.size and files.values:
-                report.opened += 1
-                report.sizes.append(files.size)
-                report.values.append(files.values)
-                if labels is None and max(files.size) >= LONG * min(files.size):
-                    long.append(f"{record['file_name']} ({_times(files.size)})")
-            report.add_errors(i, files.errors + _size_errors(record, files))
-            if labels is LABEL_MAPS:
-                report.ignored += files.label_counts.pop(ignored, 0)
-                _count(report, i, files.label_counts, record.get("sem_seg_file_name"))
-            elif labels is BOXES:
-                _check_objects(i, record, files.size, masks, report)
-            elif labels is CATEGORIES:
-                _count(report, i, Counter([record["category_id"]]), record["file_name"])
+            _add_image(report, i, dicts[i], next(looks), masks, ignored)
     report.warnings += value_problems(report.values, pixel_range)
-    if len(long) > MANY_LONG * report.opened:
+    if len(report.long) > MANY_LONG * report.opened:
         report.warnings.append(
-            f"{len(long)} of {report.opened} opened images are {LONG} : 1 or longer, for example {long[0]}, and many "
-            "of their views are the same crop in the middle: cut these images into tiles"
+            f"{len(report.long)} of {report.opened} opened images are {LONG} : 1 or longer, for example "
+            f"{report.long[0]}, and many of their views are the same crop in the middle: cut these images into tiles"
         )
     if labels is BOXES and not (report.counts or report.errors):
         report.warnings.append("no image has an annotated object: there is nothing to train on, and AP is NaN")
@@ -133,6 +119,26 @@ def inspect(
     if labels is LABEL_MAPS:
         _check_variety(ignored, report)
     return report
+
+
+def _add_image(
+    report: Report, image: int, record: dict[str, Any], files: Files, masks: str | None, ignored: int
+) -> None:
+    """Add an image to the report: its size, its values, its labels and its errors."""
+    if files.size and files.values:
+        report.opened += 1
+        report.sizes.append(files.size)
+        report.values.append(files.values)
+        if report.labels is None and max(files.size) >= LONG * min(files.size):
+            report.long.append(f"{record['file_name']} ({_times(files.size)})")
+    report.add_errors(image, files.errors + _size_errors(record, files))
+    if report.labels is LABEL_MAPS:
+        report.ignored += files.label_counts.pop(ignored, 0)
+        _count(report, image, files.label_counts, record.get("sem_seg_file_name", ""))
+    elif report.labels is BOXES:
+        _check_objects(image, record, files.size, masks, report)
+    elif report.labels is CATEGORIES:
+        _count(report, image, Counter([record["category_id"]]), record["file_name"])
 
 
 def _look_at(record: dict[str, Any], labels: Labels | None, decode: bool, pixel_range: tuple[float, ...]) -> Files:
