@@ -69,7 +69,7 @@ def readouts(
 
 
 @torch.no_grad()
-def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, ...] = ()) -> dict[str, float]:
+def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, ...]) -> dict[str, float]:
     """Return by level the score of a ridge regression from the backbone's features to the labels of a data set.
 
     The score is NaN if no image of the fit or of the test has a label; a warning says so.

@@ -93,7 +93,7 @@ def _min_median_max(values: Collection[int], unit: str) -> str:
     return f"{min(values)} / {statistics.median(values):g} / {max(values)} {unit} (min/median/max)"
 
 
-def draw(record: dict[str, Any], metadata: Metadata, pixel_range: tuple[float, ...] = ()) -> Image.Image:
+def draw(record: dict[str, Any], metadata: Metadata, pixel_range: tuple[float, ...]) -> Image.Image:
     """Draw an image with its labels, or the first frame of a video."""
     is_video = "num_frames" in record
     image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"], pixel_range)
@@ -127,8 +127,8 @@ def save_pictures(
     dicts: Sequence[dict[str, Any]],
     metadata: Metadata,
     folder: str | Path,
-    unsound: Collection[int] = (),
-    pixel_range: tuple[float, ...] = (),
+    unsound: Collection[int],
+    pixel_range: tuple[float, ...],
 ) -> list[Path]:
     """Write the first MAX_PICTURES images with their labels to ``folder`` as PNG; return the paths.
 
@@ -194,7 +194,7 @@ def check_data(
     print("\n".join(lines))
     _print_problems(report.problems, list_file)
     if pictures:
-        for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range=pixel_range):
+        for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range):
             print(f"wrote {path}")
     return len(report.problems)
 
