@@ -17,8 +17,7 @@ from .checkpoint.tensors import check_tensors
 from .command_line import as_words
 from .commands.checks import check_weights, data_address
 from .commands.parsing import flags
-from .commands.planning import Plan, plan_fine_tuning, plan_pretraining
-from .engine.main import run
+from .commands.planning import Plan, plan_fine_tuning, plan_pretraining, run_plan
 from .extras.report.runs import read_run
 from .monitoring.curves import finite
 from .utils.errors import UsageError
@@ -153,9 +152,8 @@ def load_backbone(path: str | Path) -> nn.Module:
 
 def _run(plan: Plan) -> FinishedRun:
     """Run a plan; raise an error of the launcher as an exception."""
-    print(plan.sentence, flush=True)
     try:
-        run(plan.words)
+        run_plan(plan)
     except SystemExit as end:
         if isinstance(end.code, str):
             raise UsageError(end.code.removeprefix("error: ")) from end

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 
 
 def render_once(**options):

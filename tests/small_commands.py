@@ -17,8 +17,8 @@ from video_helpers import write_video
 import configs
 from pixpro_d2.config import is_pretraining
 from pixpro_d2.engine.configuration.configure import load_config
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.extras.scenes.video_scene import render_clip
-from pixpro_d2.tools.render import render_dataset
 
 KNN = [*CLASSES, "MODEL.CLASSIFIER.NEIGHBORS", "[1, 3]"]
 # start of a data set's name -> ((train, test), options) that take its place

@@ -12,7 +12,7 @@ from distillation_helpers import save_script
 from downstream import CLASSES, FCOS, RETINANET, VOC_SEG, options
 
 import configs
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 
 pytestmark = pytest.mark.slow
 

@@ -17,10 +17,10 @@ from pixpro_d2.checkpoint.convention import TORCHVISION
 from pixpro_d2.checkpoint.conversion import convert
 from pixpro_d2.checkpoint.initialize import initialize
 from pixpro_d2.cli import main
-from pixpro_d2.engine.checks import warn_of_another_model
 from pixpro_d2.engine.configuration.configure import load_config
+from pixpro_d2.engine.configuration.resumed_run import warn_of_another_model
 from pixpro_d2.extras.deployment.network import load_network
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.weights_files import SUFFIX, weights_folder, weights_names, weights_path
 

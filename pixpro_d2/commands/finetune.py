@@ -42,8 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.config:
         config_path(args.config)
     check_detectron2()
-    from ..engine.main import run  # these two load PyTorch
-    from .planning import plan_fine_tuning
+    from .planning import plan_fine_tuning, run_plan  # it loads PyTorch
 
     plan = plan_fine_tuning(
         args.weights,
@@ -56,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.num_gpus,
         flags(args.resume, args.allow_changes, args.dry_run),
     )
-    print(plan.sentence, flush=True)
-    run(plan.words)
+    run_plan(plan)
     if not args.dry_run:
         print(NEXT.format(folder=shlex.quote(str(plan.folder))), flush=True)

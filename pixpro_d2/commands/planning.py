@@ -15,6 +15,7 @@ from ..checkpoint.reading import read_checkpoint
 from ..command_line import as_words
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
+from ..engine.main import run
 from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
 from ..utils.files import read_yaml
@@ -48,6 +49,12 @@ class Plan:
     words: list[str]
     folder: Path
     sentence: str
+
+
+def run_plan(plan: Plan) -> None:
+    """Print the choices of a plan, and run it."""
+    print(plan.sentence, flush=True)
+    run(plan.words)
 
 
 def plan_pretraining(

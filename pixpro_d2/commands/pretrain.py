@@ -42,13 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.recipe != "auto":
         config_path(args.recipe)
     check_detectron2()
-    from ..engine.main import run  # these two load PyTorch
-    from .planning import plan_pretraining
+    from .planning import plan_pretraining, run_plan  # it loads PyTorch
 
     plan = plan_pretraining(
         data, args.out, args.recipe, args.opts, args.num_gpus, flags(args.resume, args.allow_changes, args.dry_run)
     )
-    print(plan.sentence, flush=True)
-    run(plan.words)
+    run_plan(plan)
     if not args.dry_run:
         print(NEXT.format(folder=shlex.quote(str(plan.folder))), flush=True)

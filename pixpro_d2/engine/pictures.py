@@ -13,16 +13,15 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms.functional import pil_to_tensor
 
-from ..data.io.reader import UnreadableImage
 from ..data.pretrain.samples import load_samples
 from ..modeling.pretrain.methods import SlotConMethod
-from ..utils.errors import UsageError
+from ..utils.errors import UnreadableImage, UsageError
 from ..utils.files import write_file
 from ..utils.retry import Patience
 from ..visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 from ..visualization.motion import picture_flow
 from ..visualization.pairs import picture_pairs
-from ..visualization.predictions import TASKS, Labelled, LabelledImages, picture_predictions
+from ..visualization.predictions import PICTURED, Labelled, LabelledImages, picture_predictions
 from ..visualization.slots import picture_slots
 from ..visualization.views import Subject, ViewSource, compare_views
 
@@ -252,7 +251,7 @@ def build_prediction_hook(
 
 def _fixed_images(cfg: CfgNode, build_loader: Callable[[CfgNode, str], Any]) -> list[Labelled]:
     """Return at most COUNT readable images, evenly spread."""
-    if cfg.MODEL.META_ARCHITECTURE not in TASKS:
+    if cfg.MODEL.META_ARCHITECTURE not in PICTURED:
         raise UsageError(f"a {cfg.MODEL.META_ARCHITECTURE} has none.")
     data = LabelledImages(cfg, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[0], build_loader)
     images: list[Labelled] = []

@@ -188,8 +188,8 @@ class Trainer(DefaultTrainer):
         built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
         if comm.is_main_process():
             if is_pretraining(cfg):
-                spread = pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM
-                built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *spread, cfg.OUTPUT_DIR))
+                limits = pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM
+                built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *limits, cfg.OUTPUT_DIR))
             period = cfg.TEST.EVAL_PERIOD
             period = min(20, period) if period > 0 else 20  # write each evaluation before the next replaces it
             built.append(hooks.PeriodicWriter(self.build_writers(), period))

@@ -12,13 +12,13 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torch import Tensor
 
-from ..data.io.reader import UnreadableImage
 from ..data.pretrain.collate import collate_videos
 from ..data.pretrain.loader import Mapper, draw_sample
 from ..modeling.pretrain.monitors import effective_rank, feature_std, matches, pair_counts, uniformity
 from ..modeling.pretrain.pixpro import PixPro
 from ..modeling.pretrain.two_branch import LevelComparison
 from ..modeling.pretrain.unit import unit
+from ..utils.errors import UnreadableImage
 from ..utils.modules import eval_mode
 from ..utils.retry import Patience
 from .linear_probe import ridge_r2

@@ -43,8 +43,8 @@ def ridge_r2(vectors: tuple[Tensor, Tensor], values: tuple[Tensor, Tensor], stre
     weights, offset = ridge(vectors[0], values[0][:, None], strength)
     truth = values[1].double()
     residual = truth - (vectors[1].double() @ weights + offset)[:, 0]
-    spread = (truth - truth.mean()).square().sum()
-    return (1 - residual.square().sum() / spread).item() if spread > 0 else float("nan")
+    total = (truth - truth.mean()).square().sum()
+    return (1 - residual.square().sum() / total).item() if total > 0 else float("nan")
 
 
 @torch.no_grad()

@@ -8,12 +8,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation.testing import flatten_results_dict
 from torch import Tensor
 
-from ..data.io.reader import UnreadableImage
 from ..data.pretrain.samples import build_view_mapper, load_samples
 from ..modeling.pretrain.monitors import relative_distance
 from ..modeling.pretrain.pixpro import PixPro
 from ..modeling.pretrain.two_branch import TwoBranch
-from ..utils.errors import UsageError
+from ..utils.errors import UnreadableImage, UsageError
 from ..utils.sampling import evenly_spread
 from .dense_features import measure, table
 from .neighbors import evaluate_neighbors

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.downstream.tasks import BOXES, CATEGORIES, labels_of
-from ..data.io.reader import UnreadableImage, read_image
+from ..data.io.reader import read_image
 from ..data.pretrain.collate import collate_videos
 from ..data.pretrain.photometric import to_array
 from ..data.pretrain.samples import build_view_mapper
 from ..modeling.pretrain.pixpro import PixPro
-from ..utils.errors import UsageError
+from ..utils.errors import UnreadableImage, UsageError
 from ..utils.modules import eval_mode
 from ..utils.sampling import evenly_spread
 from . import dense_features
@@ -69,7 +69,7 @@ def readouts(
 
 
 @torch.no_grad()
-def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, ...] = ()) -> dict[str, float]:
+def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, ...]) -> dict[str, float]:
     """Return by level the score of a ridge regression from the backbone's features to the labels of a data set.
 
     The score is NaN if no image of the fit or of the test has a label; a warning says so.
@@ -90,6 +90,28 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
         UsageError: for a data set without labels, with fewer than two readable images, or with unknown classes.
     """
     pixels, labelled, count, dense = _read_labelled(name, size, model.image_format, pixel_range)
+    vectors, labels = _gather(model, name, pixels, labelled, count, dense)
+    bare = [level for level, halves in labels.items() if not all(sum(map(len, half)) for half in halves)]
+    if bare:
+        logger.warning(
+            f"linear_probe is NaN at {', '.join(bare)}, because no image of the fit or no image of the test has a "
+            f"label: label more images of data set '{name}'."
+        )
+    return {
+        level: float("nan") if level in bare else _score(vectors[level], labels[level], count, dense)
+        for level in vectors
+    }
+
+
+def _gather(
+    model: PixPro,
+    name: str,
+    pixels: Sequence[np.ndarray],
+    labelled: Sequence[tuple[dict[str, Any], tuple[int, int]]],
+    count: int,
+    dense: bool,
+) -> tuple[dict[str, Halves], dict[str, Halves]]:
+    """Return the vectors of all images and their labels by level; see :func:`_read_labelled` for the arguments."""
     parts = [[pixels[i] for i in part] for part in dense_features.batch_indices(len(pixels))]
 
     def features() -> Iterator[dict[str, Tensor]]:
@@ -117,16 +139,7 @@ def linear_probe(model: PixPro, name: str, size: int, pixel_range: tuple[float, 
                     labels[level][positions[group] % 2].append(y)
                 positions[group] += 1
                 i += 1
-    bare = [level for level, halves in labels.items() if not all(sum(map(len, half)) for half in halves)]
-    if bare:
-        logger.warning(
-            f"linear_probe is NaN at {', '.join(bare)}, because no image of the fit or no image of the test has a "
-            f"label: label more images of data set '{name}'."
-        )
-    return {
-        level: float("nan") if level in bare else _score(vectors[level], labels[level], count, dense)
-        for level in vectors
-    }
+    return vectors, labels
 
 
 def _read_labelled(

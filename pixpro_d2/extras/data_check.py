@@ -18,7 +18,8 @@ from tqdm import tqdm
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import read_label
 from ..data.datasets.video import list_frames
-from ..data.inspection.records import TASKS, Report, inspect, task_of
+from ..data.downstream.tasks import BOXES, LABEL_MAPS, labels_of
+from ..data.inspection.records import Report, inspect
 from ..data.inspection.stored_values import describe_values
 from ..data.inspection.videos import VideoReport, inspect_videos
 from ..data.io.reader import read_image
@@ -44,18 +45,18 @@ def describe(name: str, report: Report) -> list[str]:
     """Return lines of text about a data set, without its problems."""
     lines = [f"{name}: {report.images} images, {report.opened} of them opened", *_sides(report.sizes)]
     lines += describe_values(report.values, report.pixel_range)
-    if report.task is None:
+    labels, count = report.labels, len(report.classes)
+    if labels is None:
         return [*lines, UNLABELLED]
-    _, key, unit = TASKS[report.task]
-    lines.append(f"  {report.task}, {len(report.classes)} classes: set {key} to {len(report.classes)}")
+    lines.append(f"  {labels.task}, {count} classes: set {labels.number_keys} to {count}")
     total = max(1, report.counts.total())
     rows = [(i, x, report.counts[i], f"{100 * report.counts[i] / total:.1f} %") for i, x in enumerate(report.classes)]
     if len(rows) > 2 * EXTREME_CLASSES + 80:  # print all of COCO's 80 classes
         rows.sort(key=lambda row: -row[2])
         lines.append(f"  the {EXTREME_CLASSES} most frequent classes and the {EXTREME_CLASSES} rarest:")
         rows = rows[:EXTREME_CLASSES] + rows[-EXTREME_CLASSES:]
-    lines += tabulate(rows, headers=("class", "name", unit, "share")).splitlines()
-    return lines + ([_masks(report)] if report.task == "detection" else [])
+    lines += tabulate(rows, headers=("class", "name", labels.unit, "share")).splitlines()
+    return lines + ([_masks(report)] if labels is BOXES else [])
 
 
 def _masks(report: Report) -> str:
@@ -72,7 +73,7 @@ def describe_videos(name: str, report: VideoReport) -> list[str]:
     shortest = min(frames, key=lambda name: frames[name])
     lines = [
         f"{name}: {len(frames)} videos of {sum(frames.values())} frames, {report.opened} of them opened",
-        f"  length: {_spread(frames.values())} frames (min/median/max); INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
+        f"  length: {_min_median_max(frames.values(), 'frames')}; INPUT.PIXPRO.N_FRAMES above {frames[shortest]} "
         f"skips {shortest}",
         *_sides(report.sizes),
         *describe_values(report.values, report.pixel_range),
@@ -85,25 +86,25 @@ def describe_videos(name: str, report: VideoReport) -> list[str]:
 def _sides(sizes: Iterable[tuple[int, int]]) -> list[str]:
     """Return lines of text about the (width, height) of images."""
     pairs = zip(("width", "height"), zip(*sizes))
-    return [f"  {side}: {_spread(values)} pixels (min/median/max)" for side, values in pairs]
+    return [f"  {side}: {_min_median_max(values, 'pixels')}" for side, values in pairs]
 
 
-def _spread(values: Collection[int]) -> str:
-    return f"{min(values)} / {statistics.median(values):g} / {max(values)}"
+def _min_median_max(values: Collection[int], unit: str) -> str:
+    return f"{min(values)} / {statistics.median(values):g} / {max(values)} {unit} (min/median/max)"
 
 
-def draw(record: dict[str, Any], metadata: Metadata, pixel_range: tuple[float, ...] = ()) -> Image.Image:
+def draw(record: dict[str, Any], metadata: Metadata, pixel_range: tuple[float, ...]) -> Image.Image:
     """Draw an image with its labels, or the first frame of a video."""
     is_video = "num_frames" in record
     image = read_image(list_frames(record["file_name"])[0] if is_video else record["file_name"], pixel_range)
-    task = task_of(record)
-    if task == "segmentation":
+    labels = labels_of(record)
+    if labels is LABEL_MAPS:
         return draw_segmentation(image, read_label(record["sem_seg_file_name"]), metadata.stuff_classes)
-    if task == "detection":
+    if labels is BOXES:
         names, annotations = metadata.thing_classes, record["annotations"]
         masked = _with_masks(image, annotations, palette(len(names)))
         return draw_detections(masked, annotations, {}, names, side=max(300, *image.size), legend=False)
-    caption = metadata.classes[record["category_id"]] if task == "classification" else "no labels"
+    caption = metadata.classes[record["category_id"]] if labels else "no labels"
     width = max(image.width, round(text_width(caption)))
     figure = new_figure(width + 2 * MARGIN, image.height + LINE + 2 * MARGIN)
     add_image(figure, image, (MARGIN, MARGIN), image.size, caption)
@@ -126,8 +127,8 @@ def save_pictures(
     dicts: Sequence[dict[str, Any]],
     metadata: Metadata,
     folder: str | Path,
-    unsound: Collection[int] = (),
-    pixel_range: tuple[float, ...] = (),
+    unsound: Collection[int],
+    pixel_range: tuple[float, ...],
 ) -> list[Path]:
     """Write the first MAX_PICTURES images with their labels to ``folder`` as PNG; return the paths.
 
@@ -191,16 +192,21 @@ def check_data(
         unsound = images.unsound
         lines = describe(name, images)
     print("\n".join(lines))
-    for problem in report.problems[:MAX_PROBLEMS]:
+    _print_problems(report.problems, list_file)
+    if pictures:
+        for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range):
+            print(f"wrote {path}")
+    return len(report.problems)
+
+
+def _print_problems(problems: Sequence[str], list_file: str | None) -> None:
+    """Print the first problems, and write all problems to a file, one a line."""
+    for problem in problems[:MAX_PROBLEMS]:
         print(f"problem: {problem}")
-    if len(report.problems) > MAX_PROBLEMS:
-        print(f"... and {len(report.problems) - MAX_PROBLEMS} more problems; --problems FILE lists all")
+    if len(problems) > MAX_PROBLEMS:
+        print(f"... and {len(problems) - MAX_PROBLEMS} more problems; --problems FILE lists all")
     if list_file:
-        text = "".join(f"{problem}\n" for problem in report.problems)
+        text = "".join(f"{problem}\n" for problem in problems)
         with report_write_errors(list_file):
             write_file(list_file, lambda path: Path(path).write_text(text, "utf-8", errors="backslashreplace"))
         print(f"wrote {list_file}")
-    if pictures:
-        for path in save_pictures(dicts, metadata, pictures, unsound, pixel_range=pixel_range):
-            print(f"wrote {path}")
-    return len(report.problems)

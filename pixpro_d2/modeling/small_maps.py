@@ -45,8 +45,8 @@ def convolve(x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[
 
 def _is_plain(convolution: Conv2d) -> bool:
     """Return whether :func:`convolve` knows all that the convolution does."""
-    spread = convolution.groups > 1 or convolution.dilation != (1, 1)
-    return not (spread or convolution.bias is not None or isinstance(convolution.padding, str))
+    unusual = convolution.groups > 1 or convolution.dilation != (1, 1)
+    return not (unusual or convolution.bias is not None or isinstance(convolution.padding, str))
 
 
 def _forward(convolution: Conv2d, x: Tensor) -> Tensor:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..command_line import ShownDefaults, one_sentence
+from ..extras.scenes.render_dataset import render_dataset
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import check_folder_of, write_json
-from .render import render_dataset
 
 
 def build_parser() -> argparse.ArgumentParser:

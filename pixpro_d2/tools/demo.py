@@ -9,83 +9,13 @@ trainings.
 """
 
 import argparse
-import os
-import shlex
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..command_line import ShownDefaults, one_sentence, program
 from ..utils.errors import UsageError
 from ..utils.signals import requeue_when_stopped
-from .render import render_dataset
-from .report import write_report
 
-if TYPE_CHECKING:
-    from ..extras.demo.experiments import Size
-
-NEXT_COMMAND = "pixpro-d2 pretrain my_photos"
 SIZES = ("demo", "smoke")
-
-
-def run(output: Path, size: "Size", device: str) -> None:
-    """Run the demo into a folder, and print the results.
-
-    Raises:
-        UsageError: if a training fails or is interrupted, or the folder belongs to another demo.
-    """
-    from ..extras.demo.experiments import (  # these load PyTorch
-        RANDOM,
-        fine_tuning_name,
-        list_experiments,
-        pretraining_name,
-        tested_scenes,
-    )
-    from ..extras.demo.pictures import draw_features, draw_pairs, draw_segmentations, save
-    from ..extras.demo.table import gather_values, table, verdict
-    from ..extras.study.jobs import run_all
-    from ..extras.study.running import arguments, is_finished, read_results, run_folder
-
-    start = time.time()
-    print(f"1. Render {size.unlabelled} scenes without labels, {size.labelled} with labels and {size.test} to test on")
-    _render(output, size)
-
-    experiments = list_experiments(output, size, device)
-    left = [experiment for experiment in experiments if not is_finished(experiment, output)]
-    print(f"2. Pre-train and fine-tune: {len(left)} of {len(experiments)} trainings to run")
-    by_name = {experiment.name: experiment for experiment in experiments}
-    pretraining, fine_tuning = by_name[pretraining_name("PixPro", 0)], by_name[fine_tuning_name("PixPro", 0)]
-    for experiment in (pretraining, fine_tuning):
-        print(f"   {experiment.name} is this command:")
-        print(f"   $ {shlex.join(['pixpro-d2', 'train', *arguments(experiment, output)[1:]])}")
-    jobs = 1 if device != "cpu" else max(1, min(os.cpu_count() or 1, len(size.seeds)))
-    run_all(left, output, jobs, _announce)
-
-    print("3. Draw")
-    final = {x.name: run_folder(output, x.name) / "model_final.pth" for x in experiments}
-    shown = {title: by_name[fine_tuning_name(title, 0)] for title in (RANDOM, "PixPro")}
-    pictures = {
-        "pairs.png": draw_pairs(pretraining),
-        "features.png": draw_features(pretraining, final[pretraining.name]),
-        "segmentations.png": draw_segmentations(
-            {title: (experiment, final[experiment.name]) for title, experiment in shown.items()}, tested_scenes(output)
-        ),
-    }
-    for name, picture in pictures.items():
-        print(f"   {save(picture, output / name)}")
-    folders = [str(run_folder(output, x.name)) for x in (pretraining, *shown.values())]
-    print(f"   {write_report(folders, output / 'report.html')}\n")
-
-    values = gather_values(size, read_results(output))
-    print(table(values))
-    print(
-        f"\nSemantic FPN, ResNet-18, {size.fine_tuning} iterations on {size.labelled} labelled scenes; "
-        f"pre-trained for {size.pretraining} iterations on {size.unlabelled} scenes without labels; tested on "
-        f"{size.test}. Mean ± standard error over {len(size.seeds)} seeds."
-    )
-    print(
-        f"{verdict(values)} {(time.time() - start) / 60:.1f} minutes in all.\n\nNext, your own images:\n{NEXT_COMMAND}"
-    )
 
 
 def _check_device(name: str) -> None:
@@ -95,18 +25,6 @@ def _check_device(name: str) -> None:
         resolve_device(load_config("", ["MODEL.DEVICE", name]))
     except UsageError as error:
         raise UsageError(str(error).replace("MODEL.DEVICE", "--device")) from None
-
-
-def _render(output: Path, size: "Size") -> None:
-    from ..extras.demo.experiments import SIDE, scenes_folder
-
-    options: dict[str, Any] = {"size": SIDE, "layouts": ("voc",), "clutter": False, "kind": "things"}
-    render_dataset(scenes_folder(output, "unlabelled"), train=size.unlabelled, test=0, seed=1, **options)
-    render_dataset(scenes_folder(output, "labelled"), train=size.labelled, test=size.test, seed=0, **options)
-
-
-def _announce(line: str) -> None:
-    print(f"   {line}", flush=True)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -126,11 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line ``argv``, by default the arguments of the process."""
     args = build_parser().parse_args(argv)
-    from ..extras.demo import experiments  # it loads PyTorch
+    from ..extras.demo import experiments, running  # these load PyTorch
 
     _check_device(args.device)
     with requeue_when_stopped():
-        run(args.output.resolve(), experiments.SIZES[args.size], args.device)
+        running.run(args.output.resolve(), experiments.SIZES[args.size], args.device)
 
 
 if __name__ == "__main__":

@@ -14,17 +14,16 @@ from torch import nn
 
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.datasets.semseg import IGNORE_LABEL, read_label
-from ..data.io.reader import UnreadableImage, read_image
-from ..utils.errors import UsageError
+from ..data.downstream.tasks import BOXES, CATEGORIES, LABEL_MAPS, TASKS, Labels
+from ..data.io.reader import read_image
+from ..utils.errors import UnreadableImage, UsageError
 from ..utils.modules import eval_mode
 from .detections import draw_detections
 from .figures import MARGIN, WIDTH
 from .segmentation import draw_segmentation
 
-# meta-architecture -> task
-TASKS = dict.fromkeys(("GeneralizedRCNN", "RetinaNet", "FCOSDetector"), "detection")
-TASKS["SemanticSegmentor"] = "segmentation"
-_LABELS = {"detection": "annotations", "segmentation": "sem_seg_file_name"}  # task -> key of a dataset dict
+# meta-architectures whose predictions can be drawn
+PICTURED = [name for name, (labels, _) in TASKS.items() if labels is not CATEGORIES]
 SIDE = 380  # maximum of the longer side of an image, pixels
 
 
@@ -32,14 +31,14 @@ SIDE = 380  # maximum of the longer side of an image, pixels
 class Labelled:
     """Hold an image with its ground truth.
 
-    * task: a value of TASKS;
+    * labels: kind of its labels;
     * metadata: metadata of its data set;
     * image: RGB;
     * truth: detectron2 annotations, or class ids (height, width);
     * sample: the image as a model in eval mode takes it.
     """
 
-    task: str
+    labels: Labels
     metadata: Metadata
     image: Image.Image
     truth: Any
@@ -52,7 +51,7 @@ class LabelledImages:
     def __init__(self, cfg: CfgNode, name: str, build_loader: Callable[[CfgNode, str], Any]) -> None:
         """
         Args:
-            cfg: with a meta-architecture of TASKS.
+            cfg: with a meta-architecture of PICTURED.
             name: name of the data set.
             build_loader: builds a test loader from config and name.
 
@@ -60,12 +59,12 @@ class LabelledImages:
             UsageError: if the data set is unknown, or has no labels of the task.
         """
         ensure_registered([name])
-        self._task = TASKS[cfg.MODEL.META_ARCHITECTURE]
+        self._labels, _ = TASKS[cfg.MODEL.META_ARCHITECTURE]
         self._pixel_range = tuple(cfg.INPUT.PIXEL_RANGE)
         self.records = load_dicts(name)
-        if not self.records or _LABELS[self._task] not in self.records[0]:
+        if not self.records or self._labels.key not in self.records[0]:
             raise UsageError(
-                f"Data set '{name}' has no labels of {self._task}, which this config's predictions stand beside."
+                f"Data set '{name}' has no labels of {self._labels.task}, which this config's predictions stand beside."
             )
         self._inputs = build_loader(cfg, name).dataset  # in the order of the records
         self._metadata = MetadataCatalog.get(name)
@@ -80,14 +79,14 @@ class LabelledImages:
         record = self.records[number]
         # Read the image before the mapper does, because a mapper raises errors of many kinds.
         image = read_image(record["file_name"], self._pixel_range)
-        truth = record[_LABELS[self._task]]
-        if self._task == "segmentation":
+        truth = record[self._labels.key]
+        if self._labels is LABEL_MAPS:
             truth = read_label(truth, image.size)
         try:
             sample = self._inputs[number]
         except SizeMismatchError as error:
             raise UnreadableImage(f"{record['file_name']}, whose data set says another size: {error}") from error
-        return Labelled(self._task, self._metadata, image, truth, sample)
+        return Labelled(self._labels, self._metadata, image, truth, sample)
 
 
 def picture_predictions(labelled: Labelled, models: dict[str, nn.Module], min_score: float) -> Image.Image:
@@ -103,7 +102,7 @@ def picture_predictions(labelled: Labelled, models: dict[str, nn.Module], min_sc
     """
     image, truth, metadata = labelled.image, labelled.truth, labelled.metadata
     outputs = {title: _predict(model, labelled.sample) for title, model in models.items()}
-    if labelled.task == "detection":
+    if labelled.labels is BOXES:
         found = {title: output["instances"] for title, output in outputs.items()}
         return draw_detections(image, truth, found, metadata.thing_classes, min_score, _side(1 + len(found)))
     maps = {title: output["sem_seg"].argmax(dim=0).cpu().numpy() for title, output in outputs.items()}

@@ -9,7 +9,7 @@ from distributed_helpers import in_processes, train_all
 from method_helpers import crops
 
 from configs import NARROW
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 
 pytestmark = pytest.mark.slow
 

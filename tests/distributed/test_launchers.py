@@ -9,7 +9,7 @@ from faults.runs import NETWORK
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 import configs
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.utils.signals import REQUEUE
 
 pytestmark = pytest.mark.slow

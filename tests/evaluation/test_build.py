@@ -15,7 +15,7 @@ from pixpro_d2.data.datasets.catalog import load_dicts
 from pixpro_d2.evaluation.build import build_evaluator, check_test_set
 from pixpro_d2.evaluation.coco import CocoEvaluator
 from pixpro_d2.evaluation.voc import VOCEvaluator
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 scenes = render_once(train=2, test=12, size=96)

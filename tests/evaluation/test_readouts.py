@@ -51,7 +51,7 @@ def test_image_classes(tmp_path):
         for i in range(4):
             Image.new("RGB", (40, 40), (value, value, i)).save(tmp_path / name / f"{i}.png")
     model = build(config(tmp_path))
-    assert linear_probe(model, f"classes:{tmp_path}", 64) == dict.fromkeys(LEVELS, 1.0)
+    assert linear_probe(model, f"classes:{tmp_path}", 64, ()) == dict.fromkeys(LEVELS, 1.0)
 
 
 def test_norms_are_adapted_to_batches_of_nearly_equal_sizes(folder, monkeypatch):
@@ -60,7 +60,7 @@ def test_norms_are_adapted_to_batches_of_nearly_equal_sizes(folder, monkeypatch)
     model = build(config(folder / "images"))
     sizes, inference = [], model.inference
     monkeypatch.setattr(model, "inference", lambda images: sizes.append(len(images)) or inference(images))
-    linear_probe(model, f"semseg:{folder / 'images'}@{folder / 'labels'}", 64)
+    linear_probe(model, f"semseg:{folder / 'images'}@{folder / 'labels'}", 64, ())
     assert sizes == [4, 4] * 2
 
 
@@ -72,10 +72,10 @@ def test_many_classes_are_halved_one_by_one(tmp_path, monkeypatch):
         for i in range(3):
             Image.new("RGB", (40, 40), (20 * number, 20 * number, i)).save(tmp_path / f"{number:02d}" / f"{i}.png")
     name, model = f"classes:{tmp_path}", build(config(tmp_path))
-    assert linear_probe(model, name, 64) == dict.fromkeys(LEVELS, 1.0)
+    assert linear_probe(model, name, 64, ()) == dict.fromkeys(LEVELS, 1.0)
     monkeypatch.setattr(readouts_module, "_some_of_each_class", lambda dicts: dicts[::3])  # none of a class to test
     with logged("pixpro_d2.evaluation.readouts") as messages:
-        assert all(map(math.isnan, linear_probe(model, name, 64).values()))
+        assert all(map(math.isnan, linear_probe(model, name, 64, ()).values()))
     assert len(messages) == 1 and "linear_probe is NaN at p3, p4, because no image" in messages[0]
 
 
@@ -86,7 +86,9 @@ def test_a_half_without_a_labelled_pixel(folder, tmp_path):
         Image.fromarray(np.full((64, 64), 255, dtype=np.uint8)).save(tmp_path / "labels" / f"{i}.png")
     (tmp_path / "labels" / "classes.txt").write_text("dark\nlight\n")
     with logged("pixpro_d2.evaluation.readouts") as messages:
-        found = linear_probe(build(config(folder / "images")), f"semseg:{folder / 'images'}@{tmp_path / 'labels'}", 64)
+        found = linear_probe(
+            build(config(folder / "images")), f"semseg:{folder / 'images'}@{tmp_path / 'labels'}", 64, ()
+        )
     assert all(map(math.isnan, found.values())) and "label more images of data set" in messages[0]
 
 
@@ -113,13 +115,13 @@ def test_unknown_classes_are_refused(folder, tmp_path):
     (tmp_path / "labels" / "classes.txt").write_text("dark\n")
     model = build(config(folder / "images"))
     with pytest.raises(UsageError, match=r"labels of .*0.png have the class 1, but data set .* has 1 classes"):
-        linear_probe(model, f"semseg:{folder / 'images'}@{tmp_path / 'labels'}", 64)
+        linear_probe(model, f"semseg:{folder / 'images'}@{tmp_path / 'labels'}", 64, ())
 
 
 def test_data_without_labels_is_refused(tmp_path):
     write_images(tmp_path / "images", 2)
     with pytest.raises(UsageError, match="has 0 labelled images"):
-        linear_probe(build(config(tmp_path / "images")), f"images:{tmp_path / 'images'}", 64)
+        linear_probe(build(config(tmp_path / "images")), f"images:{tmp_path / 'images'}", 64, ())
 
 
 def test_norms_have_the_statistics_of_all_batches():

@@ -20,7 +20,7 @@ from pixpro_d2.data.downstream.detection_mapper import DetectionMapper
 from pixpro_d2.data.downstream.train_stream import StreamDataset
 from pixpro_d2.data.io.reader import restrict_pillow
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 

@@ -6,7 +6,7 @@ import cli
 import yaml
 
 from pixpro_d2.engine.configuration.configure import load_config, setup
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.utils.nested import flatten
 
 FILES = ["pretrain/quickstart.yaml", "voc/faster_rcnn_R_18_FPN_small.yaml", "voc/fcn_R_50_30k.yaml"]

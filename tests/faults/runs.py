@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from configs import TINY, TINY_DETECTOR
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 
 from .commands import Command, here
 from .injected import PROGRAM, injected, variables

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from faults.commands import Command  # noqa: E402
 from faults.memory import MemorySampler, draw, slope  # noqa: E402
 from faults.runs import assert_same  # noqa: E402
-from pixpro_d2.tools.render import render_dataset  # noqa: E402
+from pixpro_d2.extras.scenes.render_dataset import render_dataset  # noqa: E402
 from pixpro_d2.utils.files import write_json  # noqa: E402
 from pixpro_d2.utils.signals import REQUEUE  # noqa: E402
 

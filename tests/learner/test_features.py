@@ -203,7 +203,7 @@ def test_a_map_that_is_too_small_only_for_the_views():
 def test_non_square_maps_are_not_taken_for_channels_last():
     net = nn.Sequential(nn.Conv2d(3, 8, 3, 4, 1))
     for size in [(32, 64), (64, 32), (32, 32)]:
-        features_of(net, [0], size=size)
+        assert features_of(net, [0], size=size).output_shape()["0"].channels == 8
 
 
 def test_lazy_modules():

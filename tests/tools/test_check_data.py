@@ -16,9 +16,9 @@ from rendering import render_once
 
 from pixpro_d2.data.datasets.imagenet import load_imagenet
 from pixpro_d2.extras import data_check
+from pixpro_d2.extras.scenes.render_dataset import dataset_names
 from pixpro_d2.extras.scenes.render_video import render_videos
 from pixpro_d2.tools import check_data
-from pixpro_d2.tools.render import dataset_names
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 LAYOUTS = ["voc", "coco", "cityscapes", "classes"]

@@ -11,7 +11,8 @@ import pytest
 from video_helpers import grey_frames, write_video
 
 from pixpro_d2.extras.video import decoding as video_decoding
-from pixpro_d2.tools.prepare_video import describe_steps, find_videos, main
+from pixpro_d2.extras.video.preparation import describe_steps, find_videos
+from pixpro_d2.tools.prepare_video import main
 from pixpro_d2.utils.errors import UsageError
 
 

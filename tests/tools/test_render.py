@@ -16,7 +16,9 @@ from pycocotools import mask as rle
 
 import pixpro_d2
 from pixpro_d2.data import ensure_registered
+from pixpro_d2.extras.scenes import render_dataset as rendering
 from pixpro_d2.extras.scenes import writers as scene_writers
+from pixpro_d2.extras.scenes.render_dataset import RECORD, render_dataset
 from pixpro_d2.extras.scenes.scene import CLASSES, describe_scene, render_scene
 from pixpro_d2.tools import render
 from pixpro_d2.utils.errors import UsageError
@@ -27,7 +29,7 @@ SMALL = {"train": 4, "test": 2, "size": 64, "seed": 3}
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     out = tmp_path_factory.mktemp("render") / "scenes"
-    assert render.render_dataset(out, **SMALL) is True
+    assert render_dataset(out, **SMALL) is True
     return out
 
 
@@ -92,7 +94,7 @@ def test_coco_ids_and_areas(dataset):
 
 
 def test_a_shorter_render_is_the_start_of_a_longer_one(dataset, tmp_path):
-    render.render_dataset(tmp_path / "short", train=2, test=0, size=64, seed=3, layouts=["voc"])
+    render_dataset(tmp_path / "short", train=2, test=0, size=64, seed=3, layouts=["voc"])
     short, long = _files(tmp_path / "short"), _files(dataset)
     for name in ("JPEGImages/000001.jpg", "Annotations/000001.xml"):
         assert short[name] == long[name]
@@ -101,8 +103,8 @@ def test_a_shorter_render_is_the_start_of_a_longer_one(dataset, tmp_path):
 
 def test_the_same_call_again_does_nothing(dataset, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in dataset.rglob("*")}
-    monkeypatch.setattr(render, "render_scene", None)  # Any use would fail.
-    assert render.render_dataset(dataset, **SMALL, layouts=["coco", "voc", "coco"]) is False
+    monkeypatch.setattr(rendering, "render_scene", None)  # Any use would fail.
+    assert render_dataset(dataset, **SMALL, layouts=["coco", "voc", "coco"]) is False
     assert {path: path.stat().st_mtime_ns for path in dataset.rglob("*")} == before
 
 
@@ -110,7 +112,7 @@ def test_the_same_call_again_does_nothing(dataset, monkeypatch):
 def test_other_options_are_refused(dataset, change):
     before = _files(dataset)
     with pytest.raises(UsageError, match="exists"):
-        render.render_dataset(dataset, **{**SMALL, **change})
+        render_dataset(dataset, **{**SMALL, **change})
     assert _files(dataset) == before
 
 
@@ -119,12 +121,12 @@ def test_a_foreign_folder_or_file_is_refused_and_an_empty_folder_taken(tmp_path)
     folder.mkdir()
     (folder / "note.txt").write_text("mine")
     with pytest.raises(UsageError, match="mine"):
-        render.render_dataset(folder, **SMALL)
+        render_dataset(folder, **SMALL)
     with pytest.raises(UsageError, match="note"):
-        render.render_dataset(folder / "note.txt", **SMALL)
+        render_dataset(folder / "note.txt", **SMALL)
     assert _files(folder) == {"note.txt": b"mine"}
     (folder / "note.txt").unlink()
-    assert render.render_dataset(folder, train=0, test=2, size=32) is True
+    assert render_dataset(folder, train=0, test=2, size=32) is True
     assert (folder / "ImageSets" / "Main" / "test.txt").read_text() == "000000\n000001\n"
 
 
@@ -137,9 +139,9 @@ def test_a_render_that_fails_leaves_nothing(tmp_path, monkeypatch):
             raise RuntimeError("disk on fire")
         return render_scene(scene)
 
-    monkeypatch.setattr(render, "render_scene", fail_on_third)
+    monkeypatch.setattr(rendering, "render_scene", fail_on_third)
     with pytest.raises(RuntimeError, match="disk on fire"):
-        render.render_dataset(tmp_path / "deep" / "scenes", **SMALL)
+        render_dataset(tmp_path / "deep" / "scenes", **SMALL)
     assert list((tmp_path / "deep").iterdir()) == []
 
 
@@ -157,7 +159,7 @@ def test_a_render_that_fails_leaves_nothing(tmp_path, monkeypatch):
 )
 def test_options_that_cannot_be_met_are_refused(tmp_path, options, message):
     with pytest.raises(UsageError, match=message):
-        render.render_dataset(tmp_path / "scenes", **{**SMALL, **options})
+        render_dataset(tmp_path / "scenes", **{**SMALL, **options})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,7 +171,7 @@ def test_a_layout_is_one_function(tmp_path, monkeypatch):
                 yield sample
 
     monkeypatch.setitem(scene_writers.WRITERS, "names", write_names)
-    render.render_dataset(tmp_path / "scenes", train=2, test=0, size=32, layouts=["names"])
+    render_dataset(tmp_path / "scenes", train=2, test=0, size=32, layouts=["names"])
     objects = [len(describe_scene(0, number, 32, 32).objects) for number in range(2)]
     expected = "".join(f"{number:06d} {count}\n" for number, count in enumerate(objects))
     assert (tmp_path / "scenes" / "train.names").read_text() == expected
@@ -215,13 +217,13 @@ def test_main_prints_names_of_all_layouts(tmp_path, capsys):
 
 
 def test_an_older_render_is_not_taken_for_a_current_one(tmp_path):
-    render.render_dataset(tmp_path / "scenes", train=2, test=0, size=32)
-    record = tmp_path / "scenes" / render.RECORD
+    render_dataset(tmp_path / "scenes", train=2, test=0, size=32)
+    record = tmp_path / "scenes" / RECORD
     options = json.loads(record.read_text())
     del options["format"]  # as written before the layouts had semantic labels
     record.write_text(json.dumps(options))
     with pytest.raises(UsageError, match="exists"):
-        render.render_dataset(tmp_path / "scenes", train=2, test=0, size=32)
+        render_dataset(tmp_path / "scenes", train=2, test=0, size=32)
 
 
 def test_the_command_refuses_in_one_line(tmp_path):
@@ -237,7 +239,7 @@ def test_the_command_refuses_in_one_line(tmp_path):
 
 def test_plain_scenes_are_the_same_scenes_without_clutter(tmp_path):
     render.main([str(tmp_path / "plain"), "--train", "2", "--test", "0", "--size", "64", "--seed", "3", "--plain"])
-    render.render_dataset(tmp_path / "cluttered", train=2, test=0, size=64, seed=3)
+    render_dataset(tmp_path / "cluttered", train=2, test=0, size=64, seed=3)
     names = ("Annotations/000001.xml", "JPEGImages/000001.jpg")
     same = [(tmp_path / "plain" / n).read_bytes() == (tmp_path / "cluttered" / n).read_bytes() for n in names]
     assert same == [True, False]

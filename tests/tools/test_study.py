@@ -8,11 +8,11 @@ import forked
 import pytest
 
 from configs import TINY
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.extras.study import methods, recipes, running
 from pixpro_d2.extras.study.data import StudyData
 from pixpro_d2.extras.study.jobs import run_study
 from pixpro_d2.tools import study
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.utils.files import read_json
 

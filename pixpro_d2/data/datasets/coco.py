@@ -53,9 +53,12 @@ def read_coco(json_file: str) -> dict[str, Any]:
     """Return the content of a COCO annotation file.
 
     Raises:
-        UsageError: for the first error of the file.
+        UsageError: for the first error of the file, or if the file cannot be read.
     """
-    content, errors, _ = _read(json_file)
+    try:
+        content, errors, _ = _read(json_file)
+    except OSError as error:
+        raise UsageError(f"{json_file} is not a readable annotation file ({error}).") from error
     _refuse_errors(json_file, errors)
     return content
 

@@ -56,7 +56,7 @@ def write_subsets(
     if wrong or seed < 0:
         what = f"percentage {wrong[0]:g}" if wrong else f"seed {seed}"
         raise UsageError(f"The {what} is out of range: percentages are above 0 and up to 100, seeds not negative.")
-    content = _read(json_file)
+    content = read_coco(str(json_file))
     ids = [image["id"] for image in content["images"]]
     with report_write_errors(str(out_dir)):
         Path(out_dir).mkdir(parents=True, exist_ok=True)
@@ -68,10 +68,3 @@ def write_subsets(
             write_json(path, subset)
         written.append((path, len(subset["images"]), len(subset["annotations"])))
     return written
-
-
-def _read(json_file: str | Path) -> dict[str, Any]:
-    try:
-        return read_coco(str(json_file))
-    except OSError as error:
-        raise UsageError(f"{json_file} is not a readable annotation file ({error}).") from error

@@ -22,11 +22,10 @@ from detectron2.data.samplers import (
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Sampler
 
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from ...utils.retry import Patience
 from ..datasets.catalog import load_dicts
 from ..io.file_list import to_shared_list
-from ..io.reader import UnreadableImage
 from ..io.same_data import check_same_data
 from ..io.workers import build_loader
 from ..pretrain.samples import load_images, read_images
@@ -34,12 +33,12 @@ from .classification_mapper import ClassificationMapper
 from .detection_mapper import DetectionMapper
 from .same_size import group_by_size, resized_sizes
 from .semseg_mapper import SemSegMapper
-from .tasks import TASKS, check_labels, check_masks, check_same_classes
+from .tasks import CATEGORIES, TASKS, check_labels, check_masks, check_same_classes
 from .train_stream import StreamBatchSampler, StreamDataset, StreamLoader
 
 logger = logging.getLogger(__name__)
 
-CLASSIFIERS = ("LinearClassifier", "KNNClassifier")
+CLASSIFIERS = [name for name, (labels, _) in TASKS.items() if labels is CATEGORIES]
 # meta-architecture -> mapper; all other meta-architectures use the DetectionMapper
 MAPPERS: dict[str, Callable[..., Any]] = {
     "SemanticSegmentor": SemSegMapper,

@@ -21,19 +21,47 @@ class Labels:
         key: entry of a dataset dict that holds the labels.
         classes: attribute of a data set's metadata that lists the names of the classes.
         forms: addresses of data sets with such labels.
+        task: name of the task in messages.
+        unit: what the labels of a data set are counted in.
+        number_keys: config keys of the number of classes, as text.
     """
 
     words: str
     key: str
     classes: str
     forms: str
+    task: str
+    unit: str
+    number_keys: str
 
 
-BOXES = Labels("boxes", "annotations", "thing_classes", "voc:DIR@SPLIT or coco:JSON@IMAGE_DIR")
-LABEL_MAPS = Labels(
-    "label maps", "sem_seg_file_name", "stuff_classes", "semseg:IMAGE_DIR@LABEL_DIR or voc_seg:DIR@SPLIT"
+BOXES = Labels(
+    words="boxes",
+    key="annotations",
+    classes="thing_classes",
+    forms="voc:DIR@SPLIT or coco:JSON@IMAGE_DIR",
+    task="detection",
+    unit="boxes",
+    number_keys="MODEL.ROI_HEADS.NUM_CLASSES (one-stage: MODEL.RETINANET or MODEL.FCOS)",
 )
-CATEGORIES = Labels("classes", "category_id", "classes", "classes:DIR")
+LABEL_MAPS = Labels(
+    words="label maps",
+    key="sem_seg_file_name",
+    classes="stuff_classes",
+    forms="semseg:IMAGE_DIR@LABEL_DIR or voc_seg:DIR@SPLIT",
+    task="segmentation",
+    unit="pixels",
+    number_keys="MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+)
+CATEGORIES = Labels(
+    words="classes",
+    key="category_id",
+    classes="classes",
+    forms="classes:DIR",
+    task="classification",
+    unit="images",
+    number_keys="MODEL.CLASSIFIER.NUM_CLASSES",
+)
 
 # meta-architecture -> (its labels, node below MODEL with its NUM_CLASSES)
 TASKS = {

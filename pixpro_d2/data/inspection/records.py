@@ -12,19 +12,14 @@ import numpy as np
 from detectron2.data.catalog import Metadata
 
 from ...utils.archives import split_member
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from ..datasets.object_checks import box_error, box_warning, mask_error, mask_format
 from ..datasets.semseg import IGNORE_LABEL, read_label
+from ..downstream.tasks import BOXES, CATEGORIES, LABEL_MAPS, Labels, labels_of
 from ..io.image_size import read_size
-from ..io.reader import UnreadableImage, header_source, read_image
+from ..io.reader import header_source, read_image
 from .stored_values import FileValues, read_values, value_problems
 
-# task -> (key of the classes' names in the metadata, config key of their number, unit of the counts)
-TASKS = {
-    "detection": ("thing_classes", "MODEL.ROI_HEADS.NUM_CLASSES (one-stage: MODEL.RETINANET or MODEL.FCOS)", "boxes"),
-    "segmentation": ("stuff_classes", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "pixels"),
-    "classification": ("classes", "MODEL.CLASSIFIER.NUM_CLASSES", "images"),
-}
 # Ratio of the sides from which few random crops fit: then 24 % of the views are the largest crop in the middle with
 # INPUT.PIXPRO.MIN_SCALE 0.08, 84 % with 0.2 as in quickstart.
 LONG = 5
@@ -37,11 +32,12 @@ THREADS = 8  # number of files read at the same time
 class Report:
     """Hold the results of :func:`inspect`."""
 
-    task: str | None  # a key of TASKS, None for images without labels
+    labels: Labels | None  # None for images without labels
     classes: list[str]  # names of the classes
     images: int  # number of images
     opened: int = 0  # number of decoded images
     sizes: list[tuple[int, int]] = field(default_factory=list)  # (width, height) of the decoded images
+    long: list[str] = field(default_factory=list)  # names and sizes of decoded images without labels that are LONG
     counts: Counter = field(default_factory=Counter)  # class number -> number of boxes, pixels or images
     ignored: int = 0  # number of pixels of label maps that do not count
     # "polygon", "bitmask" or "" for no mask -> image index of each such object
@@ -75,15 +71,6 @@ class Files:
     errors: list[str] = field(default_factory=list)
 
 
-def task_of(record: dict[str, Any]) -> str | None:
-    """Return the task for which a dataset dict has labels, a key of TASKS or None."""
-    if "sem_seg_file_name" in record:
-        return "segmentation"
-    if "annotations" in record:
-        return "detection"
-    return "classification" if "category_id" in record else None
-
-
 def inspect(
     dicts: Sequence[dict[str, Any]],
     metadata: Metadata,
@@ -103,39 +90,24 @@ def inspect(
             needs a mask if another object has a mask.
         pixel_range: INPUT.PIXEL_RANGE of the config for the run.
     """
-    task, count = task_of(dicts[0]), len(dicts)
-    classes = list(metadata.get(TASKS[task][0], None) or []) if task else []
+    labels, count = labels_of(dicts[0]), len(dicts)
+    classes = list(metadata.get(labels.classes, None) or []) if labels else []
     decoded = range(0, count if sample != 0 else 0, max(1, -(-count // sample)) if sample else 1)
-    report = Report(task, classes, images=count, pixel_range=pixel_range)
+    report = Report(labels, classes, images=count, pixel_range=pixel_range)
     ignored = metadata.get("ignore_label", None)
     ignored = IGNORE_LABEL if ignored is None else ignored
-    long: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
         # Pass the index, because a future keeps its arguments, and dicts would all stay in memory.
-        looks = pool.map(lambda i: _look_at(dicts[i], task, i in decoded, pixel_range), range(count))
+        looks = pool.map(lambda i: _look_at(dicts[i], labels, i in decoded, pixel_range), range(count))
         for i in progress(range(count)):
-            record, files = dicts[i], next(looks)
-            if files.size and files.values:
-                report.opened += 1
-                report.sizes.append(files.size)
-                report.values.append(files.values)
-                if task is None and max(files.size) >= LONG * min(files.size):
-                    long.append(f"{record['file_name']} ({_times(files.size)})")
-            report.add_errors(i, files.errors + _size_errors(record, files))
-            if task == "segmentation":
-                report.ignored += files.label_counts.pop(ignored, 0)
-                _count(report, i, files.label_counts, record.get("sem_seg_file_name"))
-            elif task == "detection":
-                _check_objects(i, record, files.size, masks, report)
-            elif task == "classification":
-                _count(report, i, Counter([record["category_id"]]), record["file_name"])
+            _add_image(report, i, dicts[i], next(looks), masks, ignored)
     report.warnings += value_problems(report.values, pixel_range)
-    if len(long) > MANY_LONG * report.opened:
+    if len(report.long) > MANY_LONG * report.opened:
         report.warnings.append(
-            f"{len(long)} of {report.opened} opened images are {LONG} : 1 or longer, for example {long[0]}, and many "
-            "of their views are the same crop in the middle: cut these images into tiles"
+            f"{len(report.long)} of {report.opened} opened images are {LONG} : 1 or longer, for example "
+            f"{report.long[0]}, and many of their views are the same crop in the middle: cut these images into tiles"
         )
-    if task == "detection" and not (report.counts or report.errors):
+    if labels is BOXES and not (report.counts or report.errors):
         report.warnings.append("no image has an annotated object: there is nothing to train on, and AP is NaN")
     if report.crowds > max(FEW_CROWDS, MANY_CROWDS * report.counts.total()):
         report.warnings.append(
@@ -144,12 +116,32 @@ def inspect(
         )
     _check_class_names(report)
     _check_masks(dicts, masks, report)
-    if task == "segmentation":
+    if labels is LABEL_MAPS:
         _check_variety(ignored, report)
     return report
 
 
-def _look_at(record: dict[str, Any], task: str | None, decode: bool, pixel_range: tuple[float, ...]) -> Files:
+def _add_image(
+    report: Report, image: int, record: dict[str, Any], files: Files, masks: str | None, ignored: int
+) -> None:
+    """Add an image to the report: its size, its values, its labels and its errors."""
+    if files.size and files.values:
+        report.opened += 1
+        report.sizes.append(files.size)
+        report.values.append(files.values)
+        if report.labels is None and max(files.size) >= LONG * min(files.size):
+            report.long.append(f"{record['file_name']} ({_times(files.size)})")
+    report.add_errors(image, files.errors + _size_errors(record, files))
+    if report.labels is LABEL_MAPS:
+        report.ignored += files.label_counts.pop(ignored, 0)
+        _count(report, image, files.label_counts, record.get("sem_seg_file_name", ""))
+    elif report.labels is BOXES:
+        _check_objects(image, record, files.size, masks, report)
+    elif report.labels is CATEGORIES:
+        _count(report, image, Counter([record["category_id"]]), record["file_name"])
+
+
+def _look_at(record: dict[str, Any], labels: Labels | None, decode: bool, pixel_range: tuple[float, ...]) -> Files:
     files = Files(errors=[f"missing file {path}" for path in _paths(record) if not os.path.isfile(path)])
     if files.errors:
         return files
@@ -157,7 +149,7 @@ def _look_at(record: dict[str, Any], task: str | None, decode: bool, pixel_range
         if decode:
             files.size = read_image(record["file_name"], pixel_range).size
             files.values = read_values(header_source(record["file_name"]), pixel_range)
-        elif task in ("detection", "segmentation"):
+        elif labels in (BOXES, LABEL_MAPS):
             files.size = read_size(record["file_name"])
         if "sem_seg_file_name" in record:
             label = read_label(record["sem_seg_file_name"])
@@ -228,8 +220,8 @@ def _check_objects(
 
 
 def _check_class_names(report: Report) -> None:
-    if report.task and not report.classes:
-        report.warnings.append(f"the metadata of the data set list no {TASKS[report.task][0]}")
+    if report.labels and not report.classes:
+        report.warnings.append(f"the metadata of the data set list no {report.labels.classes}")
     alike: dict[str, list[str]] = {}
     for name in map(str, report.classes):
         alike.setdefault(" ".join(name.split()).casefold(), []).append(name)

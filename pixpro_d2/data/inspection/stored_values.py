@@ -52,7 +52,7 @@ class FileValues:
     outside: float = 0.0
 
 
-def read_values(file: str | io.BytesIO, pixel_range: tuple[float, ...] = ()) -> FileValues:
+def read_values(file: str | io.BytesIO, pixel_range: tuple[float, ...]) -> FileValues:
     """Describe the image in a path or an open binary ``file`` that :func:`pixpro_d2.data.io.reader.read_image` reads.
 
     Args:

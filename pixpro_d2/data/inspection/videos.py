@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...flow_files import FlowFiles
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from ..datasets.video import list_frames
 from ..io.image_size import read_size
-from ..io.reader import UnreadableImage, header_source, read_image
+from ..io.reader import header_source, read_image
 from .stored_values import FileValues, read_values, value_problems
 
 

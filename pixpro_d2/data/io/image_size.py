@@ -2,7 +2,8 @@
 
 from PIL import Image
 
-from .reader import UnreadableImage, header_source, upright_size
+from ...utils.errors import UnreadableImage
+from .reader import header_source, upright_size
 
 
 def read_size(file_name: str) -> tuple[int, int]:

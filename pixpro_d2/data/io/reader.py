@@ -149,7 +149,7 @@ def read_image(file_name: str, pixel_range: tuple[float, ...] = ()) -> Image.Ima
     return EncodedImage(file_name, pixel_range).decode()[0]
 
 
-def required_image(file_name: str, pixel_range: tuple[float, ...] = ()) -> Image.Image:
+def required_image(file_name: str, pixel_range: tuple[float, ...]) -> Image.Image:
     """Read an image by :func:`read_image` for a task that skips no image; raise a UsageError if it is unreadable."""
     try:
         return read_image(file_name, pixel_range)

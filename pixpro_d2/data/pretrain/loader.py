@@ -11,10 +11,9 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from ...utils.retry import Patience
 from ..io.file_list import ShardList, to_shared_list
-from ..io.reader import UnreadableImage
 from ..io.same_data import check_same_data
 from ..io.workers import build_loader, with_worker_errors
 from .collate import collate_videos

@@ -9,9 +9,9 @@ import numpy as np
 from detectron2.config import configurable
 
 from ...flow_files import FlowFiles
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from ..datasets.video import frame_names
-from ..io.reader import EncodedImage, UnreadableImage
+from ..io.reader import EncodedImage
 from .mapper import TwoViewMapper
 from .photometric import to_planes
 

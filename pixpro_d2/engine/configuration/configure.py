@@ -30,25 +30,21 @@ from ...utils.machine import describe_machine
 from ...utils.nested import flatten, set_value, value_of
 from ..checks import (
     check_batch,
-    check_changes,
     check_fresh_start,
     check_image_format,
     check_output_dir,
     check_resnet,
     check_task,
     check_wandb,
-    former_values,
-    keep_start,
-    later_keys_known,
-    warn_of_another_model,
 )
 from ..terminal import log_details, set_up_logging
 from .class_count import resolve_class_count
 from .config_checks import check_used, check_values
-from .merging import merge_file
+from .merging import later_keys_known, merge_file
 from .name_lists import single_names_accepted
 from .options import literal, merge_options
 from .registered import check_registered
+from .resumed_run import check_changes, former_values, keep_start, warn_of_another_model
 
 SEED_FILE = "seed.json"
 AUTO = "auto"

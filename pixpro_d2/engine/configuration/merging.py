@@ -1,8 +1,10 @@
 """Merge the values of a config file; explain in one sentence why a file cannot be merged."""
 
+import contextlib
 import difflib
 import io
 import re
+from collections.abc import Iterator
 from typing import IO, Any
 
 import yaml
@@ -10,7 +12,7 @@ from detectron2.config import CfgNode
 
 from ...config_files import base_path, missing_file
 from ...utils.errors import UsageError
-from ...utils.nested import flatten, set_value
+from ...utils.nested import flatten, place_of, set_value
 from .name_lists import single_names_accepted
 
 NULLABLE = ("SOLVER.WEIGHT_DECAY_BIAS",)  # keys that may have no value
@@ -21,6 +23,16 @@ TYPES = {
     str: "text",
     list: 'a list, such as "[1, 2]"',
     tuple: 'a list, such as "(1, 2)"',
+}
+# Keys of detectron2 after v0.6, with the default that keeps the behaviour of v0.6.
+LATER_KEYS: dict[str, Any] = {
+    "FLOAT32_PRECISION": "",
+    "DATALOADER.REPEAT_SQRT": True,
+    "SOLVER.NUM_DECAYS": 3,
+    "MODEL.ROI_BOX_HEAD.USE_FED_LOSS": False,
+    "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": False,
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER": 0.5,
+    "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": 50,
 }
 _MISMATCH = re.compile(
     r"Type mismatch \(<class '(?:\w+\.)*(\w+)'> vs\. .*?\) with values \(.* vs\. (.*)\) for config key: (\S+)",
@@ -55,6 +67,29 @@ def merge_file(cfg: CfgNode, path: str) -> None:
         raise UsageError(f"Config {path}: {_in_words(error)}.") from error
     except yaml.YAMLError as error:
         raise UsageError(f"Config {path}: {' '.join(str(error).split())}.") from error
+
+
+@contextlib.contextmanager
+def later_keys_known(cfg: CfgNode) -> Iterator[None]:
+    """Accept the keys of ``LATER_KEYS`` in merges into ``cfg`` within this context; remove them at its end.
+
+    Raises:
+        UsageError: at the end of the context, if a removed key has another value than its default.
+    """
+    added = {}
+    for key, default in LATER_KEYS.items():
+        node, name = place_of(cfg, key)
+        if name not in node:
+            node[name] = added[key] = default
+    yield
+    for key, default in added.items():
+        node, name = place_of(cfg, key)
+        value = node.pop(name)
+        if value != default:
+            raise UsageError(
+                f"{key} is {value!r}, a key of detectron2 after v0.6, but v0.6 is installed: take the key out, or "
+                "install detectron2 from its main branch."
+            )
 
 
 def read_values(path: str) -> dict[str, Any]:

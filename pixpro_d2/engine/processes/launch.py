@@ -75,8 +75,8 @@ def _check_tasks(args: Namespace) -> None:
     if tasks > args.num_machines and not in_torchrun():
         raise UsageError(
             f"srun starts this command {tasks} times, but --num-machines is {args.num_machines}, and each copy starts "
-            "all processes of its machine: use --ntasks-per-node=1, or unset SLURM_STEP_NUM_TASKS if each copy is a run "
-            "of its own."
+            "all processes of its machine: use --ntasks-per-node=1, or unset SLURM_STEP_NUM_TASKS if each copy is "
+            "another run."
         )
 
 

@@ -11,7 +11,7 @@ from ...utils.errors import UsageError
 from .data import compare_pipelines, loader_rate, stage_times
 from .memory import GIB, GPU_SIZES, largest_batch, memory_need
 from .step import TrainingStep
-from .timing import spread, time_parts, time_steps
+from .timing import quartiles, time_parts, time_steps
 from .training import measure_training
 from .turns import compare
 from .updates import UpdateStep
@@ -112,7 +112,7 @@ def _print_times(seconds: dict[str, list[float]], parts: dict[str, dict[str, flo
     """Print a table of the iteration's quartiles and the parts, with a column for each side."""
     rows = []
     for name in ("median", "lower_quartile", "upper_quartile"):
-        rows.append([f"iteration, {name.replace('_', ' ')}", *(1000 * spread(s)[name] for s in seconds.values())])
+        rows.append([f"iteration, {name.replace('_', ' ')}", *(1000 * quartiles(s)[name] for s in seconds.values())])
     for part in next(iter(parts.values())):
         rows.append([part, *(1000 * times[part] if part in times else None for times in parts.values())])
     print(tabulate(rows, headers=["", *seconds], floatfmt=".2f"))

@@ -114,7 +114,7 @@ def compare_pipelines(
                         mapper(image)
             rates = {name: len(images) / seconds for name, seconds in stages.seconds.items()}
             runs.append({**rates, **{f"{name} / plain": rates[name] / rates["plain"] for name in ours}})
-    return {name: _spread([run[name] for run in runs[1:]]) for name in runs[0]}
+    return {name: _range_of([run[name] for run in runs[1:]]) for name in runs[0]}
 
 
 def loader_rate(cfg: CfgNode, seconds: float) -> dict[str, float]:
@@ -170,5 +170,5 @@ def one_thread() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def _range_of(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}

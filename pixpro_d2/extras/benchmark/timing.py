@@ -74,7 +74,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def quartiles(values: Sequence[float]) -> dict[str, float]:
     """Return the smallest and largest number, and the quartiles."""
     names = ("min", "lower_quartile", "median", "upper_quartile", "max")
     return dict(zip(names, np.quantile(values, (0, 0.25, 0.5, 0.75, 1)).tolist()))

@@ -12,7 +12,7 @@ from ...utils.memory import peak_memory
 from .bounds import bound_of
 from .checks import copied_gradients, waits
 from .step import TrainingStep, uncompiled
-from .timing import spread, time_parts, time_steps
+from .timing import quartiles, time_parts, time_steps
 from .traffic import count_work
 
 
@@ -29,7 +29,7 @@ def measure_training(cfg: CfgNode, source: str, repeats: int, warmup: int) -> di
         Results by name:
 
         * images: images of a batch; seconds: list[float], seconds of each iteration;
-        * images_per_second: spread over the iterations;
+        * images_per_second: quartiles over the iterations;
         * images_per_second_overall: all images by all seconds; use it for a loader, whose batches come in bursts;
         * parts: seconds by part, from a quarter of the iterations; see :func:`.time_parts`;
         * peak_bytes: see :func:`.peak_memory`;
@@ -56,7 +56,7 @@ def measure_training(cfg: CfgNode, source: str, repeats: int, warmup: int) -> di
     return {
         "images": images,
         "seconds": seconds,
-        "images_per_second": spread([images / x for x in seconds]),
+        "images_per_second": quartiles([images / x for x in seconds]),
         "images_per_second_overall": images * len(seconds) / sum(seconds),
         "parts": parts,
         "peak_bytes": peak,

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from .lightly_step import LightlyStep
 from .reference import ReferenceStep
 from .step import TrainingStep
-from .timing import Steps, spread, time_parts, time_steps
+from .timing import Steps, quartiles, time_parts, time_steps
 from .updates import UpdateStep
 
 
@@ -51,7 +51,7 @@ def compare(
         Results by name:
 
         * seconds: list[float] by side;
-        * ratio: spread of peer / ours over the repeats;
+        * ratio: quartiles of peer / ours over the repeats;
         * difference: largest difference between the values (losses, or norms of the weights) of both sides in the same
           step, warm-up included; NaN if a value is NaN; None for a peer with another loss;
         * parts: seconds by part, by side.
@@ -72,7 +72,7 @@ def compare(
                 difference = float(np.max([difference, *differences]))  # NaN if any difference is NaN
         parts = {name: call(time_parts, max(1, repeats // 4)) for name, call in calls.items()}
     ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds[peer])]
-    return {"seconds": seconds, "ratio": spread(ratios), "difference": difference, "parts": parts}
+    return {"seconds": seconds, "ratio": quartiles(ratios), "difference": difference, "parts": parts}
 
 
 def _timed_step(steps: Steps) -> tuple[float, list[float]]:

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from ...config import default_config
 from ...data.datasets.catalog import ensure_registered, load_dicts
-from ...data.io.reader import UnreadableImage, read_image, restrict_pillow
+from ...data.io.reader import read_image, restrict_pillow
 from ...data.io.workers import build_loader
 from ...data.pretrain.photometric import to_array
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from ...utils.files import check_folder_of, report_write_errors, write_file
 from ...utils.retry import Patience
 from .network import FeatureNetwork, load_network

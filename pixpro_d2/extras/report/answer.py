@@ -61,7 +61,7 @@ def _experiment(run: Run) -> tuple[tuple[str, str], ...]:
 
     Keys that the config lacks have their default.
     """
-    from ...engine.checks import is_free  # these two load PyTorch
+    from ...engine.configuration.resumed_run import is_free  # these two load PyTorch
     from ...starts import KEYS
 
     values = {**_defaults(), **flatten(run.config)}
@@ -79,7 +79,7 @@ def _experiment(run: Run) -> tuple[tuple[str, str], ...]:
 def _defaults() -> dict[str, Any]:
     """Return the default of each config key, as a config.yaml has it."""
     from ...config import default_config  # these two load PyTorch
-    from ...engine.checks import LATER_KEYS
+    from ...engine.configuration.merging import LATER_KEYS
 
     return {**LATER_KEYS, **flatten(yaml.safe_load(default_config().dump()))}
 

@@ -1,4 +1,4 @@
-"""Render the page: all information about the runs, in one HTML file that needs no network."""
+"""Write the page: all information about the runs, in one HTML file that needs no network."""
 
 import math
 import re
@@ -11,13 +11,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ...monitoring.curves import thin
+from ...utils.errors import UsageError
+from ...utils.files import write_file
 from ...utils.nested import flatten
 from . import charts, levels, results
 from .answer import better_than_random
 from .charts import FAMILIES, Chart, Family
 from .differences import differing, side_by_side
 from .pictures import embed
-from .runs import Run
+from .runs import Run, find_runs, read_run, short_names
 from .summary import describe, facts, health
 
 _HERE = Path(__file__).parent
@@ -31,6 +33,31 @@ _MISSING = {
 FIRST_FILM = "features"  # shows best what a run has learned
 _FIRST_CHARTS = {FAMILIES[key] for key in ("loss", "feature_std", "match_accuracy", "effective_rank", "result")}
 _PATHS = ("OUTPUT_DIR",)  # keys that differ between any two runs
+
+
+def write_report(folders: Sequence[str], output: str | Path | None = None) -> str:
+    """Write a page about the runs in ``folders``.
+
+    Args:
+        folders: OUTPUT_DIRs, or folders that hold several OUTPUT_DIRs.
+        output: file to write; by default report.html in the first folder.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        UsageError: if a folder has no run, or the page cannot be written.
+    """
+    found = find_runs(folders)
+    page = render([read_run(folder, name) for folder, name in zip(found, short_names(found))])
+    path = Path(output or Path(folders[0], "report.html"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_file(str(path), lambda partial: Path(partial).write_text(page, encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"The report cannot be written to {path} ({error.strerror}): name a file by --output."
+        ) from error
 
 
 def render(runs: Sequence[Run]) -> str:

@@ -125,7 +125,7 @@ def estimate(values: dict[Pair, float], sign: str = "") -> str:
     return f"{words} ± {standard_error(values):.1f}" if len(groups) > 1 else words
 
 
-def spread(values: dict[Pair, float]) -> str:
+def deviation(values: dict[Pair, float]) -> str:
     """Return the sample standard deviation over all fine-tunings in words; "" for a single one."""
     return f"{stdev(values.values()):.1f}" if len(values) > 1 else ""
 

@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from ...utils.errors import UsageError
 from ...utils.files import write_file
-from .comparison import Row, cannot_judge, counts, estimate, init_title, parts_with_results, pretrainings, spread
+from .comparison import Row, cannot_judge, counts, deviation, estimate, init_title, parts_with_results, pretrainings
 from .experiments import pretraining_name
 from .methods import LEAST_GAIN, METHODS, RANDOM, TASKS, Part, Task
 from .plot import plot_rows
@@ -100,7 +100,7 @@ def _part_section(part: Part, rows: list[Row], task: Task, picture: str) -> str:
 def _table(rows: list[Row], task: Task) -> str:
     cells = [
         (
-            row.variant, row.init, estimate(row.values), spread(row.values), estimate(row.gains, "+"),
+            row.variant, row.init, estimate(row.values), deviation(row.values), estimate(row.gains, "+"),
             counts(row.values), f"{mean(row.seconds):.0f}" if row.seconds else "",
         )
         for row in rows

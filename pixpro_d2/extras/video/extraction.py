@@ -13,14 +13,14 @@ import torch
 from tqdm import tqdm
 
 from ...data.datasets.video import load_videos
-from ...data.io.reader import UnreadableImage, read_image
+from ...data.io.reader import read_image
 from ...engine.configuration.config_checks import check_pixel_range
 from ...flow.dis import DIS
 from ...flow.raft import RAFT
 from ...flow_files import native as native_files
 from ...flow_files import reference as reference_files
 from ...flow_files.native import FlowInfo, restore, stream_flow, write_manifest
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from .planning import UnusableVideo, check_replaceable, frames_of, is_written, plan
 
 FlowEstimator = DIS | RAFT

@@ -28,7 +28,7 @@ def frames_of(folder: str) -> list[str]:
         raise UnusableVideo(f"{folder}: {error.strerror}") from error
 
 
-def plan(video: dict[str, Any], estimator: DIS | RAFT, pixel_range: tuple[float, ...] = ()) -> FlowInfo:
+def plan(video: dict[str, Any], estimator: DIS | RAFT, pixel_range: tuple[float, ...]) -> FlowInfo:
     """Return the FlowInfo of the future flow of a video (dict of ``load_videos``).
 
     It has ``pixel_range`` (INPUT.PIXEL_RANGE) only if the first frame has more than 8 bits: other frames do not use it.

@@ -15,11 +15,11 @@ from PIL import Image
 from ...config import is_pretraining, with_values
 from ...data.datasets.catalog import is_name
 from ...data.datasets.images import list_images
-from ...data.io.reader import UnreadableImage, restrict_pillow
+from ...data.io.reader import restrict_pillow
 from ...data.pretrain.samples import dataset_name, load_samples
 from ...engine.configuration.configure import command_config, resolve_sync_bn
 from ...utils.archives import is_archive
-from ...utils.errors import UsageError
+from ...utils.errors import UnreadableImage, UsageError
 from ...utils.files import report_write_errors
 
 Made = TypeVar("Made")

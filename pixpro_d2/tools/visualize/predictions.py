@@ -15,17 +15,17 @@ from ...engine.configuration.class_count import resolve_class_count
 from ...engine.trainer import Trainer
 from ...extras.report.runs import short_names
 from ...utils.errors import UsageError
-from ...visualization.predictions import TASKS, LabelledImages, picture_predictions
+from ...visualization.predictions import PICTURED, LabelledImages, picture_predictions
 from .inputs import first_readable, load_pictures_config, name_of, write_picture
 
 
 def predictions(args: argparse.Namespace) -> None:
     """Show detections or segmentations of one or several models beside the ground truth."""
     cfg = load_pictures_config(args)
-    if cfg.MODEL.META_ARCHITECTURE not in TASKS:
+    if cfg.MODEL.META_ARCHITECTURE not in PICTURED:
         raise UsageError(
             f"MODEL.META_ARCHITECTURE of {args.config_file} is {cfg.MODEL.META_ARCHITECTURE}, whose predictions are no "
-            f"pictures: take a config of {', '.join(TASKS)}."
+            f"pictures: take a config of {', '.join(PICTURED)}."
         )
     name = args.input or next(iter(cfg.DATASETS.TEST), None)
     if name is None:

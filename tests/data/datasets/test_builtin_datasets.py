@@ -11,7 +11,7 @@ from data_helpers import write_images
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from PIL import Image
 
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 
 # Prints file, label and number of classes of the first image of each data set.
 SCRIPT = """

@@ -22,8 +22,8 @@ from pixpro_d2.data.io.reader import UnreadableImage, read_image
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.video_mapper import VideoMapper
 from pixpro_d2.engine.configuration.config_checks import check_pixel_range
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.tools import check_data
-from pixpro_d2.tools.render import render_dataset
 
 # (type, value of all pixels, INPUT.PIXEL_RANGE, value of the picture)
 PIXELS = [
@@ -145,7 +145,7 @@ def test_outliers_do_not_hide_a_sliver():
     values[0, :5] = 65535  # labels that are burnt in
     file = io.BytesIO()
     Image.fromarray(values).save(file, "png")
-    found = read_values(file)
+    found = read_values(file, ())
     assert (found.lowest, found.highest) == (1000, 1001) and len(value_problems([found], ())) == 1
 
 
@@ -161,7 +161,7 @@ def test_outliers_do_not_hide_a_sliver():
     ],
 )
 def test_missing_pixels_do_not_hide_a_sliver(values, expected):
-    found = read_values(tiff(values))
+    found = read_values(tiff(values), ())
     assert (found.nodata, found.lowest, found.highest) == expected
 
 
@@ -178,10 +178,10 @@ def test_colours_of_ppm_files(tmp_path, highest, is_deep):
     colours = np.arange(300).reshape(10, 10, 3) % 100
     header = f"P6 10 10 {highest}\n".encode()
     (tmp_path / "a.ppm").write_bytes(header + colours.astype(">u2" if is_deep else "u1").tobytes())
-    found = read_values(str(tmp_path / "a.ppm"))
+    found = read_values(str(tmp_path / "a.ppm"), ())
     assert (found.deep, found.coloured) == (is_deep, is_deep)
     (tmp_path / "bits.pbm").write_bytes(b"P1 2 2\n0 1 1 0\n")
-    assert not read_values(str(tmp_path / "bits.pbm")).deep
+    assert not read_values(str(tmp_path / "bits.pbm"), ()).deep
 
 
 def test_values_of_a_large_image_need_little_memory(tmp_path, monkeypatch):
@@ -189,7 +189,7 @@ def test_values_of_a_large_image_need_little_memory(tmp_path, monkeypatch):
     colours = np.random.default_rng(0).integers(0, 4096, (600, 600, 3)).astype(np.uint16)
     write_tiff(tmp_path / "a.tif", [colours])
     tracemalloc.start()
-    found = read_values(str(tmp_path / "a.tif"))
+    found = read_values(str(tmp_path / "a.tif"), ())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12 * 600 * 600  # bytes, the copy of the pixels included; a sorted copy of all would need 40 more

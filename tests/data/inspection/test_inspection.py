@@ -7,6 +7,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.structures import BoxMode
 from PIL import Image
 
+from pixpro_d2.data.downstream.tasks import BOXES, CATEGORIES, LABEL_MAPS
 from pixpro_d2.data.inspection.records import inspect
 
 
@@ -26,7 +27,7 @@ def _detection(*dicts, sample=None):
 
 def test_good_boxes(images):
     report = _detection(_boxes(images[0], [0, 0, 16, 12], [1, 2, 3, 4]), _boxes(images[1], [0, 0, 9, 9], category=1))
-    assert (report.task, report.classes, report.images, report.opened) == ("detection", ["a", "b"], 2, 2)
+    assert (report.labels, report.classes, report.images, report.opened) == (BOXES, ["a", "b"], 2, 2)
     assert report.problems == [] and dict(report.counts) == {0: 2, 1: 1} and report.sizes == [(16, 12)] * 2
 
 
@@ -180,7 +181,7 @@ def test_segmentation(images, tmp_path):
         dicts.append({"file_name": str(path), "sem_seg_file_name": str(file)})
     Image.fromarray(np.full((12, 16), 7, dtype=np.uint8)).save(dicts[0]["sem_seg_file_name"])
     report = inspect(dicts, Metadata(stuff_classes=["a", "b"], ignore_label=255))
-    assert report.task == "segmentation" and dict(report.counts) == {7: 192, 1: 144}
+    assert report.labels is LABEL_MAPS and dict(report.counts) == {7: 192, 1: 144}
     assert report.problems == [
         f"{dicts[0]['sem_seg_file_name']} has class 7, but the classes are 0 to 1",
         f"{dicts[2]['sem_seg_file_name']} is 12 x 12 pixels, its image 16 x 12",
@@ -217,7 +218,7 @@ def test_a_colour_picture_is_no_label(images):
 def test_classification_and_images_without_labels(images):
     dicts = [{"file_name": str(path), "category_id": i} for i, path in enumerate(images)]
     report = inspect(dicts, Metadata(classes=["a", "b", "c"]))
-    assert report.task == "classification" and report.counts == {0: 1, 1: 1, 2: 1, 3: 1}
+    assert report.labels is CATEGORIES and report.counts == {0: 1, 1: 1, 2: 1, 3: 1}
     assert report.problems == [f"{images[3]} has class 3, but the classes are 0 to 2"]
     report = inspect([{"file_name": str(path)} for path in images], Metadata())
-    assert (report.task, report.problems, len(report.sizes)) == (None, [], 4)
+    assert (report.labels, report.problems, len(report.sizes)) == (None, [], 4)

@@ -249,7 +249,9 @@ def test_frames_of_8_bits_have_the_same_flow_for_every_range(tmp_path):
     (tmp_path / "videos").mkdir()
     video = _write(tmp_path / "videos/video", [np.full((32, 48), i, np.uint8) for i in range(9)])
     extract(str(tmp_path / "videos"), str(tmp_path / "flow"), Differences())
-    _mapper(2, flow=FlowFiles(tmp_path / "flow"), pixel_range=(0, 4095))(video)
+    flow = FlowFiles(tmp_path / "flow")
+    of_range, plain = (_mapper(2, flow=flow, pixel_range=x)(video, np.random.default_rng(0)) for x in ((0, 4095), ()))
+    np.testing.assert_array_equal(of_range["flow_there"], plain["flow_there"])
 
 
 @pytest.mark.parametrize("number", [1, 9])

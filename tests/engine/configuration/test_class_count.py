@@ -14,7 +14,7 @@ from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.downstream.tasks import check_classes
 from pixpro_d2.engine.configuration.class_count import resolve_class_count
 from pixpro_d2.engine.configuration.configure import load_config
-from pixpro_d2.tools.render import render_dataset
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 
 VOC, COCO = "voc/faster_rcnn_R_50_FPN_24k", "coco/retinanet_R_50_FPN_1x"
 RECIPES = [path for path in configs.CONFIGS.glob("*/**/[!B]*.yaml") if path.parent.name != "init"]

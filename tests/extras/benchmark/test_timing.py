@@ -65,8 +65,8 @@ def test_a_part_that_fails_leaves_nothing_behind(clock):
     assert clock.inner is fail and "outer" not in vars(clock)
 
 
-def test_spread():
+def test_quartiles():
     # Quartiles lie between the two nearest values in proportion: of 1, 2 they are 1.25 and 1.75.
     names = ("min", "lower_quartile", "median", "upper_quartile", "max")
-    assert timing.spread([5, 1, 4, 2, 3]) == dict(zip(names, [1, 2, 3, 4, 5]))
-    assert timing.spread([2, 1]) == dict(zip(names, [1, 1.25, 1.5, 1.75, 2]))
+    assert timing.quartiles([5, 1, 4, 2, 3]) == dict(zip(names, [1, 2, 3, 4, 5]))
+    assert timing.quartiles([2, 1]) == dict(zip(names, [1, 1.25, 1.5, 1.75, 2]))

@@ -7,11 +7,11 @@ from pixpro_d2.extras.study.comparison import (
     averages,
     cannot_judge,
     counts,
+    deviation,
     estimate,
     parts_with_results,
     pretrainings,
     rows,
-    spread,
 )
 from pixpro_d2.extras.study.methods import PARTS
 from pixpro_d2.utils.errors import UsageError
@@ -24,10 +24,10 @@ def test_fine_tunings_of_a_pretraining_are_averaged_first():
     assert averages(dict(reversed(NESTED.items()))) == [2.0, 6.0, 4.0]
     # The sample deviation of 2, 6 and 4 is 2, divided by the root of 3; all five values have the mean 4 and the squares
     # 9 + 1 + 1 + 9 + 0, divided by 4.
-    assert estimate(NESTED) == "4.0 ± 1.2" and spread(NESTED) == "2.2"
+    assert estimate(NESTED) == "4.0 ± 1.2" and deviation(NESTED) == "2.2"
     assert estimate({(0, 0): -1.0, (0, 1): 2.0}) == "0.5" and estimate({(3, 0): 1.0}, "+") == "+1.0"
     assert estimate({(0, 0): -0.04}, "+") == "+0.0" and estimate({(0, 0): -0.06}, "+") == "-0.1"
-    assert estimate({}) == spread({}) == spread({(0, 0): 1.0}) == ""
+    assert estimate({}) == deviation({}) == deviation({(0, 0): 1.0}) == ""
 
 
 @pytest.mark.parametrize(

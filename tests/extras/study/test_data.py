@@ -9,10 +9,10 @@ from PIL import Image
 from rendering import render_once
 
 from pixpro_d2.data.datasets.voc import image_ids, load_voc
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.extras.study.data import ROOT, StudyData
 from pixpro_d2.extras.study.methods import PARTS, Part
 from pixpro_d2.extras.study.recipes import STUDY, Scale
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 scenes = render_once(train=12, test=2, size=64, layouts=("voc",))

@@ -5,11 +5,11 @@ from detectron2.config import CfgNode
 
 from configs import CONFIGS
 from pixpro_d2.engine.configuration.configure import load_config
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.extras.study.data import StudyData
 from pixpro_d2.extras.study.experiments import fine_tuning_seed, list_experiments, pair_of
 from pixpro_d2.extras.study.methods import METHODS, PARTS
 from pixpro_d2.extras.study.recipes import STUDY
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
 MINUTES = 3.5  # of a fine-tuning with its test, on one thread

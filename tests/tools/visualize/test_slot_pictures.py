@@ -8,8 +8,8 @@ from PIL import Image
 import configs
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.extras.report.pictures import find_pictures
+from pixpro_d2.extras.scenes.render_dataset import render_dataset
 from pixpro_d2.tools import visualize
-from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.visualization.figures import WIDTH
 
 CONFIG = "pretrain/slotcon_quickstart.yaml"

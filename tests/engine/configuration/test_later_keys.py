@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 import configs
-from pixpro_d2.engine.checks import LATER_KEYS, later_keys_known
 from pixpro_d2.engine.configuration.configure import load_config
+from pixpro_d2.engine.configuration.merging import LATER_KEYS, later_keys_known
 from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")

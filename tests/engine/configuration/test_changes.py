@@ -5,8 +5,8 @@ from data_helpers import logged, write_images
 
 import configs
 from pixpro_d2.engine import argument_parser
-from pixpro_d2.engine.checks import SHOWN, changed_values, is_free
 from pixpro_d2.engine.configuration.configure import load_config, setup
+from pixpro_d2.engine.configuration.resumed_run import SHOWN, changed_values, is_free
 from pixpro_d2.starts import KEYS
 from pixpro_d2.utils.errors import UsageError
 from pixpro_d2.utils.nested import value_of
