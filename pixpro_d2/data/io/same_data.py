@@ -40,8 +40,8 @@ def _digest(dicts: Any) -> str:
     """Return a hash of the names in their order, without the folders that may differ between machines."""
     digest = hashlib.blake2b()
     if isinstance(dicts, FileList):
-        digest.update(dicts.names)
-        digest.update(dicts.ends)
+        digest.update(dicts.names.data)
+        digest.update(dicts.ends.data)
     elif isinstance(dicts, JoinedLists):
         for part in dicts.datasets:
             digest.update(_digest(part).encode())
