@@ -9,7 +9,6 @@ trainings.
 """
 
 import argparse
-import os
 import shlex
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..command_line import ShownDefaults, one_sentence, program
 from ..utils.errors import UsageError
+from ..utils.machine import usable_cores
 from ..utils.signals import requeue_when_stopped
 from .render import render_dataset
 from .report import write_report
@@ -58,7 +58,7 @@ def run(output: Path, size: "Size", device: str) -> None:
     for experiment in (pretraining, fine_tuning):
         print(f"   {experiment.name} is this command:")
         print(f"   $ {shlex.join(['pixpro-d2', 'train', *arguments(experiment, output)[1:]])}")
-    jobs = 1 if device != "cpu" else max(1, min(os.cpu_count() or 1, len(size.seeds)))
+    jobs = 1 if device != "cpu" else max(1, min(usable_cores(), len(size.seeds)))
     run_all(left, output, jobs, _announce)
 
     print("3. Draw")

@@ -26,6 +26,7 @@ from ..extras.video.decoding import RECORD, VideoError, extract_frames, partial_
 from ..utils.errors import UsageError
 from ..utils.files import write_json
 from ..utils.folders import is_hidden, walk
+from ..utils.machine import usable_cores
 
 EXTENSIONS = (".mov", ".mp4", ".avi", ".mkv", ".webm", ".m4v")
 NOT_READ = (".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp")  # named, because only other files are read
@@ -223,7 +224,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("target", metavar="DST", type=Path, help="folder for the folders of frames")
     parser.add_argument("--fps", type=rate, required=True, metavar="F", help="frames a second, e.g. 10")
     parser.add_argument("--short-side", type=positive, metavar="S", help="scale larger frames down, in pixels")
-    parser.add_argument("--workers", type=positive, default=os.cpu_count(), metavar="N", help="videos at a time")
+    parser.add_argument("--workers", type=positive, default=usable_cores(), metavar="N", help="videos at a time")
     parser.add_argument("--quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="JPEG quality")
     return parser
 
