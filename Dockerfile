@@ -26,7 +26,10 @@ USER $UID
 WORKDIR /workspace
 
 # VENV: make, here and in a container, uses this environment.
+# USER, HOME: another user of `docker run --user` or Kubernetes has no name here, for which PyTorch asks, and no home.
 ENV VENV=/opt/venv \
+    USER=pixpro \
+    HOME=/tmp \
     PIP_NO_CACHE_DIR=1 \
     PYTHONUNBUFFERED=1 \
     NVIDIA_VISIBLE_DEVICES=all \

@@ -1,5 +1,6 @@
 """The Dockerfile, as far as it can be tried without Docker: what it copies, installs and starts."""
 
+import getpass
 import json
 import os
 import re
@@ -121,3 +122,13 @@ def test_it_starts_the_demo_as_a_user_without_privileges():
     assert args.device == "cuda" and not args.output.is_absolute()
     assert (arguments("ARG", STEPS), arguments("USER", STEPS)) == (["UID=1000"], ["$UID"])
     assert Path(arguments("WORKDIR", STEPS)[-1]).is_absolute()
+
+
+def test_pytorch_works_as_a_user_without_a_name(monkeypatch):
+    """As `docker run --user 54321` and Kubernetes' runAsUser start it; torch._inductor asks for the name."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    for word in " ".join(arguments("ENV", STEPS)).split():
+        monkeypatch.setenv(*word.split("=", 1))
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    assert getpass.getuser() == "pixpro" and os.path.expanduser("~") == "/tmp"

@@ -56,7 +56,7 @@ from .hooks import (
 )
 from .loop import TrainLoop
 from .terminal import progress_line
-from .writers import build_wandb_writers
+from .writers import PatientWriter, build_wandb_writers
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +204,11 @@ class Trainer(DefaultTrainer):
         The printer takes the median of the readings of 20 iterations; detectron2 v0.6 takes that of 20 readings.
         """
         printer = CommonMetricPrinter(self.max_iter, window_size=max(1, 20 // self.cfg.SOLVER.METRICS_PERIOD))
-        others = [writer for writer in super().build_writers() if not isinstance(writer, CommonMetricPrinter)]
+        others = [
+            PatientWriter(writer, self.cfg.OUTPUT_DIR)
+            for writer in super().build_writers()
+            if not isinstance(writer, CommonMetricPrinter)
+        ]
         return [*build_wandb_writers(self.cfg, lambda: self.start_iter > 0), printer, *others]
 
     def _evaluate(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Write metrics to Weights & Biases."""
+"""Write metrics to Weights & Biases, and to a disk that may be full."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import yaml
 from detectron2.config import CfgNode
-from detectron2.utils.events import EventWriter, get_event_storage
+from detectron2.utils.events import EventWriter, TensorboardXWriter, get_event_storage
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,6 +24,43 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RUN_FILE = "wandb.json"  # in OUTPUT_DIR; holds the id of the W&B run that a resumed run continues
+
+
+class PatientWriter(EventWriter):
+    """Write as another writer does; if the disk refuses, warn once and let the training continue.
+
+    The file object of a JSONWriter keeps lines that it could not write, a few kilobytes of them, and writes them first
+    when there is room again. TensorBoard's thread ends with its first error, so TensorBoard gets no further values.
+    """
+
+    def __init__(self, writer: EventWriter, folder: str) -> None:
+        """
+        Args:
+            writer: writes to ``folder``.
+            folder: named in the warning.
+        """
+        self._writer = writer
+        self._folder = folder
+        self._warned = False
+
+    def write(self) -> None:
+        self._try(self._writer.write)
+        if isinstance(self._writer, TensorboardXWriter):
+            get_event_storage().clear_images()  # as it does itself unless it fails
+
+    def close(self) -> None:
+        self._try(self._writer.close)
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except OSError as error:
+            if not self._warned:
+                name, reason = type(self._writer).__name__, error.strerror or error
+                logger.warning(
+                    f"{name} cannot write metrics to {self._folder} ({reason}): make room there. The run continues."
+                )
+            self._warned = True
 
 
 class WandbWriter(EventWriter):

@@ -6,7 +6,6 @@ The command prints the rows of the table. Without --input it renders photographs
 """
 
 import argparse
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..extras.scenes.render_dataset import render_dataset
 from ..launch_arguments import command_of_process
 from ..utils.errors import UsageError
 from ..utils.files import check_folder_of, write_json
+from ..utils.machine import usable_cores
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=ShownDefaults,
     )
     parser.add_argument("--input", metavar="DIR", help="folder of photographs; by default rendered")
-    parser.add_argument("--workers", type=int, default=min(16, os.cpu_count() or 1), help="workers of the loader")
+    parser.add_argument("--workers", type=int, default=min(16, usable_cores()), help="workers of the loader")
     parser.add_argument("--profile", action="store_true", help="also print the operators that take most time")
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured to this file")
     parser.add_argument("--device", help="cuda or cpu; by default a GPU if there is a GPU")

@@ -9,7 +9,6 @@ names and skips unusable videos, and then exits with 1. ``video:DST`` is the dat
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from ..command_line import positive, program
 from ..extras.video import EXTENSIONS
 from ..utils.errors import UsageError
+from ..utils.machine import usable_cores
 
 
 def rate(text: str) -> float:
@@ -34,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("target", metavar="DST", type=Path, help="folder for the folders of frames")
     parser.add_argument("--fps", type=rate, required=True, metavar="F", help="frames a second, e.g. 10")
     parser.add_argument("--short-side", type=positive, metavar="S", help="scale larger frames down, in pixels")
-    parser.add_argument("--workers", type=positive, default=os.cpu_count(), metavar="N", help="videos at a time")
+    parser.add_argument("--workers", type=positive, default=usable_cores(), metavar="N", help="videos at a time")
     parser.add_argument("--quality", type=int, choices=range(1, 101), default=95, metavar="Q", help="JPEG quality")
     return parser
 

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ def write_file(path: str, write: Callable[[str], object], with_hash: bool = Fals
     """Write a file under a temporary name, and rename the file when all of it is on the disk.
 
     If the process is killed or the machine loses power, the former file stays, and perhaps ``path.tmp``. The file gets
-    the permissions of any new file in its folder, whatever permissions ``write`` sets.
+    the permissions of any new file in its folder, whatever permissions ``write`` sets, if the mount allows a change.
 
     Args:
         path: path of the file.
@@ -37,7 +37,9 @@ def write_file(path: str, write: Callable[[str], object], with_hash: bool = Fals
         with open(partial, "wb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         write(partial)
-        os.chmod(partial, mode)  # safetensors writes files that only their owner can read
+        if stat.S_IMODE(os.stat(partial).st_mode) != mode:  # safetensors writes files that only their owner can read
+            with suppress(PermissionError):  # some mounts, such as CIFS, refuse every chmod
+                os.chmod(partial, mode)
         if with_hash:
             digest = hashlib.sha256(Path(partial).read_bytes()).hexdigest()[:8]
             path = str(Path(path).with_name(f"{Path(path).stem}-{digest}{Path(path).suffix}"))

@@ -1,19 +1,26 @@
 """What this process runs on: versions, commit, device, threads."""
 
+import math
 import os
 import platform
 import subprocess
 from pathlib import Path
-
-import detectron2
-import torch
-import torchvision
+from typing import TYPE_CHECKING
 
 from .. import __version__
 
+if TYPE_CHECKING:
+    import torch
 
-def describe_machine(device: torch.device) -> dict[str, str | int | None]:
+CGROUP = Path("/sys/fs/cgroup")  # of this process, in a container
+
+
+def describe_machine(device: "torch.device") -> dict[str, str | int | None]:
     """Return versions, commit of this project, device and number of threads of this process."""
+    import detectron2
+    import torch
+    import torchvision
+
     return {
         "pixpro_d2": __version__,
         "commit": commit_of(__file__),
@@ -30,8 +37,24 @@ def describe_machine(device: torch.device) -> dict[str, str | int | None]:
 
 
 def usable_cores() -> int:
-    """Return the number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of processor cores that this process may use, at most the quota of its container, rounded up.
+
+    ``docker run --cpus`` and the limits of Kubernetes set quotas, and hide no cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return math.ceil(min(cores, _quota()))
+
+
+def _quota() -> float:
+    """Return the number of cores whose time the container may use, or infinity without a quota."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # cgroups v2, v1
+        try:
+            quota, period = map(int, " ".join((CGROUP / name).read_text() for name in names).split())
+        except (OSError, ValueError):  # no such file, or "max" for no quota
+            continue
+        if quota > 0:  # -1: no quota
+            return quota / period
+    return math.inf
 
 
 def processor() -> str:

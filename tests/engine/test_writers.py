@@ -1,8 +1,11 @@
 """What Weights & Biases is given, by a stand-in that records it, and by the real package where it is installed."""
 
 import argparse
+import errno
 import json
 import math
+import os
+import resource
 import struct
 import subprocess
 import sys
@@ -14,7 +17,7 @@ import pytest
 import torch
 from data_helpers import logged, write_images
 from detectron2.engine import HookBase
-from detectron2.utils.events import EventStorage
+from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -22,7 +25,7 @@ import configs
 from pixpro_d2.engine import Trainer
 from pixpro_d2.engine.checks import check_wandb
 from pixpro_d2.engine.configuration.configure import load_config
-from pixpro_d2.engine.writers import WandbWriter, channels_last, start_run
+from pixpro_d2.engine.writers import PatientWriter, WandbWriter, channels_last, start_run
 from pixpro_d2.utils.errors import UsageError
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
@@ -145,6 +148,43 @@ def test_no_run_without_a_writing():
     writer.close()
 
 
+def test_lines_that_had_no_room_are_written_when_there_is_room_again(tmp_path):
+    writer = PatientWriter(JSONWriter(str(tmp_path / "metrics.json")), str(tmp_path))
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with EventStorage() as storage, logged("pixpro_d2.engine.writers") as messages:
+            for storage.iter in range(6):
+                storage.put_scalar("loss", float(storage.iter))
+                # After 40 bytes, within the second line, the disk is full until the fifth.
+                limit = 40 if 1 <= storage.iter < 4 else former[0]
+                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, former[1]))
+                writer.write()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    lines = (tmp_path / "metrics.json").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [0, 1, 2, 3, 4, 5]
+    assert len(messages) == 1 and f"JSONWriter cannot write metrics to {tmp_path} (File too large)" in messages[0]
+    writer.close()
+
+
+def test_a_full_disk_also_at_the_end_and_pictures_do_not_pile_up(tmp_path):
+    class Full(TensorboardXWriter):
+        def __init__(self):
+            self._writer = SimpleNamespace(add_scalar=self.fail, close=self.fail)
+            self._window_size, self._last_write = 20, -1
+
+        def fail(self, *values):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = PatientWriter(Full(), str(tmp_path))
+    with EventStorage() as storage, logged("pixpro_d2.engine.writers") as messages:
+        storage.put_scalar("loss", 1.0)
+        storage.put_image("picture", torch.zeros(3, 4, 6))
+        writer.write()
+        writer.close()
+    assert storage._vis_data == [] and len(messages) == 1
+
+
 def config(folder, *opts):
     return configs.tiny("OUTPUT_DIR", str(folder), "WANDB.ENABLED", True, *opts)
 
@@ -252,9 +292,9 @@ def test_the_login_is_checked_before_training(monkeypatch):
 
 REAL = """
 import sys, torch, wandb, configs
-from detectron2.utils.events import EventStorage
+from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from pixpro_d2.engine.checks import check_wandb
-from pixpro_d2.engine.writers import WandbWriter, start_run
+from pixpro_d2.engine.writers import PatientWriter, WandbWriter, start_run
 
 cfg = configs.tiny("OUTPUT_DIR", sys.argv[1], "WANDB.ENABLED", True)
 check_wandb(cfg, type("Args", (), {"eval_only": False}))

@@ -28,6 +28,17 @@ def full(runs):
     return f"one sentence says how much room it takes, exit code 1; with room {later}", NOTHING
 
 
+@fault("disk full for metrics", "metrics.json is a link to /dev/full", quick=True)
+def full_for_metrics(runs):
+    folder = runs.new()
+    folder.mkdir()
+    (folder / "metrics.json").symlink_to("/dev/full")
+    ended = runs.train(*runs.pretraining(), "OUTPUT_DIR", folder)
+    assert ended.code == 0 and ended.output.count("cannot write metrics to") == 1, ended
+    assert_same(folder, runs.straight)
+    return "one warning; the run ends, bit-identical", "the lines of metrics.json"
+
+
 @fault("output folder may not be written to", "chmod 555, without the right to override it")
 def read_only(runs):
     folder = runs.new()

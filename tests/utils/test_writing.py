@@ -49,6 +49,22 @@ def test_full_disk_leaves_the_file_that_was_there(tmp_path):
     assert path.read_bytes() == b"good" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_mount_may_refuse_chmod(tmp_path, monkeypatch):
+    """As CIFS does; safetensors asks for it, bytes do not."""
+    asked = []
+
+    def refuse(path, mode):
+        asked.append(path)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+    monkeypatch.setattr("os.chmod", refuse)
+    path = tmp_path / "a"
+    write_file(str(path), write(b"bytes"))
+    assert path.read_bytes() == b"bytes" and asked == []
+    write_file(str(path), lambda partial: safetensors.torch.save_file({"w": torch.ones(1)}, partial))
+    assert safetensors.torch.load_file(path)["w"] == 1 and asked == [f"{path}.tmp"]
+
+
 @pytest.mark.parametrize(
     "write_to",
     [

@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from ...utils.cityscapes_alias import alias_cityscapesscripts, check_cityscapesscripts
 from ...utils.errors import UsageError
 from ...utils.folders import is_hidden
+from ...utils.machine import usable_cores
 from .paths import check_exists, check_split, splits_in
 
 alias_cityscapesscripts("helpers.labels")
@@ -66,7 +67,7 @@ def load_instances(image_dir: str, gt_dir: str) -> list[dict[str, Any]]:
     from cityscapesscripts.helpers.labels import labels
 
     files = _get_cityscapes_files(image_dir, gt_dir)
-    workers = max((os.cpu_count() or 1) // comm.get_world_size() // 2, 4)
+    workers = max(usable_cores() // comm.get_world_size() // 2, 4)
     with ProcessPoolExecutor(workers) as pool:
         read = partial(_cityscapes_files_to_dict, from_json=True, to_polygons=True)
         images = list(pool.map(read, files, chunksize=max(1, len(files) // (4 * workers))))

@@ -1,11 +1,11 @@
 """Run the demo: render, pre-train, fine-tune, draw, and print the results."""
 
-import os
 import shlex
 import time
 from pathlib import Path
 from typing import Any
 
+from ...utils.machine import usable_cores
 from ..report.page import write_report
 from ..scenes.render_dataset import render_dataset
 from ..study.jobs import run_all
@@ -44,7 +44,7 @@ def run(output: Path, size: Size, device: str) -> None:
     for experiment in (pretraining, fine_tuning):
         print(f"   {experiment.name} is this command:")
         print(f"   $ {shlex.join(['pixpro-d2', 'train', *arguments(experiment, output)[1:]])}")
-    jobs = 1 if device != "cpu" else max(1, min(os.cpu_count() or 1, len(size.seeds)))
+    jobs = 1 if device != "cpu" else max(1, min(usable_cores(), len(size.seeds)))
     run_all(left, output, jobs, _announce)
 
     print("3. Draw")

@@ -1,11 +1,11 @@
 """Run the experiments of a study, one or several at a time."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from ...utils.errors import UsageError
+from ...utils.machine import usable_cores
 from .data import StudyData
 from .experiments import Experiment, fine_tuning_seed, list_experiments
 from .methods import PARTS
@@ -32,7 +32,7 @@ def run_all(experiments: list[Experiment], output: Path, jobs: int, announce: Ca
     Raises:
         UsageError: if an experiment fails, already runs or is interrupted; the other experiments then save and end.
     """
-    threads = None if jobs == 1 else max(1, (os.cpu_count() or 1) // jobs)
+    threads = None if jobs == 1 else max(1, usable_cores() // jobs)
     waiting, results = list(experiments), {}
     running: list[Training] = []
     try:

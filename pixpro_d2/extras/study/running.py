@@ -17,7 +17,7 @@ from ...command_line import as_words
 from ...monitoring.curves import finite
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_json
-from ...utils.machine import processor
+from ...utils.machine import processor, usable_cores
 from ..report.runs import read_run
 from .data import ROOT, shown
 from .experiments import Experiment
@@ -201,7 +201,7 @@ def read_results(output: str | Path) -> dict[str, dict[str, Any]]:
 def _machine(experiment: Experiment, threads: int | None) -> str:
     """Return the device of an experiment in words, and the version of PyTorch."""
     on_gpu = torch.cuda.is_available() and experiment.options.get("MODEL.DEVICE") != "cpu"
-    cores = f"{os.cpu_count()} cores" if threads is None else f"{threads} of {os.cpu_count()} cores"
+    cores = f"{usable_cores()} cores" if threads is None else f"{threads} of {usable_cores()} cores"
     device = torch.cuda.get_device_name() if on_gpu else f"{cores} of {processor()}"
     return f"{device}, PyTorch {torch.__version__}"
 

@@ -246,7 +246,7 @@ def test_a_fine_tuning_draws_its_seed_too(tmp_path):
 
 
 def test_the_log_warns_of_many_workers(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
+    monkeypatch.setattr("pixpro_d2.data.io.workers.usable_cores", lambda: 1)
     words = ["--config-file", QUICKSTART, "MODEL.DEVICE", "cpu", "DATASETS.TRAIN", folder, "SOLVER.IMS_PER_BATCH", "4"]
     setup(argument_parser().parse_args([*words, "DATALOADER.NUM_WORKERS", "3", "OUTPUT_DIR", str(tmp_path)]))
     assert "have 3 workers, but the number of processor cores for this job is 1:" in (tmp_path / "log.txt").read_text()

@@ -66,7 +66,8 @@ def test_an_experiment_waits_for_its_pretraining_and_lets_others_pass(tmp_path):
 
 
 def test_jobs_share_the_processor(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 5)
+    for name in ("jobs", "running"):
+        monkeypatch.setattr(f"pixpro_d2.extras.study.{name}.usable_cores", lambda: 5)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     results = run_all([experiment("a"), experiment("b")], tmp_path / "two", 2, lambda line: None)
     assert {threads for *_, threads in events(tmp_path / "two")} == {"2"}
