@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 
 from ..config import with_values
 from ..utils.errors import UsageError
+from .configuration.registered import check_registered
 from .trainer import Trainer
 
 if TYPE_CHECKING:
@@ -71,8 +72,9 @@ def load_pretrained(cfg: CfgNode, weights: str, seed: int) -> Pretrained:
         seed: seed of random weights.
 
     Raises:
-        UsageError: for a file that does not suit the model, or that was trained with another input.
+        UsageError: for a part that is not registered, or a file that does not suit the model or had another input.
     """
+    check_registered(cfg)
     torch.manual_seed(seed)
     # Only training needs the teacher, whose files may be elsewhere.
     model = build_model(with_values(cfg, {"MODEL.PIXPRO.DISTILL.WEIGHT": 0.0}))

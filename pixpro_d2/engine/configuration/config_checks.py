@@ -266,7 +266,7 @@ MAY_BE_EMPTY = ("SOLVER.STEPS",)
 NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")  # of detectron2
 
 CHOICES = {
-    "MODEL.PIXPRO.METHOD": tuple(METHODS),
+    "MODEL.PIXPRO.METHOD": METHODS.keys(),  # with those that a user's own file adds later
     "MODEL.PIXPRO.HEAD": ("none", *HEADS),
     "MODEL.PIXPRO.DISTANCE_UNITS": ("normalized", "pixel"),
     "MODEL.PIXPRO.MEAN_OVER": ("all", "matched"),

@@ -14,6 +14,7 @@ from ...data.pretrain.samples import dataset_name
 from ...engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
 from ...engine.checks import check_batch, check_image_format
 from ...engine.configuration.configure import load_config, resolve_device, resolve_schedule, resolve_sync_bn
+from ...engine.configuration.registered import check_registered
 from ...engine.hooks import EMAHook
 from ...engine.loop import TrainLoop
 from ...modeling.pretrain.pixpro import PixPro
@@ -53,6 +54,7 @@ def measured_config(
     cfg.SEED = max(cfg.SEED, 0)
     if folder:
         cfg.DATASETS.TRAIN = (dataset_name(cfg, folder),)
+    check_registered(cfg)
     resolve_device(cfg)
     resolve_sync_bn(cfg)
     check_image_format(cfg)

@@ -17,6 +17,7 @@ from ...checkpoint.reading import read_checkpoint
 from ...checkpoint.tensors import check_tensors
 from ...checkpoint.timm_networks import has_network, network_of
 from ...engine.configuration.configure import load_config, resolve_sync_bn
+from ...engine.configuration.registered import check_registered
 from ...utils.errors import UsageError
 from ...weights_files import weights_path
 
@@ -88,6 +89,8 @@ def load_network(path: str, branch: str = "online", config_file: str = "", with_
     source = _known(checkpoint, path)
     config_file = config_file or _config_beside(source, path)
     cfg = _config_of_file(config_file) if config_file else None
+    if cfg is not None:
+        check_registered(cfg)
     # Only a config tells the network of a file with the names of timm.
     network = build_backbone(cfg) if cfg is not None and cfg.MODEL.TIMM.NAME else None
     if source is None or (network is not None and not has_network(source.state)):
