@@ -252,13 +252,13 @@ def _detectron2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor])
     models = {match[1] for name in tensors if (match := _MODEL.fullmatch(name))}
     if len(models) == 1:  # such as the only model in a Lightning module
         tensors = {name.removeprefix(*models): value for name, value in tensors.items()}
-    own = any(name.startswith(TARGET) for name in tensors) or _stored(checkpoint) is not None
-    own = own or timm_networks.has_network(tensors)
+    is_marked = _stored(checkpoint) is not None
+    own = is_marked or any(name.startswith(TARGET) for name in tensors) or timm_networks.has_network(tensors)
     prefixes = [p for p in ("backbone.bottom_up.", ONLINE, "bottom_up.", "") if f"{p}res2.0.conv1.weight" in tensors]
     if not prefixes:
         # Networks without ResNet names are recognised only in files of this project, which mark themselves.
         is_model = own and any(name.startswith(ONLINE) for name in tensors)
-        is_model = is_model and not any(form.online + _FIRST_BLOCK in tensors for form in FORMATS)
+        is_model = is_model and (is_marked or not any(form.online + _FIRST_BLOCK in tensors for form in FORMATS))
         return Source("pixpro_d2 checkpoint", tensors) if is_model else None
     author = checkpoint.get("__author__")
     convention = TORCHVISION if author in _TORCHVISION_AUTHORS else None

@@ -28,7 +28,7 @@ def build_teacher(
         views: the student's views.
         mean, std: of the network's images in [0, 1], one value for each channel; None is ImageNet's.
     """
-    theirs = Normalize(3 if mean is None else len(mean), mean, std)
+    theirs = Normalize(3 if mean is None else len(mean), mean, std, "teacher_", views.any_range)
     conversion = InputConversion(_normalization(views.normalize), _normalization(theirs))
     if patch_size is not None:
         network = TokenMaps(network, patch_size, "The teacher")

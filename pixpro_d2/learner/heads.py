@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from detectron2.modeling import Backbone
 
 
-def check_positive(**values: float) -> None:
-    """Raise a UsageError for the first option whose value is not above 0."""
+def check_positive(**values: float | None) -> None:
+    """Raise a UsageError for the first option whose value is not above 0; None is no value."""
     for name, value in values.items():
-        if not value > 0:  # NaN neither
+        if value is not None and not value > 0:  # NaN neither
             raise UsageError(f"{name} is {value}; it must be positive.")
 
 
@@ -35,6 +35,8 @@ def build_method(method: str | PixelMethod, mean_over: str, temperature: float) 
     """Build the pixel loss ``method`` (``pixpro`` or ``pixcontrast``), or return it if it is a PixelMethod."""
     if isinstance(method, PixelMethod):
         return method
+    if isinstance(method, type):
+        raise UsageError(f"method is the class {method.__name__}: give an object of the class.")
     check_choice("method", method, ("pixpro", "pixcontrast"))
     check_choice("mean_over", mean_over, ("all", "matched"))
     return PixProMethod(mean_over) if method == "pixpro" else PixContrastMethod(temperature)

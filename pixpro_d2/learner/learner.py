@@ -29,7 +29,7 @@ from .heads import (
     check_positive,
 )
 from .probe import check_backbone, check_copy, empty_images, is_detectron2_backbone
-from .views import TwoViews
+from .views import TwoViews, view_size
 
 
 class PixelLearner(TwoBranch):
@@ -133,9 +133,8 @@ class PixelLearner(TwoBranch):
         Raises:
             UsageError: for options that do not fit each other or the network.
         """
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        size = (height, width)
-        check_positive(temperature=temperature)
+        size = view_size(image_size)
+        check_positive(temperature=temperature, hidden_dim=hidden_dim, out_dim=out_dim, total_steps=total_steps)
         check_not_negative(
             pos_ratio=pos_ratio,
             pixel_weight=pixel_weight,
@@ -146,6 +145,8 @@ class PixelLearner(TwoBranch):
         if not 0 <= momentum <= 1:
             raise UsageError(f"momentum is {momentum}; it must be between 0 and 1.")
         chosen: list[Any] = list(layers) if isinstance(layers, (list, tuple)) else [layers]
+        if not chosen:
+            raise UsageError("layers is empty: name a layer, or give None for the output of the network.")
         has_instance = instance_weight > 0
         if is_detectron2_backbone(net):
             backbone: Any = net
@@ -258,7 +259,9 @@ class PixelLearner(TwoBranch):
             features, last = self._features(self.backbone, self.head, images)
         outputs = [*features.values()] if last is None else [*features.values(), last]
         total: Any = sum(output.float().sum() for output in outputs)
-        gradients = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
+        gradients: Sequence[Tensor | None] = [None] * len(trained)
+        if total.requires_grad:  # unless all that the layers depend on is frozen
+            gradients = torch.autograd.grad(total, list(trained.values()), allow_unused=True)
         unused = [name for name, gradient in zip(trained, gradients) if gradient is None]
         for name in unused:
             trained[name].requires_grad_(False)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..modeling.pretrain.projector import NormName
+from ..utils.errors import UsageError
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -20,10 +21,19 @@ class BatchNorm(nn.BatchNorm2d):
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
+def _group_norm(channels: int) -> nn.GroupNorm:
+    if channels % 32:
+        raise UsageError(
+            f"norm GN has 32 groups, and a layer of the heads has {channels} channels: choose multiples of 32 for "
+            "hidden_dim and out_dim."
+        )
+    return nn.GroupNorm(32, channels)
+
+
 _NORMS: dict[str, Callable[[int], nn.Module]] = {
     "BN": BatchNorm,
     "SyncBN": nn.SyncBatchNorm,
-    "GN": lambda channels: nn.GroupNorm(32, channels),
+    "GN": _group_norm,
 }
 
 

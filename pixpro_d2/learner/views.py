@@ -1,5 +1,6 @@
 """Two views of each image of a batch, cut and augmented on the images' device."""
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,12 +24,21 @@ class Normalize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, channels: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        channels: int,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        option: str = "",
+        any_range: bool = False,
+    ) -> None:
         """
         Args:
             channels: channels of the images.
             mean, std: of images in [0, 1]. None is ImageNet's; for another number of channels than 3, the average of
                 ImageNet's three values.
+            option: what the names of the options ``mean`` and ``std`` start with, for messages.
+            any_range: whether the images may have other values than those in [0, 1].
         """
         super().__init__()
         if mean is None:
@@ -37,8 +47,15 @@ class Normalize(nn.Module):
             std = IMAGENET_STD if channels == 3 else (GRAY_STD,) * channels
         if not len(mean) == len(std) == channels:
             raise UsageError(
-                f"mean and std have {len(mean)} and {len(std)} values for images of {channels} channels: give one "
-                "for each channel."
+                f"{option}mean and {option}std have {len(mean)} and {len(std)} values for images of {channels} "
+                "channels: give one for each channel."
+            )
+        if not all(value > 0 for value in std):
+            raise UsageError(f"{option}std is {std}; it must be positive.")
+        if not any_range and max(abs(value) for value in (*mean, *std)) > 1 + SLACK:
+            raise UsageError(
+                f"{option}mean is {mean} and {option}std {std}, but the images have values in [0, 1]: divide values "
+                "for images of 8 bits by 255."
             )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), False)
@@ -77,15 +94,22 @@ class TwoViews(nn.Module):
                 f"min_scale is {crop['min_scale']} and max_scale {crop['max_scale']}; they must be in (0, 1], the "
                 "second at least the first."
             )
+        if not 0 < crop["ratio_range"][0] <= crop["ratio_range"][1]:
+            raise UsageError(
+                f"ratio_range is {crop['ratio_range']}; it must be two positive numbers, the second at least the first."
+            )
+        if not 0 <= crop["flip_p"] <= 1:
+            raise UsageError(f"flip_p is {crop['flip_p']}; it must be between 0 and 1.")
         self.in_channels = in_channels
         self.size = size
         self.crop = crop
         self.distance_units = distance_units
         self.augment1, self.augment2 = _augmentations(augment)
-        self.normalize = Normalize(in_channels, mean, std)
         # Without colour operations, images of other values can have a mean and a deviation of their own.
         has_colours = isinstance(augment, str) and augment != "none"
-        self._seen = not has_colours and (mean is not None or std is not None)
+        self.any_range = not has_colours and (mean is not None or std is not None)
+        self.normalize = Normalize(in_channels, mean, std, any_range=self.any_range)
+        self._seen = self.any_range
 
     # A compiled graph would be useless: each call augments another subset of the images.
     @torch.compiler.disable
@@ -122,12 +146,26 @@ class TwoViews(nn.Module):
             )
         if not self._seen:  # until a first batch is right, because it waits for the device
             low, high = (value.item() for value in images.aminmax())
-            if low < -SLACK or high > 1 + SLACK:
+            if not (low >= -SLACK and high <= 1 + SLACK):  # NaN neither
                 raise UsageError(
                     f"The learner was given images with values from {low:.4g} to {high:.4g}: it takes values in "
                     "[0, 1], before any normalisation, so divide images of 8 bits by 255."
                 )
             self._seen = True
+
+
+def view_size(image_size: Any) -> tuple[int, int]:
+    """Return the (height, width) that the option ``image_size``, a side or a pair of sides, stands for."""
+    sides = image_size if hasattr(image_size, "__len__") else (image_size, image_size)
+    try:
+        height, width = map(operator.index, sides)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise UsageError(
+            f"image_size is {image_size}; it must be a positive integer or a pair (height, width) of them."
+        )
+    return height, width
 
 
 def _augmentations(augment: Any) -> Sequence[Callable[..., Tensor]]:

@@ -6,12 +6,17 @@ from functools import partial
 from typing import Any
 
 import torch
+from detectron2.modeling.backbone import RegNet, ResNet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..utils.errors import UsageError
 from .backbone import bottom_up
+from .timm_backbone import TimmBackbone
+
+# Nothing in the stages of these networks is random. Any other network may have a dropout.
+_NOT_RANDOM = (ResNet, RegNet, TimmBackbone)
 
 
 def recompute_stages(backbone: nn.Module) -> None:
@@ -31,15 +36,18 @@ def recompute_stages(backbone: nn.Module) -> None:
         )
     stem = [below.stem] if hasattr(below, "stem") else []
     for stage in (*stem, *stages):
-        stage.forward = partial(_checkpointed, stage, stage.forward)
+        stage.forward = partial(_checkpointed, stage, stage.forward, type(below) not in _NOT_RANDOM)
 
 
-def _checkpointed(stage: nn.Module, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+def _checkpointed(
+    stage: nn.Module, forward: Callable[..., Tensor], is_random: bool, *args: Any, **kwargs: Any
+) -> Tensor:
     if not torch.is_grad_enabled():
         return forward(*args, **kwargs)
     contexts = partial(_contexts, stage)
-    # Nothing in these stages is random, and reading a generator's state would wait for the device.
-    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs)
+    # Reading the state of the generators waits for the device.
+    options: dict[str, Any] = {"preserve_rng_state": is_random, "context_fn": contexts}
+    return checkpoint(forward, *args, use_reentrant=False, **options, **kwargs)
 
 
 def _contexts(stage: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:

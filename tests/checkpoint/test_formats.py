@@ -307,6 +307,13 @@ def test_own_checkpoints_of_other_networks():
     assert (source.format, source.state, source.convention) == ("pixpro_d2 checkpoint", own, grey)
 
 
+def test_own_checkpoints_of_networks_with_torchvisions_names():
+    """The network may have further parts, so that a plain ResNet would be another network."""
+    own = {**under("backbone."), **under("target_backbone."), "backbone.gates.0.weight": torch.zeros(1)}
+    source = recognise({"model": own, "input": TORCHVISION.to_dict()}, "w.pth")
+    assert (source.format, source.state.keys()) == ("pixpro_d2 checkpoint", own.keys())
+
+
 def caffe2(group=1, norm="bn"):
     tensors = {"conv1_w": np.zeros((4, 3, 7, 7)), f"res_conv1_{norm}_s": np.zeros(4), "fc1000_w": np.zeros((2, 2))}
     tensors["conv1_b"] = np.zeros(4)  # as in detectron2's R-50.pkl

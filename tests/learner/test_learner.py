@@ -224,6 +224,10 @@ def test_freeze_unused():
     assert all((p.grad is not None) == p.requires_grad for p in learner.net.parameters())
     assert learner.freeze_unused() == []
     assert small_learner("stem").freeze_unused()[:2] == ["body.0.weight", "body.0.bias"]
+    learner.net.stem.requires_grad_(False), learner.net.body.requires_grad_(False)
+    learner.net.fc.requires_grad_(True)
+    learner = PixelLearner(learner.net, "body", image_size=32, hidden_dim=8, out_dim=4)
+    assert learner.freeze_unused() == ["fc.weight", "fc.bias"] and learner.freeze_unused() == []
 
 
 def test_detectron2_backbones():
@@ -250,14 +254,21 @@ def test_detectron2_backbones():
     "options, message",
     [
         (dict(method="pixpr"), "method is 'pixpr'; it must be pixpro or pixcontrast"),
+        (dict(method=PixContrastMethod), "method is the class PixContrastMethod: give an object of the class"),
         (dict(mean_over="some"), "mean_over is 'some'"),
         (dict(ppm_num_layers=3), "ppm_num_layers is '3'; it must be 0, 1 or 2"),
         (dict(ppm_gamma=0), "ppm_gamma is 0; it must be positive"),
         (dict(method="pixcontrast", temperature=-0.3), r"temperature is -0\.3; it must be positive"),
         (dict(pos_ratio=float("nan")), "pos_ratio is nan; it must be at least 0"),
         (dict(momentum=2.0), r"momentum is 2\.0; it must be between 0 and 1"),
+        (dict(total_steps=0), "total_steps is 0; it must be positive"),
+        (dict(hidden_dim=0), "hidden_dim is 0; it must be positive"),
         (dict(variance_weight=-1.0), r"variance_weight is -1\.0; it must be at least 0"),
         (dict(norm="batch"), r"norm of the heads is 'batch', which is unknown: take BN, GN or ''"),
+        (
+            dict(norm="GN", hidden_dim=48),
+            "norm GN has 32 groups, and a layer of the heads has 48 channels: choose mult",
+        ),
         (dict(instance_weight=1, instance_loss="moco"), "instance_loss is 'moco'; it must be byol or infonce"),
         (dict(instance_weight=1, instance_layer="idle"), "Layer 'idle' was not run"),
     ],
@@ -267,8 +278,18 @@ def test_wrong_options(options, message):
         small_learner(**options)
 
 
+def test_no_layers():
+    with pytest.raises(UsageError, match="^layers is empty: name a layer"):
+        PixelLearner(small_net(), [], image_size=32)
+
+
 @pytest.mark.parametrize(
-    ("change", "values"), [(lambda x: 255 * x, "from 0 to 255"), (lambda x: (x - 0.45) / 0.225, "from -2 to 2.444")]
+    ("change", "values"),
+    [
+        (lambda x: 255 * x, "from 0 to 255"),
+        (lambda x: (x - 0.45) / 0.225, "from -2 to 2.444"),
+        (lambda x: x * float("nan"), "from nan to nan"),
+    ],
 )
 def test_images_of_another_range(change, values):
     learner, batch = small_learner(), images()
@@ -279,7 +300,7 @@ def test_images_of_another_range(change, values):
         ):
             learner(change(batch))
     small_learner()(1.2 * batch)  # as after a bicubic resampling
-    small_learner(augment="none", mean=(100.0,) * 3, std=(50.0,) * 3)(change(batch))
+    small_learner(augment="none", mean=(100.0,) * 3, std=(50.0,) * 3)(change(batch))  # no check
 
 
 def test_a_teacher_that_learns():

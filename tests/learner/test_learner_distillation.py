@@ -125,6 +125,10 @@ def test_grey_images_and_a_teacher_of_colours():
             dict(teacher=Averages(), teacher_mean=(0.5,)),
             "^The teacher takes images of 1 channels, but the views have 3",
         ),
+        (
+            dict(teacher=Averages(), teacher_std=(58.4,) * 3),
+            r"and teacher_std \(58.4, 58.4, 58.4\), but the images have",
+        ),
         (dict(teacher=Averages(), distill_view="both"), "^distill_view is 'both'; it must be other or same"),
         (dict(teacher=Averages(), distill_loss="l2"), "^distill_loss is 'l2'; it must be cosine or smooth_l1"),
         (dict(teacher=Averages(), distill_weight=0), "^distill_weight is 0; it must be above 0, or give no teacher"),

@@ -9,6 +9,7 @@ from torch import nn
 from pixpro_d2.data.pretrain.device_photometric import DevicePhotometric
 from pixpro_d2.data.pretrain.device_views import numpy_rng, render_views, sample_boxes
 from pixpro_d2.data.pretrain.photometric import POLICIES
+from pixpro_d2.learner.views import view_size
 from pixpro_d2.modeling.pretrain.correspondence import bin_centers
 from pixpro_d2.utils.errors import UsageError
 
@@ -90,6 +91,20 @@ def test_other_numbers_of_channels_are_normalised_as_grey(channels):
         (dict(augment=nn.Identity()), "augment is Identity.*pair of callables"),
         (dict(augment=("byol", "byol")), "pair of callables"),
         (dict(mean=(0.5,)), "mean and std have 1 and 3 values for images of 3 channels"),
+        (
+            dict(mean=(123.7, 116.3, 103.5)),
+            r"^mean is \(123.7, .* but the images have values in \[0, 1\]: divide values",
+        ),
+        (dict(mean=(0.0,) * 3, std=(255.0,) * 3), r"and std \(255.0, 255.0, 255.0\), but the images have values"),
+        (dict(std=(0.2, 0.0, 0.2)), r"^std is \(0.2, 0.0, 0.2\); it must be positive"),
+        (
+            dict(ratio_range=(4 / 3, 0.75)),
+            r"^ratio_range is \(1.3.*, 0.75\); it must be two positive numbers, the second",
+        ),
+        (dict(flip_p=1.5), "^flip_p is 1.5; it must be between 0 and 1"),
+        (dict(image_size=64.0), "^image_size is 64.0; it must be a positive integer or a pair"),
+        (dict(image_size=(64, 64, 3)), r"^image_size is \(64, 64, 3\); it must be"),
+        (dict(image_size=(0, 64)), r"^image_size is \(0, 64\); it must be"),
         (dict(min_scale=0.0), "min_scale is 0.0 and max_scale 1.0"),
         (dict(min_scale=0.6, max_scale=0.5), "min_scale is 0.6 and max_scale 0.5"),
         (dict(max_scale=1.5), "max_scale 1.5"),
@@ -99,6 +114,10 @@ def test_other_numbers_of_channels_are_normalised_as_grey(channels):
 def test_options_that_do_not_fit(options, message):
     with pytest.raises(UsageError, match=message):
         small_learner(**options)
+
+
+def test_a_size_of_any_integers():
+    assert view_size(np.int64(64)) == (64, 64) and view_size([32, np.int64(48)]) == (32, 48)
 
 
 @pytest.mark.parametrize("x", [torch.rand(3, 40, 40), torch.rand(2, 1, 40, 40), torch.zeros(2, 3, 9, 9).byte()])

@@ -80,6 +80,25 @@ def test_norms_of_several_processes_are_left_alone_too(norm_class):
     assert not torch.equal(network.norm.running_mean, torch.zeros(4))
 
 
+def test_a_random_stage_draws_the_same_numbers_again():
+    class Stages(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stages = nn.ModuleList([nn.Sequential(nn.Linear(50, 50), nn.Dropout(0.5))])
+
+        def forward(self, x):
+            return self.stages[0](x)
+
+    network, x = Stages(), torch.randn(4, 50)
+    other = copy.deepcopy(network)
+    recompute_stages(other)
+    for part in (network, other):
+        torch.manual_seed(0)
+        part(x).square().sum().backward()
+    gradients = [part.stages[0][0].weight.grad for part in (network, other)]
+    assert gradients[0].any() and torch.equal(*gradients)
+
+
 def test_backbone_without_stages_is_refused():
     with pytest.raises(UsageError, match="needs a ResNet, .*; the backbone is a Conv2d: set it False"):
         recompute_stages(nn.Conv2d(3, 4, 1))
