@@ -4,8 +4,10 @@ import ast
 import doctest
 import importlib.util
 import inspect
+import os
 import pkgutil
 import re
+import subprocess
 
 import pytest
 import yaml
@@ -90,6 +92,41 @@ def test_files_modules_and_keys_that_are_named_exist(page):
             for part in key.split("."):
                 assert isinstance(node, CfgNode) and part in node, f"{page} names {key}"
                 node = node[part]
+
+
+# Stand-ins: two machines with the codes $CODES of train_net.py, whose processes and shell all get a signal.
+SLURM = {
+    "scontrol": "case $1 in show) echo node0;; requeue) echo requeued $2;; esac",
+    "srun": """
+        while [ "$1" != bash ]; do shift; done
+        highest=0
+        for SLURM_NODEID in 0 1; do
+            export SLURM_NODEID; "$@"; code=$?
+            if [ $code -gt $highest ]; then highest=$code; fi
+        done
+        exit $highest""",
+    "python": "kill -USR1 $PPID; kill -TERM $PPID; codes=($CODES); exit ${codes[$SLURM_NODEID]}",
+}
+
+
+@pytest.mark.parametrize(
+    "codes, code, requeued", [("0 0", 0, 0), ("75 75", 75, 1), ("75 1", 255, 0), ("137 75", 255, 0)]
+)
+def test_the_slurm_script_requeues_a_stopped_job_and_no_failing_one(codes, code, requeued, tmp_path):
+    """A failing machine makes SLURM stop the other one, which may then exit with 75, as if it was to be requeued."""
+    for name, text in SLURM.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    [script] = [block for block in blocks("docs/scaling.md", "bash") if block.startswith("#!")]
+    variables = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NODELIST": "node[0-1]",
+        "SLURM_NNODES": "2",
+        "SLURM_CPUS_PER_TASK": "1",
+    }
+    env = {**os.environ, **variables, "CODES": codes, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, requeued * "requeued 7\n", "")
 
 
 def test_every_page_is_in_the_index_and_on_the_site():
