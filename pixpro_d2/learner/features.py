@@ -64,8 +64,9 @@ class LayerFeatures(nn.Module):
         self._is_probed = False
         try:
             shapes = probe(self, in_channels, image_size)
-            for name in self.in_features:
-                check_map(layer_label(self._taps[name].path), shapes[name], image_size)
+            for name, shape in shapes.items():
+                label, for_instances = layer_label(self._taps[name].path), name not in self.in_features
+                check_map(label, shape, image_size, may_be_pooled=for_instances)
         except Exception:
             self.release()
             raise

@@ -71,30 +71,32 @@ def check_backbone(
         check_map(f"Feature '{layer}'", shapes[layer], image_size)
 
 
-def check_map(name: str, shape: torch.Size, image_size: tuple[int, int]) -> None:
+def check_map(name: str, shape: torch.Size, image_size: tuple[int, int], may_be_pooled: bool = False) -> None:
     """Raise a UsageError unless ``shape`` is the shape of a feature map with more than one pixel.
 
     Args:
         name: name of the layer in the error message.
         shape: shape of the layer's output for two images.
         image_size: (height, width) of the images.
+        may_be_pooled: whether the map may have one pixel, as for the instance loss.
     """
     height, width = image_size
+    needs = f"the {'instance' if may_be_pooled else 'pixel'} loss needs"
     if len(shape) != 4 or shape[0] != 2:
         advice = ", or give patch_size if these are the tokens of a vision transformer" if len(shape) == 3 else ""
         raise UsageError(
-            f"{name} gives a tensor of shape {tuple(shape)} for two images, but the pixel loss needs feature maps "
+            f"{name} gives a tensor of shape {tuple(shape)} for two images, but {needs} feature maps "
             f"(N, C, H, W): choose a layer before the network flattens or reshapes its features{advice}."
         )
-    if shape[2] * shape[3] == 1:
+    if shape[2] * shape[3] == 1 and not may_be_pooled:
         raise UsageError(
             f"{name} gives a feature map of 1 x 1 pixel for views of {height} x {width} pixels, which has no pixels "
             "to compare: choose a layer before the pooling, or a larger image_size."
         )
     if _is_grid(shape[1], shape[2], image_size) and not _is_grid(shape[2], shape[3], image_size):
         raise UsageError(
-            f"{name} gives a tensor of shape {tuple(shape)}, whose channels seem to come last, but the pixel loss "
-            "needs (N, C, H, W): choose a layer that permutes them, or add one."
+            f"{name} gives a tensor of shape {tuple(shape)}, whose channels seem to come last, but {needs} "
+            "(N, C, H, W): choose a layer that permutes them, or add one."
         )
 
 

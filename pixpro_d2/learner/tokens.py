@@ -10,7 +10,7 @@ MAX_OTHER_TOKENS = 17  # tokens that are no patches: a class token and at most 1
 def tokens_to_map(tokens: Tensor, image_size: tuple[int, int], patch_size: int, name: str) -> Tensor:
     """Return the feature map (N, C, H / patch_size, W / patch_size) of tokens (N, L, C) of images (N, ?, H, W).
 
-    The patches' tokens come last, row by row. The tokens before them, such as a class token, are skipped.
+    The patches' tokens must come last, row by row. The tokens before them, such as a class token, are skipped.
 
     Args:
         image_size: (H, W).

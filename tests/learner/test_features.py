@@ -116,6 +116,21 @@ def test_layers_that_do_not_fit(net, layer, message):
     assert not any(module._forward_hooks for module in net.modules())
 
 
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (
+            lambda x: x.flatten(2).transpose(1, 2),
+            r"\(2, 64, 6\) for two images, but the instance loss .* give patch_size",
+        ),
+        (lambda x: x.permute(0, 2, 3, 1), r"\(2, 8, 8, 6\), whose channels seem to come last, but the instance loss"),
+    ],
+)
+def test_instance_layers_that_do_not_fit(make, message):
+    with pytest.raises(UsageError, match=f"^Layer 'odd' gives a tensor of shape {message}"):
+        features_of(Odd(make), ["conv"], instance_layer="odd")
+
+
 class Residual(nn.Sequential):
     def forward(self, x):
         out = self[0](x)
