@@ -85,18 +85,12 @@ def test_a_recipe_starts_from_pixpro(path):
     assert ("frozen" in path.stem or path.stem.startswith("linear")) == cfg.MODEL.BACKBONE.FROZEN
 
 
-def test_old_names_of_recipes_with_a_start():
-    """Commands of earlier documentation and of studies keep working."""
-    assert {f"{path.parent.name}/{path.stem}" for path in OLD_NAMES} == {
-        "cityscapes/deeplab_v3_R_50_40k_frozen_pixpro",
-        "cityscapes/fcn_R_50_90k_random",
-        "coco/mask_rcnn_R_50_FPN_1x_pixpro",
-        "imagenet/knn_R_50_pixpro",
-        "voc/faster_rcnn_R_50_C4_24k_pixpro",
-    }
-    for path in OLD_NAMES:
-        recipe, start = recipe_and_start(str(path))
-        assert load_config(str(path), []) == load_config(recipe, [], start)
+def test_the_old_name_of_a_recipe_with_a_start():
+    """A study of earlier commands keeps working."""
+    (path,) = OLD_NAMES
+    assert f"{path.parent.name}/{path.stem}" == "cityscapes/fcn_R_50_90k_random"
+    recipe, start = recipe_and_start(str(path))
+    assert load_config(str(path), []) == load_config(recipe, [], start)
 
 
 def test_weights_of_the_starts_are_made_by_pretraining_configs():

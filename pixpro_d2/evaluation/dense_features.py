@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 from torch import Tensor
 
-from ..data.pretrain.collate import collate_videos
+from ..data.pretrain.collate import collate
 from ..data.pretrain.loader import Mapper, draw_sample
 from ..modeling.pretrain.monitors import effective_rank, feature_std, matches, pair_counts, uniformity
 from ..modeling.pretrain.pixpro import PixPro
@@ -91,7 +91,7 @@ def measure(
     read: list[dict[str, Any]] = []
     with eval_mode(model):
         for samples in batches(mapper, images, seed, retry_seconds):
-            losses, comparisons = model.compare(*model.prepare(collate_videos(list(samples.values()))))
+            losses, comparisons = model.compare(*model.prepare(collate(list(samples.values()))))
             for level, x in comparisons.items():
                 loss = losses[f"loss_pix_{level}"] * len(model.in_features)
                 _add_batch(sums.setdefault(level, {}), x, model.projector[level](x.views[1].features), loss)

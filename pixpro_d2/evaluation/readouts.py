@@ -15,7 +15,7 @@ from torch import Tensor
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..data.downstream.tasks import BOXES, CATEGORIES, labels_of
 from ..data.io.reader import read_image
-from ..data.pretrain.collate import collate_videos
+from ..data.pretrain.collate import collate
 from ..data.pretrain.photometric import to_array
 from ..data.pretrain.samples import build_view_mapper
 from ..modeling.pretrain.pixpro import PixPro
@@ -57,7 +57,7 @@ def readouts(
 
     def see_views() -> None:
         for samples in dense_features.batches(mapper, images, seed, retry_seconds):
-            model.compare(*model.prepare(collate_videos(list(samples.values()))))
+            model.compare(*model.prepare(collate(list(samples.values()))))
 
     with adapted_norms(model, see_views):
         levels = dense_features.measure(model, mapper, images, seed, retry_seconds)

@@ -90,16 +90,6 @@ class TimmBackbone(Backbone):
         """Return the number of pixels that the sides of images must be a multiple of."""
         return max(shape.stride for shape in self._shapes.values())
 
-    @property
-    def pixel_mean(self) -> tuple[float, ...]:
-        """Return the mean of RGB values in [0, 255] that timm's weights of the network were trained with."""
-        return tuple(255 * value for value in self.net.pretrained_cfg["mean"])
-
-    @property
-    def pixel_std(self) -> tuple[float, ...]:
-        """Return the standard deviation that belongs to :attr:`pixel_mean`."""
-        return tuple(255 * value for value in self.net.pretrained_cfg["std"])
-
     def output_shape(self) -> dict[str, ShapeSpec]:
         return dict(self._shapes)
 

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import to_pil_image
 from ..config import with_values
 from ..data.datasets.video import list_frames
 from ..data.io.reader import read_image
-from ..data.pretrain.collate import collate_videos
+from ..data.pretrain.collate import collate
 from ..data.pretrain.samples import build_view_mapper
 from ..modeling.pretrain.correspondence import BoxCorrespondence
 from ..modeling.pretrain.correspondence_builder import build_correspondence
@@ -96,7 +96,7 @@ class ViewSource:
 
     def geometry(self, sample: dict[str, Any]) -> Any:
         """Return the position of the views of a sample, as the correspondence takes it."""
-        return self.correspondence.prepare(collate_videos([sample]), self.device)
+        return self.correspondence.prepare(collate([sample]), self.device)
 
     def images(self, sample: dict[str, Any]) -> list[Image.Image]:
         """Return both views as RGB images."""
@@ -146,4 +146,4 @@ def compare_views(model: PixPro, samples: Sequence[dict[str, Any]]) -> dict[str,
         The comparison of each feature level; see `two_branch.LevelComparison`.
     """
     with eval_mode(model):
-        return model.compare(*model.prepare(collate_videos(samples)))[1]
+        return model.compare(*model.prepare(collate(samples)))[1]

@@ -11,7 +11,7 @@ from pretext_helpers import build, config
 import configs
 from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.io.reader import UnreadableImage
-from pixpro_d2.data.pretrain.collate import collate_videos
+from pixpro_d2.data.pretrain.collate import collate
 from pixpro_d2.data.pretrain.samples import build_view_mapper
 from pixpro_d2.evaluation import dense_features, pretext
 from pixpro_d2.evaluation.dense_features import BATCH, batches, measure, split_halves
@@ -31,7 +31,7 @@ def images(tmp_path_factory):
 def test_values_are_those_of_all_images_at_once(images, monkeypatch):
     cfg = config(images, "INPUT.PIXPRO.MIN_SCALE", 0.05)  # small crops, of which some do not meet
     model, mapper, dicts = build(cfg), build_view_mapper(cfg), held_out_images(cfg)
-    batch = collate_videos([mapper(image, np.random.default_rng((0, i))) for i, image in enumerate(dicts)])
+    batch = collate([mapper(image, np.random.default_rng((0, i))) for i, image in enumerate(dicts)])
     with torch.no_grad(), eval_mode(model):
         _, comparisons = model.compare(*model.prepare(batch))
     monkeypatch.setattr(dense_features, "BATCH", 2)

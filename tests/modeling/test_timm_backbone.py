@@ -7,6 +7,7 @@ import timm
 import torch
 from timm.layers import DropPath
 
+from pixpro_d2.checkpoint.timm_networks import convention_of
 from pixpro_d2.modeling.batch_norms import convert_batch_norms
 from pixpro_d2.modeling.recompute import recompute_stages
 from pixpro_d2.modeling.residual import zero_init_residual
@@ -100,8 +101,10 @@ def test_grey_images():
 
 
 def test_input_of_the_weights():
-    assert TimmBackbone("vit_tiny_patch16_224").pixel_mean == (127.5, 127.5, 127.5)  # 0.5, timm's of this network
-    assert TimmBackbone("resnet18d", out_features=["stem"]).pixel_std == pytest.approx((58.395, 57.12, 57.375))
+    mean = convention_of(TimmBackbone("vit_tiny_patch16_224").net).pixel_mean
+    assert mean == (127.5, 127.5, 127.5)  # 0.5, timm's of this network
+    std = convention_of(TimmBackbone("resnet18d", out_features=["stem"]).net).pixel_std
+    assert std == pytest.approx((58.395, 57.12, 57.375))
 
 
 def test_residual_blocks_start_as_the_identity_only_on_demand():

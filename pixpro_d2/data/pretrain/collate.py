@@ -9,8 +9,11 @@ import torch
 from .recipe_batch import collate_recipes
 
 
-def collate_views(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Stack samples into a batch, in the loader's workers, so that the training process copies only tensors.
+
+    Arrays whose size depends on the frames are padded at the bottom and right by edge values to the largest size in
+    the batch.
 
     Returns:
         For N samples
@@ -19,7 +22,10 @@ def collate_views(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         * boxes: (N, 2, 4) float32, signed crop boxes in pixels of the original images;
         * image_sizes: (N, 2) float32, (height, width) of the original images;
         * file_names: list of str;
-        * recipes: the two RecipeBatch of the first and second views, if the samples have recipes for the model.
+        * recipes: the two RecipeBatch of the first and second views, if the samples have recipes for the model;
+        * flow_there, flow_back: (N, steps, 2, h, w) float16, if the samples have flow;
+        * flow_sizes: (N, 2) int64, (height, width) of each sample's own flow;
+        * frames: (N, num_frames, 3, H, W) uint8, if the samples have frames; ``image_sizes`` has their own sizes.
     """
     batch = {
         "views": torch.from_numpy(np.stack([sample["views"] for sample in samples])),
@@ -29,21 +35,6 @@ def collate_views(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     if "recipes" in samples[0]:
         batch["recipes"] = tuple(collate_recipes(view) for view in zip(*(sample["recipes"] for sample in samples)))
-    return batch
-
-
-def collate_videos(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Stack samples into a batch; pad arrays whose size depends on the frames.
-
-    Returns:
-        The entries of :func:`collate_views`, and for N samples with such entries
-
-        * flow_there, flow_back: (N, steps, 2, h, w) float16 tensors, padded at the bottom and right by edge values to
-          the largest size in the batch;
-        * flow_sizes: (N, 2) int64, (height, width) of each sample's own flow;
-        * frames: (N, num_frames, 3, H, W) uint8, padded likewise; ``image_sizes`` has the frames' own sizes.
-    """
-    batch = collate_views(samples)
     for key in ("flow_there", "flow_back", "frames"):
         if key in samples[0]:
             batch[key] = torch.from_numpy(_stack([sample[key] for sample in samples]))

@@ -16,7 +16,7 @@ from ...utils.retry import Patience
 from ..io.file_list import ShardList, to_shared_list
 from ..io.same_data import check_same_data
 from ..io.workers import build_loader, with_worker_errors
-from .collate import collate_videos
+from .collate import collate
 from .sampler import EpochBatchSampler
 from .samples import build_view_mapper, check_flow_names, epoch_length, load_samples
 
@@ -90,11 +90,11 @@ def _random_step(count: int, seeds: tuple[int, int, int]) -> int:
 def _collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     skipped = [item for sample in samples for item in sample["skipped"]]
     complete = all("views" in sample for sample in samples)
-    return dict(collate_videos(samples) if complete else {}, skipped=skipped)
+    return dict(collate(samples) if complete else {}, skipped=skipped)
 
 
 class ViewLoader:
-    """Iterate endlessly over batches (:func:`.collate_videos`), and count the skipped images."""
+    """Iterate endlessly over batches (:func:`.collate`), and count the skipped images."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ import torch
 from detectron2.config import CfgNode
 
 from ...data.io.reader import EncodedImage
-from ...data.pretrain.collate import collate_views
+from ...data.pretrain.collate import collate
 from ...data.pretrain.loader import build_view_loader
 from ...data.pretrain.mapper import TwoViewMapper
 from ...data.pretrain.photometric import apply
@@ -65,7 +65,7 @@ def stage_times(
 
 
 def _run_stages(stages: "Stages", mapper: TwoViewMapper, images: Sequence[dict[str, Any]], seed: int) -> None:
-    """Run the mapper and collate_views, one stage after the other."""
+    """Run the mapper and collate, one stage after the other."""
     rng = np.random.default_rng(seed)
     samples = []
     for dataset_dict in images:
@@ -85,7 +85,7 @@ def _run_stages(stages: "Stages", mapper: TwoViewMapper, images: Sequence[dict[s
         samples.append(sample)
     for start in range(0, len(samples), BATCH_SIZE):
         with stages("collate"):
-            collate_views(samples[start : start + BATCH_SIZE])
+            collate(samples[start : start + BATCH_SIZE])
 
 
 def compare_pipelines(

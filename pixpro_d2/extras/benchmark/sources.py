@@ -8,7 +8,7 @@ import torch
 from detectron2.config import CfgNode
 from torch.utils._pytree import tree_map_only
 
-from ...data.pretrain.collate import collate_views
+from ...data.pretrain.collate import collate
 from ...data.pretrain.loader import build_view_loader
 from ...data.pretrain.mapper import TwoViewMapper
 from ...utils.errors import UsageError
@@ -18,7 +18,7 @@ SOURCES = ("synthetic", "cached", "loader")
 
 
 def build_batches(cfg: CfgNode, source: str) -> Iterable[dict[str, Any]]:
-    """Return endless batches as :func:`pixpro_d2.data.pretrain.collate.collate_views` makes them.
+    """Return endless batches as :func:`pixpro_d2.data.pretrain.collate.collate` makes them.
 
     Args:
         cfg: config of a pre-training.
@@ -73,4 +73,4 @@ def synthetic_batch(cfg: CfgNode, count: int) -> dict[str, Any]:
         if mapper.aug_device == "model":
             sample["recipes"] = [policy.sample(rng) for policy in mapper.policies]
         samples.append(sample)
-    return collate_views(samples)
+    return collate(samples)

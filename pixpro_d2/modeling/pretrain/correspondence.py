@@ -170,7 +170,7 @@ class BoxCorrespondence:
         """Return both views' boxes (N, 4) on ``device``, a pair of tensors from :func:`normalize_boxes`.
 
         Args:
-            batch: result of :func:`pixpro_d2.data.pretrain.collate.collate_views`.
+            batch: result of :func:`pixpro_d2.data.pretrain.collate.collate`.
             device: device of the boxes.
         """
         sizes = batch["image_sizes"].to(device, non_blocking=True)

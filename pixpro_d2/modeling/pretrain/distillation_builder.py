@@ -7,6 +7,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.modeling import Backbone
 
+from ...checkpoint.convention import InputConvention
 from ...utils.errors import UsageError
 from ..backbone import feature_channels
 from .distillation import Distillation
@@ -50,13 +51,17 @@ def build_teacher(cfg: CfgNode) -> Teacher:
     frozen = open_teacher(distill.TEACHER, distill.WEIGHTS, distill.FEATURE)
     name = f"The teacher {distill.TEACHER} (MODEL.PIXPRO.DISTILL.TEACHER)"
     _check_size(frozen, size, name)
-    theirs = InputNormalization(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
-    conversion = InputConversion(theirs, frozen.input)
+    theirs, ours = map(_normalization, (InputConvention.from_config(cfg), frozen.input))
+    conversion = InputConversion(theirs, ours)
     _, channels, height, width = probe_teacher(frozen.network, conversion.channels, (size, size), name)
-    converted = "" if conversion.is_identity else f"; the views, {theirs}, become {frozen.input}"
+    converted = "" if conversion.is_identity else f"; the views, {theirs}, become {ours}"
     shape = f"{channels} channels, {height} x {width} for a view of {size} x {size}"
     logger.info(f"{name}: {frozen.description}, {shape}{converted}.")
     return Teacher(frozen.network, conversion, channels)
+
+
+def _normalization(convention: InputConvention) -> InputNormalization:
+    return InputNormalization(convention.format, convention.pixel_mean, convention.pixel_std)
 
 
 def _check_size(frozen: FrozenNetwork, size: int, name: str) -> None:

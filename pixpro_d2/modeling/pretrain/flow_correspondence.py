@@ -71,7 +71,7 @@ class FlowCorrespondence(BoxCorrespondence):
         """Return boxes and flows on ``device``.
 
         Args:
-            batch: result of :func:`pixpro_d2.data.pretrain.collate.collate_views`, and for views of two frames either
+            batch: result of :func:`pixpro_d2.data.pretrain.collate.collate`, and for views of two frames either
 
                 * flow_there, flow_back: (N, m, 2, h, w) in order of use, from the first view's frame to the second's
                   and back, padded at the bottom and right;

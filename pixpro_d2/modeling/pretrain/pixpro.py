@@ -10,7 +10,7 @@ from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
-from ...data.pretrain.collate import collate_videos
+from ...data.pretrain.collate import collate
 from ...data.pretrain.device_photometric import apply_recipes, to_format
 from ...utils.errors import UsageError
 from ..backbone import bottom_up, derived_features, feature_channels, last_feature_channels
@@ -114,7 +114,7 @@ class PixPro(TwoBranch):
         """Return the losses in training, and the backbone's features in eval mode.
 
         Args:
-            batched_inputs: in training the batch that :func:`pixpro_d2.data.pretrain.collate.collate_videos` makes, or
+            batched_inputs: in training the batch that :func:`pixpro_d2.data.pretrain.collate.collate` makes, or
                 the list of its samples; in eval mode detectron2's list of dicts with
 
                 * image: (C, H, W) tensor of values in [0, 255], channels in ``INPUT.FORMAT`` order.
@@ -125,7 +125,7 @@ class PixPro(TwoBranch):
         """
         if not self.training:
             return self.inference(batched_inputs)
-        batch = collate_videos(batched_inputs) if isinstance(batched_inputs, list) else batched_inputs
+        batch = collate(batched_inputs) if isinstance(batched_inputs, list) else batched_inputs
         views, geometry = self.prepare(batch)
         losses, comparisons = self.compare(views, geometry)
         self._record(geometry, comparisons)

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from ...checkpoint.convention import TORCHVISION, InputConvention
 from ...checkpoint.folder import last_name
 from ...checkpoint.initialize import initialize
+from ...checkpoint.timm_networks import convention_of
 from ...config import default_config
 from ...utils.errors import UsageError
 from ..backbone import bottom_up
 from ..timm_backbone import NAMES, TimmBackbone
-from .teacher import InputNormalization
 
 KEY = "MODEL.PIXPRO.DISTILL"
 SCRIPTS = (".pt", ".ts")
@@ -30,13 +30,13 @@ class FrozenNetwork:
 
     Attributes:
         network: normalised images (N, C, H, W) to a feature map (N, D, h, w).
-        input: what the network takes, in [0, 255].
+        input: what the network takes.
         divisor: the sides of images must be multiples of this.
         description: kind and feature, for the log.
     """
 
     network: nn.Module
-    input: InputNormalization
+    input: InputConvention
     divisor: int
     description: str
 
@@ -80,11 +80,8 @@ def _open_timm(name: str, weights: str, feature: str) -> FrozenNetwork:
             f"timm's {name}."
         )
     # A file of student and teacher, such as DINO's, has another input than timm's own weights of the network.
-    input_of_file = _load(backbone, weights)
-    normalization = InputNormalization("RGB", backbone.pixel_mean, backbone.pixel_std)
-    if input_of_file is not None:
-        normalization = InputNormalization(input_of_file.format, input_of_file.pixel_mean, input_of_file.pixel_std)
-    return _with_feature(backbone, feature, normalization, f"timm's {name}")
+    convention = _load(backbone, weights) or convention_of(backbone.net)
+    return _with_feature(backbone, feature, convention, f"timm's {name}")
 
 
 def _open_run(folder: Path, feature: str) -> FrozenNetwork:
@@ -103,8 +100,7 @@ def _open_run(folder: Path, feature: str) -> FrozenNetwork:
         cfg.MODEL.RESNETS.OUT_FEATURES = [feature]
     backbone = build_backbone(cfg)
     _load(backbone, str(checkpoint))
-    normalization = InputNormalization(cfg.INPUT.FORMAT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
-    return _with_feature(backbone, feature, normalization, f"the backbone of {checkpoint}")
+    return _with_feature(backbone, feature, InputConvention.from_config(cfg), f"the backbone of {checkpoint}")
 
 
 def _config(path: Path) -> CfgNode:
@@ -131,8 +127,7 @@ def _open_script(path: Path, feature: str) -> FrozenNetwork:
         raise UsageError(
             f"{KEY}.TEACHER {path} is no TorchScript file: save the network by torch.jit.script or torch.jit.trace."
         ) from error
-    normalization = InputNormalization(TORCHVISION.format, TORCHVISION.pixel_mean, TORCHVISION.pixel_std)
-    return FrozenNetwork(network, normalization, 1, "a TorchScript module, with ImageNet's mean and deviation")
+    return FrozenNetwork(network, TORCHVISION, 1, "a TorchScript module, with ImageNet's mean and deviation")
 
 
 class _Feature(nn.Module):
@@ -147,9 +142,7 @@ class _Feature(nn.Module):
         return self.backbone(images)[self.name]
 
 
-def _with_feature(
-    backbone: Backbone, feature: str, normalization: InputNormalization, description: str
-) -> FrozenNetwork:
+def _with_feature(backbone: Backbone, feature: str, convention: InputConvention, description: str) -> FrozenNetwork:
     """Choose a feature of a backbone, or of the network below its FPN; the FPN then does not run."""
     below = bottom_up(backbone)
     names = {name: network for network in (backbone, below) for name in network.output_shape()}
@@ -158,7 +151,7 @@ def _with_feature(
         raise UsageError(f"{KEY}.FEATURE is '{feature}', but {description} has {', '.join(names)}: choose from these.")
     network = names[feature]
     divisor = max(network.size_divisibility, 1)
-    return FrozenNetwork(_Feature(network, feature), normalization, divisor, f"{description}, feature {feature}")
+    return FrozenNetwork(_Feature(network, feature), convention, divisor, f"{description}, feature {feature}")
 
 
 def _load(backbone: Backbone, path: str) -> InputConvention | None:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 import configs
-from pixpro_d2.data.pretrain.collate import collate_views
+from pixpro_d2.data.pretrain.collate import collate
 from pixpro_d2.data.pretrain.device_photometric import apply_recipes, to_format
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.extras.scenes.scene import describe_scene, render_scene
@@ -39,7 +39,7 @@ def _views(batch, image_format="RGB"):
 def test_the_same_recipes_give_nearly_the_same_views(image, image_format):
     mean = [128.0] if image_format == "L" else [128.0] * 3
     cpu, model = (
-        collate_views([mapper(image, np.random.default_rng(seed)) for seed in range(40)])
+        collate([mapper(image, np.random.default_rng(seed)) for seed in range(40)])
         for mapper in _mappers(INPUT__FORMAT=image_format, MODEL__PIXEL_MEAN=mean)
     )
     assert "recipes" not in cpu and len(model["recipes"]) == 2
@@ -56,7 +56,7 @@ def test_the_same_recipes_give_nearly_the_same_views(image, image_format):
 def test_distributions_are_equal(image):
     # Two samples of 500 images agree within a Kolmogorov-Smirnov distance of 0.123 in each statistic.
     cpu, model = (
-        collate_views([mapper(image, np.random.default_rng((i, seed))) for seed in range(500)])
+        collate([mapper(image, np.random.default_rng((i, seed))) for seed in range(500)])
         for i, mapper in enumerate(_mappers())
     )
     for view in range(2):
@@ -68,8 +68,8 @@ def test_distributions_are_equal(image):
 def test_recipes_come_through_the_workers(image):
     mapper = _mappers()[1]
     samples = [mapper(image, np.random.default_rng(seed)) for seed in range(6)]
-    (batch,) = DataLoader(samples, batch_size=6, collate_fn=collate_views, num_workers=1)
-    expected = collate_views(samples)
+    (batch,) = DataLoader(samples, batch_size=6, collate_fn=collate, num_workers=1)
+    expected = collate(samples)
     for recipes, others in zip(batch["recipes"], expected["recipes"]):
         assert type(recipes) is type(others) and recipes.hue_counts == others.hue_counts
         assert all(torch.equal(a, b) for a, b in zip(recipes, others) if isinstance(a, torch.Tensor))
@@ -80,7 +80,7 @@ def test_the_model_applies_what_the_workers_left(image, image_format):
     mean = [50.0] if image_format == "L" else [50.0, 100.0, 150.0]
     opts = ["INPUT.FORMAT", image_format, "MODEL.PIXEL_MEAN", mean, "MODEL.PIXEL_STD", [2.0] * len(mean)]
     cpu, model = (
-        collate_views([mapper(image, np.random.default_rng(seed)) for seed in range(4)])
+        collate([mapper(image, np.random.default_rng(seed)) for seed in range(4)])
         for mapper in _mappers(INPUT__FORMAT=image_format, MODEL__PIXEL_MEAN=mean)
     )
     pixpro = build_model(configs.tiny(*opts))

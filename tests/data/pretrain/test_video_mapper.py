@@ -13,7 +13,7 @@ from flow_helpers import Differences
 from PIL import Image
 
 from pixpro_d2.data.io.reader import UnreadableImage
-from pixpro_d2.data.pretrain.collate import collate_videos
+from pixpro_d2.data.pretrain.collate import collate
 from pixpro_d2.data.pretrain.loader import ViewDataset
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.video_mapper import VideoMapper
@@ -308,7 +308,7 @@ def _padded(array, height, width):
 )
 def test_batches(sizes):
     samples = [_sample(*frame, flow, value) for value, (frame, flow) in enumerate(sizes)]
-    batch = collate_videos(samples)
+    batch = collate(samples)
     assert batch["views"].shape == (len(sizes), 2, 3, 8, 8) and batch["file_names"] == list("012")[: len(sizes)]
     assert batch["image_sizes"].tolist() == [list(frame) for frame, _ in sizes]
     assert batch["flow_sizes"].tolist() == [list(flow) for _, flow in sizes]
@@ -324,5 +324,5 @@ def test_batches(sizes):
 
 def test_batches_without_flow():
     keys = ("views", "boxes", "image_size", "file_name")
-    batch = collate_videos([{key: _sample(16, 24, (2, 3), i)[key] for key in keys} for i in range(2)])
+    batch = collate([{key: _sample(16, 24, (2, 3), i)[key] for key in keys} for i in range(2)])
     assert set(batch) == {"views", "boxes", "image_sizes", "file_names"}

@@ -93,7 +93,7 @@ def test_a_run_with_a_pyramid(files, feature):
     with torch.no_grad():
         features = {**backbone.bottom_up(IMAGES), **backbone(IMAGES)}
         torch.testing.assert_close(frozen.network.eval()(IMAGES), features[feature or "res5"])
-    assert frozen.input.format == "BGR" and tuple(frozen.input.mean) == (103.5, 116.3, 123.7)
+    assert frozen.input.format == "BGR" and tuple(frozen.input.pixel_mean) == (103.5, 116.3, 123.7)
     assert any("fpn" in name for name, _ in frozen.network.named_parameters()) == (feature == "p4")
 
 
@@ -112,7 +112,7 @@ def test_a_classifier_and_its_last_checkpoint(files, tmp_path):
 def test_a_script(files):
     frozen = open_teacher(str(files / "script.ts"), "", "")
     assert frozen.network(IMAGES).shape == (2, 5, 8, 8)
-    assert tuple(frozen.input.mean) == (123.675, 116.28, 103.53) and "with ImageNet's mean" in frozen.description
+    assert tuple(frozen.input.pixel_mean) == (123.675, 116.28, 103.53) and "with ImageNet's mean" in frozen.description
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +190,8 @@ def test_the_input_of_a_file_counts(files, tmp_path):
     state = torch.load(files / "vit.pth", weights_only=True)
     pair = {"student": {f"backbone.{key}": x + 1 for key, x in state.items()}}
     torch.save({**pair, "teacher": {f"backbone.{key}": x for key, x in state.items()}}, tmp_path / "dino.pth")
-    assert tuple(open_teacher(VIT, str(tmp_path / "dino.pth"), "").input.mean) == (123.675, 116.28, 103.53)
-    assert tuple(open_teacher(VIT, str(files / "vit.pth"), "").input.mean) == (127.5, 127.5, 127.5)
+    assert tuple(open_teacher(VIT, str(tmp_path / "dino.pth"), "").input.pixel_mean) == (123.675, 116.28, 103.53)
+    assert tuple(open_teacher(VIT, str(files / "vit.pth"), "").input.pixel_mean) == (127.5, 127.5, 127.5)
 
 
 def test_without_timm(monkeypatch):
