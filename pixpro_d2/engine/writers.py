@@ -57,8 +57,10 @@ class PatientWriter(EventWriter):
         except OSError as error:
             if not self._warned:
                 name, reason = type(self._writer).__name__, error.strerror or error
+                lost = "until a restart" if isinstance(self._writer, TensorboardXWriter) else "until there is room"
                 logger.warning(
-                    f"{name} cannot write metrics to {self._folder} ({reason}): make room there. The run continues."
+                    f"{name} cannot write metrics to {self._folder} ({reason}). The run continues, and values are lost "
+                    f"{lost}."
                 )
             self._warned = True
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -37,7 +38,7 @@ def register_cityscapes(name: str, root: str, split: str) -> None:
     check_cityscapesscripts()
     image_dir, gt_dir = _folders(name, root, split)
     _check_files(name, root, image_dir, gt_dir, (*LABELS, TRAIN_IDS))
-    DatasetCatalog.register(name, lambda: load_cityscapes_semantic(image_dir, gt_dir))
+    DatasetCatalog.register(name, lambda: _by_name(load_cityscapes_semantic(image_dir, gt_dir)))
     _set_metadata(name, image_dir, gt_dir, evaluator_type="cityscapes_sem_seg", ignore_label=255)
 
 
@@ -75,7 +76,12 @@ def load_instances(image_dir: str, gt_dir: str) -> list[dict[str, Any]]:
     for image in images:
         for annotation in image["annotations"]:
             annotation["category_id"] = things.index(annotation["category_id"])
-    return images
+    return _by_name(images)
+
+
+def _by_name(images: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sort dicts by their file names: detectron2 lists folders in the order of the disk, which differs by machine."""
+    return sorted(images, key=itemgetter("file_name"))
 
 
 def _folders(name: str, root: str, split: str) -> list[str]:

@@ -11,15 +11,14 @@ from ...utils.errors import UsageError
 from .file_list import FileList, JoinedLists
 
 
-def check_same_data(dicts: Sequence[dict[str, Any]], key: str = "DATASETS.TRAIN") -> None:
-    """Check that all processes have data sets of equal length and names; all processes must call this function.
+def check_same_data(dicts: Sequence[dict[str, Any]]) -> None:
+    """Check that all processes list the same DATASETS.TRAIN; all processes must call this function.
 
     The processes share each epoch by position. With other lists, some images would be drawn twice and others never,
     and the processes would end after different numbers of iterations.
 
     Args:
         dicts: detectron2 dataset dicts, or a :class:`.FileList`. Folders above the names may differ.
-        key: config key of the data, for the message.
 
     Raises:
         UsageError: in all processes, if one of them has other data than rank 0.
@@ -29,10 +28,11 @@ def check_same_data(dicts: Sequence[dict[str, Any]], key: str = "DATASETS.TRAIN"
     found = comm.all_gather((len(dicts), _digest(dicts)))
     for rank, (length, digest) in enumerate(found):
         if (length, digest) != found[0]:
-            names = "" if length != found[0][0] else " under other names"
+            first = found[0][0]
+            names = "" if length != first else " with other names or in another order"
             raise UsageError(
-                f"{key} has {found[0][0]} items for rank 0, and {length} items{names} for rank {rank}: give all "
-                "machines the same files, and start again when their copies are complete."
+                f"DATASETS.TRAIN has {first} items for rank 0, and {length} items{names} for rank {rank}: complete the "
+                "copies of the data, and sort the dicts of a data set of your own by file name."
             )
 
 

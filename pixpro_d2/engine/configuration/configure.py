@@ -282,7 +282,7 @@ def resolve_seed(cfg: CfgNode, args: Namespace) -> None:
     before = comm.all_gather(_seed_in(path) if args.resume else None)[0]
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if before is None else before
-    elif before not in (None, cfg.SEED):
+    elif before not in (None, cfg.SEED) and candidates(cfg.OUTPUT_DIR):  # without a checkpoint, the run is new
         raise UsageError(
             f"SEED is {cfg.SEED}, but the run in {cfg.OUTPUT_DIR} started with {before}: resume with this seed, or "
             "start a new run in another OUTPUT_DIR."

@@ -71,12 +71,13 @@ def launch(main: Main, args: Namespace) -> None:
 
 def _check_tasks(args: Namespace) -> None:
     """Raise a UsageError if srun has started more copies of this command than the run has machines."""
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks > args.num_machines and not in_torchrun():
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    is_interactive = "SLURM_PTY_PORT" in os.environ  # a shell of `srun --pty`, which starts the command once
+    if tasks.isdecimal() and int(tasks) > args.num_machines and not in_torchrun() and not is_interactive:
         raise UsageError(
             f"srun starts this command {tasks} times, but --num-machines is {args.num_machines}, and each copy starts "
             "all processes of its machine: use --ntasks-per-node=1, or unset SLURM_STEP_NUM_TASKS if each copy is "
-            "another run."
+            "another run, or if a notebook or worker has started this command once."
         )
 
 

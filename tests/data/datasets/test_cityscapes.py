@@ -1,6 +1,7 @@
 """Cityscapes layout: detectron2's loaders, and the real evaluation of the labels themselves."""
 
 import multiprocessing
+import os
 import shutil
 
 import numpy as np
@@ -43,6 +44,16 @@ def test_metadata_equal_the_builtin_ones(scenes, scheme):
         theirs.pop(key)
     ours.pop("name"), theirs.pop("name")
     assert ours == theirs
+
+
+@pytest.mark.parametrize("scheme", BUILTIN)
+def test_the_order_is_of_the_names_and_not_of_the_disk(scenes, scheme, monkeypatch):
+    ensure_registered([name := f"{scheme}:{scenes}@val"])
+    listed = os.listdir
+    for step in (1, -1):
+        monkeypatch.setattr(os, "listdir", lambda path, step=step: sorted(listed(path))[::step])
+        names = [record["file_name"] for record in DatasetCatalog.get(name)]
+        assert names == sorted(names) and len(names) == 3
 
 
 def _evaluate_labels(scenes, folder):
@@ -126,7 +137,8 @@ def test_instances_are_detectron2s_and_no_worker_is_left(scenes):
     before = set(multiprocessing.active_children())
     found = load_instances(*folders)
     assert set(multiprocessing.active_children()) <= before
-    assert found == load_cityscapes_instances(*folders) and any(image["annotations"] for image in found)
+    expected = sorted(load_cityscapes_instances(*folders), key=lambda image: image["file_name"])
+    assert found == expected and any(image["annotations"] for image in found)
 
 
 @pytest.mark.parametrize("suffix", ["polygons.json", "labelIds.png", "instanceIds.png", "labelTrainIds.png"])

@@ -228,9 +228,12 @@ def test_a_resumed_run_has_the_seed_that_it_began_with(folder, tmp_path):
     assert seed("--resume") == second
     assert seed("--eval-only") == -1 and seed("--resume") == second  # config.yaml is written anew by each
     assert seed("--resume", "SEED", str(second)) == second
-    with pytest.raises(UsageError, match=f"SEED is 3, but the run in .*out started with {second}"):
-        seed("--resume", "SEED", "3")
-    assert seed("SEED", "3") == 3 and seed("--resume") == 3
+    assert seed("--resume", "SEED", "3") == 3 and seed("--resume") == 3  # the run has saved nothing
+    (tmp_path / "out/model_0000004.pth").touch()
+    with pytest.raises(UsageError, match="SEED is 4, but the run in .*out started with 3"):
+        seed("--resume", "SEED", "4")
+    (tmp_path / "out/model_0000004.pth").unlink()
+    assert seed("SEED", "5") == 5 and seed("--resume") == 5
     (tmp_path / "out/seed.json").write_text('{"se')
     with pytest.raises(UsageError, match="seed.json is damaged: .*log.txt"):
         seed("--resume")

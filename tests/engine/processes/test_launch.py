@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from pixpro_d2.engine import argument_parser, launch
-from pixpro_d2.engine.processes.launch import _run_joined
+from pixpro_d2.engine.processes.launch import _check_tasks, _run_joined
 from pixpro_d2.utils.signals import REQUEUE, STOP_SIGNALS
 
 CONFIG = ["--config-file", "configs/pretrain/quickstart.yaml"]
@@ -107,9 +107,21 @@ def test_a_copy_for_each_gpu_is_refused(monkeypatch):
     ):
         launch(record_call, args)
     assert not hasattr(args, "called")
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    launch(record_call, args)
-    assert args.called
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_STEP_NUM_TASKS": "1"},
+        {"SLURM_STEP_NUM_TASKS": ""},
+        {"SLURM_STEP_NUM_TASKS": "4", "TORCHELASTIC_RUN_ID": "none"},
+        {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PTY_PORT": "40001"},
+    ],
+)
+def test_tasks_of_slurm_that_are_no_copies(variables, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    _check_tasks(argument_parser().parse_args(CONFIG))
 
 
 def test_the_check_of_gpus_reads_a_file_based_on_a_config_of_the_package(tmp_path, monkeypatch):
