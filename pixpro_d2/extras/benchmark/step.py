@@ -21,6 +21,7 @@ from ...modeling.pretrain.ppm import PixelPropagation
 from ...solver.build import build_optimizer
 from ...utils.errors import UsageError
 from .sources import build_batches
+from .timing import Steps
 
 SMALL_BATCH, LARGE_BATCH = 8, 128  # on the CPU, on a GPU
 
@@ -75,8 +76,8 @@ def uncompiled(cfg: CfgNode) -> CfgNode:
     return with_values(cfg, {"MODEL.PIXPRO.COMPILE": False})
 
 
-class TrainingStep:
-    """Run iterations of :class:`pixpro_d2.engine.loop.TrainLoop` with the momentum update; see :mod:`.timing`."""
+class TrainingStep(Steps):
+    """Run iterations of :class:`pixpro_d2.engine.loop.TrainLoop` with the momentum update."""
 
     def __init__(self, cfg: CfgNode, source: str = "synthetic", read_period: int | None = None) -> None:
         """
@@ -104,11 +105,7 @@ class TrainingStep:
         self._loop.storage = EventStorage()
         self._loop.register_hooks([EMAHook(self.model)])
 
-    def prepare(self) -> None:
-        """Do nothing: the whole iteration is measured."""
-
     def step(self) -> None:
-        """Run one iteration."""
         with self._loop.storage:
             self._loop.before_step()
             self._loop.run_step()
@@ -126,7 +123,6 @@ class TrainingStep:
 
     @property
     def parts(self) -> dict[str, tuple[Any, str]]:
-        """Return the parts of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
         return {
             "data": (self, "next_batch"),
             "input": (self.model, "prepare"),
