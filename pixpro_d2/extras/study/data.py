@@ -13,8 +13,7 @@ from ...utils.errors import UsageError
 from ...utils.files import write_file
 from ..scenes.render_video import render_videos
 from .methods import Part
-from .places import ROOT
-from .recipes import Scale
+from .recipes import ROOT, Scale
 
 # No clutter: with clutter, a short training learns only the background.
 PRETRAINING_VIDEOS: dict[str, Any] = {"seed": 0, "flow_scale": 8, "labelled": 0, "clutter": False}

@@ -9,9 +9,9 @@ from PIL import Image
 from rendering import render_once
 
 from pixpro_d2.data.datasets.voc import image_ids, load_voc
-from pixpro_d2.extras.study.data import ROOT, StudyData
+from pixpro_d2.extras.study.data import StudyData
 from pixpro_d2.extras.study.methods import PARTS, Part
-from pixpro_d2.extras.study.recipes import STUDY, Scale
+from pixpro_d2.extras.study.recipes import ROOT, STUDY, Scale
 from pixpro_d2.tools.render import render_dataset
 from pixpro_d2.utils.errors import UsageError
 
