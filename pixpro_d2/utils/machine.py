@@ -1,7 +1,8 @@
-"""What this process runs on: versions, commit, device, threads."""
+"""What this process runs on: versions, commit, device, threads, memory."""
 
 import os
 import platform
+import resource
 import subprocess
 from pathlib import Path
 
@@ -32,6 +33,16 @@ def describe_machine(device: torch.device) -> dict[str, str | int | None]:
 def usable_cores() -> int:
     """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the peak memory so far, in bytes.
+
+    On a GPU, count the memory of tensors since the statistics were reset. On the CPU, count the whole process.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def processor() -> str:

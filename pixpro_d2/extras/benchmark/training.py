@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 
 from ...engine.acceleration import amp_dtype
 from ...solver.lars import in_format_of
-from ...utils.memory import peak_memory
+from ...utils.machine import peak_memory
 from .bounds import bound_of
 from .step import TrainingStep, uncompiled
 from .timing import spread, time_parts, time_steps

@@ -12,7 +12,7 @@ from pixpro_d2.extras.benchmark.live_memory import LiveMemory
 from pixpro_d2.extras.benchmark.memory import GIB, largest_batch, memory_need
 from pixpro_d2.extras.benchmark.sources import synthetic_batch
 from pixpro_d2.modeling.pretrain.chunks import image_chunks
-from pixpro_d2.utils.memory import peak_memory
+from pixpro_d2.utils.machine import peak_memory
 
 HALF = ("SOLVER.AMP.ENABLED", True)  # the precision of a GPU, which the need is told for
 
