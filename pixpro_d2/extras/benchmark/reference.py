@@ -94,7 +94,7 @@ class ReferenceStep(Steps):
         views = [
             (view.to(self.device).float() - model.pixel_mean) / model.pixel_std for view in batch["views"].unbind(1)
         ]
-        return views, model.correspondence.prepare(batch, self.device)
+        return views, model.correspondence.geometry(batch, self.device)
 
     def online(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the projections (N, C, H, W) by level."""

@@ -11,7 +11,7 @@ from detectron2.utils.events import EventStorage
 from ...config import is_pretraining, with_values
 from ...data.io.reader import restrict_pillow
 from ...data.pretrain.samples import dataset_name
-from ...engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
+from ...engine.acceleration import accelerate, amp_dtype, keep_freed_memory, set_precision
 from ...engine.checks import check_batch, check_image_format
 from ...engine.configuration.configure import load_config, resolve_device, resolve_schedule, resolve_sync_bn
 from ...engine.hooks import EMAHook
@@ -88,7 +88,7 @@ class TrainingStep(Steps):
         """
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
-        self.model = prepare_model(cfg, build_start(cfg))
+        self.model = accelerate(cfg, build_start(cfg))
         self.device = self.model.device
         self.optimizer = build_optimizer(cfg, self.model)
         period = read_period or cfg.SOLVER.METRICS_PERIOD
@@ -125,7 +125,7 @@ class TrainingStep(Steps):
     def parts(self) -> dict[str, tuple[Any, str]]:
         return {
             "data": (self, "next_batch"),
-            "input": (self.model, "prepare"),
+            "input": (self.model, "views_and_geometry"),
             "forward online": (self.model, "_online"),
             "forward target": (self.model, "_target"),
             "PPM": (PixelPropagation, "forward"),

@@ -1,4 +1,4 @@
-"""Locate and prepare the data of a study: photographs, labelled data sets of several domains, rendered videos."""
+"""Locate and write the data of a study: photographs, labelled data sets of several domains, rendered videos."""
 
 import os
 from dataclasses import dataclass
@@ -58,11 +58,11 @@ class StudyData:
         """Return the folder of the other rendered videos, to fine-tune and to test on."""
         return self.folder / "labelled_videos"
 
-    def prepare(self, parts: list[Part], fine_tuning_seeds: list[int], scale: Scale) -> None:
+    def write_missing(self, parts: list[Part], fine_tuning_seeds: list[int], scale: Scale) -> None:
         """Write the missing data of the parts: lists of labelled images, and videos.
 
         Args:
-            parts: parts to prepare.
+            parts: parts of the study.
             fine_tuning_seeds: SEED of each fine-tuning; each fine-tuning labels its own images.
             scale: number, length and size of the videos.
 
