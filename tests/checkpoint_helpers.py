@@ -59,6 +59,10 @@ def resume(folder, size=1000):
     return iteration
 
 
+def same(a, b):
+    return set(a) == set(b) and all(a[n].dtype == b[n].dtype and torch.equal(a[n], b[n]) for n in a)
+
+
 def save_until_killed(folder, name, size, connection):
     """Body of a process: go on from the last iteration, save after each, and send those whose save is complete.
 

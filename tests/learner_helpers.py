@@ -49,7 +49,11 @@ def small_learner(*layers, **options):
 
 
 def images(n=4, channels=3, size=(40, 48), seed=0):
-    return torch.rand(n, channels, *size, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(n, channels, *size, generator=seeded(seed))
+
+
+def seeded(seed=3):
+    return torch.Generator().manual_seed(seed)
 
 
 def train_distributed(rank, world_size, meeting, freeze, path):

@@ -15,3 +15,8 @@ def render_once(**options):
         return out
 
     return folder
+
+
+def files_of(folder):
+    """Return the bytes of each file below a folder by its relative path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -76,13 +76,13 @@ def keep_freed_memory(device: str | torch.device) -> None:
         mallopt(_M_TOP_PAD, _GIB // 4)
 
 
-def prepare_model(cfg: CfgNode, model: "PixPro", device: str | None = None) -> "PixPro":
+def accelerate(cfg: CfgNode, model: "PixPro", device: str | None = None) -> "PixPro":
     """Apply the keys of ``MODEL.PIXPRO`` on memory format, recomputation and compilation to a built PixPro model.
 
     Args:
         cfg: config.
         model: the model.
-        device: type of the device to prepare for, ``cpu`` or ``cuda``; by default that of the model.
+        device: type of the device, ``cpu`` or ``cuda``; by default that of the model.
 
     Raises:
         UsageError: if both recomputation and compilation are on.

@@ -23,7 +23,7 @@ from ..config import is_pretraining, with_values
 from ..modeling.pretrain.momentum import momentum_at
 from ..solver.build import build_lr_scheduler
 from ..utils.errors import UsageError
-from ..utils.memory import peak_memory
+from ..utils.machine import peak_memory
 from ..utils.nested import flatten
 from .configuration.configure import command_config, load_config, setup
 from .trainer import Trainer

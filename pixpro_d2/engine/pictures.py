@@ -18,6 +18,7 @@ from ..modeling.pretrain.methods import SlotConMethod
 from ..utils.errors import UnreadableImage, UsageError
 from ..utils.files import write_file
 from ..utils.retry import Patience
+from ..utils.sampling import scattered
 from ..visualization.comparisons import picture_attention, picture_features, picture_matches, with_pixels
 from ..visualization.motion import picture_flow
 from ..visualization.pairs import picture_pairs
@@ -61,11 +62,6 @@ class PeriodicPictures(HookBase):
             write_file(path, lambda partial: picture.save(partial, format="PNG"))
         except OSError as error:  # a picture must not end a run
             logger.warning(f"The picture {path} could not be written: {error}.")
-
-
-def spread(i: int, count: int) -> int:
-    """Return the index of the ``i``-th of ``count`` items to show, far from the items before it."""
-    return int((i + 0.5) * 0.6180339887 % 1 * count)  # golden ratio
 
 
 class PictureHook(PeriodicPictures):
@@ -185,7 +181,7 @@ def fixed_subjects(
     for i in range(4 * count):  # some images may be unreadable
         subject = None
         try:
-            image = images[spread(i, len(images))]
+            image = images[int(scattered(i + 0.5) * len(images))]
             subject = patience.read(partial(source.subject, image, (seed, i)))
         except UnreadableImage as error:
             logger.warning(f"There will be no pictures of {error}.")
@@ -255,7 +251,8 @@ def _fixed_images(cfg: CfgNode, build_loader: Callable[[CfgNode, str], Any]) -> 
         raise UsageError(f"a {cfg.MODEL.META_ARCHITECTURE} has none.")
     data = LabelledImages(cfg, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[0], build_loader)
     images: list[Labelled] = []
-    for number in dict.fromkeys(spread(i, len(data.records)) for i in range(4 * COUNT)):  # some may be unreadable
+    # Some may be unreadable.
+    for number in dict.fromkeys(int(scattered(i + 0.5) * len(data.records)) for i in range(4 * COUNT)):
         try:
             images.append(data.read(number))
         except UnreadableImage as error:

@@ -26,9 +26,9 @@ from ..data.datasets.catalog import load_dicts
 from ..data.downstream.build import build_test_loader, build_train_loader
 from ..data.downstream.tasks import check_classes, check_labels, check_masks, class_names, trained_classes_known
 from ..data.downstream.train_stream import StreamLoader
+from ..data.inspection.overlap import image_files, warn_of_shared_images
 from ..data.inspection.stored_values import warn_of_lost_values
 from ..data.io.workers import explaining_workers
-from ..data.overlap import image_places, warn_of_shared_images
 from ..data.pretrain.loader import ViewLoader, build_view_loader
 from ..evaluation.build import build_evaluator, check_test_set, predicts_masks
 from ..evaluation.checks import check_expected_tasks, check_to_train, warn_of_another_scale
@@ -40,7 +40,7 @@ from ..modeling.freeze import freeze_trunk
 from ..solver.build import build_lr_scheduler, build_optimizer
 from ..utils.errors import ONE_SENTENCE
 from ..utils.signals import StopSignals
-from .acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
+from .acceleration import accelerate, amp_dtype, keep_freed_memory, set_precision
 from .building import refusals_explained
 from .checks import check_evaluation, check_norm_inputs, check_prototypes
 from .hooks import (
@@ -263,7 +263,7 @@ class Trainer(DefaultTrainer):
         keep_float32(model)
         if cfg.MODEL.BACKBONE.FROZEN:
             freeze_trunk(model)
-        return prepare_model(cfg, model) if is_pretraining(cfg) else model
+        return accelerate(cfg, model) if is_pretraining(cfg) else model
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> ViewLoader | StreamLoader:
@@ -323,7 +323,7 @@ def check_test_data(cfg: CfgNode) -> dict[str, set]:
     """Load the annotations of DATASETS.TEST, and check that it can be evaluated, before a model is loaded or trained.
 
     Returns:
-        Places of the test images, by data set; see :func:`pixpro_d2.data.overlap.image_places`.
+        Files of the test images, by data set; see :func:`pixpro_d2.data.inspection.overlap.image_files`.
 
     Raises:
         UsageError: for a missing data set, or a data set without the labels of the task, or without images for a
@@ -331,8 +331,8 @@ def check_test_data(cfg: CfgNode) -> dict[str, set]:
     """
     if is_pretraining(cfg):
         names = "', '".join(cfg.DATASETS.TEST)
-        return {names: image_places(held_out_images(cfg))} if names else {}
-    places = {}
+        return {names: image_files(held_out_images(cfg))} if names else {}
+    files = {}
     for name in cfg.DATASETS.TEST:
         images, place = load_dicts(name), f"Data set '{name}' of DATASETS.TEST"
         check_labels(cfg, place, images)
@@ -340,8 +340,8 @@ def check_test_data(cfg: CfgNode) -> dict[str, set]:
         if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # it evaluates only boxes
             check_masks(cfg, place, images)
         check_test_set(name, images, masks=predicts_masks(cfg))
-        places[name] = image_places(images)
-    return places
+        files[name] = image_files(images)
+    return files
 
 
 def check_train_data(cfg: CfgNode, data_loader: ViewLoader | StreamLoader) -> None:

@@ -91,7 +91,7 @@ def measure(
     read: list[dict[str, Any]] = []
     with eval_mode(model):
         for samples in batches(mapper, images, seed, retry_seconds):
-            losses, comparisons = model.compare(*model.prepare(collate(list(samples.values()))))
+            losses, comparisons = model.compare(*model.views_and_geometry(collate(list(samples.values()))))
             for level, x in comparisons.items():
                 loss = losses[f"loss_pix_{level}"] * len(model.in_features)
                 _add_batch(sums.setdefault(level, {}), x, model.projector[level](x.views[1].features), loss)

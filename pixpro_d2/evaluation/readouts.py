@@ -57,7 +57,7 @@ def readouts(
 
     def see_views() -> None:
         for samples in dense_features.batches(mapper, images, seed, retry_seconds):
-            model.compare(*model.prepare(collate(list(samples.values()))))
+            model.compare(*model.views_and_geometry(collate(list(samples.values()))))
 
     with adapted_norms(model, see_views):
         levels = dense_features.measure(model, mapper, images, seed, retry_seconds)

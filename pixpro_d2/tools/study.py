@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..command_line import at_least, one_sentence, positive, program
 from ..extras.study.methods import PARTS
-from ..extras.study.places import ROOT
-from ..extras.study.recipes import STUDY
+from ..extras.study.recipes import ROOT, STUDY
 from ..utils.errors import UsageError
 from ..utils.signals import requeue_when_stopped
 

@@ -1,8 +1,9 @@
-"""What this process runs on: versions, commit, device, threads."""
+"""What this process runs on: versions, commit, device, threads, memory."""
 
 import math
 import os
 import platform
+import resource
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,6 +56,16 @@ def _quota() -> float:
         if quota > 0:  # -1: no quota
             return quota / period
     return math.inf
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the peak memory so far, in bytes.
+
+    On a GPU, count the memory of tensors since the statistics were reset. On the CPU, count the whole process.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def processor() -> str:

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..modeling.pretrain.correspondence import bin_centers
+from ..utils.sampling import scattered
 from .figures import (
     GAP,
     LINE,
@@ -44,7 +45,7 @@ def choose_queries(positives: np.ndarray, grid: tuple[int, int], count: int) -> 
     """Choose bins of view 1 that have a positive, spread evenly over these bins; no two share a positive.
 
     Each bin comes from another row, as long as there are rows, so that lines between the views lie apart. The columns
-    follow the golden ratio, so that they lie apart too. Because positives are not shared, every marked bin of view 2
+    are scattered, so that they lie apart too. Because positives are not shared, every marked bin of view 2
     has one colour. If bins have many positives, fewer bins are chosen.
 
     Args:
@@ -63,7 +64,7 @@ def choose_queries(positives: np.ndarray, grid: tuple[int, int], count: int) -> 
         in_row = matched[matched // grid[1] == rows[i * len(rows) // count]]
         free = in_row[~positives[in_row][:, taken].any(axis=1)]
         if len(free):
-            chosen.append(free[int((0.5 + i * 0.6180339887) % 1 * len(free))])
+            chosen.append(free[int((0.5 + scattered(i)) % 1 * len(free))])
             taken |= positives[chosen[-1]]
     return np.sort(np.array(chosen, dtype=int))
 

@@ -17,6 +17,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Patch
 from PIL import Image
 
+from ..utils.sampling import scattered
+
 DPI = 72  # a point is a pixel, so sizes of letters and widths of lines are in pixels too
 WIDTH = 1200  # width of a large picture, pixels
 MARGIN = 20  # around and between panels, pixels
@@ -38,7 +40,7 @@ _COLOURS = (
 
 def palette(count: int) -> list[str]:
     """Return ``count`` different colours; the first dozen differ clearly, further colours differ in hue."""
-    hues = [(i * 0.6180339887) % 1 for i in range(count - len(_COLOURS))]  # golden ratio: neighbours are far apart
+    hues = [scattered(i) for i in range(count - len(_COLOURS))]
     return [*_COLOURS[:count], *(to_hex(colorsys.hsv_to_rgb(hue, 0.5, 0.85)) for hue in hues)]
 
 

@@ -96,7 +96,7 @@ class ViewSource:
 
     def geometry(self, sample: dict[str, Any]) -> Any:
         """Return the position of the views of a sample, as the correspondence takes it."""
-        return self.correspondence.prepare(collate([sample]), self.device)
+        return self.correspondence.geometry(collate([sample]), self.device)
 
     def images(self, sample: dict[str, Any]) -> list[Image.Image]:
         """Return both views as RGB images."""
@@ -146,4 +146,4 @@ def compare_views(model: PixPro, samples: Sequence[dict[str, Any]]) -> dict[str,
         The comparison of each feature level; see `two_branch.LevelComparison`.
     """
     with eval_mode(model):
-        return model.compare(*model.prepare(collate(samples)))[1]
+        return model.compare(*model.views_and_geometry(collate(samples)))[1]

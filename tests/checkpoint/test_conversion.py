@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from checkpoint_helpers import same
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
@@ -26,10 +27,6 @@ from pixpro_d2.utils.errors import UsageError
 
 def load(path):
     return torch.load(path, weights_only=True)
-
-
-def same(a, b):
-    return set(a) == set(b) and all(a[n].dtype == b[n].dtype and torch.equal(a[n], b[n]) for n in a)
 
 
 def randomize(model):

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+from checkpoint_helpers import same
 from timm_helpers import build, model_of
 
 from pixpro_d2.checkpoint import PixProCheckpointer
@@ -28,10 +29,6 @@ def save(folder, network, convention=IMAGENET, below_a_pyramid=False):
     model.target_backbone.net = build(network.pretrained_cfg["architecture"], seed=9)
     PixProCheckpointer(model, str(folder), convention=convention).save("model_final", iteration=1)
     return str(folder / "model_final.pth")
-
-
-def same(a, b):
-    return set(a) == set(b) and all(a[n].dtype == b[n].dtype and torch.equal(a[n], b[n]) for n in a)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 
 import configs
 from pixpro_d2.engine import acceleration
-from pixpro_d2.engine.acceleration import amp_dtype, prepare_model, set_precision
+from pixpro_d2.engine.acceleration import accelerate, amp_dtype, set_precision
 from pixpro_d2.utils.errors import UsageError
 
 SHARED = ["MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0]
@@ -40,7 +40,7 @@ def test_channels_last_gives_the_same_numbers():
     # Norms of a few values each would blow up the rounding.
     cfg = configs.tiny(*SMALL, *SHARED, *method_helpers.NO_NORM, "MODEL.FPN.NORM", "")
     plain = build_model(cfg).train()
-    fast = prepare_model(cfg, copy.deepcopy(plain))
+    fast = accelerate(cfg, copy.deepcopy(plain))
     weight = fast.backbone.bottom_up.res3[0].conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     for backbone in (fast.backbone, fast.target_backbone):
@@ -56,7 +56,7 @@ def test_channels_last_gives_the_same_numbers():
 
 def test_res5_computes_contiguously_and_by_products_from_channels_last():
     model = build_model(configs.tiny(*SMALL))
-    network = prepare_model(configs.tiny(*SMALL), model).backbone.bottom_up
+    network = accelerate(configs.tiny(*SMALL), model).backbone.bottom_up
     seen = {}
     network.res4.register_forward_hook(lambda stage, inputs, output: seen.update(res4=output))
     network.res5[0].register_forward_pre_hook(lambda block, inputs: seen.update(res5=inputs[0]))
@@ -70,7 +70,7 @@ def test_res5_computes_contiguously_and_by_products_from_channels_last():
 
 def test_the_keys_choose_the_format():
     cfg = configs.tiny(*SMALL, "MODEL.PIXPRO.CHANNELS_LAST", False)
-    assert prepare_model(cfg, build_model(cfg)).backbone.bottom_up.res3[0].conv1.weight.is_contiguous()
+    assert accelerate(cfg, build_model(cfg)).backbone.bottom_up.res3[0].conv1.weight.is_contiguous()
 
 
 @pytest.mark.parametrize("allowed, matmul", [(True, "high"), (False, "highest")])
@@ -143,7 +143,7 @@ def test_a_step_in_bfloat16():
 def test_compilation_and_recomputation_exclude_each_other():
     cfg = configs.tiny(*SMALL, "MODEL.PIXPRO.COMPILE", True, "MODEL.PIXPRO.RECOMPUTE", True)
     with pytest.raises(UsageError, match="do not go together"):
-        prepare_model(cfg, build_model(cfg))
+        accelerate(cfg, build_model(cfg))
 
 
 def test_compiled_parts_give_the_same_numbers(defaults, monkeypatch):
@@ -158,7 +158,7 @@ def test_compiled_parts_give_the_same_numbers(defaults, monkeypatch):
     monkeypatch.setattr(acceleration.torch, "compile", record)
     torch.manual_seed(0)
     plain = build_model(configs.tiny(*SMALL, *SHARED)).train()
-    fast = prepare_model(configs.tiny(*SMALL, *SHARED, "MODEL.PIXPRO.COMPILE", True), copy.deepcopy(plain))
+    fast = accelerate(configs.tiny(*SMALL, *SHARED, "MODEL.PIXPRO.COMPILE", True), copy.deepcopy(plain))
     plain = plain.to(memory_format=torch.channels_last)
     # The probe, the ResNets below both pyramids (the instance branch looks inside) and both projectors.
     assert len(compiled) == 5
@@ -174,6 +174,6 @@ def test_without_a_compiler_the_run_goes_on_and_says_why(defaults, monkeypatch, 
 
     monkeypatch.setattr(acceleration.torch, "compile", fail)
     cfg = configs.tiny(*SMALL, "MODEL.PIXPRO.COMPILE", True)
-    model = prepare_model(cfg, build_model(cfg)).train()
+    model = accelerate(cfg, build_model(cfg)).train()
     assert "runs uncompiled: No C++ compiler was found" in caplog.text and "more lines" not in caplog.text
     assert len(losses_and_gradients(model)[0]) == 4

@@ -33,7 +33,7 @@ def test_values_are_those_of_all_images_at_once(images, monkeypatch):
     model, mapper, dicts = build(cfg), build_view_mapper(cfg), held_out_images(cfg)
     batch = collate([mapper(image, np.random.default_rng((0, i))) for i, image in enumerate(dicts)])
     with torch.no_grad(), eval_mode(model):
-        _, comparisons = model.compare(*model.prepare(batch))
+        _, comparisons = model.compare(*model.views_and_geometry(batch))
     monkeypatch.setattr(dense_features, "BATCH", 2)
     found = measure(model, mapper, dicts)
     for level, x in comparisons.items():

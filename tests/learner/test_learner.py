@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from detectron2.modeling import build_backbone
-from learner_helpers import images, small_learner, small_net
+from learner_helpers import images, seeded, small_learner, small_net
 from torch import nn
 
 import configs
@@ -17,10 +17,6 @@ from pixpro_d2.modeling.pretrain.losses import infonce_loss
 from pixpro_d2.modeling.pretrain.methods import PixContrastMethod
 from pixpro_d2.modeling.pretrain.monitors import match_accuracy
 from pixpro_d2.utils.errors import UsageError
-
-
-def seeded(seed=3):
-    return torch.Generator().manual_seed(seed)
 
 
 def projections(learner, view):

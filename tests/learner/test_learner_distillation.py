@@ -5,15 +5,11 @@ import copy
 import pytest
 import torch
 from distillation_helpers import Averages, slow_loss
-from learner_helpers import Tokens, images, small_learner
+from learner_helpers import Tokens, images, seeded, small_learner
 from torch import nn
 
 from pixpro_d2 import PixelLearner
 from pixpro_d2.utils.errors import UsageError
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 class Transposed(nn.Module):

@@ -13,6 +13,7 @@ from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.structures import BoxMode
 from PIL import Image
 from pycocotools import mask as rle
+from rendering import files_of
 
 import pixpro_d2
 from pixpro_d2.data import ensure_registered
@@ -33,10 +34,6 @@ def dataset(tmp_path_factory):
     return out
 
 
-def _files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def _load(dataset, split):
     coco = load_coco_json(str(dataset / "annotations" / f"{split}.json"), str(dataset / "JPEGImages"))
     return load_voc_instances(str(dataset), split, CLASSES), coco
@@ -52,7 +49,7 @@ def test_the_folder_holds_these_files(dataset):
     expected |= {f"ImageSets/{task}/{split}.txt" for task in ("Main", "Segmentation") for split in ("train", "test")}
     expected |= {f"SegmentationClass/{stem}.png" for stem in stems}
     expected |= {f"annotations/{split}.json" for split in ("train", "test")} | {"classes.txt", "render.json"}
-    assert set(_files(dataset)) == expected
+    assert set(files_of(dataset)) == expected
     assert [path.name for path in dataset.parent.iterdir()] == [dataset.name]
 
 
@@ -95,7 +92,7 @@ def test_coco_ids_and_areas(dataset):
 
 def test_a_shorter_render_is_the_start_of_a_longer_one(dataset, tmp_path):
     render_dataset(tmp_path / "short", train=2, test=0, size=64, seed=3, layouts=["voc"])
-    short, long = _files(tmp_path / "short"), _files(dataset)
+    short, long = files_of(tmp_path / "short"), files_of(dataset)
     for name in ("JPEGImages/000001.jpg", "Annotations/000001.xml"):
         assert short[name] == long[name]
     assert not any(name.startswith("annotations/") or "test" in name for name in short)
@@ -110,10 +107,10 @@ def test_the_same_call_again_does_nothing(dataset, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"size": 65}, {"train": 5}, {"layouts": ["coco"]}])
 def test_other_options_are_refused(dataset, change):
-    before = _files(dataset)
+    before = files_of(dataset)
     with pytest.raises(UsageError, match="exists"):
         render_dataset(dataset, **{**SMALL, **change})
-    assert _files(dataset) == before
+    assert files_of(dataset) == before
 
 
 def test_a_foreign_folder_or_file_is_refused_and_an_empty_folder_taken(tmp_path):
@@ -124,7 +121,7 @@ def test_a_foreign_folder_or_file_is_refused_and_an_empty_folder_taken(tmp_path)
         render_dataset(folder, **SMALL)
     with pytest.raises(UsageError, match="note"):
         render_dataset(folder / "note.txt", **SMALL)
-    assert _files(folder) == {"note.txt": b"mine"}
+    assert files_of(folder) == {"note.txt": b"mine"}
     (folder / "note.txt").unlink()
     assert render_dataset(folder, train=0, test=2, size=32) is True
     assert (folder / "ImageSets" / "Main" / "test.txt").read_text() == "000000\n000001\n"

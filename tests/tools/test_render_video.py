@@ -11,6 +11,7 @@ import pytest
 from cityscapesscripts.helpers.labels import name2label
 from detectron2.data import DatasetCatalog
 from PIL import Image
+from rendering import files_of
 
 from pixpro_d2.data import ensure_registered
 from pixpro_d2.extras.scenes import render_video as rendering
@@ -33,10 +34,6 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clips():
     return [render_clip(np.random.default_rng((5, number)), 4, 48, 64) for number in range(4)]
-
-
-def _files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_frames(videos, clips):
@@ -117,16 +114,16 @@ def test_a_folder_is_completed(videos, tmp_path):
     (out / ".000002.partial" / "exact").mkdir(parents=True)  # left by a run that was killed
     assert rendering.render_videos(out, 4, **SMALL) == 2
     assert {path: path.stat().st_mtime_ns for path in first} == first
-    assert _files(out) == _files(videos)
+    assert files_of(out) == files_of(videos)
     assert rendering.render_videos(out, 4, **SMALL) == 0
 
 
 @pytest.mark.parametrize("change", [{"seed": 6}, {"frames": 5}, {"flow_scale": None}, {"clutter": False}])
 def test_videos_with_other_options_are_refused(videos, change):
-    before = _files(videos)
+    before = files_of(videos)
     with pytest.raises(UsageError, match="exists"):
         rendering.render_videos(videos, 4, **{**SMALL, **change})
-    assert _files(videos) == before
+    assert files_of(videos) == before
 
 
 def test_a_foreign_folder_is_refused(tmp_path):
@@ -134,7 +131,7 @@ def test_a_foreign_folder_is_refused(tmp_path):
     for out in (tmp_path, tmp_path / "note.txt"):
         with pytest.raises(UsageError, match="exists"):
             rendering.render_videos(out, 1, **SMALL)
-    assert _files(tmp_path) == {"note.txt": b"mine"}
+    assert files_of(tmp_path) == {"note.txt": b"mine"}
 
 
 @pytest.mark.parametrize("step", ["write_labels", "write_arrays", "write_frames", "write_flow"])
@@ -154,9 +151,9 @@ def test_a_full_disk_leaves_whole_videos_only(videos, tmp_path, monkeypatch, ste
             rendering.render_videos(out, 4, **SMALL)
     assert [path.name for path in (out / "frames").iterdir()] == ["000000"]
     assert not list(out.glob(".*"))
-    assert _files(out).items() <= _files(videos).items()
+    assert files_of(out).items() <= files_of(videos).items()
     assert rendering.render_videos(out, 4, **SMALL) == 3
-    assert _files(out) == _files(videos)
+    assert files_of(out) == files_of(videos)
 
 
 def test_frames_are_put_in_place_last(tmp_path, monkeypatch):
@@ -189,7 +186,7 @@ def test_main_says_what_it_wrote(videos, tmp_path, capsys):
     argv = [str(tmp_path / "videos"), "--videos", "4", "--frames", "4", "--size", "48x64", "--seed", "5"]
     argv += ["--labelled", "2", "--flow-scale", "8"]
     render_video.main(argv)
-    assert _files(tmp_path / "videos") == _files(videos)
+    assert files_of(tmp_path / "videos") == files_of(videos)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{tmp_path / 'videos'}: rendered 4 of 4 videos of 4 frames, 48x64; it holds"
     assert any(f"video:{tmp_path / 'videos' / 'frames'}" in line for line in lines)

@@ -1,6 +1,6 @@
 import pytest
 
-from pixpro_d2.utils.sampling import evenly_spread
+from pixpro_d2.utils.sampling import evenly_spread, scattered
 
 
 @pytest.mark.parametrize(
@@ -8,3 +8,7 @@ from pixpro_d2.utils.sampling import evenly_spread
 )
 def test_items_are_evenly_spread_and_repeat_if_there_are_fewer(count, expected):
     assert "".join(evenly_spread("abcde", count)) == expected
+
+
+def test_numbers_are_scattered():
+    assert [round(scattered(i), 3) for i in range(4)] == [0, 0.618, 0.236, 0.854]

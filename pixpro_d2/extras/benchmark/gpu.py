@@ -125,7 +125,7 @@ def row_table(rows: dict[str, Any]) -> str:
 
 
 def checks_table(rows: dict[str, Any]) -> str:
-    """Return the findings of :mod:`pixpro_d2.extras.benchmark.checks` for each row, in Markdown."""
+    """Return the copied gradients and the waits of each row, in Markdown."""
     lines = [
         [what, result["copied_gradients"], _waits(result["waits"])]
         for what, result in rows.items()

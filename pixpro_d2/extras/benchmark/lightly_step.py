@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from ...engine.acceleration import amp_dtype, keep_freed_memory, set_precision
 from ...utils.errors import UsageError
 from .sources import build_batches
+from .timing import Steps
 
 LEARNING_RATE = 0.06  # of lightly's example for BYOL
 
 
-class LightlyStep:
-    """Run iterations as lightly's example for BYOL writes them, in the precision of our step; see :mod:`.timing`.
+class LightlyStep(Steps):
+    """Run iterations as lightly's example for BYOL writes them, in the precision of our step.
 
     Four forward passes and two backward passes of the ResNet are the same as PixPro's. The heads see vectors, and not
     pixels. Its loss is another, so losses are not compared.
@@ -61,11 +62,7 @@ class LightlyStep:
         self._batches = iter(build_batches(cfg, source))
         self._loss = math.nan
 
-    def prepare(self) -> None:
-        """Do nothing: the whole iteration is measured."""
-
     def step(self) -> None:
-        """Run one iteration."""
         views = self.read_input(self.next_batch())
         self.move_target(0.99)
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
@@ -88,7 +85,6 @@ class LightlyStep:
 
     @property
     def parts(self) -> dict[str, tuple[Any, str]]:
-        """Return the parts of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
         return {
             "data": (self, "next_batch"),
             "input": (self, "read_input"),

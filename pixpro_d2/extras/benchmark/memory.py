@@ -13,7 +13,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage
 
-from ...engine.acceleration import AMP_DTYPES, prepare_model
+from ...engine.acceleration import AMP_DTYPES, accelerate
 from ...modeling.pretrain import correspondence, losses, ppm
 from ...modeling.pretrain.chunks import image_chunks
 from ...modeling.pretrain.pixpro import PixPro
@@ -54,7 +54,7 @@ def memory_need(cfg: CfgNode, batches: tuple[int, int] = (2, 4)) -> dict[str, in
     """
     cfg = uncompiled(cfg)
     cfg.INPUT.AUG_DEVICE = "cpu"
-    model = prepare_model(cfg, build_start(cfg), "cuda")
+    model = accelerate(cfg, build_start(cfg), "cuda")
     trained = [p for p in model.parameters() if p.requires_grad]
     for p in trained:
         p.grad = torch.zeros_like(p)  # allocate now, to list gradients separately

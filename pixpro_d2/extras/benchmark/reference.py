@@ -23,10 +23,11 @@ from .plain_lars import PerTensorLARS
 from .plain_loss import propagate, regression_loss
 from .sources import build_batches
 from .step import build_start
+from .timing import Steps
 
 
-class ReferenceStep:
-    """Run iterations to compare with :class:`pixpro_d2.extras.benchmark.step.TrainingStep`; see :mod:`.timing`."""
+class ReferenceStep(Steps):
+    """Run iterations to compare with :class:`pixpro_d2.extras.benchmark.step.TrainingStep`."""
 
     def __init__(self, cfg: CfgNode, source: str = "synthetic") -> None:
         """
@@ -50,11 +51,7 @@ class ReferenceStep:
         self._batches = iter(build_batches(cfg, source))
         self._values: list[float] = []
 
-    def prepare(self) -> None:
-        """Do nothing: the whole iteration is measured."""
-
     def step(self) -> None:
-        """Run one iteration."""
         views, boxes = self.read_input(self.next_batch())
         online = [self.online(view) for view in views]
         self.move_target(1 - (1 - self.model.momentum) * (math.cos(math.pi * self.iteration / self.max_iter) + 1) / 2)
@@ -77,7 +74,6 @@ class ReferenceStep:
 
     @property
     def parts(self) -> dict[str, tuple[Any, str]]:
-        """Return the parts of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
         return {
             "data": (self, "next_batch"),
             "input": (self, "read_input"),
@@ -98,7 +94,7 @@ class ReferenceStep:
         views = [
             (view.to(self.device).float() - model.pixel_mean) / model.pixel_std for view in batch["views"].unbind(1)
         ]
-        return views, model.correspondence.prepare(batch, self.device)
+        return views, model.correspondence.geometry(batch, self.device)
 
     def online(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the projections (N, C, H, W) by level."""

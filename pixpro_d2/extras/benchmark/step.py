@@ -11,7 +11,7 @@ from detectron2.utils.events import EventStorage
 from ...config import is_pretraining, with_values
 from ...data.io.reader import restrict_pillow
 from ...data.pretrain.samples import dataset_name
-from ...engine.acceleration import amp_dtype, keep_freed_memory, prepare_model, set_precision
+from ...engine.acceleration import accelerate, amp_dtype, keep_freed_memory, set_precision
 from ...engine.checks import check_batch, check_image_format
 from ...engine.configuration.configure import load_config, resolve_device, resolve_schedule, resolve_sync_bn
 from ...engine.configuration.registered import check_registered
@@ -22,6 +22,7 @@ from ...modeling.pretrain.ppm import PixelPropagation
 from ...solver.build import build_optimizer
 from ...utils.errors import UsageError
 from .sources import build_batches
+from .timing import Steps
 
 SMALL_BATCH, LARGE_BATCH = 8, 128  # on the CPU, on a GPU
 
@@ -77,8 +78,8 @@ def uncompiled(cfg: CfgNode) -> CfgNode:
     return with_values(cfg, {"MODEL.PIXPRO.COMPILE": False})
 
 
-class TrainingStep:
-    """Run iterations of :class:`pixpro_d2.engine.loop.TrainLoop` with the momentum update; see :mod:`.timing`."""
+class TrainingStep(Steps):
+    """Run iterations of :class:`pixpro_d2.engine.loop.TrainLoop` with the momentum update."""
 
     def __init__(self, cfg: CfgNode, source: str = "synthetic", read_period: int | None = None) -> None:
         """
@@ -89,7 +90,7 @@ class TrainingStep:
         """
         set_precision(cfg)
         keep_freed_memory(cfg.MODEL.DEVICE)
-        self.model = prepare_model(cfg, build_start(cfg))
+        self.model = accelerate(cfg, build_start(cfg))
         self.device = self.model.device
         self.optimizer = build_optimizer(cfg, self.model)
         period = read_period or cfg.SOLVER.METRICS_PERIOD
@@ -106,11 +107,7 @@ class TrainingStep:
         self._loop.storage = EventStorage()
         self._loop.register_hooks([EMAHook(self.model)])
 
-    def prepare(self) -> None:
-        """Do nothing: the whole iteration is measured."""
-
     def step(self) -> None:
-        """Run one iteration."""
         with self._loop.storage:
             self._loop.before_step()
             self._loop.run_step()
@@ -128,10 +125,9 @@ class TrainingStep:
 
     @property
     def parts(self) -> dict[str, tuple[Any, str]]:
-        """Return the parts of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
         return {
             "data": (self, "next_batch"),
-            "input": (self.model, "prepare"),
+            "input": (self.model, "views_and_geometry"),
             "forward online": (self.model, "_online"),
             "forward target": (self.model, "_target"),
             "PPM": (PixelPropagation, "forward"),

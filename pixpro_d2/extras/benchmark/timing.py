@@ -1,13 +1,10 @@
-"""Measure the duration of steps and of their parts, by the clock of the CPU or of the GPU.
-
-:class:`Steps` describes the measured objects.
-"""
+"""Measure the duration of steps and of their parts, by the clock of the CPU or of the GPU."""
 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,23 +12,26 @@ import torch
 from ...utils.patching import replaced
 
 
-class Steps(Protocol):
-    """Describe an object whose iterations are measured."""
+class Steps:
+    """Run iterations that are measured."""
 
     device: torch.device
 
+    def prepare(self) -> None:
+        """Prepare a step, outside the measured time."""
+
     def step(self) -> None:
         """Run one iteration."""
-
-    def prepare(self) -> None:
-        """Prepare a step; the preparation is not measured."""
+        raise NotImplementedError
 
     def values(self) -> list[float]:
         """Return the results of the last step."""
+        raise NotImplementedError
 
     @property
     def parts(self) -> dict[str, tuple[Any, str]]:
         """Return (owner, method name) by the name of a part; calls of the method are the part."""
+        raise NotImplementedError
 
 
 def time_steps(steps: Steps, count: int) -> list[float]:

@@ -1,6 +1,7 @@
 """Measure one way of training: its speed, its parts, its memory, and its distance to the device's bounds."""
 
 import gc
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ import torch
 from detectron2.config import CfgNode
 
 from ...engine.acceleration import amp_dtype
-from ...utils.memory import peak_memory
+from ...solver.lars import in_format_of
+from ...utils.machine import peak_memory
 from .bounds import bound_of
-from .checks import copied_gradients, waits
 from .step import TrainingStep, uncompiled
 from .timing import quartiles, time_parts, time_steps
 from .traffic import count_work
@@ -33,7 +34,7 @@ def measure_training(cfg: CfgNode, source: str, repeats: int, warmup: int) -> di
         * images_per_second_overall: all images by all seconds; use it for a loader, whose batches come in bursts;
         * parts: seconds by part, from a quarter of the iterations; see :func:`.time_parts`;
         * peak_bytes: see :func:`.peak_memory`;
-        * copied_gradients, waits: see :mod:`.checks`;
+        * copied_gradients, waits: see the functions of these names;
         * flop, bytes: work of an iteration without compilation; see :func:`.count_work`;
         * flops, bandwidth: work divided by the median second;
         * flops_bound, bandwidth_bound, bound_source: bounds of the device.
@@ -68,6 +69,38 @@ def measure_training(cfg: CfgNode, source: str, repeats: int, warmup: int) -> di
         "bandwidth_bound": bound.bandwidth,
         "bound_source": bound.source,
     }
+
+
+def copied_gradients(training: TrainingStep) -> int:
+    """Count the gradients that :class:`pixpro_d2.solver.lars.LARS` copies, because their memory format differs.
+
+    Args:
+        training: training after a step.
+    """
+    gradients = [(p, p.grad) for p in training.model.parameters() if p.grad is not None]
+    return sum(in_format_of(p, grad).data_ptr() != grad.data_ptr() for p, grad in gradients)
+
+
+def waits(training: TrainingStep) -> list[str] | None:
+    """Run one more step and list the places where the CPU waits for the GPU, by PyTorch's synchronisation debug mode.
+
+    Args:
+        training: training; an iteration that reads its losses waits once.
+
+    Returns:
+        ``file:line`` of the Python code of each wait; None on the CPU.
+    """
+    if training.device.type != "cuda":
+        return None
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            training.step()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    return [f"{x.filename}:{x.lineno}" for x in caught if "synchronizing CUDA operation" in str(x.message)]
 
 
 def profile_training(cfg: CfgNode, steps: int, rows: int) -> str:

@@ -6,13 +6,14 @@ import torch
 
 from .reference import ReferenceStep
 from .step import TrainingStep
+from .timing import Steps
 
 MOMENTUM = 0.99
 SEED = 0  # of the gradients
 
 
-class UpdateStep:
-    """Update a model by random gradients, the same gradients for every model of the same shape; see :mod:`.timing`."""
+class UpdateStep(Steps):
+    """Update a model by random gradients, the same gradients for every model of the same shape."""
 
     def __init__(self, training: TrainingStep | ReferenceStep) -> None:
         """
@@ -43,5 +44,4 @@ class UpdateStep:
 
     @property
     def parts(self) -> dict[str, tuple[Any, str]]:
-        """Return the parts of an iteration; see :mod:`pixpro_d2.extras.benchmark.timing`."""
         return {name: self.training.parts[name] for name in ("optimiser", "EMA")}

@@ -1,4 +1,4 @@
-"""Locate and prepare the data of a study: photographs, labelled data sets of several domains, rendered videos."""
+"""Locate and write the data of a study: photographs, labelled data sets of several domains, rendered videos."""
 
 import os
 from dataclasses import dataclass
@@ -13,8 +13,7 @@ from ...utils.errors import UsageError
 from ...utils.files import write_file
 from ..scenes.render_video import render_videos
 from .methods import Part
-from .places import ROOT
-from .recipes import Scale
+from .recipes import ROOT, Scale
 
 # No clutter: with clutter, a short training learns only the background.
 PRETRAINING_VIDEOS: dict[str, Any] = {"seed": 0, "flow_scale": 8, "labelled": 0, "clutter": False}
@@ -59,11 +58,11 @@ class StudyData:
         """Return the folder of the other rendered videos, to fine-tune and to test on."""
         return self.folder / "labelled_videos"
 
-    def prepare(self, parts: list[Part], fine_tuning_seeds: list[int], scale: Scale) -> None:
+    def write_missing(self, parts: list[Part], fine_tuning_seeds: list[int], scale: Scale) -> None:
         """Write the missing data of the parts: lists of labelled images, and videos.
 
         Args:
-            parts: parts to prepare.
+            parts: parts of the study.
             fine_tuning_seeds: SEED of each fine-tuning; each fine-tuning labels its own images.
             scale: number, length and size of the videos.
 

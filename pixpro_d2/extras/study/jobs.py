@@ -105,5 +105,5 @@ def run_study(
     announce(f"{len(left)} of {len(experiments)} experiments to run, {time_left(left, jobs)}")
     if left:
         fine_tunings = [fine_tuning_seed((pretraining, number)) for pretraining in seeds[0] for number in seeds[1]]
-        data.prepare([PARTS[name] for name in parts], fine_tunings, scale)
+        data.write_missing([PARTS[name] for name in parts], fine_tunings, scale)
     return len(run_all(left, output, jobs, announce))

@@ -1,7 +1,13 @@
 """Define how the study trains, as data: a recipe for each kind of training."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from ...config_files import configs_folder
+
+_CHECKOUT = Path(__file__).resolve().parents[3]
+# Where the commands of a study run: the checkout, or the current folder if the package is installed without a checkout.
+ROOT = _CHECKOUT if configs_folder().parent == _CHECKOUT else Path.cwd()
 PRETRAINING_CONFIG = "configs/pretrain/quickstart.yaml"  # for all methods that pre-train on photographs
 
 

@@ -19,8 +19,9 @@ from ...utils.errors import UsageError
 from ...utils.files import read_json, write_json
 from ...utils.machine import processor, usable_cores
 from ..report.runs import read_run
-from .data import ROOT, shown
+from .data import shown
 from .experiments import Experiment
+from .recipes import ROOT
 
 PROGRAM = "train_net.py"  # program name in printed and compared commands
 LAUNCHER = ("-m", "pixpro_d2.engine.main")  # the same program; it also runs without a checkout

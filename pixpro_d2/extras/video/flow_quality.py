@@ -144,7 +144,7 @@ def count_pairs(
     for first in range(0, len(views.starts), CHUNK_PAIRS):
         part = slice(first, first + CHUNK_PAIRS)
         batch = _batch(views, part, flow, size)
-        geometry = correspondence.prepare(batch, torch.device("cpu"))
+        geometry = correspondence.geometry(batch, torch.device("cpu"))
         valid += float(correspondence.monitors(geometry)["valid_pixels"]) * len(batch["boxes"])
         for claimed, truth in zip(correspondence(geometry, (grid, grid)), truths):
             claimed = claimed & ~truth.undecided[part]

@@ -144,8 +144,8 @@ def box_overlap(first: Tensor, second: Tensor) -> Tensor:
 class BoxCorrespondence:
     """Find the positive pairs of two crops of one image: the pixels that lie close together in the image.
 
-    A model calls :meth:`prepare` once for a batch. Then it calls the object itself once for each level, with the
-    result of ``prepare``. Subclasses may return another type of geometry from ``prepare``.
+    A model calls :meth:`geometry` once for a batch. Then it calls the object itself once for each level, with the
+    result of ``geometry``. Subclasses may return another type of geometry from ``geometry``.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class BoxCorrespondence:
         self.official_rounding = official_rounding
         self.min_overlap = min_overlap
 
-    def prepare(self, batch: dict[str, Any], device: torch.device) -> Any:
+    def geometry(self, batch: dict[str, Any], device: torch.device) -> Any:
         """Return both views' boxes (N, 4) on ``device``, a pair of tensors from :func:`normalize_boxes`.
 
         Args:
@@ -192,7 +192,7 @@ class BoxCorrespondence:
         return there, there.transpose(1, 2)
 
     def monitors(self, boxes: Any) -> dict[str, Tensor]:
-        """Return 0-d scalars to record about the result of :meth:`prepare`.
+        """Return 0-d scalars to record about the result of :meth:`geometry`.
 
         With a minimum overlap, ``pairs_below_overlap`` is the share of images whose crops overlap less, because no
         draw reached the minimum.

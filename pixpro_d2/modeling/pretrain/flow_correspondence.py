@@ -67,7 +67,7 @@ class FlowCorrespondence(BoxCorrespondence):
         self.estimator = estimator
 
     @torch.no_grad()
-    def prepare(self, batch: dict[str, Any], device: torch.device) -> FlowGeometry:
+    def geometry(self, batch: dict[str, Any], device: torch.device) -> FlowGeometry:
         """Return boxes and flows on ``device``.
 
         Args:
@@ -82,7 +82,7 @@ class FlowCorrespondence(BoxCorrespondence):
                 * frames: (N, m + 1, 3, H, W) uint8 from the first view's frame to the second's, padded likewise.
             device: device of the boxes and flows.
         """
-        boxes = super().prepare(batch, device)
+        boxes = super().geometry(batch, device)
         sizes = batch["image_sizes"].to(device, non_blocking=True).float()
         if self.distance_units == "pixel":
             pixels = torch.ones_like(sizes)
@@ -104,7 +104,7 @@ class FlowCorrespondence(BoxCorrespondence):
         """Find the positive pairs of one level.
 
         Args:
-            geometry: result of :meth:`prepare`.
+            geometry: result of :meth:`geometry`.
             grids: (H, W) of both feature maps.
 
         Returns:

@@ -126,12 +126,12 @@ class PixPro(TwoBranch):
         if not self.training:
             return self.inference(batched_inputs)
         batch = collate(batched_inputs) if isinstance(batched_inputs, list) else batched_inputs
-        views, geometry = self.prepare(batch)
+        views, geometry = self.views_and_geometry(batch)
         losses, comparisons = self.compare(views, geometry)
         self._record(geometry, comparisons)
         return losses
 
-    def prepare(self, batch: dict[str, Any]) -> tuple[Any, Any]:
+    def views_and_geometry(self, batch: dict[str, Any]) -> tuple[Any, Any]:
         """Return the views and the geometry of a batch of the pre-training loader, as :meth:`compare` takes them."""
         views = batch["views"].to(self.device, non_blocking=True).unbind(1)
         if "recipes" in batch:  # INPUT.AUG_DEVICE is `model`
@@ -142,7 +142,7 @@ class PixPro(TwoBranch):
             ]
         else:
             views = [self._normalize(view) for view in views]
-        return views, self.correspondence.prepare(batch, self.device)
+        return views, self.correspondence.geometry(batch, self.device)
 
     def _normalize(self, images: Tensor) -> Tensor:
         return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std

@@ -110,7 +110,7 @@ def present_slots(scores: Tensor, least: int) -> Tensor:
 
 
 @torch.no_grad()
-def places_of(present: Tensor, most: int) -> tuple[Tensor, Tensor]:
+def present_first(present: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Find the present prototypes of each image without waiting for their number.
 
     Args:

@@ -84,7 +84,7 @@ def test_the_model_applies_what_the_workers_left(image, image_format):
         for mapper in _mappers(INPUT__FORMAT=image_format, MODEL__PIXEL_MEAN=mean)
     )
     pixpro = build_model(configs.tiny(*opts))
-    (ours, boxes), (theirs, same_boxes) = pixpro.prepare(cpu), pixpro.prepare(model)
+    (ours, boxes), (theirs, same_boxes) = pixpro.views_and_geometry(cpu), pixpro.views_and_geometry(model)
     for x, y in zip(ours, theirs):
         assert x.shape == y.shape and (x - y).abs().mean() < 1 and x.std() > 5  # a level is half a unit
     assert all(torch.equal(x, y) for x, y in zip(boxes, same_boxes))

@@ -7,12 +7,12 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from pixpro_d2.engine.acceleration import prepare_model
+from pixpro_d2.engine.acceleration import accelerate
 from pixpro_d2.extras.benchmark.live_memory import LiveMemory
 from pixpro_d2.extras.benchmark.memory import GIB, largest_batch, memory_need
 from pixpro_d2.extras.benchmark.sources import synthetic_batch
 from pixpro_d2.modeling.pretrain.chunks import image_chunks
-from pixpro_d2.utils.memory import peak_memory
+from pixpro_d2.utils.machine import peak_memory
 
 HALF = ("SOLVER.AMP.ENABLED", True)  # the precision of a GPU, which the need is told for
 
@@ -46,7 +46,7 @@ def test_storages_count_once():
 def saved_bytes(cfg, count):
     """What a forward pass in bfloat16 saves, as autograd says: storages that are not the model's."""
     torch.manual_seed(0)
-    model = prepare_model(cfg, build_model(cfg).train(), "cuda")
+    model = accelerate(cfg, build_model(cfg).train(), "cuda")
     own = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
     saved = {}
 
@@ -96,7 +96,7 @@ def test_need_of_batches_worked_through_in_parts(monkeypatch):
     cfg = benchmark_helpers.measured(benchmark_helpers.FPN, *HALF)
     monkeypatch.setattr(image_chunks, "__defaults__", (2 * 8**4,))  # pairs of P3
     need = memory_need(cfg)
-    model = prepare_model(cfg, build_model(cfg).train(), "cuda")
+    model = accelerate(cfg, build_model(cfg).train(), "cuda")
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     for count, above in ((4, 0.01), (6, 0.06)):

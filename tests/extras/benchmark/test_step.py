@@ -8,7 +8,7 @@ import torch
 from benchmark_helpers import C5, FPN, measured
 from data_helpers import write_images
 
-from pixpro_d2.engine.acceleration import prepare_model
+from pixpro_d2.engine.acceleration import accelerate
 from pixpro_d2.engine.hooks import EMAHook
 from pixpro_d2.engine.loop import TrainLoop
 from pixpro_d2.extras.benchmark.sources import build_batches, synthetic_batch
@@ -28,7 +28,7 @@ def test_steps_are_those_of_the_training_loop(config):
     training = TrainingStep(cfg, read_period=1)
     for _ in range(3):
         training.step()
-    model = prepare_model(cfg, build_start(cfg))
+    model = accelerate(cfg, build_start(cfg))
     loop = TrainLoop(model, build_batches(cfg, "synthetic"), build_optimizer(cfg, model))
     loop.register_hooks([EMAHook(model)])
     loop.train(0, 3)

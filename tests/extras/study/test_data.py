@@ -10,22 +10,22 @@ from rendering import render_once
 
 from pixpro_d2.data.datasets.voc import image_ids, load_voc
 from pixpro_d2.extras.scenes.render_dataset import render_dataset
-from pixpro_d2.extras.study.data import ROOT, StudyData
+from pixpro_d2.extras.study.data import StudyData
 from pixpro_d2.extras.study.methods import PARTS, Part
-from pixpro_d2.extras.study.recipes import STUDY, Scale
+from pixpro_d2.extras.study.recipes import ROOT, STUDY, Scale
 from pixpro_d2.utils.errors import UsageError
 
 scenes = render_once(train=12, test=2, size=64, layouts=("voc",))
 
 
-def prepare(folder, scenes, *variants, seeds=(0,)):
+def write_data(folder, scenes, *variants, seeds=(0,)):
     data = StudyData(folder, cells=scenes)
-    data.prepare([Part("", "cells", dict.fromkeys(variants, ()), "")], seeds, STUDY)
+    data.write_missing([Part("", "cells", dict.fromkeys(variants, ()), "")], seeds, STUDY)
     return data
 
 
 def test_few_labels_are_nested_seeded_parts_of_the_training_images(tmp_path, scenes):
-    prepare(tmp_path, scenes, "3", "7", "all", seeds=(0, 1))
+    write_data(tmp_path, scenes, "3", "7", "all", seeds=(0, 1))
     root = str(tmp_path / "cells")
     drawn = {(n, seed): set(image_ids(root, f"train_{n}_seed{seed}")) for n in (3, 7) for seed in (0, 1)}
     assert [len(ids) for ids in drawn.values()] == [3, 3, 7, 7]
@@ -34,7 +34,7 @@ def test_few_labels_are_nested_seeded_parts_of_the_training_images(tmp_path, sce
 
 
 def test_the_labels_are_those_of_the_data_set(tmp_path, scenes):
-    prepare(tmp_path, scenes, "3")
+    write_data(tmp_path, scenes, "3")
     labels = {item["image_id"]: item for item in load_voc(str(scenes), "train")}
     few = load_voc(str(tmp_path / "cells"), "train_3_seed0")
     assert len(few) == 3
@@ -43,7 +43,7 @@ def test_the_labels_are_those_of_the_data_set(tmp_path, scenes):
 
 def test_more_labels_than_images(tmp_path, scenes):
     with pytest.raises(UsageError, match="has 12 images in its split 'train'.*takes 13"):
-        prepare(tmp_path, scenes, "13")
+        write_data(tmp_path, scenes, "13")
 
 
 def test_trainval_is_preferred_to_train(tmp_path):
@@ -56,7 +56,7 @@ def test_trainval_is_preferred_to_train(tmp_path):
 
 def test_what_is_tested_on_was_seen_neither_in_pretraining_nor_in_fine_tuning(tmp_path):
     data = StudyData(tmp_path)
-    data.prepare([PARTS["video"]], [0], Scale({}, {"videos": 4, "frames": 6, "size": (64, 128)}))
+    data.write_missing([PARTS["video"]], [0], Scale({}, {"videos": 4, "frames": 6, "size": (64, 128)}))
     pretraining, fine_tuning = data.pretraining("video"), data.fine_tuning("driving", "tuned", 0)
     names = pretraining["DATASETS.TRAIN"], fine_tuning["DATASETS.TRAIN"], fine_tuning["DATASETS.TEST"]
     unlabelled, train, test = (ROOT / name.split('"')[1].partition(":")[2] for name in names)
@@ -101,9 +101,9 @@ def _pixels(path):
 
 
 def test_labelled_images_of_another_data_set_are_not_taken(tmp_path, scenes):
-    prepare(tmp_path / "out", scenes, "3")
-    prepare(tmp_path / "out", scenes, "3", "7")
+    write_data(tmp_path / "out", scenes, "3")
+    write_data(tmp_path / "out", scenes, "3", "7")
     other = tmp_path / "other"
     render_dataset(other, train=12, test=2, size=64, layouts=("voc",))
     with pytest.raises(UsageError, match=f"cells is of another data set, {scenes}: remove it, or choose"):
-        prepare(tmp_path / "out", other, "3")
+        write_data(tmp_path / "out", other, "3")

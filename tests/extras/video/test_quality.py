@@ -84,7 +84,7 @@ class _Claims:
         self.masks = torch.tensor(there), torch.tensor(back)
         self.batches = []
 
-    def prepare(self, batch, device):
+    def geometry(self, batch, device):
         self.batches.append(batch)
         return slice(int(batch["boxes"][0, 0, 0]), int(batch["boxes"][-1, 0, 0]) + 1)  # the views' numbers
 

@@ -133,7 +133,7 @@ def test_alone_neither_target_nor_pixel_loss_is_computed(script, monkeypatch):
 def test_alone_an_evaluation_still_compares_both_branches(script):
     model = built(*distilled(script, *ALONE)).eval()
     with torch.no_grad():
-        losses, comparisons = model.compare(*model.prepare(crops([1, 1])))
+        losses, comparisons = model.compare(*model.views_and_geometry(crops([1, 1])))
     assert list(comparisons) == ["p3", "p4", "p5", "p6"] and losses["loss_pix_p3"] == 0
 
 

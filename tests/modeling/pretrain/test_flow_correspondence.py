@@ -41,7 +41,7 @@ def make_batch(boxes, sizes, there=None, back=None):
 def masks_of(boxes, sizes, there=None, back=None, grids=SEVEN, **kwargs):
     """Masks there and back with the released code's boxes, unless ``kwargs`` say otherwise."""
     correspondence = FlowCorrespondence(RATIO, **{"official_rounding": True, **kwargs})
-    return correspondence(correspondence.prepare(make_batch(boxes, sizes, there, back), CPU), grids)
+    return correspondence(correspondence.geometry(make_batch(boxes, sizes, there, back), CPU), grids)
 
 
 def count(box_q, box_k, size, there=None, back=None, **kwargs):
@@ -77,7 +77,7 @@ def random_pair(rng, size):
 def test_released_units_of_a_wide_frame():
     # Bins of 1279 / 7 x 719 / 7 = 182.714 x 102.714 px; their diagonal is 209.606 px, and 0.7 of it 146.724 px.
     correspondence = FlowCorrespondence(RATIO, official_rounding=True)
-    geometry = correspondence.prepare(make_batch([(FULL_HD, FULL_HD)], [HD]), CPU)
+    geometry = correspondence.geometry(make_batch([(FULL_HD, FULL_HD)], [HD]), CPU)
     assert bin_diagonals(geometry.boxes[0], (7, 7)).item() == pytest.approx(209.606, abs=5e-4)
     # All 49 bins with themselves, and 2 * 42 with their neighbours above and below.
     assert int(correspondence(geometry, SEVEN)[0].sum()) == 133
@@ -102,7 +102,7 @@ def test_zero_flow_and_no_flow_equal_plain_crops(official, units, consistency):
     pairs = [random_pair(rng, size) for size in sizes]
     zero = [constant(0.0, steps=2, size=(6, 9) if n % 2 else (5, 4)) for n in range(300)]
     plain = BoxCorrespondence(RATIO, units, official)
-    expected = plain(plain.prepare(make_batch(pairs, sizes), CPU), ((7, 7), (5, 6)))
+    expected = plain(plain.geometry(make_batch(pairs, sizes), CPU), ((7, 7), (5, 6)))
     assert expected[0].any(dim=(1, 2)).sum() > 200
     options = {"distance_units": units, "official_rounding": official, "consistency": consistency}
     for flows in ((None, None), (zero, zero)):
@@ -296,7 +296,7 @@ def test_estimator_is_called_from_frame_to_frame():
     correspondence = FlowCorrespondence(RATIO, estimator=estimator)
     frames = torch.tensor([[10, 12, 17], [40, 42, 47]], dtype=torch.uint8)[:, :, None, None, None]
     batch = make_batch([([0.0, 0.0, 32.0, 32.0], [7.0, 0.0, 39.0, 32.0])] * 2, [(32, 64)] * 2)
-    geometry = correspondence.prepare({**batch, "frames": frames.expand(2, 3, 3, 32, 64)}, CPU)
+    geometry = correspondence.geometry({**batch, "frames": frames.expand(2, 3, 3, 32, 64)}, CPU)
     assert estimator.calls == [(10, 12), (12, 17), (17, 12), (12, 10)]
     masks = correspondence(geometry, ((4, 4), (4, 4)))
     assert [torch.equal(mask[n], torch.eye(16, dtype=torch.bool)) for mask in masks for n in (0, 1)] == [True] * 4
@@ -312,7 +312,7 @@ def test_estimated_flow_of_padded_frames():
     box = [0.0, 0.0, 32.0, 32.0]
     frames = torch.tensor([[0, 4], [0, 4]], dtype=torch.uint8)[:, :, None, None, None].expand(2, 2, 3, 32, 64)
     batch = {**make_batch([(box, box)] * 2, [(32, 64), (32, 32)]), "frames": frames}
-    there, back = correspondence(correspondence.prepare(batch, CPU), ((4, 4), (4, 4)))
+    there, back = correspondence(correspondence.geometry(batch, CPU), ((4, 4), (4, 4)))
     # Half a bin to the right, a query lies between two columns of keys; the fourth column, with one, leaves the
     # second frame by half a pixel. Back, the first column leaves both.
     assert there.sum(dim=(1, 2)).tolist() == [28, 24]
@@ -324,7 +324,7 @@ def test_one_frame_needs_no_estimator():
     correspondence = FlowCorrespondence(RATIO, estimator=estimator)
     batch = make_batch([(FULL_SMALL, FULL_SMALL)], [SMALL])
     for extra in ({}, {"frames": torch.zeros(1, 1, 3, 8, 16, dtype=torch.uint8)}):
-        geometry = correspondence.prepare({**batch, **extra}, CPU)
+        geometry = correspondence.geometry({**batch, **extra}, CPU)
         assert torch.equal(correspondence(geometry, TWO)[0], positive_pairs(*geometry.boxes, *TWO, RATIO))
         assert correspondence.monitors(geometry) == {}
     assert estimator.calls == []
@@ -341,12 +341,12 @@ def test_monitors():
     box = [0.0, 0.0, 64.0, 64.0]
     correspondence = FlowCorrespondence(RATIO, official_rounding=True)
     batch = make_batch([(box, box)], [(64, 64)], [constant(1.0, size=(8, 8))], [constant(-1.0, size=(8, 8))])
-    monitors = correspondence.monitors(correspondence.prepare(batch, CPU))
+    monitors = correspondence.monitors(correspondence.geometry(batch, CPU))
     # Bins are at 4.5, 13.5 ... 58.5 px and move by 8: there the last column leaves the frame, back the first one.
     assert monitors["valid_pixels"].item() == pytest.approx(6 / 7)
     assert monitors["displacement"].item() == pytest.approx(8.0)
     batch = make_batch([(box, box)], [(64, 64)], [constant(9.0, size=(8, 8))], [constant(-9.0, size=(8, 8))])
-    monitors = correspondence.monitors(correspondence.prepare(batch, CPU))
+    monitors = correspondence.monitors(correspondence.geometry(batch, CPU))
     assert {name: value.item() for name, value in monitors.items()} == {"valid_pixels": 0, "displacement": 0}
 
 
@@ -356,8 +356,8 @@ def test_autocast_does_not_change_the_masks():
     there = [torch.rand(3, 2, 9, 16, generator=torch.Generator().manual_seed(n)) for n in range(8)]
     batch = make_batch(pairs, [HD] * 8, there, [-flow.flip(0) for flow in there])
     correspondence = FlowCorrespondence(RATIO, alpha2=100.0)
-    expected = correspondence(correspondence.prepare(batch, CPU), SEVEN)
+    expected = correspondence(correspondence.geometry(batch, CPU), SEVEN)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        masks = correspondence(correspondence.prepare(batch, CPU), SEVEN)
+        masks = correspondence(correspondence.geometry(batch, CPU), SEVEN)
     assert all(torch.equal(*both) for both in zip(masks, expected))
     assert expected[0].any()

@@ -279,7 +279,7 @@ def test_positives_are_those_of_the_released_rule(make, consistency, steps):
         "flow_sizes": torch.tensor([low] * 12),
     }
     correspondence = FlowCorrespondence(RATIO, official_rounding=True, consistency=consistency)
-    masks = correspondence(correspondence.prepare(batch, CPU), (grid, grid))
+    masks = correspondence(correspondence.geometry(batch, CPU), (grid, grid))
     for mask, expected in zip(masks, (np.stack(direction) for direction in zip(*distances))):
         # One step: the same but for rounding. More: the chained points are some hundredths of a bin off.
         clear = abs(expected - RATIO) > (1e-4 if steps == 1 else 0.05)

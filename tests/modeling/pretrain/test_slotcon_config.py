@@ -128,7 +128,7 @@ def test_half_precision_computes_scores_in_float32():
     model = build()
     reference = build()
     with EventStorage(), torch.autocast("cpu", torch.bfloat16):
-        losses, comparisons = model.compare(*model.prepare(batch(0)))
+        losses, comparisons = model.compare(*model.views_and_geometry(batch(0)))
         projections = [[x.projection, x.target_projection] for x in comparisons["res5"].views]
     pair = [
         view(online, target, seen.overlap) for (online, target), seen in zip(projections, comparisons["res5"].views)

@@ -14,8 +14,8 @@ from pixpro_d2.modeling.pretrain.slots import (
     attention,
     grouping_losses,
     least_pixels,
-    places_of,
     pool_slots,
+    present_first,
     present_slots,
     prototype_scores,
     resample_overlap,
@@ -162,7 +162,7 @@ def test_more_pixels_needed_make_fewer_slots():
 
 def test_places_of_present_slots():
     present = torch.tensor([[0, 1, 0, 1, 1], [1, 0, 0, 0, 0]], dtype=torch.bool)
-    places, found = places_of(present, 3)
+    places, found = present_first(present, 3)
     assert places[0].tolist() == [1, 3, 4] and places[1, 0] == 0 and len(set(places[1].tolist())) == 3
     assert found.tolist() == [[True] * 3, [True, False, False]]
 
@@ -275,7 +275,7 @@ def test_everything_and_its_gradients_against_loops():
             online, target = scores_of(x, prototypes), scores_of(y, others)
             pair = [resample_overlap(s, overlap) for s in (online, target)]
             group = grouping_losses(*pair, center.float(), 0.1, 0.07).mean()
-            places, is_key = places_of(present_slots(target, 1), 6)
+            places, is_key = present_first(present_slots(target, 1), 6)
             shares = [attention(s, 0.07).gather(1, places[:, :, None].expand(-1, -1, 8)) for s in (online, target)]
             q, k = (unit(pool_slots(s, f).flatten(0, 1)) for s, f in zip(shares, (x, y)))
             is_query = (is_key & present_slots(online, 1).gather(1, places)).flatten()

@@ -18,8 +18,8 @@ from ..slots import (
     attention,
     grouping_losses,
     least_pixels,
-    places_of,
     pool_slots,
+    present_first,
     present_slots,
     prototype_scores,
     resample_overlap,
@@ -184,7 +184,7 @@ class SlotConMethod(PixelMethod):
         pixels = query.online[0, 0].numel()
         least = least_pixels(self.min_share, pixels)
         # At most pixels // least prototypes can each win `least` pixels.
-        places, is_key = places_of(present_slots(key.target, least), min(len(query.online[0]), pixels // least))
+        places, is_key = present_first(present_slots(key.target, least), min(len(query.online[0]), pixels // least))
         is_query = is_key & present_slots(query.online, least).gather(1, places)
         slots = self._slots(query.online, query.view.projection, places).flatten(0, 1)
         queries = unit(self.predictor(slots, is_query.flatten()))

@@ -7,8 +7,8 @@ import torch
 from benchmark_helpers import C5, measured
 from torch import nn
 
-from pixpro_d2.extras.benchmark.checks import copied_gradients, waits
 from pixpro_d2.extras.benchmark.step import TrainingStep
+from pixpro_d2.extras.benchmark.training import copied_gradients, waits
 
 
 def test_gradients_that_lie_otherwise_are_counted():

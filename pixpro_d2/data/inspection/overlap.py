@@ -10,8 +10,8 @@ from detectron2.utils import comm
 logger = logging.getLogger(__name__)
 
 
-def image_places(images: Iterable[dict]) -> set[tuple[str, str]]:
-    """Return where the files of dataset dicts lie, as (folder, name); links to a folder count as the folder.
+def image_files(images: Iterable[dict]) -> set[tuple[str, str]]:
+    """Return the files of dataset dicts, as (folder, name); links to a folder count as the folder.
 
     Args:
         images: dataset dicts; those without a file of their own, of videos, do not count.
@@ -26,15 +26,15 @@ def warn_of_shared_images(train: Iterable[dict], tests: Mapping[str, set]) -> No
 
     Args:
         train: dataset dicts.
-        tests: places of the images, by the name of the data set, as of :func:`image_places`.
+        tests: files of the images, by the name of the data set, as of :func:`image_files`.
     """
     if not comm.is_main_process() or not any(tests.values()):
         return
-    trained = image_places(train)
-    for name, places in tests.items():
-        shared = len(places & trained)
+    trained = image_files(train)
+    for name, tested in tests.items():
+        shared = len(tested & trained)
         if shared:
             logger.warning(
-                f"{shared} of the {len(places)} images of '{name}' in DATASETS.TEST are in DATASETS.TRAIN too: results "
+                f"{shared} of the {len(tested)} images of '{name}' in DATASETS.TEST are in DATASETS.TRAIN too: results "
                 "on them say nothing about other images."
             )
