@@ -58,12 +58,14 @@ def _quota() -> float:
     return math.inf
 
 
-def peak_memory(device: torch.device) -> int:
+def peak_memory(device: "torch.device") -> int:
     """Return the peak memory so far, in bytes.
 
     On a GPU, count the memory of tensors since the statistics were reset. On the CPU, count the whole process.
     """
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.max_memory_allocated(device)
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
