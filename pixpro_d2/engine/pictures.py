@@ -64,6 +64,11 @@ class PeriodicPictures(HookBase):
             logger.warning(f"The picture {path} could not be written: {error}.")
 
 
+def _far_apart(i: int, count: int) -> int:
+    """Return the index of the ``i``-th of ``count`` items to show, far from the items before it."""
+    return int(scattered(i + 0.5) * count)
+
+
 class PictureHook(PeriodicPictures):
     """Draw the same views of the same images regularly, as PNG files and for TensorBoard.
 
@@ -181,7 +186,7 @@ def fixed_subjects(
     for i in range(4 * count):  # some images may be unreadable
         subject = None
         try:
-            image = images[int(scattered(i + 0.5) * len(images))]
+            image = images[_far_apart(i, len(images))]
             subject = patience.read(partial(source.subject, image, (seed, i)))
         except UnreadableImage as error:
             logger.warning(f"There will be no pictures of {error}.")
@@ -251,8 +256,7 @@ def _fixed_images(cfg: CfgNode, build_loader: Callable[[CfgNode, str], Any]) -> 
         raise UsageError(f"a {cfg.MODEL.META_ARCHITECTURE} has none.")
     data = LabelledImages(cfg, (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN)[0], build_loader)
     images: list[Labelled] = []
-    # Some may be unreadable.
-    for number in dict.fromkeys(int(scattered(i + 0.5) * len(data.records)) for i in range(4 * COUNT)):
+    for number in dict.fromkeys(_far_apart(i, len(data.records)) for i in range(4 * COUNT)):  # some may be unreadable
         try:
             images.append(data.read(number))
         except UnreadableImage as error:

@@ -85,11 +85,12 @@ def build_loader(
 def _check_temporary_folder() -> None:
     """Check the length of the temporary folder: a worker that cannot hand over a batch lets the run wait forever."""
     folder = tempfile.gettempdir()
-    if len(os.fsencode(folder)) > MAX_TEMPORARY:
+    length = len(os.fsencode(folder))
+    if length > MAX_TEMPORARY:
         raise UsageError(
-            f"The folder of temporary files has a name of {len(os.fsencode(folder))} characters, but data workers need "
-            f"at most {MAX_TEMPORARY}: set the environment variable TMPDIR to a shorter folder, such as /tmp, in place "
-            f"of {folder}."
+            f"The folder of temporary files has a name of {length} characters, but data workers need at most "
+            f"{MAX_TEMPORARY}: set the environment variable TMPDIR to a shorter folder, such as /tmp, in place of "
+            f"{folder}."
         )
 
 
