@@ -116,6 +116,24 @@ def warn_of_another_scale(cfg: CfgNode, name: str, dicts: Sequence[Mapping[str, 
         )
 
 
+def warn_of_crowded_images(cfg: CfgNode, name: str, dicts: Sequence[Mapping[str, Any]]) -> None:
+    """Warn of test images with more objects than a detector may find.
+
+    Args:
+        cfg: config of a downstream task.
+        name: name of the test set.
+        dicts: its dataset dicts.
+    """
+    limit = cfg.TEST.DETECTIONS_PER_IMAGE
+    counts = [sum(not found.get("iscrowd") for found in image.get("annotations", ())) for image in dicts]
+    crowded = [count for count in counts if count > limit]
+    if crowded:
+        logger.warning(
+            f"{len(crowded)} of {len(dicts)} images of '{name}' have more than the {limit} objects that a detector may "
+            f"find, up to {max(crowded)}: set TEST.DETECTIONS_PER_IMAGE {max(crowded)} or more."
+        )
+
+
 def check_to_train(names: Sequence[str], dicts: Sequence[dict], masks: str) -> None:
     """Check, before a model is built, the images of the data sets ``names``; all processes must call this.
 

@@ -12,6 +12,8 @@ from pycocotools.cocoeval import COCOeval
 
 from ..data.datasets.object_checks import is_polygon
 
+OFFICIAL_DETECTIONS = 100  # detections of a class in an image that COCO's official AP counts
+
 
 class CocoEvaluator(COCOEvaluator):
     """Evaluate as detectron2 does, after completing in memory annotations that lack keys of COCO's evaluation.
@@ -20,7 +22,12 @@ class CocoEvaluator(COCOEvaluator):
     """
 
     def __init__(
-        self, dataset_name: str, output_dir: str, sigmas: Sequence[float] = (), kinds: Sequence[str] = ("bbox",)
+        self,
+        dataset_name: str,
+        output_dir: str,
+        sigmas: Sequence[float] = (),
+        kinds: Sequence[str] = ("bbox",),
+        max_detections: int = OFFICIAL_DETECTIONS,
     ) -> None:
         """
         Args:
@@ -29,9 +36,16 @@ class CocoEvaluator(COCOEvaluator):
             sigmas: tolerances of the keypoints, TEST.KEYPOINT_OKS_SIGMAS; () for COCO's 17.
             kinds: which of ``bbox``, ``segm`` and ``keypoints`` to evaluate if the model detects nothing. Otherwise the
                 detections decide.
+            max_detections: limit on the detections of a class in an image that AP counts, at least COCO's 100.
         """
         # The fast implementation needs detectron2's compiled extension; the results are the same.
-        super().__init__(dataset_name, output_dir=output_dir, use_fast_impl=False, kpt_oks_sigmas=tuple(sigmas))
+        super().__init__(
+            dataset_name,
+            output_dir=output_dir,
+            max_dets_per_image=max(max_detections, OFFICIAL_DETECTIONS),
+            use_fast_impl=False,
+            kpt_oks_sigmas=tuple(sigmas),
+        )
         self._kinds = list(kinds)
         if self._do_evaluation:
             complete(self._coco_api)
