@@ -10,7 +10,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.datasets.object_checks import is_polygon
+from ..data.datasets.object_checks import are_finite, is_polygon
 
 OFFICIAL_DETECTIONS = 100  # detections of a class in an image that COCO's official AP counts
 
@@ -77,7 +77,8 @@ class CocoEvaluator(COCOEvaluator):
 def complete(api: COCO) -> None:
     """Complete the annotations of ``api`` in place, so that pycocotools can evaluate with them.
 
-    - A missing ``iscrowd`` is 0. A missing ``area`` is the area of the mask, or of the box if there is no mask.
+    - A missing ``iscrowd`` is 0. An ``area`` that is missing, negative or no number becomes the area of the mask, or of
+      the box if there is no mask.
     - Polygons of fewer than three points are skipped, as in training. A crowd without a mask gets its box as mask.
     - Annotations are numbered from 1, because pycocotools never counts the object with the id 0 as found.
     """
@@ -91,7 +92,8 @@ def complete(api: COCO) -> None:
         if not mask and annotation["iscrowd"]:
             corners = [x, y, x + width, y, x + width, y + height, x, y + height]
             annotation["segmentation"] = mask = [corners]
-        if annotation.get("area") is None:
+        area = annotation.get("area")
+        if not are_finite([area]) or area < 0:  # pycocotools drops the object, or fails
             has_mask = mask and annotation["image_id"] in api.imgs
             annotation["area"] = float(rle.area(api.annToRLE(annotation))) if has_mask else width * height
     with contextlib.redirect_stdout(io.StringIO()):

@@ -55,6 +55,8 @@ def _without_mask(annotation):
     [
         _objects(),
         _objects(area=None),
+        _objects(area=-1),
+        _objects(area="large"),
         [{key: value for key, value in x.items() if key != "iscrowd" or value} for x in _objects()],
         [{**x, "iscrowd": str(x["iscrowd"])} for x in _objects()],
         [{**x, "id": x["id"] - 1} for x in _objects()],  # pycocotools never finds the object with the id 0
@@ -63,7 +65,19 @@ def _without_mask(annotation):
         [{**x, "segmentation": [*x["segmentation"], [1, 2]]} for x in _objects()],  # less than a polygon
         [{**x, "segmentation": [[1, 2], *x["segmentation"]]} for x in _objects()],
     ],
-    ids=["whole", "area", "iscrowd", "iscrowd of text", "id 0", "id of text", "crowd", "point behind", "point before"],
+    ids=[
+        "whole",
+        "area",
+        "negative area",
+        "area of text",
+        "iscrowd",
+        "iscrowd of text",
+        "id 0",
+        "id of text",
+        "crowd",
+        "point behind",
+        "point before",
+    ],
 )
 def test_incomplete_annotations_give_the_same(expected, tmp_path, objects):
     np.testing.assert_equal(_evaluate(tmp_path, objects), expected)
