@@ -41,9 +41,8 @@ def evaluation_warnings(name: str) -> list[str]:
 
 
 def _coco(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:
-    """Check the file that the evaluator reads; skip a file without annotations (COCO's test-dev): it is not scored."""
-    has_file = metadata.get("json_file", None) and any(record.get("annotations") for record in dicts)
-    return coco_errors(PathManager.get_local_path(metadata.json_file)) if has_file else []
+    """Check the file that the evaluator reads, if there is a file."""
+    return coco_errors(PathManager.get_local_path(metadata.json_file)) if metadata.get("json_file", None) else []
 
 
 def _voc(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:
