@@ -31,7 +31,12 @@ from ..data.inspection.stored_values import warn_of_lost_values
 from ..data.io.workers import explaining_workers
 from ..data.pretrain.loader import ViewLoader, build_view_loader
 from ..evaluation.build import build_evaluator, check_test_set, predicts_masks
-from ..evaluation.checks import check_expected_tasks, check_to_train, warn_of_another_scale
+from ..evaluation.checks import (
+    check_expected_tasks,
+    check_to_train,
+    warn_of_another_scale,
+    warn_of_crowded_images,
+)
 from ..evaluation.pretext import evaluate_pretext, held_out_images
 from ..evaluation.summary import describe_results
 from ..modeling.backbone import bottom_up
@@ -337,6 +342,7 @@ def check_test_data(cfg: CfgNode) -> dict[str, set]:
         images, place = load_dicts(name), f"Data set '{name}' of DATASETS.TEST"
         check_labels(cfg, place, images)
         warn_of_another_scale(cfg, name, images)
+        warn_of_crowded_images(cfg, name, images)
         if MetadataCatalog.get(name).get("evaluator_type") != "pascal_voc":  # it evaluates only boxes
             check_masks(cfg, place, images)
         check_test_set(name, images, masks=predicts_masks(cfg))

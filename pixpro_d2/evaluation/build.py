@@ -14,7 +14,7 @@ from ..utils.errors import UsageError
 from .checks import check_to_evaluate, warn_of_absent_classes
 from .cityscapes import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator
 from .classification import ClassificationEvaluator
-from .coco import CocoEvaluator
+from .coco import OFFICIAL_DETECTIONS, CocoEvaluator
 from .segmentation import SegmentationEvaluator
 from .voc import VOCEvaluator
 
@@ -23,7 +23,9 @@ logger = logging.getLogger(__name__)
 KEPT = ("coco", "sem_seg")  # values of evaluator_type whose predictions stay in files
 # evaluator_type of the data set's metadata -> function of (config, data set name, output folder)
 EVALUATORS: dict[str, Callable[[CfgNode, str, str], DatasetEvaluator]] = {
-    "coco": lambda cfg, name, folder: CocoEvaluator(name, folder, cfg.TEST.KEYPOINT_OKS_SIGMAS, _kinds(cfg)),
+    "coco": lambda cfg, name, folder: CocoEvaluator(
+        name, folder, cfg.TEST.KEYPOINT_OKS_SIGMAS, _kinds(cfg), cfg.TEST.DETECTIONS_PER_IMAGE
+    ),
     "pascal_voc": lambda cfg, name, folder: VOCEvaluator(name),
     "sem_seg": lambda cfg, name, folder: SegmentationEvaluator(name, output_dir=folder),
     "cityscapes_sem_seg": lambda cfg, name, folder: CityscapesSemSegEvaluator(name, folder),
@@ -86,4 +88,9 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         folder = os.path.join(folder, f"{names.index(dataset_name)}_{title}")
     if kind in KEPT and comm.is_main_process():
         logger.info(f"The predictions on '{dataset_name}' go to {folder}.")
+        if kind == "coco" and cfg.TEST.DETECTIONS_PER_IMAGE > OFFICIAL_DETECTIONS:
+            logger.info(
+                f"AP counts up to {cfg.TEST.DETECTIONS_PER_IMAGE} detections of a class in an image "
+                f"(TEST.DETECTIONS_PER_IMAGE); COCO's official AP counts {OFFICIAL_DETECTIONS}."
+            )
     return EVALUATORS[kind](cfg, dataset_name, folder)

@@ -41,9 +41,8 @@ def evaluation_warnings(name: str) -> list[str]:
 
 
 def _coco(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:
-    """Check the file that the evaluator reads; skip a file without annotations (COCO's test-dev): it is not scored."""
-    has_file = metadata.get("json_file", None) and any(record.get("annotations") for record in dicts)
-    return coco_errors(PathManager.get_local_path(metadata.json_file)) if has_file else []
+    """Check the file that the evaluator reads, if there is a file."""
+    return coco_errors(PathManager.get_local_path(metadata.json_file)) if metadata.get("json_file", None) else []
 
 
 def _voc(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:
@@ -113,6 +112,24 @@ def warn_of_another_scale(cfg: CfgNode, name: str, dicts: Sequence[Mapping[str, 
             f"Images of '{name}' have a shorter side of {side} pixels, and INPUT.MIN_SIZE_TEST 0 tests them as they "
             f"are, but training resizes to {low} to {high}: set INPUT.MIN_SIZE_TRAIN '({side // 2}, {2 * side})' with "
             "a fitting INPUT.MAX_SIZE_TRAIN, or INPUT.MIN_SIZE_TEST and MAX_SIZE_TEST."
+        )
+
+
+def warn_of_crowded_images(cfg: CfgNode, name: str, dicts: Sequence[Mapping[str, Any]]) -> None:
+    """Warn of test images with more objects than a detector may find.
+
+    Args:
+        cfg: config of a downstream task.
+        name: name of the test set.
+        dicts: its dataset dicts.
+    """
+    limit = cfg.TEST.DETECTIONS_PER_IMAGE
+    counts = [sum(not found.get("iscrowd") for found in image.get("annotations", ())) for image in dicts]
+    crowded = [count for count in counts if count > limit]
+    if crowded:
+        logger.warning(
+            f"{len(crowded)} of {len(dicts)} images of '{name}' have more than the {limit} objects that a detector may "
+            f"find, up to {max(crowded)}: set TEST.DETECTIONS_PER_IMAGE {max(crowded)} or more."
         )
 
 

@@ -10,7 +10,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.datasets.object_checks import is_polygon
+from ..data.datasets.object_checks import are_finite, is_polygon
+
+OFFICIAL_DETECTIONS = 100  # detections of a class in an image that COCO's official AP counts
 
 
 class CocoEvaluator(COCOEvaluator):
@@ -20,7 +22,12 @@ class CocoEvaluator(COCOEvaluator):
     """
 
     def __init__(
-        self, dataset_name: str, output_dir: str, sigmas: Sequence[float] = (), kinds: Sequence[str] = ("bbox",)
+        self,
+        dataset_name: str,
+        output_dir: str,
+        sigmas: Sequence[float] = (),
+        kinds: Sequence[str] = ("bbox",),
+        max_detections: int = OFFICIAL_DETECTIONS,
     ) -> None:
         """
         Args:
@@ -29,9 +36,16 @@ class CocoEvaluator(COCOEvaluator):
             sigmas: tolerances of the keypoints, TEST.KEYPOINT_OKS_SIGMAS; () for COCO's 17.
             kinds: which of ``bbox``, ``segm`` and ``keypoints`` to evaluate if the model detects nothing. Otherwise the
                 detections decide.
+            max_detections: limit on the detections of a class in an image that AP counts, at least COCO's 100.
         """
         # The fast implementation needs detectron2's compiled extension; the results are the same.
-        super().__init__(dataset_name, output_dir=output_dir, use_fast_impl=False, kpt_oks_sigmas=tuple(sigmas))
+        super().__init__(
+            dataset_name,
+            output_dir=output_dir,
+            max_dets_per_image=max(max_detections, OFFICIAL_DETECTIONS),
+            use_fast_impl=False,
+            kpt_oks_sigmas=tuple(sigmas),
+        )
         self._kinds = list(kinds)
         if self._do_evaluation:
             complete(self._coco_api)
@@ -63,7 +77,8 @@ class CocoEvaluator(COCOEvaluator):
 def complete(api: COCO) -> None:
     """Complete the annotations of ``api`` in place, so that pycocotools can evaluate with them.
 
-    - A missing ``iscrowd`` is 0. A missing ``area`` is the area of the mask, or of the box if there is no mask.
+    - A missing ``iscrowd`` is 0. An ``area`` that is missing, negative or no number becomes the area of the mask, or of
+      the box if there is no mask.
     - Polygons of fewer than three points are skipped, as in training. A crowd without a mask gets its box as mask.
     - Annotations are numbered from 1, because pycocotools never counts the object with the id 0 as found.
     """
@@ -77,7 +92,8 @@ def complete(api: COCO) -> None:
         if not mask and annotation["iscrowd"]:
             corners = [x, y, x + width, y, x + width, y + height, x, y + height]
             annotation["segmentation"] = mask = [corners]
-        if annotation.get("area") is None:
+        area = annotation.get("area")
+        if not are_finite([area]) or area < 0:  # pycocotools drops the object, or fails
             has_mask = mask and annotation["image_id"] in api.imgs
             annotation["area"] = float(rle.area(api.annToRLE(annotation))) if has_mask else width * height
     with contextlib.redirect_stdout(io.StringIO()):

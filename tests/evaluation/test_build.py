@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from annotation_helpers import coco_object, write_coco
 from data_helpers import logged
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
@@ -12,6 +13,7 @@ from rendering import render_once
 import configs
 from pixpro_d2.data import ensure_registered
 from pixpro_d2.data.datasets.catalog import load_dicts
+from pixpro_d2.engine.trainer import check_test_data
 from pixpro_d2.evaluation.build import build_evaluator, check_test_set
 from pixpro_d2.evaluation.coco import CocoEvaluator
 from pixpro_d2.evaluation.voc import VOCEvaluator
@@ -46,6 +48,25 @@ def test_perfect_detections_score_100(scenes, tmp_path, layout, kind):
     for dataset_dict in DatasetCatalog.get(name):
         evaluator.process([dataset_dict], [perfect_detections(dataset_dict)])
     assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100, abs=0.1)
+
+
+@pytest.mark.parametrize(("limit", "ap"), [(100, 100 * 67 / 101), (150, 100)])
+def test_more_than_100_objects_of_an_image_are_counted(tmp_path, limit, ap):
+    """Of 150 perfect detections COCO's AP counts 100: precision 1 at the recalls 0, 0.01, ... 0.66 of 101."""
+    name = write_coco(tmp_path, [coco_object(1 + i, [3 * (i % 15), 4 * (i // 15), 3, 3]) for i in range(150)])
+    ensure_registered([name])
+    (image,) = load_dicts(name)
+    keys = ("OUTPUT_DIR", str(tmp_path / "out"), "DATASETS.TEST", (name,), "TEST.DETECTIONS_PER_IMAGE", limit)
+    cfg = configs.tiny(*keys, config="voc/faster_rcnn_R_18_FPN_small.yaml")
+    with logged("pixpro_d2.evaluation") as messages:
+        check_test_data(cfg)
+        evaluator = build_evaluator(cfg, name)
+    text = "\n".join(messages)
+    assert bool(re.search("1 of 1 images of .* up to 150: set TEST.DETECTIONS_PER_IMAGE 150", text)) == (limit < 150)
+    assert ("COCO's official AP counts 100" in text) == (limit > 100)
+    evaluator.reset()
+    evaluator.process([image], [perfect_detections(image)])
+    assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(ap, abs=0.1)
 
 
 def test_each_of_several_test_sets_has_a_folder_of_its_own(scenes, tmp_path):

@@ -1,12 +1,15 @@
 """AP on COCO annotations that lack what pycocotools reads: as if it were there."""
 
+import json
+
 import numpy as np
 import pytest
 from annotation_helpers import coco_object, detections, write_coco
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import COCOEvaluator
 
-from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.data.datasets.catalog import ensure_registered, load_dicts
+from pixpro_d2.evaluation.build import check_test_set
 from pixpro_d2.evaluation.coco import CocoEvaluator
 
 BOXES = [[2, 3, 20, 12], [25, 4, 10, 30], [5, 20, 15, 15]]  # x, y, width, height
@@ -55,6 +58,8 @@ def _without_mask(annotation):
     [
         _objects(),
         _objects(area=None),
+        _objects(area=-1),
+        _objects(area="large"),
         [{key: value for key, value in x.items() if key != "iscrowd" or value} for x in _objects()],
         [{**x, "iscrowd": str(x["iscrowd"])} for x in _objects()],
         [{**x, "id": x["id"] - 1} for x in _objects()],  # pycocotools never finds the object with the id 0
@@ -63,7 +68,19 @@ def _without_mask(annotation):
         [{**x, "segmentation": [*x["segmentation"], [1, 2]]} for x in _objects()],  # less than a polygon
         [{**x, "segmentation": [[1, 2], *x["segmentation"]]} for x in _objects()],
     ],
-    ids=["whole", "area", "iscrowd", "iscrowd of text", "id 0", "id of text", "crowd", "point behind", "point before"],
+    ids=[
+        "whole",
+        "area",
+        "negative area",
+        "area of text",
+        "iscrowd",
+        "iscrowd of text",
+        "id 0",
+        "id of text",
+        "crowd",
+        "point behind",
+        "point before",
+    ],
 )
 def test_incomplete_annotations_give_the_same(expected, tmp_path, objects):
     np.testing.assert_equal(_evaluate(tmp_path, objects), expected)
@@ -80,6 +97,22 @@ def test_an_area_is_that_of_the_mask_or_else_of_the_box(tmp_path):
     ensure_registered([name])
     api = CocoEvaluator(name, str(tmp_path))._coco_api
     assert [api.anns[i]["area"] for i in (1, 2, 3)] == [pytest.approx(200, abs=20), 400, 7]
+
+
+def test_a_file_without_annotations_is_tested_but_not_scored(tmp_path):
+    """As COCO's test-dev, whose server takes the file of predictions."""
+    name = write_coco(tmp_path, [])
+    content = json.loads((tmp_path / "a.json").read_text())
+    del content["annotations"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    ensure_registered([name])
+    check_test_set(name, load_dicts(name), masks=True)
+    evaluator = CocoEvaluator(name, str(tmp_path / "out"))
+    evaluator.reset()
+    evaluator.process([{"image_id": 1}], [detections([[2, 3, 22, 15]], [1], [0.5])])
+    assert evaluator.evaluate() == {}
+    (found,) = json.loads((tmp_path / "out/coco_instances_results.json").read_text())
+    assert found == {"image_id": 1, "category_id": 2, "bbox": [2, 3, 20, 12], "score": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ BOXES = {"AP": 55.123, "AP50": 81.3, "APs": float("nan"), "AP-dog": 70.0}
 def test_of_one_data_set():
     results = {"bbox": BOXES, "segm": {"AP": 2.0}}
     assert list(describe_results(results, ["voc_2007_test"])) == [
-        "Result on voc_2007_test: bbox AP 55.12, AP50 81.30",
-        "Result on voc_2007_test: segm AP 2.00",
+        "Result on voc_2007_test: bbox AP 55.12, AP50 81.30 (VOC's metric of 2007)",
+        "Result on voc_2007_test: segm AP 2.00 (VOC's metric of 2007)",
     ]
 
 

@@ -65,6 +65,13 @@ def test_ap_is_detectron2s(tmp_path, seed, year):
     assert ours == theirs and 5 < ours["AP"] < ours["AP50"] < 95
 
 
+@pytest.mark.parametrize(("folder", "ap50"), [("VOC2007", 100 * 6 / 11), ("my_data", 50)])
+def test_a_folder_of_voc_2007_has_its_metric(tmp_path, folder, ap50):
+    """One of two objects is found: precision 1 at the recalls 0, 0.1, ... 0.5 of eleven, or on half of the curve."""
+    name = _write(tmp_path / folder, {"x": [("a", (5, 5, 20, 20), False), ("a", (25, 5, 40, 20), False)]})
+    assert _evaluate(VOCEvaluator(name), {"x": ([[4, 4, 20, 20]], [0], [1.0])})["AP50"] == pytest.approx(ap50)
+
+
 def test_annotations_that_detectron2_cannot_read_give_the_same(tmp_path):
     objects = _annotate(3)
     predicted = _predict(objects, 3)

@@ -87,11 +87,25 @@ def test_numbers_out_of_range(instances, tmp_path, percents, seed, message):
     assert not (tmp_path / "out").exists()
 
 
+UNLABELLED = (
+    '{"images": [{"id": 1, "file_name": "a", "width": 1, "height": 1}], "categories": [{"id": 1, "name": "x"}]}'
+)
 NO_ID = '{"images": [{"file_name": "a"}], "annotations": [], "categories": [{"id": 1, "name": "x"}]}'
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"images": [], "annotations": []}', '{"images": [{"id": 1}]}', NO_ID, "[" * 100_000]
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"images": [], "annotations": []}',
+        '{"images": [{"id": 1}]}',
+        NO_ID,
+        UNLABELLED,
+        "[" * 100_000,
+    ],
 )
 def test_files_that_are_not_coco(tmp_path, text):
     path = tmp_path / "a.json"

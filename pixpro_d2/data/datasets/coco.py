@@ -18,8 +18,7 @@ from .paths import check_exists, split_where
 
 logger = logging.getLogger(__name__)
 
-# Lists that an annotation file of objects must have.
-REQUIRED_LISTS = ("images", "annotations", "categories")
+REQUIRED_LISTS = ("images", "categories")  # a test file, such as COCO's test-dev, may lack annotations
 ID_TYPES = (int, float, str)
 
 
@@ -50,16 +49,16 @@ def _unusable(json_file: str, reason: str) -> str:
 
 
 def read_coco(json_file: str) -> dict[str, Any]:
-    """Return the content of a COCO annotation file.
+    """Return the content of a COCO annotation file with annotations.
 
     Raises:
-        UsageError: for the first error of the file, or if the file cannot be read.
+        UsageError: for the first error of the file, or if the file cannot be read or has no annotations.
     """
     try:
         content, errors, _ = _read(json_file)
     except OSError as error:
         raise UsageError(f"{json_file} is not a readable annotation file ({error}).") from error
-    _refuse_errors(json_file, errors)
+    _refuse_errors(json_file, errors or ([] if "annotations" in content else ["it has no annotations"]))
     return content
 
 
@@ -101,11 +100,12 @@ def _read(json_file: str) -> tuple[Any, list[str], list[str]]:
 
 def _find_problems(content: Any) -> tuple[list[str], list[str]]:
     found = content if isinstance(content, dict) else {}
-    missing = [key for key in REQUIRED_LISTS if not isinstance(found.get(key), list)]
-    missing += [key for key in ("images", "categories") if found.get(key) == []]
+    missing = [key for key in REQUIRED_LISTS if not isinstance(found.get(key), list) or not found[key]]
+    annotations = found.get("annotations", [])
+    missing += [] if isinstance(annotations, list) else ["list of annotations"]
     if missing:
         return [f"it has no {', no '.join(missing)}"], []
-    known = {key: Counter(_ids(found[key])) for key in ("images", "categories")}
+    known = {key: Counter(_ids(found[key])) for key in REQUIRED_LISTS}
     errors = [f"{key} has the id {i} twice" for key, ids in known.items() for i in ids if ids[i] > 1]
     errors += [
         f"{_named('category', entry)} has the name {entry.get('name')!r}, which is no text"
@@ -114,7 +114,7 @@ def _find_problems(content: Any) -> tuple[list[str], list[str]]:
     ]
     errors += [f"{_named('image', image)} {reason}" for image in found["images"] if (reason := _image_error(image))]
     skipped, of_text = 0, {str(i): i for i in known["images"]}
-    for annotation in found["annotations"]:
+    for annotation in annotations:
         reason = _annotation_error(annotation, known["categories"])
         image = "" if reason else annotation["image_id"]
         if not reason and not (isinstance(image, ID_TYPES) and image in known["images"]):

@@ -125,7 +125,10 @@ def image_file(root: str, image_id: str) -> str:
 
 
 def register_voc(name: str, root: str, split: str) -> None:
-    """Register a VOC folder and split as data set ``name``, for training and for the VOC evaluator."""
+    """Register a VOC folder and split as data set ``name``, for training and for the VOC evaluator.
+
+    The ``year`` chooses the metric: AP of eleven points for a folder VOC2007, the area under the curve for others.
+    """
     folder = os.path.join(root, "ImageSets", "Main")
     check_split(name, os.path.join(folder, f"{split}.txt"), splits_in(folder, ".txt"))
     classes = class_names(root)  # first, so that a data set with broken annotations is not registered
@@ -134,6 +137,6 @@ def register_voc(name: str, root: str, split: str) -> None:
         thing_classes=classes,
         dirname=root,
         split=split,
-        year=2012,  # area under the curve rather than VOC 2007's eleven points
+        year=2007 if os.path.basename(os.path.abspath(root)) == "VOC2007" else 2012,
         evaluator_type="pascal_voc",
     )

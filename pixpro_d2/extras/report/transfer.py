@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from tabulate import tabulate
 
 READABLE_R2 = 0.1  # lowest R2 at which the position of a pixel counts as readable
+PROBE_NOTE = (
+    "linear_probe, from 0 to 1: the mean IoU for label maps and boxes, the share of correct images for image classes."
+)
 
 
 def table(found: Mapping[str, float], random: Mapping[str, float] | None = None) -> str:
-    """Return read-outs as a text table, beside the read-outs of random weights if given.
+    """Return read-outs as a text table, beside the read-outs of random weights if given, and explain a linear probe.
 
     Args:
         found: value by ``NAME/LEVEL``.
@@ -17,7 +20,8 @@ def table(found: Mapping[str, float], random: Mapping[str, float] | None = None)
     """
     columns = [found] if random is None else [found, random]
     headers = ["", "weights", "random"][: len(columns) + 1]
-    return tabulate([[name, *(x[name] for x in columns)] for name in found], headers=headers, floatfmt=".3f")
+    text = tabulate([[name, *(x[name] for x in columns)] for name in found], headers=headers, floatfmt=".3f")
+    return f"{text}\n\n{PROBE_NOTE}" if any(name.startswith("linear_probe/") for name in found) else text
 
 
 def verdict(found: Mapping[str, float], random: Mapping[str, float]) -> str:

@@ -57,8 +57,10 @@ def test_annotations_of_no_image_are_counted(tmp_path):
         DatasetCatalog.get(f"coco:{tmp_path}/a.json@{tmp_path}")
 
 
-def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path):
-    assert _load(tmp_path, json.dumps({**GOOD, "annotations": []}))[1][0]["annotations"] == []
+@pytest.mark.parametrize("annotations", [{"annotations": []}, {}])
+def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path, annotations):
+    content = {key: GOOD[key] for key in ("images", "categories")} | annotations
+    assert _load(tmp_path, json.dumps(content))[1][0]["annotations"] == []
 
 
 @pytest.mark.parametrize(
@@ -66,10 +68,10 @@ def test_no_annotations_at_all_is_a_data_set_of_background(tmp_path):
     [
         ("", "JSONDecodeError"),
         ('{"images": [', "JSONDecodeError"),
-        ("[]", "no images, no annotations, no categories"),
-        ("3", "no images, no annotations, no categories"),
-        *((json.dumps({k: v for k, v in GOOD.items() if k != key}), f"no {key}") for key in GOOD),
-        *((json.dumps({**GOOD, key: []}), f"no {key}") for key in ("images", "categories")),
+        ("[]", "no images, no categories"),
+        ("3", "no images, no categories"),
+        *((json.dumps({**GOOD, key: found}), f"no {key}") for key in ("images", "categories") for found in (None, [])),
+        (json.dumps({**GOOD, "annotations": None}), "no list of annotations"),
         (json.dumps({**GOOD, "annotations": [{**BOX, "category_id": 9}]}), "annotation 1 of image 1 has category_id 9"),
         (json.dumps({**GOOD, "annotations": [BOX, BOX]}), "not unique"),
         (json.dumps({**GOOD, "annotations": [{**BOX, "id": None}]}), "annotation of image 1 has no id"),

@@ -34,3 +34,8 @@ def test_levels_without_a_measurement_do_not_count():
 def test_table_has_random_weights_beside():
     assert table(FOUND, RANDOM).splitlines()[2].split() == ["linear_probe/p3", "0.200", "0.100"]
     assert table(FOUND).splitlines()[2].split() == ["linear_probe/p3", "0.200"]
+
+
+def test_the_table_says_what_a_linear_probe_is():
+    assert "linear_probe, from 0 to 1: the mean IoU" in table(FOUND)
+    assert "linear_probe" not in table({"effective_rank/p3": 40})
