@@ -85,6 +85,7 @@ _CONTAINERS = ("model", "state_dict", "model_state", "model_state_dict", "blobs"
 # Names of wrapper modules: DataParallel and averaged models, torch.compile, FSDP and activation checkpointing.
 _WRAPPER = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _FIRST_BLOCK = "layer1.0.conv1.weight"
+_FOURTH_CHILD = "4.0.conv1.weight"  # the same in nn.Sequential(*resnet.children())
 _TRUNK = re.compile(r"(stem\.conv\d|res[2-5])\..+")
 _MODEL = re.compile(r"(.*?)(?<![^.])backbone\.(?:bottom_up\.)?res2\.0\.conv1\.weight")
 # This project's prefixes. Other parts below the same prefix, such as a classifier, do not belong to the backbone.
@@ -321,6 +322,8 @@ def _caffe2(checkpoint: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> 
 def _research(tensors: dict[str, torch.Tensor], path: str) -> Source | None:
     """Recognise a torchvision-like ResNet in one of FORMATS, or the only ResNet of a file."""
     prefixes = [name.removesuffix(_FIRST_BLOCK) for name in tensors if f".{name}".endswith(f".{_FIRST_BLOCK}")]
+    sequences = [name.removesuffix(_FOURTH_CHILD) for name in tensors if f".{name}".endswith(f".{_FOURTH_CHILD}")]
+    prefixes += [prefix for prefix in sequences if _is_sequence(tensors, prefix)]
     # If a file has only one ResNet, it is the backbone, whatever its prefix.
     only = [Format(f"ResNet below {prefixes[0]}", prefixes[0])] if len(prefixes) == 1 else []
     for form in (*FORMATS, *only):
@@ -349,6 +352,12 @@ def _research(tensors: dict[str, torch.Tensor], path: str) -> Source | None:
     return None
 
 
+def _is_sequence(tensors: Mapping[str, torch.Tensor], prefix: str) -> bool:
+    """Return whether the children of a ResNet are numbered below ``prefix``; number 3 is the max pooling."""
+    names = {f"{prefix}0.weight", f"{prefix}{_FOURTH_CHILD}"}
+    return names <= tensors.keys() and f"{prefix}3.0.conv1.weight" not in tensors
+
+
 def _resnet(tensors: Mapping[str, torch.Tensor], prefix: str, path: str) -> dict[str, str] | None:
     """Map the names below ``prefix`` to detectron2's names; return None if there is no torchvision-like ResNet.
 
@@ -357,7 +366,7 @@ def _resnet(tensors: Mapping[str, torch.Tensor], prefix: str, path: str) -> dict
     """
     below = {name: name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
     inner: dict[str, str | None] = {**below}
-    if f"{prefix}4.0.conv1.weight" in inner and f"{prefix}0.weight" in inner:
+    if _is_sequence(tensors, prefix):
         inner = {name: resnet_names.from_sequential(short) for name, short in below.items()}
     elif f"{prefix}{_FIRST_BLOCK}" not in inner:
         return None

@@ -20,6 +20,12 @@ from .mistaken_files import describe_mistaken
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"  # start of a pickle of protocol 2 and later
+# What pickles of tensors call. PyTorch's safe loader reads the first two in files of torch.save.
+_PICKLED_TENSORS = (
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_parameter",
+    "torch.storage._load_from_bytes",
+)
 _LEGACY = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)  # start of a file before PyTorch 1.6
 
 
@@ -46,6 +52,11 @@ def read_checkpoint(path: str) -> dict[str, Any]:
             raise
         raise UsageError(f"{path} is not a readable checkpoint (it is cut off).") from error  # PyTorch raises EINVAL
     except _Refused as error:
+        if str(error) in _PICKLED_TENSORS:
+            raise UsageError(
+                f"{path} holds tensors that pickle wrote instead of torch.save: load the file by pickle, where you "
+                "trust it, and write the same dictionary by torch.save."
+            ) from None
         raise UsageError(
             f"{path} was refused: it asks for {error}, which weights do not need and which could run code; save its "
             "tensors alone (a state dict), where you trust it."

@@ -1,6 +1,7 @@
 """Plan a pre-training or a fine-tuning: turn the few arguments of a user into a command line of the launcher."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from ..command_line import as_words
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
 from ..engine.main import run
+from ..monitoring.run_record import read_starts
 from ..utils.archives import is_archive, title_of
 from ..utils.errors import UsageError
 from ..utils.files import read_yaml
@@ -65,7 +67,7 @@ def plan_pretraining(
     Args:
         data: name of a data set, such as ``images:DIR``.
         out: OUTPUT_DIR; "" for a folder in ``output`` with the name of the data.
-        recipe: name of a config, or ``auto``.
+        recipe: name of a config, or ``auto``; a resumed run keeps its recipe then.
         opts: KEY, VALUE, ...
         processes: number of processes; 0 for one on each GPU.
         flags: further options of the launcher, such as ``--resume``.
@@ -78,7 +80,14 @@ def plan_pretraining(
     dicts, is_video = load_dicts(data), data.startswith("video:")
     count = len(dicts)
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
-    config, why = choose_recipe(count, is_video, machine) if recipe == "auto" else (recipe, "you named it")
+    folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
+    former_recipe = _former_recipe(folder) if "--resume" in flags else ""
+    if recipe != "auto":
+        config, why = recipe, "you named it"
+    elif former_recipe:
+        config, why = former_recipe, "the run started with it"
+    else:
+        config, why = choose_recipe(count, is_video, machine)
     cfg = load_config(config, list(opts))
     batch = cfg.SOLVER.IMS_PER_BATCH
     if "SOLVER.IMS_PER_BATCH" not in given:
@@ -98,7 +107,6 @@ def plan_pretraining(
         if epochs != cfg.SOLVER.MAX_EPOCHS and not {"SOLVER.WARMUP_ITERS", "SOLVER.WARMUP_EPOCHS"} & set(given):
             chosen["SOLVER.WARMUP_ITERS"] = iterations // epochs
         length = f"{iterations} iterations"
-    folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
     if "--resume" in flags and not {"SOLVER.MAX_EPOCHS", "SOLVER.WARMUP_EPOCHS"} & set(given):
         former = {key: value for key, value in _former_plan(folder).items() if key not in given}
         chosen |= former
@@ -206,6 +214,15 @@ def _input_of(checkpoint: dict[str, Any], cfg: CfgNode) -> dict[str, Any]:
     """Return the keys that give the models of ``cfg`` the input that a checkpoint tells, such as grey images."""
     stored = InputConvention.from_dict(checkpoint.get("input"))
     return stored.keys_to_set(InputConvention.from_config(cfg)) if stored else {}
+
+
+def _former_recipe(folder: Path) -> str:
+    """Return the config of the last training in the run.json of ``folder``; "" without a record."""
+    for start in reversed(read_starts(folder)):
+        words = shlex.split(start["command"])
+        if "--eval-only" not in words and "--config-file" in words:
+            return words[words.index("--config-file") + 1]
+    return ""
 
 
 def _former_plan(folder: Path) -> dict[str, Any]:

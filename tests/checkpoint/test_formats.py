@@ -210,10 +210,21 @@ def test_openselfsup_prefers_its_backbone_and_keeps_the_copy_apart():
     assert set(source.state) == EXPECTED | {f"target_{n}" for n in EXPECTED} | set(under("encoder_q.0."))
 
 
-@pytest.mark.parametrize("prefix, name", [("backbone.", "BYOL-style"), ("encoder.", "SimSiam-style")])
+@pytest.mark.parametrize(
+    "prefix, name",
+    [("backbone.", "BYOL-style"), ("encoder.", "SimSiam-style"), ("module.f.", "ResNet below f."), ("model.0.",) * 2],
+)
 def test_sequences_of_a_resnets_children(prefix, name):
     source = recognise({"state_dict": under(prefix, sequential())}, "w.pth")
-    assert source.format == name and set(source.state) == EXPECTED
+    assert source.format.endswith(name) and set(source.state) == EXPECTED
+
+
+@pytest.mark.parametrize("prefix", ["", "f."])
+def test_a_sequence_without_max_pooling_is_unknown(prefix):
+    """Its number 4 is layer2: ResNets for the small images of CIFAR have no max pooling."""
+    children = list(torchvision.models.resnet18().children())
+    del children[3]
+    assert recognise(under(prefix, torch.nn.Sequential(*children).state_dict()), "w.pth").format is None
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])

@@ -62,6 +62,13 @@ def test_whole_modules_are_refused_by_name(save, tmp_path):
         read_checkpoint(str(tmp_path / "module.pth"))
 
 
+@pytest.mark.parametrize("tensor", [torch.ones(2), torch.nn.Parameter(torch.ones(2)), torch.ones(2).untyped_storage()])
+def test_tensors_written_by_pickle_are_to_be_saved_by_torch(tensor, tmp_path):
+    save_pickle({"model": OrderedDict(w=tensor)}, tmp_path / "w.pkl")
+    with pytest.raises(UsageError, match="w.pkl holds tensors that pickle wrote instead of torch.save: load the file"):
+        read_checkpoint(str(tmp_path / "w.pkl"))
+
+
 def test_arrays_of_objects_are_refused(tmp_path):
     save_pickle({"w": np.array([None])}, tmp_path / "objects.pkl")
     with pytest.raises(UsageError, match="asks for arrays of type object"):

@@ -16,7 +16,8 @@ from pixpro_d2.commands.parsing import flags
 from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
 from pixpro_d2.engine import argument_parser
 from pixpro_d2.engine.configuration.configure import load_config
-from pixpro_d2.launch_arguments import check_arguments
+from pixpro_d2.launch_arguments import check_arguments, command_of
+from pixpro_d2.monitoring.run_record import record_start
 from pixpro_d2.utils.errors import UsageError
 
 scenes = render_once(train=18, test=2, size=64, layouts=("voc", "classes"))
@@ -123,6 +124,22 @@ def test_a_resumed_run_keeps_its_plan(scenes, tmp_path):
     (tmp_path / "config.yaml").write_text("a: [")  # damaged: the run itself warns
     _, cfg = config_of(plan_pretraining(f"images:{scenes}", str(tmp_path), flags=["--resume"]))
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS) == (500, 25)
+
+
+def test_a_resumed_run_keeps_its_recipe(scenes, tmp_path):
+    """Another version, device or number of images led to another choice; an evaluation may have had another config."""
+    data, resume = f"images:{scenes}", ["--resume"]
+    for words in (["pretrain/small_data_r18_fpn"], ["voc/fcn_R_50_30k", "--eval-only"]):
+        record_start(tmp_path, command_of(argument_parser().parse_args(["--config-file", *words])), {})
+    plan = plan_pretraining(data, str(tmp_path), flags=resume)
+    assert config_of(plan)[0].config_file == "pretrain/small_data_r18_fpn"
+    assert "Recipe pretrain/small_data_r18_fpn, because the run started with it:" in plan.sentence
+    for other in (
+        plan_pretraining(data, str(tmp_path), "pretrain/quickstart", flags=resume),
+        plan_pretraining(data, str(tmp_path)),
+        plan_pretraining(data, str(tmp_path / "new"), flags=resume),
+    ):
+        assert config_of(other)[0].config_file == "pretrain/quickstart"
 
 
 def test_warm_up_follows_the_length_that_the_user_says(scenes):

@@ -7,6 +7,7 @@ import torch
 from detectron2.modeling import build_model
 
 import configs
+from pixpro_d2.engine.configuration.config_checks import CHOICES
 from pixpro_d2.engine.loop import StepGuard
 from pixpro_d2.solver.build import build_lr_scheduler, build_optimizer
 from pixpro_d2.solver.lars import LARS
@@ -153,6 +154,12 @@ def test_cosine_ends_where_the_config_says(rescale, method, expected):
         optimizer.step()
         scheduler.step()
     assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", CHOICES["SOLVER.LR_SCHEDULER_NAME"])
+def test_every_schedule_that_the_check_accepts_is_built(name):
+    cfg = configs.tiny("SOLVER.LR_SCHEDULER_NAME", name)
+    assert build_lr_scheduler(cfg, build_optimizer(cfg, torch.nn.Linear(2, 2))).get_last_lr()
 
 
 def test_detectron2s_schedules_stay_detectron2s():

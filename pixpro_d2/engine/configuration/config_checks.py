@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
 from ...config import is_pretraining
 from ...data.pretrain.views import INTERPOLATIONS
@@ -264,6 +264,7 @@ UNUSED_BY = {
 WEIGHTS = ("PIXEL_WEIGHT", "INSTANCE.WEIGHT", "DISTILL.WEIGHT", "VARIANCE_WEIGHT", "COVARIANCE_WEIGHT")
 MAY_BE_EMPTY = ("SOLVER.STEPS",)
 NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")  # of detectron2
+_LATER_SCHEDULES = ("WarmupStepWithFixedGammaLR",) if "NUM_DECAYS" in get_cfg().SOLVER else ()  # after v0.6
 
 CHOICES = {
     "MODEL.PIXPRO.METHOD": METHODS.keys(),  # with those that a user's own file adds later
@@ -284,7 +285,7 @@ CHOICES = {
     "INPUT.AUG_DEVICE": ("cpu", "model"),
     "SOLVER.OPTIMIZER": ("SGD", "LARS", "AdamW"),
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
-    "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupPolyLR", "WarmupStepWithFixedGammaLR"),
+    "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupPolyLR", *_LATER_SCHEDULES),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", "norm"),
     "SOLVER.LR_SCALING": ("none", "linear", "sqrt"),
     "SOLVER.AMP.DTYPE": ("bfloat16", "float16"),

@@ -78,7 +78,7 @@ def check_changes(cfg: CfgNode, default: CfgNode, former: Mapping[str, Any], arg
 
     Args:
         cfg: config of the command, as resolved as the file.
-        default: default values, for keys that a file of another version lacks.
+        default: default values, as resolved as ``cfg``, for keys that a file of another version lacks.
         former: result of :func:`former_values`.
         args: arguments of the command line, with ``eval_only`` and ``allow_changes``.
 

@@ -1,5 +1,6 @@
 """DeepLabV3's head for images of any size."""
 
+import math
 from typing import Any
 
 import torch.nn.functional as F
@@ -28,17 +29,22 @@ class AnySizeDeepLabV3Head(DeepLabV3Head):
     """Compute detectron2's DeepLabV3Head, with the same names of weights, for images of any size.
 
     detectron2 pools over windows of the size of the training's crops, and raises an error for images whose sides are no
-    multiples of them. Its losses need crops that fill whole cells. Both are the same here for other images.
+    multiples of them. Its losses need crops that fill whole cells. Both are the same here for other images. The stride
+    of the backbone's feature takes the place of COMMON_STRIDE.
     """
 
     def __init__(self, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> None:
-        super().__init__(cfg, input_shape)
-        if self.aspp.pool_kernel_size is not None:
-            self.aspp.convs[-1][0] = _WindowPool(self.aspp.pool_kernel_size)
-            self.aspp.pool_kernel_size = None  # only its check reads it
+        crop, plain = cfg.INPUT.CROP, cfg.clone()
+        plain.defrost()
+        plain.INPUT.CROP.ENABLED = False  # detectron2 computes the window from COMMON_STRIDE
+        super().__init__(plain, input_shape)
+        self.common_stride = input_shape[self.in_features[0]].stride
+        if crop.ENABLED and crop.TYPE == "absolute":  # other crops have no single size
+            height, width = (math.ceil(side / self.common_stride) for side in crop.SIZE)
+            self.aspp.convs[-1][0] = _WindowPool((height, width))
 
     def losses(self, predictions: Tensor, targets: Tensor) -> dict[str, Any]:
-        if self.loss_type != "cross_entropy":
-            return super().losses(predictions, targets)
         logits = F.interpolate(predictions, scale_factor=self.common_stride, mode="bilinear", align_corners=False)
-        return {"loss_sem_seg": self.loss_weight * labelled_cross_entropy(logits, targets)}
+        logits = logits[..., : targets.shape[-2], : targets.shape[-1]]
+        loss = labelled_cross_entropy if self.loss_type == "cross_entropy" else self.loss
+        return {"loss_sem_seg": self.loss_weight * loss(logits, targets)}

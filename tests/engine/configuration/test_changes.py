@@ -1,6 +1,7 @@
 """A resumed run that is given other values than it began with."""
 
 import pytest
+import yaml
 from data_helpers import logged, write_images
 
 import configs
@@ -139,6 +140,16 @@ def test_a_resumed_run_keeps_its_start(run, tmp_path):
             run(*flags, "--init", "random")
     assert run("--resume", "--eval-only").INPUT.FORMAT == "BGR"
     assert run("--resume", opts=["MODEL.WEIGHTS", "mine.pth"]).MODEL.WEIGHTS == "mine.pth"
+
+
+def test_a_run_older_than_a_norm_key(run, tmp_path):
+    path = tmp_path / "out" / "config.yaml"
+    former = yaml.safe_load(path.read_text())
+    del former["MODEL"]["TIMM"]["NORM"]  # SyncBN by default, and BN in one process
+    path.write_text(yaml.safe_dump(former))
+    with logged("pixpro_d2") as messages:
+        run("--resume")
+    assert not any("another value" in message for message in messages)
 
 
 def test_a_file_that_was_cut_off(run, tmp_path):

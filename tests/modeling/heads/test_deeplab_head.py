@@ -12,15 +12,19 @@ from pixpro_d2.modeling import AnySizeDeepLabV3Head
 FEATURES = {"res5": ShapeSpec(channels=6, stride=16)}
 
 
+def config(*opts):
+    return configs.tiny(
+        "INPUT.CROP.SIZE", [64, 96], "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3, "MODEL.SEM_SEG_HEAD.NORM", "BN",
+        "MODEL.SEM_SEG_HEAD.ASPP_CHANNELS", 8, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 8,
+        "MODEL.SEM_SEG_HEAD.ASPP_DROPOUT", 0.0, *opts,
+        config="cityscapes/deeplab_v3_R_50_40k.yaml",
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def heads():
     """detectron2's head and ours with equal weights, for crops of 64 x 96 pixels: windows of 4 x 6 cells."""
-    cfg = configs.tiny(
-        "INPUT.CROP.SIZE", [64, 96], "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 3, "MODEL.SEM_SEG_HEAD.NORM", "BN",
-        "MODEL.SEM_SEG_HEAD.ASPP_CHANNELS", 8, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 8,
-        "MODEL.SEM_SEG_HEAD.ASPP_DROPOUT", 0.0,
-        config="cityscapes/deeplab_v3_R_50_40k.yaml",
-    )  # fmt: skip
+    cfg = config()
     assert cfg.MODEL.SEM_SEG_HEAD.NAME == "AnySizeDeepLabV3Head"
     torch.manual_seed(0)
     theirs, ours = (kind(cfg, FEATURES) for kind in (DeepLabV3Head, AnySizeDeepLabV3Head))
@@ -66,3 +70,20 @@ def test_crops_that_fill_no_whole_cells(heads):
     torch.testing.assert_close(losses["loss_sem_seg"], F.cross_entropy(logits, targets))
     targets.fill_(255)
     assert ours.losses(ours.predictor(ours.aspp(x["res5"])), targets)["loss_sem_seg"] == 0
+
+
+@pytest.mark.parametrize("stride", [8, 14, 32])
+def test_the_stride_is_that_of_the_feature(stride):
+    """Windows and upsampling fit the feature, whatever COMMON_STRIDE, which is 16 in the config."""
+    ours = AnySizeDeepLabV3Head(config(), {"res5": ShapeSpec(channels=6, stride=stride)}).eval()
+    assert ours.aspp.convs[-1][0].size == {8: (8, 12), 14: (5, 7), 32: (2, 3)}[stride]
+    assert ours(features(3, 6))[0].shape == (2, 3, 3 * stride, 6 * stride)
+
+
+def test_hard_pixels_of_crops_that_fill_no_whole_cells():
+    ours = AnySizeDeepLabV3Head(config("MODEL.SEM_SEG_HEAD.LOSS_TYPE", "hard_pixel_mining"), FEATURES).eval()
+    x, targets = features(3, 6), torch.randint(0, 3, (2, 37, 90), generator=torch.Generator().manual_seed(2))
+    pixels = F.cross_entropy(ours(x)[0][..., :37, :90], targets, reduction="none").flatten()
+    hardest = pixels.sort(descending=True).values[: 2 * 37 * 90 // 5]
+    found = ours.losses(ours.predictor(ours.aspp(x["res5"])), targets)["loss_sem_seg"]
+    torch.testing.assert_close(found, hardest.mean())
