@@ -18,6 +18,7 @@ from .command_line import as_words
 from .commands.checks import check_weights, data_address
 from .commands.parsing import flags
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining, run_plan
+from .data.pretrain.samples import forget_files
 from .extras.report.runs import read_run
 from .monitoring.curves import finite
 from .utils.errors import UsageError
@@ -81,6 +82,7 @@ def pretrain(
     Raises:
         UsageError: for a mistake in arguments, config or data.
     """
+    forget_files()
     name = data_address(str(data), scheme="images")
     return _run(plan_pretraining(name, str(out), recipe, _opts(overrides), num_gpus, flags(resume, allow_changes)))
 
@@ -111,6 +113,7 @@ def finetune(
     Raises:
         UsageError: for a mistake in arguments, config or data.
     """
+    forget_files()
     check_weights(str(weights))
     names = data_address(data), test and data_address(test)
     opts, options = _opts(overrides), flags(resume, allow_changes)
