@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import multiprocessing.spawn
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -136,6 +138,23 @@ def test_labels_corrected_between_two_runs_count(planned, pretraining, tmp_path)
         assert found == ([["cat", "dog"], ["a", "z"]] if change else [["caat", "cat"], ["a", "b"]])
         assert MetadataCatalog.get(stripes).stuff_classes == ["0", "1", "2"][: 2 + change]
         assert [x["annotations"][0]["category_id"] for x in load_dicts(voc)] == ([0, 1] if change else [1, 0])
+
+
+def test_a_thread_is_refused():
+    with (
+        ThreadPoolExecutor(1, "study") as pool,
+        pytest.raises(UsageError, match="the thread study_0 starts it: start e"),
+    ):
+        pool.submit(pixpro_d2.pretrain, "nowhere").result()
+
+
+def test_a_new_process_that_imports_the_script_is_refused(monkeypatch):
+    """As Python refuses to start a process there; other processes that multiprocessing starts may run anything."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(RuntimeError, match="if __name__ == .__main__.:"):
+        multiprocessing.spawn._check_not_importing_main()
+    with pytest.raises(UsageError, match='below `if __name__ == "__main__":`.$'):
+        pixpro_d2.finetune("none.pth", "detection", "nowhere")
 
 
 def test_a_mistake_is_an_exception_with_one_sentence(scenes, pretraining):
