@@ -1,5 +1,7 @@
 """Pre-train and fine-tune by one call, as the commands of the same names do."""
 
+import multiprocessing
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from .command_line import as_words
 from .commands.checks import check_weights, data_address
 from .commands.parsing import flags
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining, run_plan
+from .data.pretrain.samples import forget_files
 from .extras.report.runs import read_run
 from .monitoring.curves import finite
 from .utils.errors import UsageError
@@ -63,7 +66,10 @@ def pretrain(
     resume: bool = False,
     allow_changes: bool = False,
 ) -> FinishedRun:
-    """Pre-train on images without labels; for several GPUs, call it below ``if __name__ == "__main__"``.
+    """Pre-train on images without labels; in a script, call it below ``if __name__ == "__main__":``.
+
+    On macOS, and for several GPUs anywhere, new processes import the script. Start several runs at once in processes,
+    not in threads: a run needs the main thread of its process for stop signals.
 
     A run of one process runs in the caller's process: it seeds the random generators of Python, NumPy and PyTorch, and
     leaves TensorFloat-32 (``SOLVER.AMP.TF32``) and ``torch.backends.cudnn.benchmark`` (``CUDNN_BENCHMARK``) as its
@@ -81,6 +87,7 @@ def pretrain(
     Raises:
         UsageError: for a mistake in arguments, config or data.
     """
+    _prepare_process()
     name = data_address(str(data), scheme="images")
     return _run(plan_pretraining(name, str(out), recipe, _opts(overrides), num_gpus, flags(resume, allow_changes)))
 
@@ -97,7 +104,7 @@ def finetune(
     resume: bool = False,
     allow_changes: bool = False,
 ) -> FinishedRun:
-    """Train a downstream task from pre-trained weights.
+    """Train a downstream task from pre-trained weights; in a script, call it as :func:`pretrain`.
 
     Args:
         weights: checkpoint, in any format that MODEL.WEIGHTS takes.
@@ -111,6 +118,7 @@ def finetune(
     Raises:
         UsageError: for a mistake in arguments, config or data.
     """
+    _prepare_process()
     check_weights(str(weights))
     names = data_address(data), test and data_address(test)
     opts, options = _opts(overrides), flags(resume, allow_changes)
@@ -148,6 +156,25 @@ def load_backbone(path: str | Path) -> nn.Module:
         warnings.warn(f"The backbone of {path} has a range of pixels: {source.convention.scaling}.", stacklevel=2)
     network.load_state_dict(weights, strict=False)  # a file may lack num_batches_tracked, which only training needs
     return network.eval()
+
+
+def _prepare_process() -> None:
+    """Check that a run may start here, and forget the files that an earlier run has read.
+
+    Raises:
+        UsageError: in a thread, and in a new process that imports the script of its parent.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UsageError(
+            "A new process imports the script that started the run, and the script would start a second run: put the "
+            'call in the script below `if __name__ == "__main__":`.'
+        )
+    if threading.current_thread() is not threading.main_thread():
+        raise UsageError(
+            f"A run must start in the main thread, but the thread {threading.current_thread().name} starts it: start "
+            "each run in a process of its own."
+        )
+    forget_files()
 
 
 def _run(plan: Plan) -> FinishedRun:

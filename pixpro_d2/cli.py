@@ -66,8 +66,10 @@ def run(name: str, argv: Sequence[str]) -> None:
     """Run a sub-command.
 
     Raises:
-        UsageError: for an unknown sub-command, or a mistake in its arguments.
+        UsageError: for an unknown sub-command, a mistake in its arguments, or Windows.
     """
+    if sys.platform == "win32":
+        raise UsageError("pixpro-d2 does not run on Windows itself: install and run it in WSL.")
     if name not in COMMANDS:
         similar = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {similar[0]}?" if similar else "pixpro-d2 --help lists them."

@@ -2,17 +2,24 @@
 
 import dataclasses
 import math
+import multiprocessing.spawn
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import torchvision
+from annotation_helpers import coco_object, replace_in, voc_object, write_coco, write_sem_seg, write_voc
 from archive_helpers import write_zip
+from data_helpers import write_images
+from detectron2.data import MetadataCatalog
 from rendering import render_once
 from torch import nn
 
 import configs
 import pixpro_d2
 from pixpro_d2 import cli
+from pixpro_d2.data.datasets.catalog import load_dicts
+from pixpro_d2.data.pretrain.samples import load_images
 from pixpro_d2.utils.errors import UsageError
 
 TINY = dict(zip(configs.TINY[::2], configs.TINY[1::2])) | {"SOLVER.MAX_ITER": 2}
@@ -91,6 +98,63 @@ def test_finetuning_from_it(pretraining, scenes):
         overrides=overrides | {"DATALOADER.NUM_WORKERS": 0, "INPUT.CROP.SIZE": [64, 64]},
     )
     assert run.checkpoint.is_file() and 0 <= run.metrics["sem_seg/mIoU"] <= 100
+
+
+@pytest.fixture
+def planned(monkeypatch):
+    """Let each run end once it is planned; the names of the data sets of all runs."""
+    names = []
+
+    def stop(plan):
+        names.append(plan.words[plan.words.index("DATASETS.TRAIN") + 1])
+        raise SystemExit("error: stop")
+
+    monkeypatch.setattr("pixpro_d2.api.run_plan", stop)
+    return names
+
+
+def test_images_added_between_two_runs_count(planned, tmp_path):
+    for count in (2, 5):
+        write_images(tmp_path / "photos", count)
+        with pytest.raises(UsageError, match="^stop$"):
+            pixpro_d2.pretrain(tmp_path / "photos", tmp_path / "run", overrides=TINY)
+        assert len(load_images(tuple(planned[-1:]))) == count
+
+
+def test_labels_corrected_between_two_runs_count(planned, pretraining, tmp_path):
+    box = (1, 1, 20, 20)
+    voc = write_voc(tmp_path / "voc", {"a": [voc_object("cat", box)], "b": [voc_object("caat", box)]})
+    coco = write_coco(tmp_path / "coco", [coco_object(1, box)])
+    stripes = write_sem_seg(tmp_path / "stripes", (0, 1))
+    for change in (False, True):
+        if change:
+            replace_in(tmp_path / "voc/Annotations/b.xml", "caat", "dog")
+            replace_in(tmp_path / "coco/a.json", '"name": "b"', '"name": "z"')
+            write_sem_seg(tmp_path / "stripes", (0, 2))
+        for name in (voc, coco, stripes):
+            with pytest.raises(UsageError, match="^stop$"):
+                pixpro_d2.finetune(pretraining.checkpoint, "detection", name)
+        found = [MetadataCatalog.get(name).get("thing_classes") for name in (voc, coco)]
+        assert found == ([["cat", "dog"], ["a", "z"]] if change else [["caat", "cat"], ["a", "b"]])
+        assert MetadataCatalog.get(stripes).stuff_classes == ["0", "1", "2"][: 2 + change]
+        assert [x["annotations"][0]["category_id"] for x in load_dicts(voc)] == ([0, 1] if change else [1, 0])
+
+
+def test_a_thread_is_refused():
+    with (
+        ThreadPoolExecutor(1, "study") as pool,
+        pytest.raises(UsageError, match="the thread study_0 starts it: start e"),
+    ):
+        pool.submit(pixpro_d2.pretrain, "nowhere").result()
+
+
+def test_a_new_process_that_imports_the_script_is_refused(monkeypatch):
+    """As Python refuses to start a process there; other processes that multiprocessing starts may run anything."""
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    with pytest.raises(RuntimeError, match="if __name__ == .__main__.:"):
+        multiprocessing.spawn._check_not_importing_main()
+    with pytest.raises(UsageError, match='below `if __name__ == "__main__":`.$'):
+        pixpro_d2.finetune("none.pth", "detection", "nowhere")
 
 
 def test_a_mistake_is_an_exception_with_one_sentence(scenes, pretraining):

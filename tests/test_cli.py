@@ -31,6 +31,12 @@ def say(*words):
     return done.returncode, (done.stdout + done.stderr).splitlines()
 
 
+def test_windows_is_refused_before_its_missing_modules_are_imported(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit, match="^error: pixpro-d2 does not run on Windows itself: install .* WSL.$"):
+        cli.main(["pretrain", "my_photos"])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -67,6 +67,13 @@ def test_it_is_stored_with_the_outputs_of_a_whole_run():
     assert str(ROOT) not in NOTEBOOK.read_text() and NOTEBOOK.stat().st_size < 6e6
 
 
+def test_its_commands_use_only_its_variables_which_a_terminal_can_set():
+    cells = {cell.id: cell.source for cell in load().cells if cell.cell_type == "code"}
+    commands = "".join(source for source in cells.values() if source.startswith("%%bash"))
+    used = set(re.findall(r"\$([A-Z_]+)", commands))
+    assert used and used <= set(re.findall(r"^%env (\w+)=", cells["sizes"], re.MULTILINE))
+
+
 def test_its_links_lead_somewhere():
     text = "".join(cell.source for cell in load().cells if cell.cell_type == "markdown")
     targets = re.findall(r"\]\(([^)]+)\)", text)
@@ -74,7 +81,7 @@ def test_its_links_lead_somewhere():
 
 
 def test_it_stays_in_its_folder_beside_an_installed_package(tmp_path, monkeypatch):
-    for name, value in {"OUT": "out", "DEVICE": "", "PATH": os.environ["PATH"], "PYTHONWARNINGS": ""}.items():
+    for name, value in {"OUT": "out", "PATH": os.environ["PATH"], "PYTHONWARNINGS": ""}.items():
         monkeypatch.setenv(name, value)  # the cell replaces some of them
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(pixpro_d2, "__file__", str(tmp_path / "site-packages/pixpro_d2/__init__.py"))

@@ -1,8 +1,12 @@
-"""The number of cores that a process may use."""
+"""The number of cores and the memory of a process."""
+
+import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from pixpro_d2.utils.machine import usable_cores
+from pixpro_d2.utils.machine import peak_memory, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -25,3 +29,11 @@ def test_a_quota_of_a_container_counts(files, cores, tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert usable_cores() == cores
+
+
+@pytest.mark.parametrize("system, size", [("linux", 3 * 1024), ("darwin", 3)])
+def test_the_peak_memory_is_in_bytes(system, size, monkeypatch):
+    """Linux counts KiB, macOS bytes."""
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr("resource.getrusage", lambda who: SimpleNamespace(ru_maxrss=3))
+    assert peak_memory(torch.device("cpu")) == size

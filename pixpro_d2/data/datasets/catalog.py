@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...utils.archives import is_archive
 from ...utils.errors import UsageError
@@ -24,7 +24,7 @@ from .coco import register_coco
 from .images import register_images
 from .semseg import register_sem_seg
 from .video import register_video
-from .voc import register_voc
+from .voc import class_names, register_voc
 from .voc_seg import register_voc_seg
 
 # scheme -> (form of the name, function that registers a name; its further arguments are the parts after the colon)
@@ -39,6 +39,7 @@ SCHEMES: dict[str, tuple[str, Callable[..., None]]] = {
     "classes": ("classes:DIR", register_classes),
     "video": ("video:DIR", register_video),
 }
+_may_be_outdated: dict[str, bool] = {}  # of each name registered by its path
 
 
 def is_name(text: str) -> bool:
@@ -54,6 +55,10 @@ def ensure_registered(names: Iterable[str]) -> None:
         UsageError: if a name is unknown, an address is malformed, or a path does not exist.
     """
     for name in names:
+        if _may_be_outdated.get(name):
+            for catalog in (DatasetCatalog, MetadataCatalog):
+                catalog.pop(name, None)
+            del _may_be_outdated[name]
         if name in DatasetCatalog.list():
             continue
         scheme, colon, address = name.partition(":")
@@ -64,6 +69,13 @@ def ensure_registered(names: Iterable[str]) -> None:
         if not all(parts) or len(parts) != form.count("@") + 1:
             raise UsageError(f"Data set '{name}' is malformed; the form is {form}.")
         register(name, *map(os.path.expanduser, parts))  # which no shell does behind a colon
+        _may_be_outdated[name] = False
+
+
+def expire_registered() -> None:
+    """Let :func:`ensure_registered` read the names addressed by path again, because their files may have changed."""
+    _may_be_outdated.update(dict.fromkeys(_may_be_outdated, True))
+    class_names.cache_clear()
 
 
 def _advice(name: str) -> str:

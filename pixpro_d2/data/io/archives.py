@@ -61,6 +61,7 @@ def read_member(archive: str, member: str) -> bytes:
 
 
 def _list_zip(path: str, wanted: Callable[[str], bool]) -> Iterator[str]:
+    _open_zip.cache_clear()  # another file may have taken the place of one that is open
     try:
         with zipfile.ZipFile(path) as archive:
             members = {member.filename: member for member in archive.infolist()}  # the last of several of one name

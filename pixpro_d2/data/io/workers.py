@@ -41,6 +41,10 @@ _REMEDIES = {
         "The data loader's workers are out of shared memory: enlarge /dev/shm (with docker run --shm-size), or lower "
         "DATALOADER.NUM_WORKERS"
     ),
+    r"exited unexpectedly with exit code": (
+        "A worker of the data loader failed, and its error is further up: in a script, start the run below "
+        '`if __name__ == "__main__":`; other errors show with DATALOADER.NUM_WORKERS 0, too'
+    ),
     r"DataLoader worker.*(killed by signal|exited unexpectedly)|Caught MemoryError|(Cannot|can't) allocate memory": (
         "A worker of the data loader ended, most likely because memory is short: lower DATALOADER.NUM_WORKERS, or "
         "give the job more memory; other reasons show with DATALOADER.NUM_WORKERS 0"

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 
 from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
-from ..datasets.catalog import ensure_registered, is_name, load_dicts
+from ..datasets.catalog import ensure_registered, expire_registered, is_name, load_dicts
 from ..datasets.video import check_names, drop_short, drop_without_flow
 from ..io.file_list import FileList, JoinedLists, joined
 from .mapper import TwoViewMapper
@@ -90,6 +90,13 @@ def _has_videos(images: Any) -> bool:
 def _long_videos(key: str, names: tuple[str, ...], n_frames: int, flow_files: str) -> Sequence[dict[str, Any]]:
     videos = drop_short(load_images(names), n_frames, key)
     return drop_without_flow(videos, FlowFiles(flow_files)) if flow_files else videos
+
+
+def forget_files() -> None:
+    """Forget the files of data sets that this process has read, because they may have changed since."""
+    expire_registered()
+    load_images.cache_clear()
+    _long_videos.cache_clear()
 
 
 def epoch_length(cfg: CfgNode) -> int:

@@ -274,3 +274,12 @@ def test_a_tar_file_that_is_cut_off_after_it_was_listed(tmp_path, folder):
         file.truncate(int(last.partition("+")[0]) + 3)
     with pytest.raises(ValueError, match="ends before this member does"):
         read_member(str(path), last)
+
+
+def test_a_zip_file_that_another_one_replaced(tmp_path, folder):
+    path = tmp_path / "a.zip"
+    for content in (b"old", b"new"):
+        (folder / "a.png").write_bytes(content)
+        path.unlink(missing_ok=True)
+        write_zip(path, folder, ["a.png"])
+        assert [read_member(str(path), member) for member in _members(path)] == [content]

@@ -81,6 +81,7 @@ def _raise(error):
 MEMORY = (
     r"worker .*ended.*: lower DATALOADER\.NUM_WORKERS, or give the job more memory.* with DATALOADER\.NUM_WORKERS 0"
 )
+FAILED = r"worker .*failed, and its error is further up: .* below `if __name__ == \"__main__\":`;.*NUM_WORKERS 0, too"
 
 
 # PyTorch may notice that a worker is gone before it has asked why.
@@ -95,7 +96,7 @@ MEMORY = (
             r"raise `ulimit -n`.*\(OSError: .*Too many open files\)\.$",
         ),
         (_quit, rf"{MEMORY} \(.*(signal: Quit|exited unexpectedly)\)\.$"),
-        (lambda: os._exit(3), rf"{MEMORY} \(.*exited unexpectedly.*\)\.$"),
+        (lambda: os._exit(3), rf"({FAILED} \(.* with exit code 3|{MEMORY} \(.* exited unexpectedly)\)\.$"),
     ],
     ids=["killed", "no memory", "bus error", "open files", "quits", "exits"],
 )
