@@ -24,11 +24,14 @@ def default_config() -> CN:
 
 
 def add_pixpro_config(cfg: CN) -> None:
-    """Add the keys of pixpro_d2 to ``cfg``, with the defaults of the official PixPro scripts; no other key changes.
+    """Add the missing keys of pixpro_d2 to ``cfg``, with the defaults of the official PixPro scripts.
+
+    A value that ``cfg`` already has stays, also if another project has added the key.
 
     Args:
         cfg: result of ``detectron2.config.get_cfg()``; changed in place.
     """
+    existing = cfg.clone()
     _add_model_config(cfg)
     _add_downstream_config(cfg)
     _add_input_config(cfg)
@@ -43,6 +46,7 @@ def add_pixpro_config(cfg: CN) -> None:
     # Project of W&B, and name of the run; "" for the name of the folder OUTPUT_DIR.
     cfg.WANDB.PROJECT = "pixpro_d2"
     cfg.WANDB.NAME = ""
+    _put_back(cfg, existing)
 
 
 def is_pretraining(cfg: CN) -> bool:
@@ -57,6 +61,15 @@ def with_values(cfg: CN, values: Mapping[str, Any]) -> CN:
     for key, value in values.items():
         set_value(copy, key, value)
     return copy
+
+
+def _put_back(cfg: CN, existing: CN) -> None:
+    """Set all values of ``existing`` in ``cfg`` again, in place."""
+    for key, value in existing.items():
+        if isinstance(value, CN) and isinstance(cfg.get(key), CN):
+            _put_back(cfg[key], value)
+        else:
+            cfg[key] = value
 
 
 def _add_model_config(cfg: CN) -> None:
@@ -299,8 +312,7 @@ def _add_input_config(cfg: CN) -> None:
     cfg.INPUT.CLASSIFICATION.MIN_SCALE = 0.08
 
     # Share of the images that `RandomSubsetTrainingSampler` draws from; detectron2 after v0.6 has this key too.
-    if "RANDOM_SUBSET_RATIO" not in cfg.DATALOADER:
-        cfg.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
+    cfg.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
     # Largest share of unreadable images in a pre-training data set; with more, the run stops.
     cfg.DATALOADER.MAX_UNREADABLE = 0.05
     # Seconds for which to retry a file, at growing intervals, when its disk or network mount fails.
@@ -343,7 +355,5 @@ def _add_solver_config(cfg: CN) -> None:
     cfg.SOLVER.CHECKPOINT_KEEP_EVERY = 0
     # Last learning rate of WarmupCosineLR. RESCALE_INTERVAL starts its cosine where the warm-up ends, as the official
     # code does. detectron2 after v0.6 has both keys with the same meaning.
-    if "BASE_LR_END" not in cfg.SOLVER:
-        cfg.SOLVER.BASE_LR_END = 0.0
-    if "RESCALE_INTERVAL" not in cfg.SOLVER:
-        cfg.SOLVER.RESCALE_INTERVAL = False
+    cfg.SOLVER.BASE_LR_END = 0.0
+    cfg.SOLVER.RESCALE_INTERVAL = False
