@@ -4,7 +4,7 @@ This file is their documentation: a comment above each key, or above keys that b
 A comment above a node, ``CN()``, describes the node.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from detectron2.config import CfgNode as CN
@@ -12,14 +12,19 @@ from detectron2.config import get_cfg
 
 from .utils.nested import set_value
 
+#: Functions that add keys of other projects to the default config, such as ``add_swint_config``; append yours.
+ADD_KEYS: list[Callable[[CN], None]] = []
+
 
 def default_config() -> CN:
-    """Return the default config of a run: the keys of detectron2, of its project DeepLab, and of pixpro_d2."""
+    """Return the default config of a run: the keys of detectron2, its project DeepLab, pixpro_d2 and ``ADD_KEYS``."""
     from detectron2.projects.deeplab import add_deeplab_config  # it loads DeepLab's models too
 
     cfg = get_cfg()
     add_deeplab_config(cfg)
     add_pixpro_config(cfg)
+    for add_keys in ADD_KEYS:
+        add_keys(cfg)
     return cfg
 
 

@@ -44,6 +44,15 @@ def test_keys_of_another_project_stay():
     assert again == cfg
 
 
+def test_a_run_takes_keys_of_another_project(monkeypatch):
+    def add_swint_config(cfg):
+        cfg.MODEL.SWINT = CfgNode({"EMBED_DIM": 96})
+
+    monkeypatch.setattr(config, "ADD_KEYS", [add_swint_config])
+    assert load_config("", []).MODEL.SWINT.EMBED_DIM == 96
+    assert load_config("", ["MODEL.SWINT.EMBED_DIM", "48"]).MODEL.SWINT.EMBED_DIM == 48
+
+
 def test_a_copy_with_other_values():
     cfg = config.default_config()
     cfg.freeze()
