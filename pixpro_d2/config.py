@@ -4,7 +4,7 @@ This file is their documentation: a comment above each key, or above keys that b
 A comment above a node, ``CN()``, describes the node.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from detectron2.config import CfgNode as CN
@@ -12,23 +12,31 @@ from detectron2.config import get_cfg
 
 from .utils.nested import set_value
 
+#: Functions that add keys of other projects to the default config, such as ``add_swint_config``; append yours.
+ADD_KEYS: list[Callable[[CN], None]] = []
+
 
 def default_config() -> CN:
-    """Return the default config of a run: the keys of detectron2, of its project DeepLab, and of pixpro_d2."""
+    """Return the default config of a run: the keys of detectron2, its project DeepLab, pixpro_d2 and ``ADD_KEYS``."""
     from detectron2.projects.deeplab import add_deeplab_config  # it loads DeepLab's models too
 
     cfg = get_cfg()
     add_deeplab_config(cfg)
     add_pixpro_config(cfg)
+    for add_keys in ADD_KEYS:
+        add_keys(cfg)
     return cfg
 
 
 def add_pixpro_config(cfg: CN) -> None:
-    """Add the keys of pixpro_d2 to ``cfg``, with the defaults of the official PixPro scripts; no other key changes.
+    """Add the missing keys of pixpro_d2 to ``cfg``, with the defaults of the official PixPro scripts.
+
+    A value that ``cfg`` already has stays, also if another project has added the key.
 
     Args:
         cfg: result of ``detectron2.config.get_cfg()``; changed in place.
     """
+    existing = cfg.clone()
     _add_model_config(cfg)
     _add_downstream_config(cfg)
     _add_input_config(cfg)
@@ -43,6 +51,7 @@ def add_pixpro_config(cfg: CN) -> None:
     # Project of W&B, and name of the run; "" for the name of the folder OUTPUT_DIR.
     cfg.WANDB.PROJECT = "pixpro_d2"
     cfg.WANDB.NAME = ""
+    _put_back(cfg, existing)
 
 
 def is_pretraining(cfg: CN) -> bool:
@@ -57,6 +66,15 @@ def with_values(cfg: CN, values: Mapping[str, Any]) -> CN:
     for key, value in values.items():
         set_value(copy, key, value)
     return copy
+
+
+def _put_back(cfg: CN, existing: CN) -> None:
+    """Set all values of ``existing`` in ``cfg`` again, in place."""
+    for key, value in existing.items():
+        if isinstance(value, CN) and isinstance(cfg.get(key), CN):
+            _put_back(cfg[key], value)
+        else:
+            cfg[key] = value
 
 
 def _add_model_config(cfg: CN) -> None:
@@ -299,8 +317,7 @@ def _add_input_config(cfg: CN) -> None:
     cfg.INPUT.CLASSIFICATION.MIN_SCALE = 0.08
 
     # Share of the images that `RandomSubsetTrainingSampler` draws from; detectron2 after v0.6 has this key too.
-    if "RANDOM_SUBSET_RATIO" not in cfg.DATALOADER:
-        cfg.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
+    cfg.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
     # Largest share of unreadable images in a pre-training data set; with more, the run stops.
     cfg.DATALOADER.MAX_UNREADABLE = 0.05
     # Seconds for which to retry a file, at growing intervals, when its disk or network mount fails.
@@ -343,7 +360,5 @@ def _add_solver_config(cfg: CN) -> None:
     cfg.SOLVER.CHECKPOINT_KEEP_EVERY = 0
     # Last learning rate of WarmupCosineLR. RESCALE_INTERVAL starts its cosine where the warm-up ends, as the official
     # code does. detectron2 after v0.6 has both keys with the same meaning.
-    if "BASE_LR_END" not in cfg.SOLVER:
-        cfg.SOLVER.BASE_LR_END = 0.0
-    if "RESCALE_INTERVAL" not in cfg.SOLVER:
-        cfg.SOLVER.RESCALE_INTERVAL = False
+    cfg.SOLVER.BASE_LR_END = 0.0
+    cfg.SOLVER.RESCALE_INTERVAL = False

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from detectron2.config import get_cfg
+from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 
 import configs
@@ -27,6 +27,30 @@ def test_only_new_keys_are_added():
     old, new = flatten(before), flatten(after)
     assert all(new[key] == value for key, value in old.items())
     assert len(new) > len(old) + 30
+
+
+def test_keys_of_another_project_stay():
+    """Other projects have nodes and keys of the same names, and some call this function twice."""
+    cfg = get_cfg()
+    cfg.MODEL.FCOS = CfgNode({"NUM_CLASSES": 12, "FPN_STRIDES": [8, 16]})
+    cfg.WANDB, cfg.SOLVER.OPTIMIZER = CfgNode({"ENTITY": "me"}), "ADAMW"
+    existing = flatten(cfg)
+    add_pixpro_config(cfg)
+    assert existing.items() <= flatten(cfg).items()
+    assert (cfg.MODEL.FCOS.NUM_CONVS, cfg.WANDB.PROJECT) == (4, "pixpro_d2")
+    cfg.MODEL.PIXPRO.POS_RATIO = 0.5
+    again = cfg.clone()
+    add_pixpro_config(again)
+    assert again == cfg
+
+
+def test_a_run_takes_keys_of_another_project(monkeypatch):
+    def add_swint_config(cfg):
+        cfg.MODEL.SWINT = CfgNode({"EMBED_DIM": 96})
+
+    monkeypatch.setattr(config, "ADD_KEYS", [add_swint_config])
+    assert load_config("", []).MODEL.SWINT.EMBED_DIM == 96
+    assert load_config("", ["MODEL.SWINT.EMBED_DIM", "48"]).MODEL.SWINT.EMBED_DIM == 48
 
 
 def test_a_copy_with_other_values():
@@ -157,7 +181,7 @@ def uncommented(source):
             if group not in ("", node):
                 yield f"{node}.{key}"
             group = node if group is not None else None
-        elif not line.startswith("if "):
+        else:
             group = None
 
 
@@ -169,7 +193,7 @@ def test_every_key_has_a_comment():
 @pytest.mark.parametrize(
     "source, found",
     [
-        ("# A.\ncfg.A.ONE = 1\ncfg.A.TWO = 2\n# Late.\nif x not in cfg.A:\n    cfg.A.LATE = 1", []),
+        ("# A.\ncfg.A.ONE = 1\ncfg.A.TWO = 2\n# Late.\ncfg.A.LATE = 1", []),
         ("cfg.KEY = 1", ["cfg.KEY"]),
         ("# A.\ncfg.A.OTHER = 1\n\ncfg.A.KEY = 2", ["cfg.A.KEY"]),  # a blank line between
         ("# A.\ncfg.A.OTHER = 1\ncfg.KEY = 2", ["cfg.KEY"]),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..utils.errors import UsageError
@@ -14,7 +15,7 @@ from ..utils.files import write_file
 from . import class_names
 from .class_names import check_class_names
 from .convention import InputConvention
-from .folder import LAST
+from .folder import LAST, last_name
 from .resume import check_fit, common_candidates, newest_readable
 from .saving import report_disk_errors, save_checkpoint
 
@@ -27,6 +28,8 @@ class PixProCheckpointer:
     The class has the interface for saving of detectron2's checkpointers. It does not extend them, because their loading
     runs code from the file, and only warns of missing weights. :func:`.initialize.initialize` loads MODEL.WEIGHTS.
     """
+
+    path_manager = PathManager  # this and get_checkpoint_file are for PeriodicCheckpointer
 
     def __init__(
         self,
@@ -77,6 +80,10 @@ class PixProCheckpointer:
             save_checkpoint(data, path)
             last = os.path.join(self.save_dir, LAST)
             write_file(last, lambda partial: Path(partial).write_text(f"{name}.pth", encoding="utf-8"))
+
+    def get_checkpoint_file(self) -> str:
+        """Return the path of the last checkpoint that was saved; call it only after a save."""
+        return os.path.join(self.save_dir, last_name(self.save_dir))
 
     def resume(self) -> dict[str, Any] | None:
         """Load the newest readable checkpoint of ``save_dir``; all processes must call this method.

@@ -99,10 +99,13 @@ class LRScheduler(hooks.LRScheduler):
 
 
 class PreciseBN(hooks.PreciseBN):
-    """Use batches that depend only on the iteration, so that a resumed run uses them too; else like detectron2's."""
+    """Use batches that depend only on the iteration, so that a resumed run uses them too; else like detectron2's.
+
+    A loader without ``start_at(iteration)`` continues with its next batch, as in detectron2.
+    """
 
     def update_stats(self) -> None:
-        if not self._disabled:
+        if not self._disabled and hasattr(self._data_loader, "start_at"):
             self._data_loader.start_at(self.trainer.iter + 1)
             self._data_iter = None
         super().update_stats()

@@ -141,11 +141,18 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """Resume the run in OUTPUT_DIR, or load MODEL.WEIGHTS if there is no checkpoint.
 
-        A resumed run continues with the next batch. A new pre-training copies the loaded weights to the target branch.
+        A resumed run continues with the next batch, if the loader has ``start_at(iteration)``. A new pre-training
+        copies the loaded weights to the target branch.
         """
         if resume and self.checkpointer.resume() is not None:
             self.start_iter = self.iter + 1
-            self.data_loader.start_at(self.start_iter)
+            if hasattr(self.data_loader, "start_at"):
+                self.data_loader.start_at(self.start_iter)
+            else:
+                logger.warning(
+                    f"The resumed run reads its data from the start again: the {type(self.data_loader).__name__} of "
+                    "build_train_loader has no method start_at(iteration)."
+                )
             return
         if resume:
             logger.info(f"{self.cfg.OUTPUT_DIR} has no checkpoint to resume from: the run starts at iteration 0.")

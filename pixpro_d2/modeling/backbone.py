@@ -1,7 +1,7 @@
 """Features of a backbone: their channels, and the last one below an FPN."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor
 
@@ -9,6 +9,28 @@ from ..utils.errors import UsageError
 
 if TYPE_CHECKING:
     from detectron2.modeling import Backbone
+
+
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+
+
+def register_backbone(build: Builder) -> Builder:
+    """Register a function by its name in detectron2's BACKBONE_REGISTRY, and return the function.
+
+    Raises:
+        UsageError: if another module has registered a backbone of this name.
+    """
+    from detectron2.modeling import BACKBONE_REGISTRY  # PixelLearner uses this module without detectron2
+
+    name = build.__name__
+    if name in BACKBONE_REGISTRY:
+        owner = BACKBONE_REGISTRY.get(name).__module__
+        raise UsageError(
+            f"Both {owner} and {build.__module__} register the backbone {name}: import only one of the two modules, or "
+            "rename one of the two functions."
+        )
+    BACKBONE_REGISTRY.register(build)
+    return build
 
 
 def feature_channels(backbone: "Backbone", names: Sequence[str]) -> dict[str, int]:

@@ -2,15 +2,15 @@
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.regnet import RegNet, ResBottleneckBlock, SimpleStem
 
 from ..utils.errors import UsageError
+from .backbone import register_backbone
 
 
-@BACKBONE_REGISTRY.register()
+@register_backbone
 def build_regnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> RegNet:
     """RegNet (Radosavovic et al. 2020) from ``MODEL.REGNETS``; features named stem, s1 .. s4."""
     if input_shape.channels != 3:
@@ -34,7 +34,7 @@ def build_regnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> RegNet:
     )
 
 
-@BACKBONE_REGISTRY.register()
+@register_backbone
 def build_regnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """FPN with ``MODEL.FPN``'s keys over :func:`build_regnet_backbone`."""
     return FPN(

@@ -4,12 +4,13 @@ from collections.abc import Callable
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling import Backbone
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from torch import nn
 
 from ..utils.errors import UsageError
+from .backbone import register_backbone
 from .batch_norms import convert_batch_norms
 from .simple_pyramid import SimpleFeaturePyramid
 from .timm_backbone import NAMES, PLAIN, TimmBackbone
@@ -17,7 +18,7 @@ from .timm_backbone import NAMES, PLAIN, TimmBackbone
 LEVELS = {name: stride.bit_length() - 1 for stride, name in NAMES.items()}  # of the pyramid's level on each feature
 
 
-@BACKBONE_REGISTRY.register()
+@register_backbone
 def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     """Build the network of ``MODEL.TIMM``; features named stem, res2 .. res5, or last_feat."""
     if not cfg.MODEL.TIMM.NAME:
@@ -38,19 +39,19 @@ def build_timm_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TimmBackbone:
     return backbone
 
 
-@BACKBONE_REGISTRY.register()
+@register_backbone
 def build_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """Build a pyramid with P6 by subsampling P5, as in detectron2's R-CNN."""
     return _build_pyramid(cfg, input_shape, lambda shapes, channels: LastLevelMaxPool())
 
 
-@BACKBONE_REGISTRY.register()
+@register_backbone
 def build_retinanet_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """Build a pyramid with P6 and P7 from res5, as in detectron2's RetinaNet; a plain network has them from P5."""
     return _build_pyramid(cfg, input_shape, _p6_p7_of_res5)
 
 
-@BACKBONE_REGISTRY.register()
+@register_backbone
 def build_fcos_timm_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Backbone:
     """Build a pyramid with P6 and P7 from P5, as in detectron2's FCOS."""
     return _build_pyramid(cfg, input_shape, lambda shapes, channels: LastLevelP6P7(channels, channels, "p5"))

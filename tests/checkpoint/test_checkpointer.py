@@ -8,6 +8,7 @@ import torch
 import torchvision
 from checkpoint_helpers import save_pretraining
 from detectron2.modeling import build_model
+from fvcore.common.checkpoint import PeriodicCheckpointer
 
 import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
@@ -61,3 +62,10 @@ def test_weights_of_another_format_cannot_be_resumed_from(tmp_path):
     torch.save(torchvision.models.resnet18().state_dict(), tmp_path / "model_final.pth")
     with pytest.raises(UsageError, match="model_final.pth is no checkpoint of such a run: it has no 'model'"):
         PixProCheckpointer(torch.nn.Linear(1, 1), str(tmp_path)).resume()
+
+
+def test_detectron2s_periodic_checkpointer_takes_it(tmp_path):
+    periodic = PeriodicCheckpointer(PixProCheckpointer(torch.nn.Linear(1, 1), str(tmp_path)), 1, max_to_keep=2)
+    for iteration in range(4):
+        periodic.step(iteration)
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["model_0000002.pth", "model_0000003.pth"]

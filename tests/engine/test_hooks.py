@@ -15,7 +15,7 @@ import configs
 from pixpro_d2.checkpoint import PixProCheckpointer
 from pixpro_d2.checkpoint.convention import TORCHVISION
 from pixpro_d2.checkpoint.plain_backbone import FILE
-from pixpro_d2.engine.hooks import CollapseHook, LRScheduler, PlainBackboneHook, SeedHook
+from pixpro_d2.engine.hooks import CollapseHook, LRScheduler, PlainBackboneHook, PreciseBN, SeedHook
 from pixpro_d2.solver.build import lars_groups
 from pixpro_d2.solver.lars import LARS
 
@@ -60,6 +60,13 @@ def test_the_rate_of_most_weights_is_recorded():
     optimizer.step()
     trainer.train(0, 4)
     assert rates == [None, (2.0, 0), (2.0, 1), (1.0, 2)]
+
+
+def test_precise_statistics_from_a_loader_of_another_kind():
+    """Means of the batches (1, 3) and (5, 7)."""
+    norm = torch.nn.BatchNorm1d(1)
+    PreciseBN(1, norm, [torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [7.0]])], 2).update_stats()
+    assert norm.running_mean.item() == 4
 
 
 def warnings_of(caplog, values, share=0.1, dim=16):

@@ -1,4 +1,4 @@
-"""Weights that tasks start from, and what `--eval-only` evaluates."""
+"""Weights that tasks start from, what `--eval-only` evaluates, and trainers of other projects."""
 
 import re
 
@@ -9,6 +9,7 @@ from data_helpers import write_images
 
 import configs
 from pixpro_d2.data.datasets.catalog import ensure_registered
+from pixpro_d2.data.pretrain.loader import build_view_loader
 from pixpro_d2.engine.trainer import Trainer
 from pixpro_d2.modeling.backbone import bottom_up
 from pixpro_d2.utils.errors import UsageError
@@ -109,3 +110,24 @@ def test_other_numbers_of_channels_say_which_keys_to_set(grey, tmp_path):
         cfg = configs.tiny(*opts)
         with pytest.raises(UsageError, match=message):
             Trainer.initialize(cfg, Trainer.build_model(cfg), path)
+
+
+class WithOwnLoader(Trainer):
+    """Reads batches from an iterable that cannot start in the middle."""
+
+    @classmethod
+    def build_train_loader(cls, cfg):
+        return map(dict, build_view_loader(cfg))
+
+
+def test_a_run_with_a_loader_of_its_own_resumes(tmp_path, caplog):
+    write_images(tmp_path / "images", 4, (40, 40))
+    data = (f"images:{tmp_path / 'images'}",)
+    ensure_registered(data)
+    for length in (1, 2):
+        cfg = configs.tiny(*configs.C5, "DATASETS.TRAIN", data, "OUTPUT_DIR", str(tmp_path), "SOLVER.MAX_ITER", length)
+        trainer = WithOwnLoader(cfg)
+        trainer.resume_or_load()
+        trainer.train()
+    assert trainer.start_iter == 1
+    assert "The resumed run reads its data from the start again: the map of build_train_loader" in caplog.text

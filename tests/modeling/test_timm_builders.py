@@ -12,6 +12,7 @@ from torch import nn
 
 import configs
 from pixpro_d2.checkpoint.convention import InputConvention
+from pixpro_d2.modeling.backbone import register_backbone
 from pixpro_d2.modeling.freeze import freeze_trunk
 from pixpro_d2.modeling.simple_pyramid import SimpleFeaturePyramid
 from pixpro_d2.utils.errors import UsageError
@@ -197,3 +198,12 @@ def test_mistakes_are_named(config, opts, message):
 def test_a_norm_that_timm_does_not_have():
     with pytest.raises(UsageError, match="MODEL.TIMM.NORM is 'GN'; it must be BN, SyncBN, "):
         configs.tiny("MODEL.TIMM.NORM", "GN")
+
+
+def test_a_name_that_another_project_has_registered():
+    def build_timm_backbone(cfg, input_shape):
+        pass
+
+    message = rf"Both pixpro_d2.modeling.timm_builders and {__name__} register the backbone build_timm_backbone: import"
+    with pytest.raises(UsageError, match=message):
+        register_backbone(build_timm_backbone)

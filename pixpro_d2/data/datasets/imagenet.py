@@ -1,5 +1,6 @@
 """``imagenet_train`` and ``imagenet_val`` below ``$DETECTRON2_DATASETS/imagenet``."""
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ...utils.archives import join_member
 from ...utils.errors import UsageError
 from .class_folders import load_class_folders
+
+logger = logging.getLogger(__name__)
 
 
 def load_imagenet(root: str, split: str) -> tuple[list[dict[str, Any]], list[str]]:
@@ -47,9 +50,12 @@ def _read_map(map_file: str) -> Iterator[tuple[str, int]]:
 
 
 def register_imagenet(root: str) -> None:
-    """Register both splits; ``root`` is the folder that holds ``imagenet/``."""
+    """Register both splits, unless the project has data sets of these names; ``root`` holds ``imagenet/``."""
     for split in ("train", "val"):
         name = f"imagenet_{split}"
+        if name in DatasetCatalog:
+            logger.info(f"The data set {name} stays as the project has registered it.")
+            continue
         DatasetCatalog.register(name, lambda name=name, split=split: _load(name, os.path.join(root, "imagenet"), split))
         MetadataCatalog.get(name).set(evaluator_type="classification")
 

@@ -5,19 +5,20 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, build_backbone, build_resnet_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, build_resnet_backbone
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from ..backbone import register_backbone
 from ..float32_parts import Float32BoxTransform
 
 FAR = -1e5  # pixels
 
 
-@BACKBONE_REGISTRY.register()
+@register_backbone
 def build_fcos_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """Build P3-P7 on a ResNet, with P6 and P7 from P5 as in detectron2's FCOS (RetinaNet makes them from C5)."""
     channels = cfg.MODEL.FPN.OUT_CHANNELS

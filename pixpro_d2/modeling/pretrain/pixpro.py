@@ -1,5 +1,6 @@
 """The pre-training meta-architecture: it connects the two branches with configs and detectron2's loop."""
 
+import logging
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from .monitors import feature_std, pair_counts
 from .ppm import PixelPropagation
 from .projector import LevelHeads
 from .two_branch import LevelComparison, TwoBranch
+
+logger = logging.getLogger(__name__)
 
 
 @META_ARCH_REGISTRY.register()
@@ -62,6 +65,8 @@ class PixPro(TwoBranch):
         self.momentum = momentum
         self.image_format = image_format
         self.metrics_period = metrics_period
+        self._first_iteration: int | None = None  # in which this object was trained
+        self._has_warned = False
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
 
@@ -125,6 +130,7 @@ class PixPro(TwoBranch):
         """
         if not self.training:
             return self.inference(batched_inputs)
+        self._check_target_moves(get_event_storage().iter)
         batch = collate(batched_inputs) if isinstance(batched_inputs, list) else batched_inputs
         views, geometry = self.views_and_geometry(batch)
         losses, comparisons = self.compare(views, geometry)
@@ -146,6 +152,19 @@ class PixPro(TwoBranch):
 
     def _normalize(self, images: Tensor) -> Tensor:
         return (images.to(self.device, non_blocking=True).float() - self.pixel_mean) / self.pixel_std
+
+    def _check_target_moves(self, iteration: int) -> None:
+        """Warn in the second iteration, once, if no hook has moved the target after the first iteration."""
+        if self.has_moved_target or self._has_warned or not self.compares_branches:
+            return
+        if self._first_iteration is None:
+            self._first_iteration = iteration
+        elif iteration > self._first_iteration:
+            self._has_warned = True
+            logger.warning(
+                "The target network of the pre-training does not move: register pixpro_d2.engine.hooks.EMAHook, or "
+                "derive the trainer from pixpro_d2.engine.Trainer."
+            )
 
     def _record(self, geometry: Any, comparisons: dict[str, LevelComparison]) -> None:
         """Put the monitoring scalars into detectron2's EventStorage, every metrics_period iterations.

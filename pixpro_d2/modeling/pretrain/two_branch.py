@@ -99,6 +99,7 @@ class TwoBranch(nn.Module):
         self.variance_weight = variance_weight
         self.covariance_weight = covariance_weight
         self.distillation = distillation
+        self.has_moved_target = False  # since this object was built
 
         self.target_backbone = copy.deepcopy(backbone)
         self.target_head = copy.deepcopy(head)
@@ -150,6 +151,7 @@ class TwoBranch(nn.Module):
         Buffers stay, because the target's norms see the views themselves. If training does not run the target, its
         buffers become copies of the online buffers.
         """
+        self.has_moved_target = True
         pairs = self.momentum_pairs()
         online = [parameter.detach() for module, _ in pairs for parameter in module.parameters()]
         target: list[Tensor] = [parameter for _, module in pairs for parameter in module.parameters()]

@@ -8,9 +8,11 @@ import sys
 import numpy as np
 import pytest
 from data_helpers import write_images
+from detectron2.data import DatasetCatalog
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from PIL import Image
 
+from pixpro_d2.data.datasets.imagenet import register_imagenet
 from pixpro_d2.extras.scenes.render_dataset import render_dataset
 
 # Prints file, label and number of classes of the first image of each data set.
@@ -77,3 +79,11 @@ def test_names_below_the_datasets_folder(datasets):
         ],
         "cityscapes_fine_instance_seg_val": [str(city / "val/scenes/scenes_000001_000019_leftImg8bit.png"), None, 8],
     }  # fmt: skip
+
+
+def test_data_sets_of_the_project_stay(caplog):
+    before = dict(DatasetCatalog)
+    with caplog.at_level("INFO"):
+        register_imagenet("elsewhere")
+    assert dict(DatasetCatalog) == before and "imagenet_train" in before
+    assert "The data set imagenet_train stays as the project has registered it." in caplog.messages

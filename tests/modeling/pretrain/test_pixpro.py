@@ -251,6 +251,26 @@ class SlowRun:
         return loss.item(), grads
 
 
+@pytest.mark.parametrize(
+    "iterations, moves, opts, warnings",
+    [
+        ([5, 6, 7], False, (), 1),
+        ([5, 5, 6, 6], False, (), 1),  # with accumulation
+        ([5, 5, 0], False, (), 0),  # detectron2's PreciseBN starts a storage of its own
+        ([5, 6], True, (), 0),
+        ([5, 6], False, ("MODEL.PIXPRO.INSTANCE.WEIGHT", 1.0, "MODEL.PIXPRO.IN_FEATURES", []), 1),
+    ],
+)
+def test_a_target_that_no_hook_moves_is_reported_once(iterations, moves, opts, warnings, caplog):
+    model, batch = build(*C5, *opts), make_batch()
+    for iteration in iterations:
+        with EventStorage(iteration):
+            model(batch)
+        if moves:
+            model.move_target(0.9)
+    assert [record.message.count("EMAHook") for record in caplog.records] == [1] * warnings
+
+
 @pytest.mark.slow
 def test_training_steps_equal_the_slow_oracle():
     """Two whole steps (loss, gradients, LARS, EMA) against loops; losses, gradients, weights, targets agree."""
