@@ -75,8 +75,8 @@ def plan_pretraining(
     """
     given = _pairs(opts)
     ensure_registered([data])
-    dicts, is_video = load_dicts(data), data.startswith("video:")
-    count = len(dicts)
+    dicts = load_dicts(data)
+    count, is_video = len(dicts), "num_frames" in dicts[0]
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
     config, why = choose_recipe(count, is_video, machine) if recipe == "auto" else (recipe, "you named it")
     cfg = load_config(config, list(opts))
