@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         records, failures = prepare(videos, args.target, asked, args.workers)
     except (UsageError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        raise SystemExit(130) from None  # as a shell reports a program that Ctrl-C has ended
     frames, before = sum(record["frames"] for record in records), len(videos) - len(records) - len(failures)
     print(f"{args.target}: {frames} frames of {len(records)} videos; {before} videos were there before")
     if failures:
