@@ -42,7 +42,7 @@ def test_windows_is_refused_before_its_missing_modules_are_imported(monkeypatch)
     [
         (["pretain"], "There is no command 'pretain': did you mean pretrain?"),
         (["zzz"], "There is no command 'zzz': pixpro-d2 --help lists them."),
-        (["pretrain", "my_fotos"], f"There is no folder {ROOT}/my_fotos: check the path of the data."),
+        (["pretrain", "./my_fotos"], f"There is no folder {ROOT}/my_fotos: check the path of the data."),
         (["pretrain", "voc:my_fotos@train"], f"There is no folder {ROOT}/my_fotos@train: check the path of the data."),
         (["pretrain", "README.md"], f"{ROOT}/README.md is no folder and no zip or tar file: name the folder"),
         (["pretrain", "my_fotos.zip"], f"There is no file {ROOT}/my_fotos.zip: check the path of the data."),
@@ -119,6 +119,16 @@ def test_a_home_folder_and_a_pattern_of_archives(tmp_path, monkeypatch):
         data_address("voc:~/nothing@train")
     with pytest.raises(UsageError, match="02.tar"):
         check_first_word(["shards/{00..02}.tar"])
+
+
+def test_the_name_of_a_data_set_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("bdd100k_video_train", "imagenet_trian"):  # the catalog's error corrects the second name
+        assert data_address(name, "images") == data_address(name) == name
+    with pytest.raises(UsageError, match=f"^There is no folder {tmp_path}/my_fotos: check the path of the data.$"):
+        data_address("my_fotos", "images")
+    (tmp_path / "imagenet_train" / "a").mkdir(parents=True)
+    assert data_address("imagenet_train", "images") == "images:imagenet_train"
 
 
 def test_every_command_has_a_module_and_is_listed(capsys):

@@ -1,5 +1,6 @@
 """Check a command line without PyTorch and detectron2."""
 
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from ..utils.errors import UsageError
 from ..weights_files import known_weights, weights_path
 
 ADDRESS = r"([a-z_]+):(?!//)(.+)"  # scheme and path of a data set
+WORD = r"[\w\-]+"  # may be the name of a registered data set
 
 
 def check_detectron2() -> None:
@@ -29,15 +31,15 @@ def data_address(text: str, scheme: str = "") -> str:
 
     Args:
         text: ``SCHEME:PATH`` or a registered name, as in DATASETS.TRAIN, or the path alone.
-        scheme: scheme of a path alone; "" refuses a path without a scheme.
+        scheme: scheme of a path alone; "" refuses a path without a scheme, but not the name of a data set.
 
     Raises:
         UsageError: if the path does not exist, or a path alone is no folder with contents.
     """
     found = re.match(ADDRESS, text)
+    if re.fullmatch(WORD, text) and not Path(text).exists() and (not scheme or _resembles_registered(text)):
+        return text  # the name of a registered data set, or the catalog's error names a similar one
     if found is None and not scheme:
-        if re.fullmatch(r"[\w\-]+", text) and not Path(text).exists():
-            return text  # the name of a registered data set, or the catalog's error names a similar one
         raise UsageError(
             f"'{text}' names no labelled data set: name one by its layout, such as voc:DIR@SPLIT, coco:JSON@IMAGE_DIR, "
             "semseg:IMAGE_DIR@LABEL_DIR or classes:DIR."
@@ -55,6 +57,17 @@ def data_address(text: str, scheme: str = "") -> str:
     if found is None and not any(Path(text).iterdir()):
         raise UsageError(f"The folder {Path(text).absolute()} is empty: name the folder of the images.")
     return f"{scheme}:{text}" if found is None else text
+
+
+def _resembles_registered(name: str) -> bool:
+    """Return whether a data set is registered by ``name`` or a similar name; load detectron2, if it is installed."""
+    if not detectron2_is_installed():
+        return False
+    from detectron2.data import DatasetCatalog
+
+    from .. import data  # noqa: F401  it registers data sets
+
+    return bool(difflib.get_close_matches(name, DatasetCatalog.list(), n=1, cutoff=0.8))
 
 
 def check_first_word(argv: Sequence[str]) -> None:

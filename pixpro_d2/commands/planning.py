@@ -77,8 +77,8 @@ def plan_pretraining(
     """
     given = _pairs(opts)
     ensure_registered([data])
-    dicts, is_video = load_dicts(data), data.startswith("video:")
-    count = len(dicts)
+    dicts = load_dicts(data)
+    count, is_video = len(dicts), "num_frames" in dicts[0]
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
     former_recipe = _former_recipe(folder) if "--resume" in flags else ""

@@ -4,8 +4,9 @@ python -m pixpro_d2.tools.prepare_video SRC DST --fps 10 [--short-side S] [--wor
 
 SRC is a video, or a folder with videos at any depth. The command writes the frames of each video to
 DST/<video>/00001.jpg, ... and lists all videos in DST/manifest.json. Several videos are processed at a time. <video> is
-the path below SRC without the extension, folders joined by '_'. A repeated command skips finished videos. The command
-names and skips unusable videos, and then exits with 1. ``video:DST`` is the data set to train on.
+the path below SRC without the extension, folders joined by '_'. A repeated command skips finished videos, and makes new
+frames of a video whose file has changed. The command names and skips unusable videos, and then exits with 1.
+``video:DST`` is the data set to train on.
 """
 
 import argparse
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         records, failures = prepare(videos, args.target, asked, args.workers)
     except (UsageError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        raise SystemExit(130) from None  # as a shell reports a program that Ctrl-C has ended
     frames, before = sum(record["frames"] for record in records), len(videos) - len(records) - len(failures)
     print(f"{args.target}: {frames} frames of {len(records)} videos; {before} videos were there before")
     if failures:

@@ -85,7 +85,8 @@ def join_member(archive: str, member: str) -> str:
     return f"{archive}@/{member}"
 
 
-def split_member(file_name: str) -> tuple[str, str] | None:
+def split_member(file_name: str | os.PathLike[str]) -> tuple[str, str] | None:
     """Split ``ARCHIVE@/MEMBER`` into the path of the archive and its member; return None for any other file name."""
+    file_name = os.fspath(file_name)
     found = _MEMBER.fullmatch(file_name) if "@/" in file_name else None
     return (found[1], found[2]) if found else None

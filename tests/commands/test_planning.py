@@ -14,6 +14,7 @@ from pixpro_d2.commands import finetune, planning, pretrain
 from pixpro_d2.commands.machine import Machine
 from pixpro_d2.commands.parsing import flags
 from pixpro_d2.commands.planning import plan_fine_tuning, plan_pretraining
+from pixpro_d2.data.datasets.video import register_video
 from pixpro_d2.engine import argument_parser
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.launch_arguments import check_arguments, command_of
@@ -87,6 +88,8 @@ def test_an_epoch_of_videos_has_many_starts(tmp_path, monkeypatch):
     monkeypatch.setattr(planning, "FEW_FRAMES", 18)
     plan = plan_pretraining(f"video:{tmp_path}", "", "pretrain/pixpro_video_quickstart")
     assert "6 videos, 300 iterations of batch 16" in plan.sentence and "Fewer" not in plan.sentence
+    register_video("registered_videos", str(tmp_path))
+    assert "6 videos" in plan_pretraining("registered_videos", "").sentence
 
 
 def test_what_the_user_says_comes_before_every_choice(scenes):

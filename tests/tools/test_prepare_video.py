@@ -76,6 +76,21 @@ def test_resuming(tmp_path, source, capsys):
     assert _run(source, target, "--fps", 10) == 0
 
 
+def test_a_changed_video_gets_new_frames(tmp_path, source, monkeypatch, capsys):
+    """A download that had not ended is not in the way of the other videos."""
+    monkeypatch.chdir(tmp_path)
+    assert _run("src/b.mp4", "dst", "--fps", 10) == 0
+    write_video(source / "b.mp4", grey_frames(14), 20)
+    assert _run("src", "dst", "--fps", 10) == 0
+    assert _counts(tmp_path / "dst") == {"b": 7, "day_a": 10}
+    assert json.loads(Path("dst/manifest.json").read_text())["videos"]["b"]["frames"] == 7
+    out, err = capsys.readouterr()
+    assert "src/b.mp4 has changed: makes new frames." in err and "17 frames of 2 videos; 0 videos were" in out
+    (source / "b.mp4").write_text("This is no video.")
+    assert _run("src", "dst", "--fps", 10) == 1
+    assert _counts(tmp_path / "dst") == {"b": 7, "day_a": 10}
+
+
 def test_bad_videos_are_left_out(tmp_path, source, capsys):
     (source / "broken.mp4").write_bytes((source / "b.mp4").read_bytes()[:2000])
     (source / "text.mkv").write_text("This is no video.")
@@ -149,7 +164,7 @@ def test_names(tmp_path, capsys):
 
 
 def _another_video(source, target):
-    write_video(source / "b.mp4", grey_frames(7), 20)
+    _set_record(target, source="/gone/b.mp4", source_bytes=1)
 
 
 def _another_camera(source, target):
@@ -227,7 +242,7 @@ def test_a_process_that_dies_takes_one_video_with_it(tmp_path, source, monkeypat
 @pytest.mark.skipif(
     multiprocessing.get_start_method() != "fork", reason="the processes must inherit a changed function"
 )
-def test_the_manifest_lists_what_an_interrupted_run_has_finished(tmp_path, source, monkeypatch):
+def test_the_manifest_lists_what_an_interrupted_run_has_finished(tmp_path, source, monkeypatch, capsys):
     write_frames = video_decoding.write_frames
 
     def write(frames, folder, *args):
@@ -238,8 +253,8 @@ def test_the_manifest_lists_what_an_interrupted_run_has_finished(tmp_path, sourc
         return write_frames(frames, folder, *args)
 
     monkeypatch.setattr(video_decoding, "write_frames", write)
-    with pytest.raises(KeyboardInterrupt):
-        main([str(source), str(tmp_path / "dst"), "--fps", "10", "--workers", "2"])
+    assert _run(source, tmp_path / "dst", "--fps", 10) == 130
+    assert capsys.readouterr().err.endswith("stopped; the same command continues\n")
     assert list(json.loads((tmp_path / "dst" / "manifest.json").read_text())["videos"]) == ["b"]
 
 

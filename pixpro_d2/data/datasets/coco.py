@@ -94,6 +94,8 @@ def _read(json_file: str) -> tuple[Any, list[str], list[str]]:
         with open(json_file, encoding="utf-8") as file:
             content = json.load(file)
     except (ValueError, RecursionError) as error:
+        if "BOM" in str(error):  # pycocotools, which reads the file for training and evaluation, refuses it too
+            return None, ["it begins with a byte-order mark: save it as UTF-8 without this mark"], []
         return None, [f"{type(error).__name__}: {error}"], []
     return content, *_find_problems(content)
 

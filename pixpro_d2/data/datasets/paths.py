@@ -26,10 +26,8 @@ def check_split(name: str, path: str, splits: Iterable[str], kind: str = "file")
             f"Data set '{name}': there is no {kind} {os.path.abspath(path)}; its splits are {', '.join(listed)}."
         )
     if not listed and not os.path.exists(path):
-        raise UsageError(
-            f"Data set '{name}': there is no {kind} {os.path.abspath(path)}, nor another split: datasets/README.md "
-            "shows the layouts."
-        )
+        advice = f"make this {kind}" if kind == "folder" else "write the name of one image on each line, without .jpg"
+        raise UsageError(f"Data set '{name}': there is no {kind} {os.path.abspath(path)}, nor another split: {advice}.")
     check_exists(name, path, kind)
 
 
@@ -89,14 +87,19 @@ def read_image_ids(path: str, exists: Callable[[str], bool]) -> list[str]:
     name is the longest beginning of the line that ``exists``, or the whole line if there is no such image.
 
     Raises:
-        UsageError: if the file is missing or empty.
+        UsageError: if the file is missing or empty, or a name has the extension of a file.
     """
     if not os.path.isfile(path):
         raise UsageError(f"There is no file {os.path.abspath(path)}.")
     lines = [line.strip() for line in _read_text(path).split("\n") if line.strip()]
     if not lines:
         raise UsageError(f"{path} names no image.")
-    return [_image_id(line, exists) for line in lines]
+    names = [_image_id(line, exists) for line in lines]
+    for name in names:
+        stem, extension = os.path.splitext(name)
+        if extension[1:].isalpha() and not exists(name) and exists(stem):
+            raise UsageError(f"{path} names {name}: write {stem}, without {extension}.")
+    return names
 
 
 def _image_id(line: str, exists: Callable[[str], bool]) -> str:

@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image, ImageFile
 
 from ...utils.errors import UsageError
+from ..io.reader import header_source
 from .images import list_images
 from .paths import check_exists, read_class_names, split_where
 
@@ -40,7 +41,7 @@ def read_label(path: str, size: tuple[int, int] | None = None) -> np.ndarray:
         UsageError: if the file is unreadable, has another size, or does not hold a single id of 0 to 255 per pixel.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(header_source(path)) as image:
             few_bits, mode, label = _has_few_bits(image), image.mode, np.asarray(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f"{path} is not a readable label file: {error}.") from error

@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog
 from ...flow_files import FlowFiles
 from ...utils.errors import UsageError
 from ...utils.files import read_json, write_json
-from ...utils.folders import is_hidden
+from ...utils.folders import is_hidden, walk
 from .image_index import MTIME_RESOLUTION_SECONDS
 from .images import is_image
 from .paths import check_exists
@@ -105,12 +105,21 @@ def load_videos(name: str, root: str) -> list[dict[str, Any]]:
     ]
     if not dicts:
         raise UsageError(
-            f"Data set '{name}': no sub-folder of {os.path.abspath(root)} has frames of a video: "
-            "`pixpro-d2 prepare-video` writes such folders."
+            f"Data set '{name}': no sub-folder of {os.path.abspath(root)} has frames of a video: {_advice(root)}."
         )
     if len(dicts) < len(counts):
         logger.warning(f"Data set '{name}': {len(counts) - len(dicts)} of {len(counts)} folders have no frames.")
     return dicts
+
+
+def _advice(root: str) -> str:
+    """Return advice on a folder without videos, by the place of the first images, up to four folders deep."""
+    for folder, files in walk(root, lambda denied: None, lambda path: os.path.relpath(path, root).count(os.sep) < 4):
+        if any(map(is_image, files)):
+            if folder == root:
+                return f"it has images itself, so name the folder above it, {os.path.dirname(os.path.abspath(root))}"
+            return f"images lie deeper, in {folder}, so make a folder or a link directly below for each video"
+    return "`pixpro-d2 prepare-video` writes such folders"
 
 
 def drop_short(videos: Sequence[dict[str, Any]], n_frames: int, key: str = "DATASETS.TRAIN") -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Check the files, sizes, labels and counts of a data set for any task."""
 
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from ..datasets.object_checks import box_error, box_warning, mask_error, mask_fo
 from ..datasets.semseg import IGNORE_LABEL, read_label
 from ..downstream.tasks import BOXES, CATEGORIES, LABEL_MAPS, Labels, labels_of
 from ..io.image_size import read_size
-from ..io.reader import header_source, read_image
+from ..io.reader import header_source, is_file, read_image
 from .stored_values import FileValues, read_values, value_problems
 
 # Ratio of the sides from which few random crops fit: then 24 % of the views are the largest crop in the middle with
@@ -142,7 +141,7 @@ def _add_image(
 
 
 def _look_at(record: dict[str, Any], labels: Labels | None, decode: bool, pixel_range: tuple[float, ...]) -> Files:
-    files = Files(errors=[f"missing file {path}" for path in _paths(record) if not os.path.isfile(path)])
+    files = Files(errors=[f"missing file {path}" for path in _paths(record) if not is_file(path)])
     if files.errors:
         return files
     try:

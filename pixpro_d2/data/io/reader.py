@@ -1,11 +1,13 @@
-"""Read an image from a folder or an archive as 8-bit RGB."""
+"""Read an image from a folder, an archive or an address as 8-bit RGB."""
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 
 import numpy as np
+from detectron2.utils.file_io import PathManager
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
@@ -37,18 +39,33 @@ def restrict_pillow(max_pixels: int) -> None:
     EpsImagePlugin.gs_binary = False  # treat Ghostscript as not installed
 
 
-def read_bytes(file_name: str) -> bytes:
-    """Read the content of a file; ``ARCHIVE@/MEMBER`` names a member of a zip or tar file."""
+def read_bytes(file_name: str | os.PathLike[str]) -> bytes:
+    """Read the content of a file.
+
+    ``ARCHIVE@/MEMBER`` names a member of a zip or tar file. An address such as ``s3://BUCKET/FILE`` is read by the
+    handlers of detectron2's PathManager.
+    """
     member = split_member(file_name)
     if member:
         return read_member(*member)
-    with open(file_name, "rb") as file:
+    with PathManager.open(file_name, "rb") if is_address(file_name) else open(file_name, "rb") as file:
         return file.read()
 
 
-def header_source(file_name: str) -> str | io.BytesIO:
-    """Return the source of an image header for Pillow: the path, or the content of a member of an archive."""
-    return io.BytesIO(read_bytes(file_name)) if split_member(file_name) else file_name
+def header_source(file_name: str | os.PathLike[str]) -> str | io.BytesIO:
+    """Return the source of an image for Pillow: the path, or the content of a member of an archive or an address."""
+    is_path = not split_member(file_name) and not is_address(file_name)
+    return os.fspath(file_name) if is_path else io.BytesIO(read_bytes(file_name))
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether the file of a path or an address exists."""
+    return PathManager.isfile(path) if is_address(path) else os.path.isfile(path)
+
+
+def is_address(file_name: str | os.PathLike[str]) -> bool:
+    """Return whether a file name is an address such as ``s3://BUCKET/FILE``."""
+    return "://" in os.fspath(file_name)
 
 
 class EncodedImage:
@@ -60,10 +77,10 @@ class EncodedImage:
     TIFF files whose lowest value is white are inverted.
     """
 
-    def __init__(self, file_name: str, pixel_range: tuple[float, ...] = ()) -> None:
+    def __init__(self, file_name: str | os.PathLike[str], pixel_range: tuple[float, ...] = ()) -> None:
         """
         Args:
-            file_name: path or member of an archive, see :func:`read_bytes`.
+            file_name: path, member of an archive or address, see :func:`read_bytes`.
             pixel_range: the two values that become 0 and 255, INPUT.PIXEL_RANGE, in images of one channel with
                 more than 8 bits; () for 0 and 65535. Images of 8 bits stay unchanged.
 
@@ -144,12 +161,12 @@ class EncodedImage:
             raise UnreadableImage(f"{self.file_name}: {type(error).__name__}: {error}") from error
 
 
-def read_image(file_name: str, pixel_range: tuple[float, ...] = ()) -> Image.Image:
+def read_image(file_name: str | os.PathLike[str], pixel_range: tuple[float, ...] = ()) -> Image.Image:
     """Read the image of a file at its full size in mode RGB; see :class:`EncodedImage`."""
     return EncodedImage(file_name, pixel_range).decode()[0]
 
 
-def required_image(file_name: str, pixel_range: tuple[float, ...]) -> Image.Image:
+def required_image(file_name: str | os.PathLike[str], pixel_range: tuple[float, ...]) -> Image.Image:
     """Read an image by :func:`read_image` for a task that skips no image; raise a UsageError if it is unreadable."""
     try:
         return read_image(file_name, pixel_range)

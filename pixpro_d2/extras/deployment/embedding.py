@@ -78,7 +78,7 @@ def embed(
     images = load_dicts(data)
     if "num_frames" in images[0]:
         raise UsageError(f"Data set '{data}' has videos: name the folder of their frames as images:DIR.")
-    names = [image["file_name"] for image in images]
+    names = [os.fspath(image["file_name"]) for image in images]
     encoded = _encode_names(names, out, suffix)
     network = load_network(weights, branch, config_file, with_fpn=feature.startswith("p"))
     feature = feature or network.names[-1]

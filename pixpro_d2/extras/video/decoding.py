@@ -166,7 +166,7 @@ def extract_frames(
 
     Args:
         source: path of the video.
-        folder: folder for the frames; it may be missing or empty, or have a damaged RECORD, and is then replaced.
+        folder: folder for the frames; it may be missing or empty, or have a RECORD, and is then replaced.
         fps: see :func:`read_frames`.
         short_side: see :func:`shrink`.
         quality: see :func:`write_frames`.
@@ -195,7 +195,7 @@ def extract_frames(
             "asked": {"fps": fps, "short_side": short_side, "quality": quality},
         }
         write_json(Path(partial, RECORD), record)
-        if read_record(folder) is None and os.path.exists(os.path.join(folder, RECORD)):
+        if os.path.exists(os.path.join(folder, RECORD)):
             shutil.rmtree(folder)
         os.rename(partial, folder)
     except OSError as error:

@@ -77,9 +77,10 @@ def _files_below(source: Path) -> Iterator[Path]:
 
 
 def is_finished(path: Path, folder: Path, asked: dict[str, Any]) -> bool:
-    """Return whether ``folder`` holds the frames of the video ``path``.
+    """Return whether ``folder`` holds the frames of the video ``path``; print a line if the video has changed since.
 
-    A video that was moved keeps its frames: it has the name and the size of the recorded source, which is gone.
+    A video that was moved keeps its frames: it has the name and the size of the recorded source, which is gone. A
+    video at the path of the recorded source, but of another size, has changed.
 
     Raises:
         UsageError: if ``folder`` holds frames of another video, of other settings, or of another tool.
@@ -89,14 +90,16 @@ def is_finished(path: Path, folder: Path, asked: dict[str, Any]) -> bool:
         if folder.is_dir() and any(folder.iterdir()) and not (folder / RECORD).exists():  # a damaged record is replaced
             raise UsageError(f"{folder} was not made by this command: remove it, or choose another DST.")
         return False
-    before = record["source"]
-    is_alike = (Path(before).name, record["source_bytes"]) == (path.name, path.stat().st_size)
-    if not is_alike or (os.path.exists(before) and not os.path.samefile(before, path)):
+    before, has_changed = record["source"], record["source_bytes"] != path.stat().st_size
+    is_moved = not os.path.exists(before) and Path(before).name == path.name and not has_changed
+    if not is_moved and not (os.path.exists(before) and os.path.samefile(before, path)):
         raise UsageError(f"{folder} has the frames of {before}, not of {path}: choose another DST.")
     if record["asked"] != asked:
         before, now = (", ".join(f"{key} {value}" for key, value in x.items()) for x in (record["asked"], asked))
         raise UsageError(f"{folder} was made with {before}, not {now}: remove it, or choose another DST.")
-    return True
+    if has_changed:
+        print(f"{path} has changed: makes new frames.", file=sys.stderr)
+    return not has_changed
 
 
 def run_apart(

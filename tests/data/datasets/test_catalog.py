@@ -147,6 +147,8 @@ def test_missing_paths(tmp_path, scenes):
             text,
         ), text
         assert name not in DatasetCatalog.list()
+    with pytest.raises(UsageError, match=r"/train.txt, nor another split: write the name of one image on each line, w"):
+        ensure_registered([f"voc:{tmp_path}/none@train"])
 
 
 def test_a_folder_without_a_scheme(tmp_path, monkeypatch):

@@ -45,6 +45,12 @@ def test_names_that_are_not_ascii(tmp_path):
     assert record["file_name"] == f"{folder}/日本.jpg" and MetadataCatalog.get(name).thing_classes == ["Tür"]
 
 
+def test_a_byte_order_mark(tmp_path):
+    """Windows writes it, and pycocotools refuses it."""
+    with pytest.raises(UsageError, match="a.json .*begins with a byte-order mark: save it as UTF-8 without this mark"):
+        _load(tmp_path, "\ufeff" + json.dumps(GOOD))
+
+
 def test_annotations_of_no_image_are_counted(tmp_path):
     objects = [{**BOX, "id": i, "image_id": image} for i, image in enumerate((1, 1.0, 2, "x", [1]), start=1)]
     with logged("pixpro_d2.data.datasets.coco") as messages:

@@ -260,6 +260,12 @@ def test_image_ids_may_have_spaces_and_words_behind_them(tmp_path, line, image_i
     assert read_image_ids(str(tmp_path / "split.txt"), there.__contains__) == [image_id]
 
 
+def test_image_ids_have_no_extension(tmp_path):
+    (tmp_path / "split.txt").write_text("a.b\nv1.3\n000.png\n")
+    with pytest.raises(UsageError, match="split.txt names 000.png: write 000, without .png.$"):
+        read_image_ids(str(tmp_path / "split.txt"), {"a", "a.b", "v1", "000"}.__contains__)
+
+
 @pytest.fixture
 def imagenet(tmp_path):
     """Root with a folder of two classes as ``train`` and the same images zipped as ``val``."""

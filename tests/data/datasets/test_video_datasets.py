@@ -109,10 +109,18 @@ def test_empty_folders_are_dropped_and_counted(root):
 def test_no_video(tmp_path):
     with pytest.raises(UsageError, match=f"'x': there is no folder {tmp_path}/none"):
         load_videos("x", str(tmp_path / "none"))
-    write_images(tmp_path / "frames", 3, (4, 6))
-    for folder in (tmp_path / "frames", tmp_path / "frames" / "empty"):
-        folder.mkdir(exist_ok=True)
-        with pytest.raises(UsageError, match=f"'x': no sub-folder of {folder} has frames of a video"):
+    write_images(tmp_path / "kitti/day/d1/image_02/data", 3, (4, 6))
+    write_images(tmp_path / "far/a/b/c/d/e", 1, (4, 6))
+    place = tmp_path / "kitti/day/d1/image_02"
+    deeper = f"images lie deeper, in {place}/data, so make a folder or a link directly below for each video."
+    for name, advice in (
+        ("kitti/day/d1/image_02/data", f"it has images itself, so name the folder above it, {place}."),
+        ("kitti/day/d1", deeper),
+        ("kitti", deeper),
+        ("far", "`pixpro-d2 prepare-video` writes such folders."),
+    ):
+        folder = tmp_path / name
+        with pytest.raises(UsageError, match=f"'x': no sub-folder of {folder} has frames of a video: {advice}"):
             load_videos("x", str(folder))
 
 

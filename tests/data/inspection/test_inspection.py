@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
-from data_helpers import write_images
+from data_helpers import noise, write_images
 from detectron2.data.catalog import Metadata
 from detectron2.structures import BoxMode
+from detectron2.utils.file_io import PathHandler, PathManager
 from PIL import Image
 
+from pixpro_d2.data.datasets.semseg import read_label
 from pixpro_d2.data.downstream.tasks import BOXES, CATEGORIES, LABEL_MAPS
 from pixpro_d2.data.inspection.records import inspect
+from pixpro_d2.data.io.reader import UnreadableImage, read_image
 
 
 @pytest.fixture
@@ -222,3 +225,37 @@ def test_classification_and_images_without_labels(images):
     assert report.problems == [f"{images[3]} has class 3, but the classes are 0 to 2"]
     report = inspect([{"file_name": str(path)} for path in images], Metadata())
     assert (report.labels, report.problems, len(report.sizes)) == (None, [], 4)
+
+
+class _Store(PathHandler):
+    """Addresses store://NAME, which are files of a folder."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self._folder = folder
+
+    def _get_supported_prefixes(self):
+        return ["store://"]
+
+    def _open(self, path, mode="r", **kwargs):
+        return open(self._folder / path.removeprefix("store://"), mode)
+
+    def _isfile(self, path, **kwargs):
+        return (self._folder / path.removeprefix("store://")).is_file()
+
+
+def test_paths_and_addresses_that_detectron2_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(PathManager, "_path_handlers", PathManager._path_handlers.copy())
+    PathManager.register_handler(_Store(tmp_path))
+    rgb, grey = noise(0, 6, 5), noise(1, 6, 5, 0)
+    Image.fromarray(rgb).save(tmp_path / "a.png")
+    Image.fromarray(grey).save(tmp_path / "labels.png")
+    for place in (tmp_path, "store:/"):
+        image, labels = (place / name if place == tmp_path else f"{place}/{name}" for name in ("a.png", "labels.png"))
+        np.testing.assert_array_equal(read_image(image), rgb)
+        np.testing.assert_array_equal(read_label(labels), grey)
+        record = {"file_name": image, "sem_seg_file_name": labels}
+        assert inspect([record], Metadata(stuff_classes=[str(i) for i in range(256)])).errors == []
+    with pytest.raises(UnreadableImage, match="store://none.png"):
+        read_image("store://none.png")
+    assert inspect([{"file_name": "store://none.png"}], Metadata()).errors == ["missing file store://none.png"]
