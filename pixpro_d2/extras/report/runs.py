@@ -116,7 +116,7 @@ def read_run(folder: Path, name: str) -> Run:
             remarks.append("metrics.json has no values yet.")
     else:
         remarks.append("There is no metrics.json, so there are no curves.")
-    config = _read_config(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     if not config:
         remarks.append("There is no readable config.yaml, so what was run is not known.")
     if not starts:
@@ -128,7 +128,8 @@ def read_run(folder: Path, name: str) -> Run:
     return Run(name, folder, config, curves, starts, warnings, find_pictures(folder / "vis"), remarks)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the contents of a config.yaml; {} if it is missing or damaged."""
     try:
         return read_yaml(path) or {}
     except OSError:
