@@ -1,6 +1,7 @@
 """Write the page: all information about the runs, in one HTML file that needs no network."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -50,7 +51,7 @@ def write_report(folders: Sequence[str], output: str | Path | None = None) -> st
     """
     found = find_runs(folders)
     page = render([read_run(folder, name) for folder, name in zip(found, short_names(found))])
-    path = Path(output or Path(folders[0], "report.html"))
+    path = Path(output or Path(next(filter(os.path.isdir, folders)), "report.html"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_file(str(path), lambda partial: Path(partial).write_text(page, encoding="utf-8"))
