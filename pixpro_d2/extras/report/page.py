@@ -125,7 +125,7 @@ def build_films(runs: Sequence[Run]) -> tuple[list[tuple[str, list[dict[str, Any
         one group. A film holds the pictures of one name from all runs.
     """
     owners = {picture: index for index, run in enumerate(runs) for picture in run.pictures}
-    pictures, note = embed(list(owners))
+    pictures, note = embed(sorted(owners, key=lambda picture: (picture.name != FIRST_FILM, picture.name)))
     films: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for picture, address, (width, height) in pictures:
         frame = {"iteration": picture.iteration, "address": address, "width": width, "height": height}
