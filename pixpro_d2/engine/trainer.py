@@ -188,12 +188,12 @@ class Trainer(DefaultTrainer):
         built.append(CheckpointHook(self.checkpointer, self._trainer, *periods, *keep))
         built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
         if comm.is_main_process():
+            period = cfg.TEST.EVAL_PERIOD
+            written = min(20, period) if period > 0 else 20  # write each evaluation before the next replaces it
             if is_pretraining(cfg):
                 limits = pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM
-                built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *limits, cfg.OUTPUT_DIR))
-            period = cfg.TEST.EVAL_PERIOD
-            period = min(20, period) if period > 0 else 20  # write each evaluation before the next replaces it
-            built.append(hooks.PeriodicWriter(self.build_writers(), period))
+                built.append(HealthHook(period, *limits, cfg.OUTPUT_DIR, written))
+            built.append(hooks.PeriodicWriter(self.build_writers(), written))
             built.append(PlainBackboneHook(self.checkpointer, InputConvention.from_config(cfg)))
         elif cfg.VIS_PERIOD > 0:  # detectron2 draws in all processes, and only a writer empties the storage
             built.append(hooks.CallbackHook(after_step=lambda trainer: trainer.storage.clear_images()))
