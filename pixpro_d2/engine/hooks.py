@@ -233,7 +233,7 @@ class HealthHook(HookBase):
     Register this hook in the main process, which records the values, after the hook that evaluates.
     """
 
-    def __init__(self, period: int, share: float, dim: int, folder: str) -> None:
+    def __init__(self, period: int, share: float, dim: int, folder: str, written: int = 1) -> None:
         """
         Args:
             period: iterations from one judgement to the next; 0: judge only at the end.
@@ -241,11 +241,13 @@ class HealthHook(HookBase):
                 collapsed.
             dim: channels of the projections.
             folder: folder of the run, with its metrics.json.
+            written: iterations from one line of metrics.json to the next; only the last value of each line counts.
         """
         self.period = period
         self.collapsed = share
         self.spread = 1 / math.sqrt(dim)
         self.path = Path(folder, "metrics.json")
+        self.written = written
         self._earlier: dict[str, Curve] = {}
 
     def before_train(self) -> None:
@@ -265,8 +267,8 @@ class HealthHook(HookBase):
     def _judge(self, done: int) -> None:
         curves = {name: list(curve) for name, curve in self._earlier.items()}
         for name, history in self.trainer.storage.histories().items():
-            # With accumulation, an iteration has a value of each part of the batch, of which metrics.json has the last.
-            curves.setdefault(name, []).extend({i: value for value, i in history.values()}.items())
+            lines = {i // self.written: (i, value) for value, i in history.values()}
+            curves.setdefault(name, []).extend(lines.values())
         findings = assess(curves, self.spread, self.collapsed)
         _, title, reasons = verdict(findings)
         logger.info(f"After {done} iterations: {title}: {reasons}")

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from detectron2.engine.defaults import create_ddp_model
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, EventWriter
+from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.optim import Optimizer
@@ -61,7 +62,7 @@ from .hooks import (
 )
 from .loop import TrainLoop
 from .terminal import progress_line
-from .writers import PatientWriter, build_wandb_writers
+from .writers import PatientWriter, TensorboardWriter, build_wandb_writers
 
 logger = logging.getLogger(__name__)
 
@@ -199,29 +200,28 @@ class Trainer(DefaultTrainer):
         built.append(CheckpointHook(self.checkpointer, self._trainer, *periods, *keep))
         built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
         if comm.is_main_process():
+            period = cfg.TEST.EVAL_PERIOD
+            written = min(20, period) if period > 0 else 20  # write each evaluation before the next replaces it
             if is_pretraining(cfg):
                 limits = pixpro.COLLAPSE_STD, pixpro.PROJECTOR.OUT_DIM
-                built.append(HealthHook(cfg.TEST.EVAL_PERIOD, *limits, cfg.OUTPUT_DIR))
-            period = cfg.TEST.EVAL_PERIOD
-            period = min(20, period) if period > 0 else 20  # write each evaluation before the next replaces it
-            built.append(hooks.PeriodicWriter(self.build_writers(), period))
+                built.append(HealthHook(period, *limits, cfg.OUTPUT_DIR, written))
+            built.append(hooks.PeriodicWriter(self.build_writers(), written))
             built.append(PlainBackboneHook(self.checkpointer, InputConvention.from_config(cfg)))
         elif cfg.VIS_PERIOD > 0:  # detectron2 draws in all processes, and only a writer empties the storage
             built.append(hooks.CallbackHook(after_step=lambda trainer: trainer.storage.clear_images()))
         return [hook for hook in built if hook is not None]
 
     def build_writers(self) -> list[EventWriter]:
-        """Return the writer of W&B if it is enabled, then detectron2's writers, whose last clears the pictures.
+        """Return the writer of W&B if it is enabled, then writers like detectron2's, whose last clears the pictures.
 
         The printer takes the median of the readings of 20 iterations; detectron2 v0.6 takes that of 20 readings.
         """
         printer = CommonMetricPrinter(self.max_iter, window_size=max(1, 20 // self.cfg.SOLVER.METRICS_PERIOD))
-        others = [
-            PatientWriter(writer, self.cfg.OUTPUT_DIR)
-            for writer in super().build_writers()
-            if not isinstance(writer, CommonMetricPrinter)
-        ]
-        return [*build_wandb_writers(self.cfg, lambda: self.start_iter > 0), printer, *others]
+        folder = self.cfg.OUTPUT_DIR
+        os.makedirs(folder, exist_ok=True)
+        files = [JSONWriter(os.path.join(folder, "metrics.json")), TensorboardWriter(folder, lambda: self.start_iter)]
+        wandb = build_wandb_writers(self.cfg, lambda: self.start_iter > 0)
+        return [*wandb, printer, *(PatientWriter(writer, folder) for writer in files)]
 
     def _evaluate(self) -> dict[str, Any]:
         results = self.test(self.cfg, self.checkpointer.model)

@@ -1,4 +1,4 @@
-"""Write metrics to Weights & Biases, and to a disk that may be full."""
+"""Write metrics to TensorBoard, to Weights & Biases, and to a disk that may be full."""
 
 import logging
 import os
@@ -63,6 +63,28 @@ class PatientWriter(EventWriter):
                     f"{lost}."
                 )
             self._warned = True
+
+
+class TensorboardWriter(TensorboardXWriter):
+    """Write as detectron2's writer does; TensorBoard hides earlier values from the first iteration of this start on.
+
+    A resumed run repeats the iterations since its checkpoint, and TensorBoard would show both values.
+    """
+
+    def __init__(self, folder: str, start: Callable[[], int]) -> None:
+        """
+        Args:
+            folder: folder of the run.
+            start: first iteration; called at the first write, because only a resumed run knows it.
+        """
+        self._folder = folder
+        self._start: Callable[[], int] | None = start
+
+    def write(self) -> None:
+        if self._start is not None:
+            super().__init__(self._folder, purge_step=self._start())
+            self._start = None
+        super().write()
 
 
 class WandbWriter(EventWriter):

@@ -5,6 +5,7 @@ A curve is a list of (iteration, value) with rising iterations; a value may be i
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -17,8 +18,8 @@ Curve = list[tuple[int, float]]
 def read_curves(path: str | Path) -> tuple[dict[str, Curve], int]:
     """Read the curves in a ``metrics.json`` of detectron2, which has one JSON object per line.
 
-    A resumed run repeats the iterations since its checkpoint. The later lines then replace the earlier values from the
-    repeated iteration on.
+    A resumed run repeats the iterations since its checkpoint. The later lines then replace all earlier values from the
+    repeated iteration on, also the values that the resumed run does not record.
 
     Args:
         path: path of the file.
@@ -27,7 +28,7 @@ def read_curves(path: str | Path) -> tuple[dict[str, Curve], int]:
         The curves by name, and the number of lines that could not be read. A process that was killed while it wrote
         leaves such a line.
     """
-    curves: dict[str, Curve] = {}
+    attempts: list[dict[str, Curve]] = [{}]
     damaged = 0
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in filter(str.strip, file):
@@ -37,17 +38,25 @@ def read_curves(path: str | Path) -> tuple[dict[str, Curve], int]:
             except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
                 damaged += 1
                 continue
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    append(curves.setdefault(name, []), iteration, float(value))
-    return curves, damaged
+            found = {name: float(value) for name, value in values.items() if isinstance(value, (int, float))}
+            # Within an attempt lines may come out of order, but each name is recorded at rising iterations.
+            if any(attempts[-1][name][-1][0] >= iteration for name in found.keys() & attempts[-1].keys()):
+                attempts.append({})
+            for name, value in found.items():
+                attempts[-1].setdefault(name, []).append((iteration, value))
+    return _join(attempts), damaged
 
 
-def append(curve: Curve, iteration: int, value: float) -> None:
-    """Add a value to a curve, in place; the value replaces all values from this iteration on."""
-    while curve and curve[-1][0] >= iteration:
-        curve.pop()
-    curve.append((iteration, value))
+def _join(attempts: Sequence[dict[str, Curve]]) -> dict[str, Curve]:
+    """Join the curves of the attempts of a run; each attempt replaces the values from its first iteration on."""
+    curves: dict[str, Curve] = {}
+    for attempt in attempts:
+        start = min((curve[0][0] for curve in attempt.values()), default=0)
+        for curve in curves.values():
+            del curve[bisect_left(curve, (start,)) :]
+        for name, curve in attempt.items():
+            curves.setdefault(name, []).extend(curve)
+    return {name: curve for name, curve in curves.items() if curve}
 
 
 def finite(curve: Sequence[tuple[int, float]]) -> Curve:

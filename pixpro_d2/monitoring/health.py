@@ -3,6 +3,8 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
 from .curves import Curve, finite, medians
 
@@ -11,6 +13,7 @@ VERDICTS = ("Looks healthy", "Worth a look", "Looks unhealthy")
 READINGS = 5  # number of values that a curve needs to be judged
 
 MIN_SPREAD_SHARE = 0.5  # features count as spread from this share of the standard deviation 1 / sqrt(C) on
+MIN_FALL = 3  # multiple of its noise by which a loss must fall; of flat losses of five readings, 11 % seem to
 MIN_KEPT_FALL = 0.25  # share of its fall that a loss must keep: it may rise as the target's momentum goes to 1
 MAX_VARIANCE_RATIO = 1.25  # a variance term above this multiple of its first value has risen, and not by noise
 MIN_PROTOTYPES = 2  # prototypes of a level that win a pixel of a batch; with fewer, all pixels are alike
@@ -97,11 +100,19 @@ def _course(curve: Curve) -> list[Finding]:
     """Judge the course of a loss from its very first value: a tenth of a long run may already be at the minimum."""
     course = medians(curve)
     first, lowest, last = curve[0][1], min(course), course[-1]
-    if last >= first:
-        return [Finding(WATCH, f"the loss has not fallen: it went from {first:.3g} to {last:.3g}")]
+    if first - last <= MIN_FALL * _noise(curve):
+        beyond = " beyond its noise" if last < first else ""
+        return [Finding(WATCH, f"the loss has not fallen{beyond}: it went from {first:.3g} to {last:.3g}")]
     if first - last < MIN_KEPT_FALL * (first - lowest):
         return [Finding(WATCH, f"the loss fell from {first:.3g} to {lowest:.3g}, but is at {last:.3g} again")]
     return [Finding(GOOD, f"the loss fell from {first:.3g} to {last:.3g}")]
+
+
+def _noise(curve: Curve) -> float:
+    """Return the median distance of the steps between neighbouring readings from their median, the trend."""
+    steps = [after - before for (_, before), (_, after) in pairwise(curve)]
+    trend = median(steps)
+    return median(abs(step - trend) for step in steps)
 
 
 def _broken(curves: Mapping[str, Curve]) -> list[Finding]:

@@ -17,6 +17,7 @@ import pytest
 import torch
 from data_helpers import logged, write_images
 from detectron2.engine import HookBase
+from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -235,9 +236,10 @@ class Pictured(Trainer):
     """With pictures, and written every two iterations."""
 
     def build_hooks(self):
-        *others, writers = super().build_hooks()
+        built = super().build_hooks()
+        (writers,) = [hook for hook in built if isinstance(hook, PeriodicWriter)]
         writers._period = 2
-        return [*others, Picturing(), writers]
+        return [Picturing(), *built]
 
 
 def train(folder, images, *hooks, resume=False):
@@ -265,6 +267,9 @@ def test_a_training_that_fails_and_is_resumed(tmp_path, monkeypatch):
 
     train(folder, images, resume=True)
     assert list(wandb.runs) == [first.id]
+    events = EventAccumulator(str(folder), {"images": 0}).Reload()  # 3 is there once, although both have written it
+    assert [value.step for value in events.Scalars("total_loss")] == [1, 3, 5]
+    assert [image.step for image in events.Images("picture")] == [0, 1, 2, 3, 4, 5]
     second = wandb.runs[first.id]
     assert [step for step, _ in second.logs] == [4, 5] and second.exit_code == 0
 

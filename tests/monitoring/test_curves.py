@@ -20,6 +20,14 @@ def test_the_later_line_of_an_iteration_counts_and_drops_what_came_after(tmp_pat
     assert curves == {"loss": [(19, 19.0), (39, 5.0), (49, 6.0)]} and damaged == 0
 
 
+def test_a_repeated_iteration_drops_the_later_values_of_all_curves(tmp_path):
+    """The second try begins at 20, skips no step and is not evaluated; its lines of one writing are out of order."""
+    first = [{"iteration": i, "loss": 1.0, "skipped": 7.0} for i in (19, 39, 59)]
+    again = [{"iteration": 39, "loss": 2.0}, {"iteration": 29, "rank": 4.0}, {"iteration": 59, "loss": 3.0}]
+    curves, _ = read(tmp_path, *first, {"iteration": 29, "rank": 5.0}, {"iteration": 60, "AP": 1.5}, *again)
+    assert curves == {"loss": [(19, 1.0), (39, 2.0), (59, 3.0)], "skipped": [(19, 7.0)], "rank": [(29, 4.0)]}
+
+
 def test_values_of_one_writing_may_come_out_of_order(tmp_path):
     """detectron2 writes what was recorded at 39 before what was recorded at 29, if it comes first in its dict."""
     curves, _ = read(tmp_path, {"iteration": 39, "lr": 0.1}, {"iteration": 29, "loss": 2.0})

@@ -1,6 +1,7 @@
 """The verdict on a run, on curves whose answer is known."""
 
 import math
+import random
 
 import pytest
 
@@ -109,6 +110,17 @@ def test_a_loss_that_is_back_where_it_came_from():
     grade, _, reasons = judge(total_loss=pixpro(-0.4))
     assert grade == WATCH and reasons == "the loss fell from -0.09 to -2.96, but is at -0.536 again."
     assert "has not fallen: it went from -0.09 to" in judge(total_loss=pixpro(1.0))[2]
+
+
+@pytest.mark.parametrize("length", [10, 30, 300])
+def test_noise_is_no_fall(length):
+    """Of flat noisy losses, half end below their first reading; a fall of ten times the noise is seen."""
+    draw = random.Random(0).gauss
+    flat = [judge(total_loss=curve(*(draw(5, 1) for _ in range(length)))) for _ in range(200)]
+    assert sum(grade == GOOD for grade, _, _ in flat) < 20
+    assert any("has not fallen beyond its noise: it went from" in reasons for _, _, reasons in flat)
+    falls = [judge(total_loss=curve(*(10 * 0.1 ** (i / length) + draw(0, 1) for i in range(length)))) for _ in range(9)]
+    assert all(grade == GOOD for grade, _, _ in falls)
 
 
 def test_a_dip_that_is_over_is_no_collapse():

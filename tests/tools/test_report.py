@@ -88,6 +88,14 @@ def test_the_page_is_written_into_the_first_folder(folders, capsys):
     assert "<title>2 runs" in path.read_text()
 
 
+def test_a_report_among_the_arguments_is_skipped(folders, tmp_path, capsys):
+    """As of `report output/*` with an earlier report, which comes first."""
+    (tmp_path / "a.html").touch()
+    report.main([str(tmp_path / "a.html"), *map(str, folders)])
+    out, err = capsys.readouterr()
+    assert out == f"wrote {folders[0] / 'report.html'}\n" and str(tmp_path / "a.html") in err
+
+
 def test_a_file_can_be_named(folders, tmp_path):
     report.main([str(folders[1]), "--output", str(tmp_path / "new/page.html")])
     assert "<title>short" in (tmp_path / "new/page.html").read_text()
@@ -96,7 +104,7 @@ def test_a_file_can_be_named(folders, tmp_path):
 def test_mistakes_are_one_sentence(folders, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SystemExit, match=f"error: There is no run in {tmp_path / 'empty'}"):
-        report.main([str(folders[0]), str(tmp_path / "empty")])
+        report.main([str(tmp_path / "empty")])
     with pytest.raises(SystemExit, match="cannot be written to .*name a file by --output"):
         report.main([str(folders[0]), "--output", str(folders[0] / "log.txt/page.html")])
 

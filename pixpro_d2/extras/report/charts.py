@@ -12,6 +12,7 @@ from .runs import Run
 from .summary import collapsed_share, spread_std, step_times
 
 OTHER = "Other recorded values"
+MAX_POINTS = 50_000  # points of all lines of a section, nearly 1 MB
 NOT_DRAWN = ("eta_seconds", "chance", "skipped_steps")
 
 
@@ -144,8 +145,9 @@ def build_charts(runs: Sequence[tuple[int, Run]]) -> list[tuple[Family, list[Cha
         Families with their charts in the order of FAMILIES, other values last. Families without values are skipped.
     """
     families: dict[str | None, dict[str, Chart]] = {}
-    for colour, run in runs:
-        curves = drawn_curves(run)
+    drawn = [(colour, run, drawn_curves(run)) for colour, run in runs]
+    points = max(20, min(800, MAX_POINTS // max(1, sum(len(curves) for _, _, curves in drawn))))
+    for colour, run, curves in drawn:
         levels = levels_of(curves)
         for name, curve in curves.items():
             key, label = split_name(name)
@@ -153,7 +155,7 @@ def build_charts(runs: Sequence[tuple[int, Run]]) -> list[tuple[Family, list[Cha
             title = "" if len(runs) == 1 and key else label
             chart = charts.setdefault(title, Chart(title))
             line = (label, level_colour(label, levels, len(chart.lines))) if len(runs) == 1 else (run.name, colour)
-            chart.lines.append((*line, thin(curve)))
+            chart.lines.append((*line, thin(curve, points)))
             for reference in _references(run, key, label):
                 if reference not in chart.references:
                     chart.references.append(reference)

@@ -167,7 +167,7 @@ class Chart {
 }
 
 function colour(line) {
-  return `c${line.colour % 8}${line.colour >= 8 ? " dashed" : ""}`;
+  return `c${line.colour % 8} dash${Math.floor(line.colour / 8) % 4}`;
 }
 
 class Film {

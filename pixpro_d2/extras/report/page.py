@@ -1,6 +1,7 @@
 """Write the page: all information about the runs, in one HTML file that needs no network."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -50,7 +51,7 @@ def write_report(folders: Sequence[str], output: str | Path | None = None) -> st
     """
     found = find_runs(folders)
     page = render([read_run(folder, name) for folder, name in zip(found, short_names(found))])
-    path = Path(output or Path(folders[0], "report.html"))
+    path = Path(output or Path(next(filter(os.path.isdir, folders)), "report.html"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_file(str(path), lambda partial: Path(partial).write_text(page, encoding="utf-8"))
@@ -124,7 +125,7 @@ def build_films(runs: Sequence[Run]) -> tuple[list[tuple[str, list[dict[str, Any
         one group. A film holds the pictures of one name from all runs.
     """
     owners = {picture: index for index, run in enumerate(runs) for picture in run.pictures}
-    pictures, note = embed(list(owners))
+    pictures, note = embed(sorted(owners, key=lambda picture: (picture.name != FIRST_FILM, picture.name)))
     films: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for picture, address, (width, height) in pictures:
         frame = {"iteration": picture.iteration, "address": address, "width": width, "height": height}

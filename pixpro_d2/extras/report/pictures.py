@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-MAX_BYTES = 3_600_000  # bytes of pictures in a page; base64 adds a third, and a page is to have at most 5 MB
+MAX_BYTES = 2_800_000  # bytes of pictures in a page; base64 adds a third, and a page is to have about 5 MB at most
 COPY_WIDTH = 1000  # width of a smaller copy, pixels
 
 Item = TypeVar("Item")
@@ -40,11 +40,12 @@ def embed(pictures: Sequence[Picture], budget: int = MAX_BYTES) -> tuple[list[Em
     """Encode pictures as data addresses.
 
     If the pictures exceed the budget, they become WebP copies of at most COPY_WIDTH pixels. If the copies would still
-    exceed the budget, evenly spaced iterations are kept. The estimate takes each copy to be as large as the largest
-    copy of its name. Files that are no pictures are skipped.
+    exceed the budget, evenly spaced iterations are kept, or if there are too many names, the last picture of the first
+    names. The estimate takes each copy to be as large as the largest copy of its name. Files that are no pictures are
+    skipped.
 
     Args:
-        pictures: pictures to embed.
+        pictures: pictures to embed, the most important names first.
         budget: bytes.
 
     Returns:
@@ -53,15 +54,26 @@ def embed(pictures: Sequence[Picture], budget: int = MAX_BYTES) -> tuple[list[Em
     if sum(map(_file_size, pictures)) <= budget:
         return list(_addresses(pictures, _as_they_are)), ""
     note = f"Pictures are smaller copies, at most {COPY_WIDTH} pixels wide, to keep this page small"
-    groups = by_name(pictures).values()
-    size = sum(len(group) * _copy_size(group) for group in groups)
-    chosen = pictures
-    if size > budget:
-        chosen = [picture for group in groups for picture in evenly(group, int(len(group) * budget / size))]
+    chosen = _within(budget, [(group, _copy_size(group)) for group in by_name(pictures).values()])
     copies = list(_addresses(chosen, _small_copy))
     if len(chosen) < len(pictures):
         note += f"; {len(copies)} of {len(pictures)} are shown"
     return copies, note + "."
+
+
+def _within(budget: int, groups: Sequence[tuple[list[Picture], int]]) -> list[Picture]:
+    """Choose pictures of (pictures, bytes of each) of each name, so that their bytes do not exceed the budget."""
+    size = sum(len(group) * each for group, each in groups)
+    ends = sum(min(2, len(group)) * each for group, each in groups)
+    if ends <= budget:
+        share = min(1.0, (budget - ends) / max(1, size - ends))
+        return [picture for group, _ in groups for picture in evenly(group, 2 + int((len(group) - 2) * share))]
+    chosen = []
+    for group, each in groups:
+        if each <= budget:
+            chosen.append(group[-1])
+            budget -= each
+    return chosen
 
 
 def _file_size(picture: Picture) -> int:

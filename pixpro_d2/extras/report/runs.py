@@ -1,6 +1,7 @@
 """Read the runs that a page is about from their folders."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,21 +72,31 @@ class Run:
 
 
 def find_runs(folders: Iterable[str | Path]) -> list[Path]:
-    """Find the folders of runs: each of ``folders`` itself, or the runs directly in it.
+    """Find the folders of runs: each of ``folders`` itself, or the runs in it and in its folders.
+
+    Entries of ``folders`` without a run, such as an earlier report, are skipped, and a line on stderr names them.
 
     Raises:
-        UsageError: if a folder neither is nor holds a run.
+        UsageError: if an entry does not exist, or none of the entries is or holds a run.
     """
-    found: list[Path] = []
-    for folder in map(Path, folders):
-        here = [folder] if _is_run(folder) else sorted(filter(_is_run, folder.iterdir())) if folder.is_dir() else []
-        if not here:
-            raise UsageError(
-                f"There is no run in {folder}: name the OUTPUT_DIR of one, which has a metrics.json, config.yaml or "
-                "log.txt, or a folder of such."
-            )
-        found += here
-    return list(dict.fromkeys(path.resolve() for path in found))
+    found = {folder: _runs_in(Path(folder)) for folder in folders}
+    missing = ", ".join(str(folder) for folder in found if not Path(folder).exists())
+    empty = ", ".join(str(folder) for folder, runs in found.items() if not runs)
+    if missing or not any(found.values()):
+        raise UsageError(
+            f"There is no run in {missing or empty}: name the OUTPUT_DIR of one, which has a metrics.json, config.yaml "
+            "or log.txt, or a folder of such."
+        )
+    if empty:
+        print(f"Skipped, because there is no run: {empty}", file=sys.stderr)
+    return list(dict.fromkeys(path.resolve() for runs in found.values() for path in runs))
+
+
+def _runs_in(folder: Path, depth: int = 2) -> list[Path]:
+    if _is_run(folder):
+        return [folder]
+    inner = sorted(folder.iterdir()) if depth and folder.is_dir() else []
+    return [path for entry in inner for path in _runs_in(entry, depth - 1)]
 
 
 def _is_run(folder: Path) -> bool:
@@ -116,7 +127,7 @@ def read_run(folder: Path, name: str) -> Run:
             remarks.append("metrics.json has no values yet.")
     else:
         remarks.append("There is no metrics.json, so there are no curves.")
-    config = _read_config(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     if not config:
         remarks.append("There is no readable config.yaml, so what was run is not known.")
     if not starts:
@@ -128,7 +139,8 @@ def read_run(folder: Path, name: str) -> Run:
     return Run(name, folder, config, curves, starts, warnings, find_pictures(folder / "vis"), remarks)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the contents of a config.yaml; {} if it is missing or damaged."""
     try:
         return read_yaml(path) or {}
     except OSError:

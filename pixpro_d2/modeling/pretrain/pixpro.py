@@ -177,7 +177,8 @@ class PixPro(TwoBranch):
         scalars = self.correspondence.monitors(geometry)
         for level, x in comparisons.items():
             scalars[f"positive_pairs/{level}"], scalars[f"images_without_pair/{level}"] = pair_counts(x.positives)
-            scalars[f"feature_std/{level}"] = feature_std(x.projection)
+            if x.projection[:, 0].numel() > 1:  # a single vector has no standard deviation
+                scalars[f"feature_std/{level}"] = feature_std(x.projection)
             with torch.autocast(x.projection.device.type, enabled=False):
                 own = self.method.monitors(level, x.views)
             scalars.update({f"{name}/{level}": value for name, value in own.items()})

@@ -5,7 +5,7 @@ import copy
 import pytest
 from report_helpers import CONFIG, write_run
 
-from pixpro_d2.extras.report.answer import better_than_random
+from pixpro_d2.extras.report.answer import _is_clear, better_than_random
 from pixpro_d2.extras.report.runs import read_run
 
 TRAINED, RANDOM = "output/first/model_final.pth", ""
@@ -58,7 +58,7 @@ def test_runs_with_equal_seeds_are_one_measurement(tmp_path):
     assert " mIoU 34.0 ± 1.0 (3 runs of 2 seeds) from output/first/" in answer.reasons[0]
     assert " and 31.0 (2 runs of one seed) from random weights: +3.0 points." in answer.reasons[0]
     [answer] = better_than_random([*runs, task_run(tmp_path, RANDOM, 29.0, SEED=2)])
-    assert answer.verdict == "Yes" and " and 30.0 ± 1.0 (3 runs of 2 seeds) from random" in answer.reasons[0]
+    assert " and 30.0 ± 1.0 (3 runs of 2 seeds) from random" in answer.reasons[0]
 
 
 def test_a_run_with_an_unknown_seed_is_a_seed_of_its_own(tmp_path):
@@ -70,9 +70,10 @@ def test_a_run_with_an_unknown_seed_is_a_seed_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("trained", "random", "verdict", "grade"),
     [
-        ([62, 64], [60, 62], "Perhaps", "watch"),  # each mean has an error of 1, so the difference of √2: 2 is unclear
-        ([63, 65], [60, 62], "Yes", "good"),  # 3 is clear
-        ([60, 62], [63, 65], "No", "bad"),
+        # Each mean has an error of 1, so the difference of √2. Student's t of 2 degrees of freedom has 4.303 √2 = 6.1.
+        ([66, 68], [60, 62], "Perhaps", "watch"),
+        ([67, 69], [60, 62], "Yes", "good"),
+        ([60, 62], [67, 69], "No", "bad"),
     ],
 )
 def test_several_runs_are_judged_by_their_standard_error(tmp_path, trained, random, verdict, grade):
@@ -82,6 +83,42 @@ def test_several_runs_are_judged_by_their_standard_error(tmp_path, trained, rand
     assert (answer.verdict, answer.grade) == (verdict, grade)
     assert f"mIoU {sum(trained) / 2:.1f} ± 1.0 (2 runs) from" in answer.reasons[0]
     assert answer.reasons[1] == "The standard error of this difference is 1.4 points."
+    assert answer.reasons[2].startswith("All start from one file")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "critical"),
+    [  # from tables of Student's t
+        ([-1, 1], [0, 0], 12.706),  # 1 degree of freedom: all of the error is of the first mean
+        ([-1, 1], [-1, 1], 4.303),  # 2
+        ([0, 0], [-1, 0, 1, -1, 0, 1, 0], 2.447),  # 6
+    ],
+)
+def test_the_limit_is_that_of_welchs_test(ours, theirs, critical):
+    _, error = _is_clear(ours, theirs)
+    for share, clear in ((0.99, False), (1.01, True), (-0.99, False), (-1.01, True)):
+        assert _is_clear([value + share * critical * error for value in ours], theirs)[0] == clear
+    assert _is_clear([1, 1], [1, 1]) == (False, 0) and _is_clear([2, 2], [1, 1]) == (True, 0)
+
+
+def fine_tunings(tmp_path, scores_of_seeds, **keys):
+    """Fine-tunings of pre-trainings of several seeds, whose config.yaml lies beside the weights."""
+    for seed, scores in scores_of_seeds.items():
+        folder = tmp_path / f"pretrained{seed}{len(list(tmp_path.iterdir()))}"
+        write_run(folder, config={**CONFIG, "SEED": seed, "OUTPUT_DIR": str(folder), **keys})
+        for i, score in enumerate(scores):
+            yield task_run(tmp_path, str(folder / "model_final.pth"), score, SEED=i)
+
+
+def test_pre_trainings_that_differ_in_their_seed_are_one_start(tmp_path):
+    """Means of the pre-trainings: 40, 42 and 44, so 42 ± 1.15, however many fine-tunings each has."""
+    runs = list(fine_tunings(tmp_path, {1: [40.0], 2: [40.0, 42.0, 44.0], 3: [43.0, 45.0]}))
+    runs += [task_run(tmp_path, RANDOM, score, SEED=i) for i, score in enumerate((30.0, 31.0, 32.0))]
+    [answer] = better_than_random(runs)
+    assert answer.verdict == "Yes" and " 42.0 ± 1.2 (6 runs) from 3 pre-trainings like …/" in answer.reasons[0]
+    assert answer.reasons[2] == "Each pre-training counts once, with the mean of its fine-tunings."
+    other = list(fine_tunings(tmp_path, {4: [50.0, 50.0]}, SOLVER={"MAX_ITER": 100}))
+    assert [len(answer.reasons) for answer in better_than_random([*runs, *other])] == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +211,7 @@ def test_a_run_without_a_final_result_is_named_and_not_compared(tmp_path, run):
     assert answer.verdict == "Not measured" and answer.reasons[1:] == [note]
     [answer] = better_than_random([trained, early, task_run(tmp_path, RANDOM, 30.0)])
     assert " mIoU 40.0 from output/first/model_final.pth and 30.0 from random weights" in answer.reasons[0]
-    assert answer.reasons[2:] == [note]
+    assert answer.reasons[-1] == note
 
 
 def test_a_pre_training_alone_tells_the_commands(tmp_path, monkeypatch):

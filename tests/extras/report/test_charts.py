@@ -3,7 +3,7 @@
 import pytest
 from report_helpers import healthy_lines, write_run
 
-from pixpro_d2.extras.report.charts import OTHER, as_data, build_charts, split_name
+from pixpro_d2.extras.report.charts import OTHER, as_data, build_charts, drawn_curves, split_name
 from pixpro_d2.extras.report.runs import read_run
 
 
@@ -15,6 +15,13 @@ def run(tmp_path):
 
 def by_title(built):
     return {family.title: charts for family, charts in built}
+
+
+def test_many_lines_share_a_number_of_points(run):
+    run.curves["total_loss"] = [(i, float(i)) for i in range(3000)]
+    for count, points in ((1, 800), (20, 50_000 // (20 * len(drawn_curves(run))))):
+        lines = by_title(build_charts([(i, run) for i in range(count)]))["Loss"][0].lines
+        assert points / 2 < len(lines[0][2]) <= points + 2
 
 
 def test_names():

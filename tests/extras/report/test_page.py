@@ -143,8 +143,14 @@ def test_a_run_has_the_same_colour_everywhere(tmp_path):
     first = write_run(tmp_path / "a", healthy_lines(), log="", command="")
     folders = [first, write_run(tmp_path / "b", healthy_lines())]
     page = page_of(*folders)
-    colours = set(re.findall(r'<span class="key (c\d)"[^>]*></span> b\b', page))
+    colours = set(re.findall(r'<span class="key (c\d) dash0"[^>]*></span> b\b', page))
     assert colours == {"c1"} and len(re.findall(r"</span> b\b", page)) >= 3
+
+
+def test_many_runs_look_different(tmp_path):
+    run = read_run(write_run(tmp_path / "run"), "run")
+    keys = re.findall(r'<h2><span class="key (.*?)"', render([run] * 32))
+    assert keys[:9:8] == ["c0 dash0", "c0 dash1"] and len(set(keys)) == len(keys) == 32
 
 
 def test_an_unfinished_run_with_gaps(tmp_path):

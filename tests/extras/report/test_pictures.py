@@ -60,6 +60,19 @@ def test_too_many_pictures_are_thinned(tmp_path):
     assert note.endswith("; 10 of 20 are shown.")
 
 
+def test_too_many_names_leave_the_last_picture_of_the_first_names(tmp_path):
+    for name in "abcdef":
+        for i in range(2):
+            noise(tmp_path / f"{name}_{i:07d}.png", 100, 100)
+    found = find_pictures(tmp_path)
+    copies, _ = embed(found, sum(picture.path.stat().st_size for picture in found) - 1)
+    each = len(base64.b64decode(copies[0][1].partition(",")[2]))
+    for budget, expected in ((7.5, "abcdef"), (4.5, "abcd")):
+        few, note = embed(found, int(budget * each))
+        assert [(picture.name, picture.iteration) for picture, _, _ in few] == [(name, 1) for name in expected]
+        assert note.endswith(f"; {len(expected)} of 12 are shown.")
+
+
 def test_evenly():
     assert evenly(range(10), 4) == [0, 3, 6, 9]
     assert evenly(range(10), 0) == [0, 9] and evenly([5], 0) == [5] and evenly(range(3), 5) == [0, 1, 2]

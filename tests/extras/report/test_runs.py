@@ -22,6 +22,21 @@ def test_folders_without_a_run_are_named(tmp_path):
     for folder in (tmp_path, tmp_path / "missing"):
         with pytest.raises(UsageError, match=f"no run in {folder}: name the OUTPUT_DIR"):
             find_runs([folder])
+    with pytest.raises(UsageError, match=f"no run in {folder}: name"):
+        find_runs([write_run(tmp_path / "run"), folder])
+
+
+def test_entries_without_a_run_are_skipped_and_named(tmp_path, capsys):
+    """As of `report output/*`, with an earlier report, an empty folder, a run, and a folder of runs."""
+    for name in ("a", "b/c", "d/e/f/too_deep"):
+        write_run(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "report.html").touch()
+    paths = [(tmp_path / name).resolve() for name in ("a", "b/c")]
+    assert find_runs([tmp_path]) == paths and capsys.readouterr().err == ""
+    assert find_runs([tmp_path / name for name in ("a", "b", "empty", "report.html")]) == paths
+    named = f"{tmp_path / 'empty'}, {tmp_path / 'report.html'}"
+    assert capsys.readouterr().err == f"Skipped, because there is no run: {named}\n"
 
 
 def test_names_are_as_short_as_they_tell_runs_apart():

@@ -82,6 +82,13 @@ def test_every_backbone_trains(opts, names):
         assert scalars[f"positive_pairs/{name}"][0] > 0
 
 
+def test_a_single_vector_has_no_standard_deviation():
+    """A batch of one image whose map has one pixel: NaN would be called broken features."""
+    model = build(*C5, "MODEL.RESNETS.NORM", "GN", "MODEL.PIXPRO.NORM", "")  # batch norm needs two vectors too
+    assert "feature_std/res5" not in losses_of(model, make_batch(n=1, size=32))[1]
+    assert "feature_std/res5" in losses_of(model, make_batch(n=2, size=32))[1]
+
+
 @pytest.mark.parametrize("size, grid", [(64, 2), (96, 3), (288, 9), (100, 4)])
 def test_any_input_size_gives_its_grid(size, grid):
     model = build(*C5, "INPUT.PIXPRO.CROP_SIZE", size)
