@@ -23,8 +23,10 @@ def default_config() -> CN:
     cfg = get_cfg()
     add_deeplab_config(cfg)
     add_pixpro_config(cfg)
+    own = cfg.clone()
     for add_keys in ADD_KEYS:
         add_keys(cfg)
+    _put_back(cfg, own)  # so that no other project changes a default of these recipes
     return cfg
 
 

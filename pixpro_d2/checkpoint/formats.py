@@ -323,7 +323,7 @@ def _research(tensors: dict[str, torch.Tensor], path: str) -> Source | None:
     """Recognise a torchvision-like ResNet in one of FORMATS, or the only ResNet of a file."""
     prefixes = [name.removesuffix(_FIRST_BLOCK) for name in tensors if f".{name}".endswith(f".{_FIRST_BLOCK}")]
     sequences = [name.removesuffix(_FOURTH_CHILD) for name in tensors if f".{name}".endswith(f".{_FOURTH_CHILD}")]
-    prefixes += [prefix for prefix in sequences if _is_sequence(tensors, prefix)]
+    prefixes = prefixes or [prefix for prefix in sequences if _is_sequence(tensors, prefix)]
     # If a file has only one ResNet, it is the backbone, whatever its prefix.
     only = [Format(f"ResNet below {prefixes[0]}", prefixes[0])] if len(prefixes) == 1 else []
     for form in (*FORMATS, *only):

@@ -67,7 +67,7 @@ def _resembles_registered(name: str) -> bool:
 
     from .. import data  # noqa: F401  it registers data sets
 
-    return bool(difflib.get_close_matches(name, DatasetCatalog.list(), n=1, cutoff=0.8))
+    return bool(difflib.get_close_matches(name, DatasetCatalog.list(), n=1, cutoff=0.85))
 
 
 def check_first_word(argv: Sequence[str]) -> None:

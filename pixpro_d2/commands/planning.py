@@ -14,6 +14,7 @@ from ..checkpoint.export import architecture, backbone_of
 from ..checkpoint.formats import recognise
 from ..checkpoint.reading import read_checkpoint
 from ..command_line import as_words
+from ..config_files import config_path
 from ..data.datasets.catalog import ensure_registered, load_dicts
 from ..engine.configuration.configure import load_config
 from ..engine.main import run
@@ -81,7 +82,7 @@ def plan_pretraining(
     count, is_video = len(dicts), "num_frames" in dicts[0]
     machine = this_machine(given.get("MODEL.DEVICE", ""), processes)
     folder = Path(out or given.get("OUTPUT_DIR", "") or Path("output", _name_of(data))).expanduser()
-    former_recipe = _former_recipe(folder) if "--resume" in flags else ""
+    former_recipe = _former_recipe(folder) if recipe == "auto" and "--resume" in flags else ""
     if recipe != "auto":
         config, why = recipe, "you named it"
     elif former_recipe:
@@ -217,11 +218,22 @@ def _input_of(checkpoint: dict[str, Any], cfg: CfgNode) -> dict[str, Any]:
 
 
 def _former_recipe(folder: Path) -> str:
-    """Return the config of the last training in the run.json of ``folder``; "" without a record."""
+    """Return the config of the last training in the run.json of ``folder``; "" without a record.
+
+    Raises:
+        UsageError: if the config is a file of the user's that is not found, because its path is relative.
+    """
     for start in reversed(read_starts(folder)):
         words = shlex.split(start["command"])
         if "--eval-only" not in words and "--config-file" in words:
-            return words[words.index("--config-file") + 1]
+            recipe = words[words.index("--config-file") + 1]
+            try:
+                config_path(recipe)
+            except UsageError:
+                raise UsageError(
+                    f"The run in {folder} started with the config {recipe}, which is not here: name it by --recipe."
+                ) from None
+            return recipe
     return ""
 
 

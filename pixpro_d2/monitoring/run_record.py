@@ -23,4 +23,5 @@ def record_start(folder: Path, command: str, machine: dict) -> None:
 def read_starts(folder: Path) -> list[dict]:
     """Return the starts of a run, oldest first; none where the record is missing or damaged."""
     record = read_json(Path(folder, FILE))
-    return record.get("starts", []) if isinstance(record, dict) else []
+    starts = record.get("starts") if isinstance(record, dict) else None
+    return [x for x in starts if isinstance(x, dict) and "command" in x] if isinstance(starts, list) else []

@@ -5,7 +5,7 @@ python -m pixpro_d2.tools.prepare_video SRC DST --fps 10 [--short-side S] [--wor
 SRC is a video, or a folder with videos at any depth. The command writes the frames of each video to
 DST/<video>/00001.jpg, ... and lists all videos in DST/manifest.json. Several videos are processed at a time. <video> is
 the path below SRC without the extension, folders joined by '_'. A repeated command skips finished videos, and makes new
-frames of a video whose file has changed. The command names and skips unusable videos, and then exits with 1.
+frames of a video whose size has changed. The command names and skips unusable videos, and then exits with 1.
 ``video:DST`` is the data set to train on.
 """
 

@@ -219,6 +219,11 @@ def test_sequences_of_a_resnets_children(prefix, name):
     assert source.format.endswith(name) and set(source.state) == EXPECTED
 
 
+def test_a_resnet_beside_a_sequence_of_its_children_is_the_backbone():
+    source = recognise(under("resnet.") | under("f.", sequential()), "w.pth")
+    assert source.format == "ResNet below resnet." and set(source.state) >= EXPECTED
+
+
 @pytest.mark.parametrize("prefix", ["", "f."])
 def test_a_sequence_without_max_pooling_is_unknown(prefix):
     """Its number 4 is layer2: ResNets for the small images of CIFAR have no max pooling."""

@@ -137,6 +137,9 @@ def test_a_resumed_run_keeps_its_recipe(scenes, tmp_path):
     plan = plan_pretraining(data, str(tmp_path), flags=resume)
     assert config_of(plan)[0].config_file == "pretrain/small_data_r18_fpn"
     assert "Recipe pretrain/small_data_r18_fpn, because the run started with it:" in plan.sentence
+    record_start(tmp_path, command_of(argument_parser().parse_args(["--config-file", "mine/x.yaml"])), {})
+    with pytest.raises(UsageError, match="started with the config mine/x.yaml, which is not here: name it by --recipe"):
+        plan_pretraining(data, str(tmp_path), flags=resume)
     for other in (
         plan_pretraining(data, str(tmp_path), "pretrain/quickstart", flags=resume),
         plan_pretraining(data, str(tmp_path)),

@@ -16,7 +16,7 @@ def test_each_start_is_added(tmp_path):
 
 def test_a_missing_or_damaged_record_has_no_starts_and_is_written_anew(tmp_path):
     assert read_starts(tmp_path) == []
-    for damaged in ("{", "[]", "{}"):
+    for damaged in ("{", "[]", "{}", '{"starts": null}', '{"starts": ["x", {}]}'):
         (tmp_path / FILE).write_text(damaged)
         assert read_starts(tmp_path) == []
     record_start(tmp_path, "again", {})

@@ -47,7 +47,7 @@ def better_than_random(runs: Sequence[Run]) -> list[Answer]:
     groups: dict[Hashable, dict[Hashable, Parts]] = {}  # runs by experiment, start and pre-training
     for run in runs:
         if run.config and not run.is_pretraining:
-            start, pretraining = _origin(run.key("MODEL.WEIGHTS", ""))
+            start, pretraining = _origin(run.key("MODEL.WEIGHTS", "") or "")
             of_start = groups.setdefault(_experiment(run.config), {}).setdefault(start, {})
             of_start.setdefault(pretraining, []).append(run)
     answers = [
@@ -158,7 +158,7 @@ def _judge(trained: Parts, random: Parts, metric: str, title: str, note: Sequenc
         reasons.append(
             "Each pre-training counts once, with the mean of its fine-tunings."
             if len(trained) > 1
-            else "All start from one file, so the answer is about this file. Pre-trainings with other seeds may differ."
+            else "All start from the same weights, so the answer is about them. Pre-trainings of other seeds may vary."
         )
     verdict = ("Yes" if gain > 0 else "No") if clear else ("Perhaps" if gain > 0 else "Perhaps not")
     return Answer(verdict, ("good" if gain > 0 else "bad") if clear else "watch", [*reasons, *note], [])

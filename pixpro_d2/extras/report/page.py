@@ -1,7 +1,6 @@
 """Write the page: all information about the runs, in one HTML file that needs no network."""
 
 import math
-import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -41,7 +40,7 @@ def write_report(folders: Sequence[str], output: str | Path | None = None) -> st
 
     Args:
         folders: OUTPUT_DIRs, or folders that hold several OUTPUT_DIRs.
-        output: file to write; by default report.html in the first folder.
+        output: file to write; by default report.html in the first folder with a run.
 
     Returns:
         Path of the page.
@@ -51,7 +50,8 @@ def write_report(folders: Sequence[str], output: str | Path | None = None) -> st
     """
     found = find_runs(folders)
     page = render([read_run(folder, name) for folder, name in zip(found, short_names(found))])
-    path = Path(output or Path(next(filter(os.path.isdir, folders)), "report.html"))
+    first = next((x for x in folders if Path(x).resolve() in (found[0], *found[0].parents)), found[0])
+    path = Path(output or Path(first, "report.html"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return write_file(str(path), lambda partial: Path(partial).write_text(page, encoding="utf-8"))

@@ -93,9 +93,12 @@ def find_runs(folders: Iterable[str | Path]) -> list[Path]:
 
 
 def _runs_in(folder: Path, depth: int = 2) -> list[Path]:
-    if _is_run(folder):
-        return [folder]
-    inner = sorted(folder.iterdir()) if depth and folder.is_dir() else []
+    try:
+        if _is_run(folder):
+            return [folder]
+        inner = sorted(folder.iterdir()) if depth and folder.is_dir() else []
+    except PermissionError:  # such as lost+found
+        return []
     return [path for entry in inner for path in _runs_in(entry, depth - 1)]
 
 

@@ -83,7 +83,7 @@ def test_several_runs_are_judged_by_their_standard_error(tmp_path, trained, rand
     assert (answer.verdict, answer.grade) == (verdict, grade)
     assert f"mIoU {sum(trained) / 2:.1f} ± 1.0 (2 runs) from" in answer.reasons[0]
     assert answer.reasons[1] == "The standard error of this difference is 1.4 points."
-    assert answer.reasons[2].startswith("All start from one file")
+    assert answer.reasons[2].startswith("All start from the same weights")
 
 
 @pytest.mark.parametrize(
