@@ -38,7 +38,7 @@ class AnySizeDeepLabV3Head(DeepLabV3Head):
         plain.defrost()
         plain.INPUT.CROP.ENABLED = False  # detectron2 computes the window from COMMON_STRIDE
         super().__init__(plain, input_shape)
-        self.common_stride = input_shape[self.in_features[0]].stride or self.common_stride
+        self.common_stride: int = input_shape[self.in_features[0]].stride or cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
         if crop.ENABLED and crop.TYPE == "absolute":  # other crops have no single size
             height, width = (math.ceil(side / self.common_stride) for side in crop.SIZE)
             self.aspp.convs[-1][0] = _WindowPool((height, width))
