@@ -113,7 +113,7 @@ def test_runs_say_how_they_went(outputs, folder):
     assert "wrote 16 train and 0 test images" in printed(outputs["images"])
     assert "wrote 4 train and 4 test images" in printed(outputs["images"])
     assert re.search(r"^eta: 0:00:00  iter: 4  total_loss: -?\d", printed(outputs["pretrain"]), re.MULTILINE)
-    assert re.match(r"After 5 iterations: (Looks|Worth) .*the loss (fell|has not)", printed(outputs["health"]))
+    assert printed(outputs["health"]).startswith("After 5 iterations: Too early to tell")  # metrics.json has one line
     for start in ("pixpro", "random"):
         assert re.search(rf"^{start}( +(-?\d+\.\d|nan)){{2}}$", printed(outputs["results"]), re.MULTILINE)
     log = (folder / "out/pixpro/log.txt").read_text()
