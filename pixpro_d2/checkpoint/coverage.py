@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from ..utils.errors import UsageError
-from .depth import block_counts, input_channels, resnet_options, stage_of
+from .depth import block_counts, input_channels, pyramid_channels, resnet_options, stage_of
 from .formats import ALONE, Source
 from .names.fpn import is_fpn
 from .timm_networks import NET, has_network
@@ -113,6 +113,8 @@ def _check_depth(path: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Ten
     """Raise a UsageError if two trunks have different blocks; name the keys of MODEL.RESNETS to set, if possible."""
     there, here = resnet_options(theirs), resnet_options(ours)
     keys = {key: value for key, value in there.items() if here.get(key) != value}
+    if width := _other_pyramid(theirs, ours):
+        keys["MODEL.FPN.OUT_CHANNELS"] = width
     if "MODEL.RESNETS.DEPTH" in keys and here:
         depths = [options["MODEL.RESNETS.DEPTH"] for options in (there, here)]
         words = " ".join(f"{key} {value}" for key, value in keys.items())
@@ -126,6 +128,23 @@ def _check_depth(path: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Ten
             f"MODEL.WEIGHTS {path} has {there[stage]} blocks in stage {stage} and the model {here[stage]}: use the "
             f"depth and options it was trained with{advice}."
         )
+
+
+def _other_pyramid(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> int | None:
+    """Return the number of channels of their FPN if both models have an FPN, of different widths; else None."""
+    there, here = pyramid_channels(theirs), pyramid_channels(ours)
+    return None if here is None or there == here else there
+
+
+def describe_pyramid(path: str, source: Source, own: Mapping[str, Tensor]) -> str | None:
+    """Return a sentence on the FPN of a file that has other channels than the model's; None without such an FPN."""
+    width = _other_pyramid(source.state, own)
+    if width is None:
+        return None
+    return (
+        f"The pyramid of MODEL.WEIGHTS {path} has {width} channels, the model's has {pyramid_channels(own)} and keeps "
+        f"random weights: set MODEL.FPN.OUT_CHANNELS {width} to load the pyramid."
+    )
 
 
 def check_complete(path: str, source: Source, own: Mapping[str, Tensor], transfer: Transfer) -> None:
@@ -155,7 +174,8 @@ def describe_transfer(path: str, source: Source, own: Mapping[str, Tensor], tran
     convolutions = [name for name in trunk if own[name].ndim == 4]
     beyond = _beyond(own, trunk, transfer)
     also = ", ".join(f"{part} {have} of {total}" for part, (have, total) in beyond if have)
-    absent = ", ".join(f"{part} ({total})" for part, (have, total) in beyond if not have) or "nothing"
+    there = set(map(_part, transfer.misshapen))
+    absent = ", ".join(f"{part} ({total})" for part, (have, total) in beyond if not have and part not in there)
     counts = Counter(name.split(".")[0] for name in transfer.skipped)
     skipped = ", ".join(f"{module} ({count})" for module, count in counts.items()) or "nothing"
     misshapen = f", of another shape: {', '.join(transfer.misshapen)}" if transfer.misshapen else ""
@@ -164,7 +184,7 @@ def describe_transfer(path: str, source: Source, own: Mapping[str, Tensor], tran
         f"Backbone: {len([name for name in convolutions if name in transfer.state])} of {len(convolutions)} "
         f"convolutions, {len(loaded)} of {len(trunk)} weights loaded from {path} "
         f"({source.format or 'names of the model'}){f'; also {also}' if also else ''}. "
-        f"Tensors skipped: {skipped}{misshapen}.{resized} Not in the file: {absent}."
+        f"Tensors skipped: {skipped}{misshapen}.{resized} Not in the file: {absent or 'nothing'}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Find the network that the tensors of a trunk belong to: its depth, and the channels of its images."""
+"""Find the network that the tensors of a backbone belong to: its depth, and the channels of images and pyramid."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,6 +19,8 @@ _TRUNK = re.compile(
     r"(?:backbone\.)?(?:bottom_up\.|roi_heads\.(?=res5))?((stem|res[2-5]|s[1-4])\.(?!fc\.|norm\.)(?:b?(\d+)\.)?.+)"
 )
 
+_FPN_OUTPUT = re.compile(r"(?:backbone\.)?fpn_output\d\.weight")
+
 
 def stage_of(name: str) -> str | None:
     """Return the stage (``stem``, ``res2``, ``s1``) of a tensor of a ResNet or RegNet; None for any other tensor."""
@@ -32,6 +34,11 @@ def input_channels(tensors: Mapping[str, torch.Tensor]) -> int | None:
     inner = {match[1]: value for name, value in tensors.items() if (match := _TRUNK.fullmatch(name))}
     first = next((inner[name] for name in stems if name in inner), None)
     return first.shape[1] if first is not None and first.ndim == 4 else None
+
+
+def pyramid_channels(tensors: Mapping[str, torch.Tensor]) -> int | None:
+    """Return the number of channels of an FPN's levels (MODEL.FPN.OUT_CHANNELS); None without an FPN."""
+    return next((value.shape[0] for name, value in tensors.items() if _FPN_OUTPUT.fullmatch(name)), None)
 
 
 def block_counts(names: Iterable[str]) -> dict[str, int]:

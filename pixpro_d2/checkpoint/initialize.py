@@ -11,7 +11,7 @@ from torch import nn
 from ..utils.errors import UsageError
 from .class_names import check_class_names
 from .convention import InputConvention, as_options
-from .coverage import check_complete, check_trunk, describe_transfer
+from .coverage import check_complete, check_trunk, describe_pyramid, describe_transfer
 from .formats import Source, read_weights
 from .tensors import check_tensors
 from .timm_networks import network_of
@@ -86,6 +86,8 @@ def initialize(
     model.load_state_dict(transfer.state, strict=False)
     summary = describe_transfer(path, source, own, transfer)
     logger.info(summary)
+    if pyramid := describe_pyramid(path, source, own):
+        logger.warning(pyramid)
     if convention and not source.convention:
         logger.warning(
             f"MODEL.WEIGHTS {path} does not tell its input, and other input gives bad results: compare INPUT.FORMAT, "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ..command_line import OptionsAnywhere
 from ..config_files import config_path
 from .checks import check_detectron2, check_pairs, check_weights, data_address
-from .parsing import add_run_arguments, command_parser, flags
+from .parsing import add_config, add_run_arguments, command_parser, flags
 
 TASKS = ("detection", "segmentation", "classification")
 EPILOG = """examples:
@@ -22,9 +22,14 @@ def build_parser() -> OptionsAnywhere:
     parser = command_parser("finetune", "Train a downstream task from pre-trained weights.", EPILOG)
     parser.add_argument("weights", metavar="WEIGHTS", help="checkpoint in any format, or weights of the package")
     parser.add_argument("--task", choices=TASKS, required=True)
-    parser.add_argument("--data", metavar="DATA", required=True, help="labelled data set, such as voc:DIR@train")
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        required=True,
+        help="labelled data set: voc:DIR@SPLIT, coco:JSON@IMAGE_DIR, semseg:IMAGE_DIR@LABEL_DIR or classes:DIR",
+    )
     parser.add_argument("--test", metavar="DATA", default="", help="labelled data set to evaluate on")
-    parser.add_argument("--config", metavar="CONFIG", default="", help="config (default: one for task and network)")
+    add_config(parser, "--config", "", "config (default: one for task and network)")
     add_run_arguments(parser)
     return parser
 

@@ -15,11 +15,17 @@ def command_parser(name: str, description: str, epilog: str = "") -> OptionsAnyw
     )
 
 
+def add_config(parser: OptionsAnywhere, option: str, default: str, explanation: str) -> None:
+    """Add the option for a config under its own name, and under its names in the other programs."""
+    names = dict.fromkeys((option, "--config", "--recipe", "--config-file"))
+    parser.add_argument(*names, dest=option.removeprefix("--"), metavar="CONFIG", default=default, help=explanation)
+
+
 def add_run_arguments(parser: OptionsAnywhere) -> None:
     """Add the arguments of every training, and last the KEY VALUE pairs."""
     parser.add_argument("--out", metavar="DIR", default="", help="folder of the run (default: below output)")
     parser.add_argument("--num-gpus", type=int, default=0, metavar="N", help="processes (default: one on each GPU)")
-    parser.add_argument("--resume", action="store_true", help="resume the run in this folder")
+    parser.add_argument("--resume", action="store_true", help="resume the run in its folder, see --out")
     parser.add_argument(
         "--allow-changes", action="store_true", help="let --resume continue with another batch, length or learning rate"
     )
@@ -30,7 +36,7 @@ def add_run_arguments(parser: OptionsAnywhere) -> None:
 def add_options(parser: OptionsAnywhere) -> None:
     """Add the KEY VALUE pairs."""
     opts = parser.add_argument(
-        "opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys of pixpro_d2/config.py"
+        "opts", metavar="KEY VALUE", nargs=argparse.REMAINDER, help="config keys of this project and of detectron2"
     )
     opts.required = False  # argparse would name them among missing arguments
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ..command_line import OptionsAnywhere
 from ..config_files import config_path
 from .checks import check_detectron2, check_pairs, data_address
-from .parsing import add_run_arguments, command_parser, flags
+from .parsing import add_config, add_run_arguments, command_parser, flags
 
 EPILOG = """examples:
   pixpro-d2 pretrain my_photos
@@ -16,7 +16,7 @@ EPILOG = """examples:
   pixpro-d2 pretrain video:my_frames"""
 NEXT = """Next:
   pixpro-d2 report {folder}
-  pixpro-d2 finetune {folder}/model_final.pth --task detection --data voc:DIR@trainval"""
+  pixpro-d2 finetune {folder}/model_final.pth --task detection --data voc:DIR@train --test voc:DIR@test"""
 
 
 def build_parser() -> OptionsAnywhere:
@@ -25,7 +25,7 @@ def build_parser() -> OptionsAnywhere:
     parser.add_argument(
         "data", metavar="DATA", help="folder, zip or tar file of images, or a data set such as video:DIR"
     )
-    parser.add_argument("--recipe", default="auto", metavar="CONFIG", help="config, such as pretrain/quickstart")
+    add_config(parser, "--recipe", "auto", "config, such as pretrain/quickstart")
     add_run_arguments(parser)
     return parser
 

@@ -48,7 +48,7 @@ def describe(name: str, report: Report) -> list[str]:
     labels, count = report.labels, len(report.classes)
     if labels is None:
         return [*lines, UNLABELLED]
-    lines.append(f"  {labels.task}, {count} classes: set {labels.number_keys} to {count}")
+    lines.append(f"  {labels.task}, {count} classes; runs set {labels.number_keys}")
     total = max(1, report.counts.total())
     rows = [(i, x, report.counts[i], f"{100 * report.counts[i] / total:.1f} %") for i, x in enumerate(report.classes)]
     if len(rows) > 2 * EXTREME_CLASSES + 80:  # print all of COCO's 80 classes

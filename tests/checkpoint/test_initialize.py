@@ -33,6 +33,18 @@ def pretrained(tmp_path_factory):
     return save_pretraining(tmp_path_factory.mktemp("pretrained"))
 
 
+def test_a_pyramid_of_other_width_is_named_with_its_key(pretrained, caplog):
+    model, path = pretrained
+    width = model.backbone.fpn_output3.out_channels
+    line = initialize(build(DETECTOR, "MODEL.FPN.OUT_CHANNELS", 2 * width), path).summary
+    assert "of another shape: backbone.fpn_" in line and "pyramid (" not in line
+    assert f"has {width} channels, the model's has {2 * width} and keeps random weights" in caplog.text
+    assert caplog.text.count(f"set MODEL.FPN.OUT_CHANNELS {width} to load the pyramid") == 1
+    caplog.clear()
+    initialize(build(DETECTOR), path)
+    assert "OUT_CHANNELS" not in caplog.text
+
+
 def test_detector_takes_a_pretraining_checkpoint_and_says_so_in_one_line(pretrained):
     model, path = pretrained
     detector = build(DETECTOR)

@@ -206,6 +206,13 @@ def test_options_of_the_launcher_are_passed_on(command):
         assert flags(args.resume, args.allow_changes, args.dry_run) == given
 
 
+@pytest.mark.parametrize("option", ["--config", "--recipe", "--config-file"])
+def test_the_config_has_the_same_names_in_all_programs(option):
+    words = [option, "coco/fcos_R_18"]
+    assert finetune.build_parser().parse_args(["w.pth", "--task", "detection", "--data", "d", *words]).config == words[1]
+    assert pretrain.build_parser().parse_args(["photos", *words]).recipe == words[1]
+
+
 def test_a_larger_network_gets_its_config(scenes, weights):
     args, cfg = config_of(plan_fine_tuning(weights(50), "detection", f"voc:{scenes}@train", f"voc:{scenes}@test"))
     assert args.config_file == "voc/faster_rcnn_R_50_FPN_24k" and (f"voc:{scenes}@test",) == cfg.DATASETS.TEST

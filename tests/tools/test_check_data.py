@@ -35,12 +35,12 @@ def _check(capsys, *argv):
 
 # scheme -> its line about the classes
 EXPECTED = {
-    "voc": "detection, 5 classes: set MODEL.ROI_HEADS.NUM_CLASSES",
-    "voc_seg": "segmentation, 6 classes: set MODEL.SEM_SEG_HEAD.NUM_CLASSES to 6",
-    "coco": "detection, 5 classes: set MODEL.ROI_HEADS.NUM_CLASSES",
-    "cityscapes": "segmentation, 19 classes: set MODEL.SEM_SEG_HEAD.NUM_CLASSES to 19",
-    "cityscapes_instance": "detection, 8 classes: set MODEL.ROI_HEADS.NUM_CLASSES",
-    "classes": "classification, 5 classes: set MODEL.CLASSIFIER.NUM_CLASSES to 5",
+    "voc": "detection, 5 classes; runs set MODEL.ROI_HEADS.NUM_CLASSES",
+    "voc_seg": "segmentation, 6 classes; runs set MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+    "coco": "detection, 5 classes; runs set MODEL.ROI_HEADS.NUM_CLASSES",
+    "cityscapes": "segmentation, 19 classes; runs set MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+    "cityscapes_instance": "detection, 8 classes; runs set MODEL.ROI_HEADS.NUM_CLASSES",
+    "classes": "classification, 5 classes; runs set MODEL.CLASSIFIER.NUM_CLASSES",
 }
 
 

@@ -115,6 +115,19 @@ def test_files_that_are_not_coco(tmp_path, text):
     assert str(caught.value).startswith(str(path))
 
 
+def test_the_rest_has_all_other_images(instances, tmp_path):
+    path, content = instances
+    label_subset.main([str(path), str(tmp_path), "--percent", "20", "--rest"])
+    parts = [json.loads((tmp_path / f"instances_20pct{end}.json").read_text()) for end in ("", "_rest")]
+    assert [len(part["images"]) for part in parts] == [40, 160]
+    for key in ("images", "annotations"):
+        assert sorted(x["id"] for part in parts for x in part[key]) == sorted(x["id"] for x in content[key])
+    for part in parts:
+        assert {x["image_id"] for x in part["annotations"]} <= {x["id"] for x in part["images"]}
+    with pytest.raises(UsageError, match="100 % of the 200 images of .*instances.json leave no rest"):
+        write_subsets(path, tmp_path / "none", [100], rest=True)
+
+
 def test_a_failed_write_leaves_the_old_file(instances, tmp_path, monkeypatch):
     ((out, *_),) = write_subsets(instances[0], tmp_path, [1])
     before = out.read_text()

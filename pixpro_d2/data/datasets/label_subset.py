@@ -41,16 +41,18 @@ def restrict(content: dict[str, Any], image_ids: Collection[int]) -> dict[str, A
 
 
 def write_subsets(
-    json_file: str | Path, out_dir: str | Path, percents: Sequence[float], seed: int = 0
+    json_file: str | Path, out_dir: str | Path, percents: Sequence[float], seed: int = 0, rest: bool = False
 ) -> list[tuple[Path, int, int]]:
     """Write ``out_dir/<name>_<percent>pct.json`` for each of ``percents``, with ``_seedN`` for another seed than 0.
+
+    With ``rest``, write the other images of each subset to ``<name>_<percent>pct_rest.json``.
 
     Returns:
         (path, number of images, number of annotations) of each file.
 
     Raises:
-        UsageError: if a percentage is outside (0, 100], the seed is negative, the file is no COCO annotation file, or a
-            file cannot be written.
+        UsageError: if a percentage is outside (0, 100] or leaves no ``rest``, the seed is negative, the file is no COCO
+            annotation file, or a file cannot be written.
     """
     wrong = [percent for percent in percents if not 0 < percent <= 100]
     if wrong or seed < 0:
@@ -62,9 +64,16 @@ def write_subsets(
         Path(out_dir).mkdir(parents=True, exist_ok=True)
     written = []
     for percent in percents:
-        subset = restrict(content, draw_images(ids, percent, seed))
-        path = Path(out_dir, f"{Path(json_file).stem}_{percent:g}pct{f'_seed{seed}' if seed else ''}.json")
-        with report_write_errors(str(path)):
-            write_json(path, subset)
-        written.append((path, len(subset["images"]), len(subset["annotations"])))
+        drawn = draw_images(ids, percent, seed)
+        if rest and len(drawn) == len(ids):
+            raise UsageError(
+                f"{percent:g} % of the {len(ids)} images of {json_file} leave no rest: take fewer per cent."
+            )
+        parts = {"": drawn, "_rest": set(ids) - drawn} if rest else {"": drawn}
+        for end, images in parts.items():
+            subset = restrict(content, images)
+            path = Path(out_dir, f"{Path(json_file).stem}_{percent:g}pct{f'_seed{seed}' if seed else ''}{end}.json")
+            with report_write_errors(str(path)):
+                write_json(path, subset)
+            written.append((path, len(subset["images"]), len(subset["annotations"])))
     return written
