@@ -24,14 +24,12 @@ class Row:
         variant: title of the variant in the report.
         values: result in per cent by (seed of the pre-training, number of the fine-tuning).
         gains: differences to random weights by the same pairs; {} if there are none.
-        seconds: durations of the fine-tunings; resumed fine-tunings are skipped.
     """
 
     init: str
     variant: str
     values: dict[Pair, float]
     gains: dict[Pair, float]
-    seconds: list[float]
 
 
 def rows(part: Part, results: dict) -> list[Row]:
@@ -90,8 +88,7 @@ def _row(part: Part, names: tuple[str, str], found: dict[tuple[str, str], dict[P
     first = part.variants[variant][0]
     random = {pair: result["metrics"][task.metric] for pair, result in found[first, variant].items()}
     gains = {pair: value - random[pair] for pair, value in values.items() if pair in random and init != first}
-    seconds = [result["seconds"] for result in found[names].values() if not result["resumed"]]
-    return Row(init_title(init), task.variants[variant], values, gains, seconds)
+    return Row(init_title(init), task.variants[variant], values, gains)
 
 
 def init_title(init: str) -> str:

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from tabulate import tabulate
@@ -101,11 +100,11 @@ def _table(rows: list[Row], task: Task) -> str:
     cells = [
         (
             row.variant, row.init, estimate(row.values), deviation(row.values), estimate(row.gains, "+"),
-            counts(row.values), f"{mean(row.seconds):.0f}" if row.seconds else "",
+            counts(row.values),
         )
         for row in rows
     ]  # fmt: skip
-    return _markdown(cells, (task.kind, "from", task.unit, "spread", "gain", "seeds", "s each"))
+    return _markdown(cells, (task.kind, "from", task.unit, "spread", "gain", "seeds"))
 
 
 def _pretraining_section(results: dict[str, Any]) -> str:
@@ -116,11 +115,10 @@ def _pretraining_section(results: dict[str, Any]) -> str:
         (
             title,
             ", ".join(f"{result['metrics'].get('total_loss', float('nan')):.3f}" for result in of_seeds),
-            ", ".join(f"{result['seconds']:.0f}" for result in of_seeds),
         )
         for title, of_seeds in found
     ]
-    return f"## Pre-trainings\n\n{_markdown(cells, ('method', 'last loss, by seed', 's'))}\n"
+    return f"## Pre-trainings\n\n{_markdown(cells, ('method', 'last loss, by seed'))}\n"
 
 
 def _command_section(results: dict[str, Any]) -> str:

@@ -59,7 +59,7 @@ def test_gains_are_of_the_same_pair():
     assert random.values == {(0, 0): 10.0, (0, 1): 20.0, (1, 0): 30.0}
     assert (pixpro.init, pixpro.gains) == ("PixPro", {(0, 0): 3.0, (0, 1): 1.0, (1, 0): 5.0})
     assert estimate(pixpro.gains, "+") == "+3.5 ± 1.5"  # of 2 and 5
-    assert pixpro.variant == "all images" and len(pixpro.values) == 5 and pixpro.seconds == [30.0] * 5
+    assert pixpro.variant == "all images" and len(pixpro.values) == 5
 
 
 def test_initialisations_with_like_names_are_told_apart():
@@ -90,13 +90,6 @@ def test_where_the_control_gains_little_a_task_cannot_judge():
     assert cannot_judge(rows(PARTS["objects"], results)) == [("5 images a class", 2.5)]
     without = {name: value for name, value in results.items() if "supervised" not in name}
     assert cannot_judge(rows(PARTS["objects"], without)) == []
-
-
-def test_interrupted_runs_have_no_time():
-    results = fine_tunings("objects", "random", "5", [1.0, 2.0])
-    results["objects-random-5-seed0-0"] |= {"resumed": True, "seconds": 50.0}
-    [row] = rows(PARTS["objects"], results)
-    assert list(row.values.values()) == [1.0, 2.0] and row.seconds == [30.0]
 
 
 def test_a_result_without_the_metric_is_refused():
