@@ -19,7 +19,7 @@ def centre(picture, colour):
 
 def test_better_results_stand_higher():
     inits = (RANDOM, *METHODS)[:3]
-    rows = [Row(init_title(init), "all", {(0, 0): 10.0 * (n + 1)}, {}, []) for n, init in enumerate(inits)]
+    rows = [Row(init_title(init), "all", {(0, 0): 10.0 * (n + 1)}, {}) for n, init in enumerate(inits)]
     picture = plot_rows("Title", "AP", rows)
     assert picture.width == 1000
     low, middle, high = (centre(picture, colour) for colour in palette(3))
@@ -29,7 +29,7 @@ def test_better_results_stand_higher():
 
 def test_words_say_means_and_variants(monkeypatch):
     found = capture(monkeypatch)
-    rows = [Row("random", variant, {(0, 0): 10.0, (1, 0): 11.0}, {}, []) for variant in ("few", "all")]
+    rows = [Row("random", variant, {(0, 0): 10.0, (1, 0): 11.0}, {}) for variant in ("few", "all")]
     plot_rows("Title", "AP", rows)
     head, legend, plot = (words(figure) for figure in found)
     assert head == ["Title: AP"] and legend == ["random"]
@@ -37,7 +37,7 @@ def test_words_say_means_and_variants(monkeypatch):
 
 
 def test_one_value_has_an_axis():
-    assert plot_rows("Title", "AP", [Row("random", "all", {(0, 0): 3.0}, {}, [])]).width == 1000
+    assert plot_rows("Title", "AP", [Row("random", "all", {(0, 0): 3.0}, {})]).width == 1000
 
 
 def test_fine_tunings_of_a_pretraining_stand_together():
