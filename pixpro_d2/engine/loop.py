@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..checkpoint.saving import dump
 from ..utils.errors import UsageError
 from ..utils.files import write_file
+from ..utils.machine import peak_memory
 
 logger = logging.getLogger(__name__)
 
@@ -151,8 +152,9 @@ class TrainLoop(TrainerBase):
             storage.put_scalars(**losses, smoothing_hint=self.smooth)
             if self._skipped:
                 storage.put_scalar("skipped_steps", self._skipped, smoothing_hint=False)
-            if torch.cuda.is_available():
-                storage.put_scalar("max_mem", torch.cuda.max_memory_allocated() / 2**20, smoothing_hint=False)
+            device = next(self.model.parameters()).device
+            if device.type == "cuda":
+                storage.put_scalar("max_mem", peak_memory(device) / 2**20, smoothing_hint=False)
 
     def _handle_skipped_steps(
         self, skipped: int, length: int, in_a_row: int, losses: Mapping[str, float], batch: Any

@@ -21,11 +21,11 @@ SMALL = ["MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64]
 def defaults():
     """Put back what is set for the whole process."""
     matmul, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    yield
+    with torch._dynamo.config.patch(suppress_errors=False, recompile_limit=8, accumulated_recompile_limit=256):
+        yield
     torch.set_float32_matmul_precision(matmul)
     torch.backends.cudnn.allow_tf32 = convolutions
     torch._dynamo.reset()
-    torch._dynamo.config.suppress_errors = False
 
 
 def losses_and_gradients(model):
@@ -166,6 +166,11 @@ def test_compiled_parts_give_the_same_numbers(defaults, monkeypatch):
     torch.testing.assert_close(losses, expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(gradients, expected_gradients, atol=1e-4, rtol=1e-2)
     assert fast.state_dict().keys() == plain.state_dict().keys()
+    shapes = []
+    function = compile_with(lambda x: x + 1, dynamic=False, backend=lambda graph, x: shapes.append(x) or graph.forward)
+    for size in range(2, 14):
+        function(torch.ones(size))
+    assert len(shapes) == 12  # PyTorch's limit alone is 8
 
 
 def test_without_a_compiler_the_run_goes_on_and_says_why(defaults, monkeypatch, caplog):

@@ -39,18 +39,18 @@ def measure_training(cfg: CfgNode, source: str, repeats: int, warmup: int) -> di
         * flops, bandwidth: work divided by the median second;
         * flops_bound, bandwidth_bound, bound_source: bounds of the device.
     """
-    _forget()
+    device = torch.device(cfg.MODEL.DEVICE)
+    _forget(device)
     training = TrainingStep(cfg, source)
-    device = training.device
     time_steps(training, warmup)
     seconds = time_steps(training, repeats)
     peak = peak_memory(device)
     parts = time_parts(training, max(1, repeats // 4))
     checks = {"copied_gradients": copied_gradients(training), "waits": waits(training)}
     del training
-    _forget()
+    _forget(device)
     work = count_work(TrainingStep(uncompiled(cfg), source))
-    _forget()
+    _forget(device)
     bound = bound_of(device, precision(cfg))
     images = cfg.SOLVER.IMS_PER_BATCH
     typical = float(np.median(seconds))
@@ -121,10 +121,10 @@ def precision(cfg: CfgNode) -> str:
     return "tf32" if cfg.SOLVER.AMP.TF32 and cfg.MODEL.DEVICE.startswith("cuda") else "float32"
 
 
-def _forget() -> None:
+def _forget(device: torch.device) -> None:
     """Free the memory of earlier measurements, compiled code included, so that the next peak is measured alone."""
     torch.compiler.reset()
     gc.collect()
-    if torch.cuda.is_available():
+    if device.type == "cuda":
         torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(device)
