@@ -135,8 +135,8 @@ def compile_parts(model: "PixPro") -> None:
         logger.warning(f"MODEL.PIXPRO.COMPILE: torch.compile does not work here, the model runs uncompiled: {reason}")
         return
     torch._dynamo.config.suppress_errors = True  # a part that cannot be compiled runs as it is; PyTorch logs why
-    # A SyncBN ends a graph. Each block and convolution is then compiled for each of its shapes, and runs as it is beyond
-    # PyTorch's limit of 8 shapes for one piece of code.
+    # A SyncBN ends a graph. Each block and convolution is then compiled for each of its shapes. Beyond PyTorch's limit
+    # of 8 shapes for one piece of code, it runs as it is.
     torch._dynamo.config.recompile_limit, torch._dynamo.config.accumulated_recompile_limit = 256, 4096
     backbones = [model.backbone, model.target_backbone]
     if model.instance is not None:
