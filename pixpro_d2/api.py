@@ -21,8 +21,7 @@ from .commands.checks import check_weights, data_address
 from .commands.parsing import flags
 from .commands.planning import Plan, plan_fine_tuning, plan_pretraining, run_plan
 from .data.pretrain.samples import forget_files
-from .extras.report.runs import read_run
-from .monitoring.curves import finite
+from .monitoring.curves import finite, read_curves
 from .utils.errors import UsageError
 
 
@@ -89,7 +88,8 @@ def pretrain(
     """
     _prepare_process()
     name = data_address(str(data), scheme="images")
-    return _run(plan_pretraining(name, str(out), recipe, _opts(overrides), num_gpus, flags(resume, allow_changes)))
+    opts, options = as_words(overrides or {}), flags(resume, allow_changes)
+    return _run(plan_pretraining(name, str(out), recipe, opts, num_gpus, options))
 
 
 def finetune(
@@ -121,7 +121,7 @@ def finetune(
     _prepare_process()
     check_weights(str(weights))
     names = data_address(data), test and data_address(test)
-    opts, options = _opts(overrides), flags(resume, allow_changes)
+    opts, options = as_words(overrides or {}), flags(resume, allow_changes)
     return _run(plan_fine_tuning(str(weights), task, *names, str(out), config, opts, num_gpus, options))
 
 
@@ -186,10 +186,7 @@ def _run(plan: Plan) -> FinishedRun:
             raise UsageError(end.code.removeprefix("error: ")) from end
         if end.code:
             raise RuntimeError(f"The run in {plan.folder} ended with exit code {end.code}: see its log.txt.") from end
-    curves = read_run(plan.folder, plan.folder.name).curves
+    file = plan.folder / "metrics.json"
+    curves = read_curves(file)[0] if file.is_file() else {}
     metrics = {name: curve[-1][1] for name, curve in curves.items() if finite(curve[-1:])}
     return FinishedRun(plan.folder, plan.folder / "model_final.pth", metrics)
-
-
-def _opts(overrides: Mapping[str, Any] | None) -> list[str]:
-    return as_words(overrides or {})

@@ -41,7 +41,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     Raises:
         UsageError: if the file is missing, damaged, no dictionary, or asks for anything but weights.
     """
-    check_exists(path)
+    _check_is_file(path)
     mistaken = describe_mistaken(path)
     if mistaken:
         raise UsageError(f"{path} is {mistaken}.")
@@ -70,7 +70,7 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return checkpoint
 
 
-def check_exists(path: str) -> None:
+def _check_is_file(path: str) -> None:
     """Raise a UsageError unless ``path`` is a file."""
     if os.path.isdir(path):
         raise UsageError(f"{path} is a folder: name a file of weights in it.")

@@ -83,10 +83,10 @@ def check_first_word(argv: Sequence[str]) -> None:
     elif is_archive(argv[0]):
         archive_files(os.path.expanduser(argv[0]))
     elif "." in argv[0] or "/" in argv[0]:  # other words may be the name of a registered data set
-        check_exists(argv[0])
+        _check_is_path(argv[0])
 
 
-def check_exists(path: str) -> None:
+def _check_is_path(path: str) -> None:
     """Raise a UsageError unless a file or folder exists."""
     if not Path(path).expanduser().exists():
         raise UsageError(f"There is no file or folder {Path(path).absolute()}: check the path.")

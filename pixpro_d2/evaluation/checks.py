@@ -21,16 +21,11 @@ from .cityscapes_checks import cityscapes_errors
 logger = logging.getLogger(__name__)
 
 
-def evaluation_errors(name: str, dicts: Sequence[dict]) -> list[str]:
-    """Return the errors that make an evaluation with data set ``name`` fail, beside the errors in its dicts.
-
-    Args:
-        name: name of a loaded data set.
-        dicts: its dataset dicts.
-    """
+def evaluation_errors(name: str) -> list[str]:
+    """Return the errors that make an evaluation with the loaded data set ``name`` fail, beside those in its dicts."""
     metadata = MetadataCatalog.get(name)
     find = ERRORS.get(metadata.get("evaluator_type", None))
-    return find(metadata, dicts) if find else []
+    return find(metadata) if find else []
 
 
 def evaluation_warnings(name: str) -> list[str]:
@@ -40,12 +35,12 @@ def evaluation_warnings(name: str) -> list[str]:
     return coco_warnings(PathManager.get_local_path(metadata.json_file)) if is_coco else []
 
 
-def _coco(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:
+def _coco(metadata: Metadata) -> list[str]:
     """Check the file that the evaluator reads, if there is a file."""
     return coco_errors(PathManager.get_local_path(metadata.json_file)) if metadata.get("json_file", None) else []
 
 
-def _voc(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:
+def _voc(metadata: Metadata) -> list[str]:
     errors = []
     for image_id, number in Counter(image_ids(metadata.dirname, metadata.split)).items():
         if number > 1:
@@ -57,12 +52,16 @@ def _voc(metadata: Metadata, dicts: Sequence[dict]) -> list[str]:
     return errors
 
 
-# evaluator_type of the metadata -> function of (metadata, dicts)
-ERRORS: dict[str, Callable[[Metadata, Sequence[dict]], list[str]]] = {
+def _cityscapes(metadata: Metadata) -> list[str]:
+    return cityscapes_errors(metadata.image_dir, metadata.gt_dir)
+
+
+# evaluator_type of the metadata -> function of the metadata
+ERRORS: dict[str, Callable[[Metadata], list[str]]] = {
     "coco": _coco,
     "pascal_voc": _voc,
-    "cityscapes_sem_seg": lambda metadata, dicts: cityscapes_errors(metadata.image_dir, metadata.gt_dir),
-    "cityscapes_instance": lambda metadata, dicts: cityscapes_errors(metadata.image_dir, metadata.gt_dir),
+    "cityscapes_sem_seg": _cityscapes,
+    "cityscapes_instance": _cityscapes,
 }
 
 
@@ -78,7 +77,7 @@ def check_to_evaluate(name: str, dicts: Sequence[dict], masks: bool) -> None:
         UsageError: for the first error.
     """
     needs_masks = masks and MetadataCatalog.get(name).evaluator_type == "coco"
-    _refuse([name], dicts, "bitmask" if needs_masks else "", lambda: evaluation_errors(name, dicts))
+    _refuse([name], dicts, "bitmask" if needs_masks else "", lambda: evaluation_errors(name))
 
 
 def warn_of_absent_classes(name: str) -> None:

@@ -188,7 +188,7 @@ def check_data(
     else:
         images = report = inspect(dicts, metadata, sample, progress, pixel_range=pixel_range)
         images.warnings += evaluation_warnings(name)
-        images.errors += evaluation_errors(name, dicts)
+        images.errors += evaluation_errors(name)
         unsound = images.unsound
         lines = describe(name, images)
     print("\n".join(lines))

@@ -1,5 +1,3 @@
 """Estimate optical flow of videos; `pixpro_d2.flow_files` stores it."""
 
-from .estimators import ESTIMATORS, build_estimator
-
-__all__ = ["ESTIMATORS", "build_estimator"]
+ESTIMATORS = ("dis", "raft_small", "raft_large")  # here, so that the help of tools does not load PyTorch

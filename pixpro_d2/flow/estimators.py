@@ -8,10 +8,9 @@ frames to the second, in pixels of its own grid. ``estimator.scale`` says how co
 import torch
 
 from ..utils.errors import UsageError, check_choice
+from . import ESTIMATORS
 from .dis import DIS
 from .raft import RAFT, load_raft
-
-ESTIMATORS = ("dis", "raft_small", "raft_large")
 
 
 def build_estimator(

@@ -11,9 +11,7 @@ import numpy as np
 from ..utils.errors import UsageError
 from . import native as native_files
 from . import reference as reference_files
-from .native import TOOL, describe_range, write_flow
-
-__all__ = ["FlowFiles", "write_flow"]
+from .native import TOOL, describe_range
 
 
 class FlowFiles:

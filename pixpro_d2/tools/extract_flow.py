@@ -16,8 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from ..command_line import add_reading, one_sentence, positive, program
-
-ESTIMATORS = ("dis", "raft_small", "raft_large")
+from ..flow import ESTIMATORS
 
 
 def part(text: str) -> tuple[int, int]:

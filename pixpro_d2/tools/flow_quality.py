@@ -15,7 +15,7 @@ from typing import Any
 from tabulate import tabulate
 
 from ..command_line import ShownDefaults, at_least, one_sentence, positive, program
-from .extract_flow import ESTIMATORS
+from ..flow import ESTIMATORS
 from .render_video import frame_size
 
 HEADERS = ("flow", "consistency", "pairs", "right %", "right off outlines %", "found %", "gone %", "trusted points %")

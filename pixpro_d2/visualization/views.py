@@ -16,14 +16,14 @@ from ..data.datasets.video import list_frames
 from ..data.io.reader import read_image
 from ..data.pretrain.collate import collate
 from ..data.pretrain.samples import build_view_mapper
-from ..modeling.pretrain.correspondence import BoxCorrespondence
+from ..modeling.pretrain.correspondence import BoxCorrespondence, box_overlap
 from ..modeling.pretrain.correspondence_builder import build_correspondence
 from ..modeling.pretrain.pixpro import PixPro
 from ..modeling.pretrain.two_branch import LevelComparison
 from ..utils.modules import eval_mode
-from .labels import overlap, upright
 
-ATTEMPTS = 20  # maximum number of draws of views that overlap
+ATTEMPTS = 20  # maximum number of draws of views, until they share LEAST_SHARED of the smaller view
+LEAST_SHARED = 0.25
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class ViewSource:
         }
 
     def subject(self, dataset_dict: dict[str, Any], seed: tuple[int, ...]) -> "Subject":
-        """Draw two views that depend on the seed only, and that overlap if ATTEMPTS draws suffice.
+        """Draw two views that depend on the seed only, and that share LEAST_SHARED if ATTEMPTS draws suffice.
 
         Args:
             dataset_dict: dict of an image, or of a video.
@@ -89,7 +89,7 @@ class ViewSource:
         """
         for attempt in range(ATTEMPTS):
             sample = self.mapper(dataset_dict, np.random.default_rng((*seed, attempt)))
-            if _share_a_quarter(sample["boxes"]):
+            if box_overlap(*torch.from_numpy(sample["boxes"])[:, None]) >= LEAST_SHARED:
                 break
         plain = self.plain_mapper(dataset_dict, np.random.default_rng((*seed, attempt)))
         return Subject(dataset_dict, sample, plain)
@@ -124,12 +124,6 @@ class Subject:
     dataset_dict: dict[str, Any]
     sample: dict[str, Any]
     plain: dict[str, Any]
-
-
-def _share_a_quarter(boxes: np.ndarray) -> bool:
-    """Return whether two signed crop boxes share a quarter of the smaller box."""
-    first, second = (upright(box) for box in boxes)
-    return 4 * overlap(first, second) >= min(overlap(first, first), overlap(second, second))
 
 
 @torch.no_grad()

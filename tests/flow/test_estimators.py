@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pixpro_d2.flow import build_estimator
+from pixpro_d2.flow.estimators import build_estimator
 from pixpro_d2.utils.errors import UsageError
 
 

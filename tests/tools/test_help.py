@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 from pixpro_d2 import tools
-from pixpro_d2.extras.benchmark import commands, sources
+from pixpro_d2.extras.benchmark import commands
 from pixpro_d2.extras.data_check import SAMPLE
 from pixpro_d2.extras.demo import experiments
-from pixpro_d2.flow import ESTIMATORS
-from pixpro_d2.tools import benchmark, check_data, demo, extract_flow
+from pixpro_d2.tools import benchmark, check_data, demo
 from pixpro_d2.tools.visualize import data_pictures, model_pictures, predictions
 from pixpro_d2.tools.visualize.command_line import PICTURES
 
@@ -40,9 +39,7 @@ def test_no_tool_loads_pytorch_for_its_help():
 
 
 def test_choices_are_those_of_the_work():
-    assert extract_flow.ESTIMATORS == ESTIMATORS
     assert list(demo.SIZES) == list(experiments.SIZES)
-    assert benchmark.SOURCES == sources.SOURCES
     assert {name: run.__doc__ for name, run in commands.COMMANDS.items()} == benchmark.COMMANDS
     assert f"not only {SAMPLE} evenly" in check_data.build_parser().format_help()
 

@@ -15,8 +15,7 @@ from ...utils.errors import UnreadableImage, UsageError
 from ..datasets.object_checks import box_error, box_warning, mask_error, mask_format
 from ..datasets.semseg import IGNORE_LABEL, read_label
 from ..downstream.tasks import BOXES, CATEGORIES, LABEL_MAPS, Labels, labels_of
-from ..io.image_size import read_size
-from ..io.reader import header_source, is_file, read_image
+from ..io.reader import header_source, is_file, read_image, read_size
 from .stored_values import FileValues, read_values, value_problems
 
 # Ratio of the sides from which few random crops fit: then 24 % of the views are the largest crop in the middle with

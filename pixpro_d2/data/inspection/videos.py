@@ -9,8 +9,7 @@ from typing import Any
 from ...flow_files import FlowFiles
 from ...utils.errors import UnreadableImage, UsageError
 from ..datasets.video import list_frames
-from ..io.image_size import read_size
-from ..io.reader import header_source, read_image
+from ..io.reader import header_source, read_image, read_size
 from .stored_values import FileValues, read_values, value_problems
 
 

@@ -215,6 +215,21 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     return image.size[::-1] if _orientation(image) in _TURNED else image.size
 
 
+def read_size(file_name: str) -> tuple[int, int]:
+    """Return (width, height) of an image in pixels, after it is turned upright by its EXIF orientation.
+
+    Only the header is read, except for a PNG file without an orientation in its header: it may follow the pixels.
+
+    Raises:
+        UnreadableImage: if the file is missing, broken, or of an unknown format.
+    """
+    try:
+        with Image.open(header_source(file_name)) as image:
+            return upright_size(image)
+    except Exception as error:  # decoders may raise any exception for damaged bytes
+        raise UnreadableImage(f"{file_name}: {type(error).__name__}: {error}") from error
+
+
 def _orientation(image: Image.Image) -> int:
     return image.getexif().get(_ORIENTATION, 1)
 

@@ -32,14 +32,14 @@ def run_step(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any]:
         f"{rate['upper_quartile']:.4g}, overall {result['images_per_second_overall']:.4g}"
     )
     print(f"peak memory: {result['peak_bytes'] / GIB:.2f} GiB")
-    for what, per_step, rate, unit, scale in (
-        ("arithmetic", "flop", "flops", "FLOP", 1e12),
-        ("traffic", "bytes", "bandwidth", "B", 1e12),
+    for what, per_step, per_second, unit in (
+        ("arithmetic", "flop", "flops", "FLOP"),
+        ("traffic", "bytes", "bandwidth", "B"),
     ):
-        bound = result[f"{rate}_bound"]
+        reached, bound = result[per_second], result[f"{per_second}_bound"]
         print(
-            f"{what}: {result[per_step] / 1e9:.4g} G{unit} in an iteration, {result[rate] / scale:.3g} T{unit}/s, "
-            f"{result[rate] / bound:.1%} of {bound / scale:.3g} T{unit}/s"
+            f"{what}: {result[per_step] / 1e9:.4g} G{unit} in an iteration, {reached / 1e12:.3g} T{unit}/s, "
+            f"{reached / bound:.1%} of {bound / 1e12:.3g} T{unit}/s"
         )
     print(f"bounds: {result['bound_source']}")
     return result

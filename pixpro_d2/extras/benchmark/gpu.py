@@ -67,13 +67,13 @@ TINY = Size(
 )  # fmt: skip
 
 
-def measure(size: Size, workers: int, device: str | None, photographs: str) -> dict[str, Any]:
+def measure(size: Size, workers: int, device: str, photographs: str) -> dict[str, Any]:
     """Measure all rows, and the memory of both models.
 
     Args:
         size: amount of work.
         workers: number of workers of the loader.
-        device: device to measure on; None for a GPU if there is a GPU.
+        device: device to measure on.
         photographs: folder of images.
 
     Returns:

@@ -14,7 +14,6 @@ from ...data.pretrain.mapper import TwoViewMapper
 from ...utils.errors import UsageError
 
 IMAGE_SIZE = (375, 500)  # (height, width), the most frequent size in ImageNet
-SOURCES = ("synthetic", "cached", "loader")
 
 
 def build_batches(cfg: CfgNode, source: str) -> Iterable[dict[str, Any]]:

@@ -11,8 +11,8 @@ from ...data.io.reader import is_deep, upright_size
 from ...flow.dis import DIS
 from ...flow.grid import grid_size
 from ...flow.raft import RAFT
+from ...flow_files import FlowFiles
 from ...flow_files.native import FlowInfo, describe_range, fingerprint, read_info
-from ...flow_files.storage import FlowFiles
 from ...utils.errors import UsageError
 
 

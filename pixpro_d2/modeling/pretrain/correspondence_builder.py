@@ -2,7 +2,7 @@
 
 from detectron2.config import CfgNode
 
-from ...flow import build_estimator
+from ...flow.estimators import build_estimator
 from .correspondence import BoxCorrespondence
 from .flow_correspondence import FlowCorrespondence
 
@@ -15,5 +15,5 @@ def build_correspondence(cfg: CfgNode) -> BoxCorrespondence:
         return BoxCorrespondence(*geometry, cfg.INPUT.PIXPRO.MIN_OVERLAP)
     estimator = None
     if not flow.FILES:
-        estimator = build_estimator(flow.ESTIMATOR, flow.WEIGHTS or None, cfg.MODEL.DEVICE, flow.SCALE)
+        estimator = build_estimator(flow.ESTIMATOR, flow.WEIGHTS, cfg.MODEL.DEVICE, flow.SCALE)
     return FlowCorrespondence(*geometry, flow.CONSISTENCY, flow.ALPHA1, flow.ALPHA2, estimator)

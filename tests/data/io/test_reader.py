@@ -15,8 +15,7 @@ from detectron2.data import detection_utils
 from PIL import EpsImagePlugin, Image, TiffImagePlugin, features
 
 from pixpro_d2.data.io import archives
-from pixpro_d2.data.io.image_size import read_size
-from pixpro_d2.data.io.reader import EncodedImage, UnreadableImage, read_bytes, read_image, restrict_pillow
+from pixpro_d2.data.io.reader import EncodedImage, UnreadableImage, read_bytes, read_image, read_size, restrict_pillow
 from pixpro_d2.utils.archives import join_member
 from pixpro_d2.utils.retry import may_pass
 

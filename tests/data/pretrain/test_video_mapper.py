@@ -18,8 +18,8 @@ from pixpro_d2.data.pretrain.loader import ViewDataset
 from pixpro_d2.data.pretrain.mapper import TwoViewMapper
 from pixpro_d2.data.pretrain.video_mapper import VideoMapper
 from pixpro_d2.extras.video.extraction import extract
+from pixpro_d2.flow_files import FlowFiles, write_flow
 from pixpro_d2.flow_files import native as native_files
-from pixpro_d2.flow_files.storage import FlowFiles, write_flow
 from pixpro_d2.utils.errors import UsageError
 
 STEP = 20  # grey levels from a frame to the next
