@@ -110,7 +110,7 @@ def _check_channels(path: str, there: int | None, here: int | None) -> None:
 
 
 def _check_depth(path: str, theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], advice: str) -> None:
-    """Raise a UsageError if two trunks have different blocks; name the keys of MODEL.RESNETS to set, if possible."""
+    """Raise a UsageError if two trunks have different blocks; name the keys to set, if possible."""
     there, here = resnet_options(theirs), resnet_options(ours)
     keys = {key: value for key, value in there.items() if here.get(key) != value}
     if width := _other_pyramid(theirs, ours):

@@ -84,6 +84,15 @@ def test_deeper_weights_are_found_below_a_pyramid_and_in_a_c4_detector(form):
         check(state(*R101), ours)
 
 
+def test_another_depth_and_another_width_of_the_pyramid_are_named_together():
+    theirs = state("fpn", *R101[1:])
+    ours = state("fpn", *R50[1:], "MODEL.FPN.OUT_CHANNELS", 2 * theirs["backbone.fpn_output3.weight"].shape[0])
+    with pytest.raises(UsageError, match=r"set MODEL.RESNETS.DEPTH 101 MODEL.FPN.OUT_CHANNELS \d+"):
+        check(theirs, ours)
+    with pytest.raises(UsageError, match="set MODEL.RESNETS.DEPTH 101[. ](?!MODEL.FPN)"):
+        check(theirs, state("fpn", *R50[1:]))
+
+
 @pytest.mark.parametrize("ours", [["stem", "res2", "res3", "res4"], ["stem", "res2"]])
 def test_stages_that_the_model_does_not_have_are_no_mistake(ours):
     check(state(*R50), only(ours, state(*R50)))

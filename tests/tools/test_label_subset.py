@@ -125,7 +125,8 @@ def test_the_rest_has_all_other_images(instances, tmp_path):
     for part in parts:
         assert {x["image_id"] for x in part["annotations"]} <= {x["id"] for x in part["images"]}
     with pytest.raises(UsageError, match="100 % of the 200 images of .*instances.json leave no rest"):
-        write_subsets(path, tmp_path / "none", [100], rest=True)
+        write_subsets(path, tmp_path / "none", [20, 100], rest=True)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_failed_write_leaves_the_old_file(instances, tmp_path, monkeypatch):

@@ -60,15 +60,14 @@ def write_subsets(
         raise UsageError(f"The {what} is out of range: percentages are above 0 and up to 100, seeds not negative.")
     content = read_coco(str(json_file))
     ids = [image["id"] for image in content["images"]]
+    subsets = [draw_images(ids, percent, seed) for percent in percents]
+    whole = [percent for percent, drawn in zip(percents, subsets) if len(drawn) == len(ids)]
+    if rest and whole:
+        raise UsageError(f"{whole[0]:g} % of the {len(ids)} images of {json_file} leave no rest: take fewer per cent.")
     with report_write_errors(str(out_dir)):
         Path(out_dir).mkdir(parents=True, exist_ok=True)
     written = []
-    for percent in percents:
-        drawn = draw_images(ids, percent, seed)
-        if rest and len(drawn) == len(ids):
-            raise UsageError(
-                f"{percent:g} % of the {len(ids)} images of {json_file} leave no rest: take fewer per cent."
-            )
+    for percent, drawn in zip(percents, subsets):
         parts = {"": drawn, "_rest": set(ids) - drawn} if rest else {"": drawn}
         for end, images in parts.items():
             subset = restrict(content, images)
