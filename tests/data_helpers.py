@@ -9,10 +9,13 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog
 from PIL import Image
 
 from pixpro_d2.config import add_pixpro_config
+from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.pretrain.loader import build_view_loader
 from pixpro_d2.utils.errors import UsageError
 
@@ -21,6 +24,17 @@ def noise(seed, height, width, channels=3):
     """Array (height, width, channels), or (height, width) for no channels, of uint8."""
     shape = (height, width, channels) if channels else (height, width)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def normal(*shape, seed=0, dtype=torch.float32):
+    """Tensor of normal random numbers, the same for the same seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def dicts_of(name):
+    """Dataset dicts of the data set ``name``, registered first."""
+    ensure_registered([name])
+    return DatasetCatalog.get(name)
 
 
 def write_images(folder, count, size=(12, 16)):

@@ -6,7 +6,6 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation.testing import flatten_results_dict
-from torch import Tensor
 
 from ..data.pretrain.samples import build_view_mapper, load_samples
 from ..modeling.pretrain.monitors import relative_distance
@@ -91,7 +90,5 @@ def evaluate_pretext(cfg: CfgNode, model: PixPro) -> dict[str, Any]:
 
 def ema_distance(model: TwoBranch) -> float:
     """Return the L2 distance of the target's parameters from the online parameters, as a share of the latter's norm."""
-    pairs = model.momentum_pairs()
-    online: list[Tensor] = [parameter for module, _ in pairs for parameter in module.parameters()]
-    target: list[Tensor] = [parameter for _, module in pairs for parameter in module.parameters()]
+    online, target = model.momentum_parameters()
     return relative_distance(target, online).item()

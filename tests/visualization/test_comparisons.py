@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from data_helpers import normal
 from PIL import Image
 
 from pixpro_d2.modeling.pretrain.methods import LevelView
@@ -15,17 +16,13 @@ IMAGES = [Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3),
 BOXES = np.array([[0, 0, 9, 9], [9, 0, 0, 9]])
 
 
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def comparison(side, seed=0, channels=6):
     """Of two images, with features of ``side`` x ``side`` pixels and a projection of another width."""
     shape = 2, channels, side, side
-    unit = noise(2, 4, side, side)
-    projection = noise(2, 4, side, side, seed=seed + 50)
+    unit = normal(2, 4, side, side)
+    projection = normal(2, 4, side, side, seed=seed + 50)
     views = [
-        LevelView(unit, unit, noise(*shape, seed=seed + i), noise(*shape, seed=seed + 10 + i), projection)
+        LevelView(unit, unit, normal(*shape, seed=seed + i), normal(*shape, seed=seed + 10 + i), projection)
         for i in range(2)
     ]
     positives = torch.eye(side * side, dtype=torch.bool).expand(2, -1, -1)
@@ -96,7 +93,7 @@ def test_features_of_both_branches_have_one_basis(monkeypatch):
 def test_colours_are_kept_from_one_picture_to_the_next(monkeypatch):
     x = comparison(4)
     before, _, references = features_of(monkeypatch, {"p3": x})
-    turn = torch.linalg.qr(noise(6, 6, seed=3))[0]
+    turn = torch.linalg.qr(normal(6, 6, seed=3))[0]
     view = x.views[0]
     turned = LevelView(
         view.queries,
@@ -108,13 +105,13 @@ def test_colours_are_kept_from_one_picture_to_the_next(monkeypatch):
     for branch in range(2):
         np.testing.assert_allclose(after["p3"][branch], before["p3"][branch], atol=2e-3)
     assert references["p3"].shape == (32, 3)  # and what was handed in is not changed
-    other, _, _ = features_of(monkeypatch, moved, {"p3": noise(32, 3)})
+    other, _, _ = features_of(monkeypatch, moved, {"p3": normal(32, 3)})
     assert np.abs(other["p3"][0] - before["p3"][0]).max() > 0.1
 
 
 def test_references_of_other_views_are_of_no_use(monkeypatch):
     fresh, _, _ = features_of(monkeypatch, {"p3": comparison(4)})
-    again, _, _ = features_of(monkeypatch, {"p3": comparison(4)}, {"p3": noise(7, 3), "p9": noise(7, 3)})
+    again, _, _ = features_of(monkeypatch, {"p3": comparison(4)}, {"p3": normal(7, 3), "p9": normal(7, 3)})
     np.testing.assert_array_equal(fresh["p3"][0], again["p3"][0])
 
 

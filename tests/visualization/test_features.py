@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from data_helpers import normal
 from drawn import capture, words
 from PIL import Image
 
@@ -11,22 +12,18 @@ from pixpro_d2.visualization.figures import size_of
 from pixpro_d2.visualization.labels import overlap
 
 
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def rotation(size, seed=0):
-    return torch.linalg.qr(noise(size, size, seed=seed))[0]
+    return torch.linalg.qr(normal(size, size, seed=seed))[0]
 
 
 def spread(pixels, channels, seed=0):
     """Features whose variance falls off over the channels, so that their components are well told apart."""
-    return noise(pixels, channels, seed=seed) * torch.linspace(1, 0.2, channels) + 5
+    return normal(pixels, channels, seed=seed) * torch.linspace(1, 0.2, channels) + 5
 
 
 def test_coordinates_are_the_main_components_of_equal_scale():
     x = spread(200, 8)
-    basis = fit_basis(x, noise(200, 3, seed=1))
+    basis = fit_basis(x, normal(200, 3, seed=1))
     coordinates = basis.coordinates(x)
     # Centred, uncorrelated and of variance 1, however they were turned.
     torch.testing.assert_close(coordinates.mean(dim=0), torch.zeros(3), atol=1e-4, rtol=0)
@@ -42,42 +39,42 @@ def test_coordinates_are_the_main_components_of_equal_scale():
 def test_equal_features_give_equal_colours():
     x = spread(60, 8)
     x[30:] = x[:30]
-    basis = fit_basis(x, noise(60, 3, seed=1))
+    basis = fit_basis(x, normal(60, 3, seed=1))
     colours = to_colours(basis.coordinates(x))
     assert torch.equal(colours[:30], colours[30:])
-    assert torch.equal(colours, to_colours(fit_basis(x.clone(), noise(60, 3, seed=1)).coordinates(x)))
+    assert torch.equal(colours, to_colours(fit_basis(x.clone(), normal(60, 3, seed=1)).coordinates(x)))
 
 
 def test_a_rotated_space_is_turned_back():
     """Training may turn the whole space of features about: the picture stays."""
     x = spread(100, 12)
-    before = fit_basis(x, noise(100, 3, seed=1)).coordinates(x)
+    before = fit_basis(x, normal(100, 3, seed=1)).coordinates(x)
     turned = (x - 2) @ rotation(12)
     torch.testing.assert_close(fit_basis(turned, before).coordinates(turned), before, atol=1e-3, rtol=0)
-    elsewhere = fit_basis(turned, noise(100, 3, seed=2)).coordinates(turned)
+    elsewhere = fit_basis(turned, normal(100, 3, seed=2)).coordinates(turned)
     assert (elsewhere - before).abs().max() > 0.5  # the turn is the reference's doing
 
 
 def test_colours_move_little_when_features_do():
     """Two components of nearly equal strength change places and signs from one set of features to the next."""
     scale = torch.tensor([1, 0.99, 0.98] + [0.1] * 5)
-    x = noise(300, 8) * scale
-    reference = fit_basis(x, noise(300, 3, seed=1)).coordinates(x)
+    x = normal(300, 8) * scale
+    reference = fit_basis(x, normal(300, 3, seed=1)).coordinates(x)
     for seed in range(5):
-        moved = x + 0.05 * noise(300, 8, seed=10 + seed)
+        moved = x + 0.05 * normal(300, 8, seed=10 + seed)
         now = fit_basis(moved, reference).coordinates(moved)
         assert (now - reference).abs().mean() < 0.1
 
 
 @pytest.mark.parametrize("order, signs", [((0, 1, 2), (1, -1, 1)), ((2, 0, 1), (1, 1, 1)), ((1, 0, 2), (-1, -1, -1))])
 def test_signs_and_order_are_undone(order, signs):
-    points = noise(50, 3)
+    points = normal(50, 3)
     shuffled = points[:, list(order)] * torch.tensor(signs)
     torch.testing.assert_close(shuffled @ best_turn(shuffled, points), points, atol=1e-4, rtol=0)
 
 
 def test_the_best_turn_beats_all_others():
-    points, reference = noise(40, 3), noise(40, 3, seed=1)
+    points, reference = normal(40, 3), normal(40, 3, seed=1)
     points, reference = points - points.mean(dim=0), reference - reference.mean(dim=0)
     best = best_turn(points, reference)
     torch.testing.assert_close(best @ best.T, torch.eye(3), atol=1e-5, rtol=0)
@@ -87,19 +84,19 @@ def test_the_best_turn_beats_all_others():
 
 @pytest.mark.parametrize("x", [torch.full((20, 8), 0.3), torch.full((20, 8), float("nan")), torch.zeros(20, 2)])
 def test_collapsed_features_are_grey(x):
-    colours = to_colours(fit_basis(x, noise(20, 3)).coordinates(x))
+    colours = to_colours(fit_basis(x, normal(20, 3)).coordinates(x))
     torch.testing.assert_close(colours, torch.full((20, 3), 0.5), atol=0.01, rtol=0)
 
 
 def test_nearly_collapsed_features_are_pale():
-    x = torch.nn.functional.normalize(torch.ones(100, 16) + 0.004 * noise(100, 16), dim=1)
-    colours = to_colours(fit_basis(x, noise(100, 3)).coordinates(x))
+    x = torch.nn.functional.normalize(torch.ones(100, 16) + 0.004 * normal(100, 16), dim=1)
+    colours = to_colours(fit_basis(x, normal(100, 3)).coordinates(x))
     assert (colours - 0.5).abs().max() < 0.2
 
 
 def test_fewer_pixels_than_colours():
-    x = noise(2, 8)
-    coordinates = fit_basis(x, noise(2, 3)).coordinates(x)
+    x = normal(2, 8)
+    coordinates = fit_basis(x, normal(2, 3)).coordinates(x)
     assert coordinates.isfinite().all() and (coordinates[0] - coordinates[1]).norm() > 1
 
 

@@ -59,7 +59,7 @@ class LightlyStep(Steps):
             for values in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
         )
         self._dtype = amp_dtype(cfg)
-        self._batches = iter(build_batches(cfg, source))
+        self.batches = iter(build_batches(cfg, source))
         self._loss = math.nan
 
     def step(self) -> None:
@@ -74,10 +74,6 @@ class LightlyStep(Steps):
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._loss = loss.item()
-
-    def next_batch(self) -> dict[str, Any]:
-        """Return a batch of the source."""
-        return next(self._batches)
 
     def values(self) -> list[float]:
         """Return the loss of the last iteration."""

@@ -48,7 +48,7 @@ class ReferenceStep(Steps):
         self.optimizer = PerTensorLARS(groups, solver.BASE_LR, solver.MOMENTUM, solver.WEIGHT_DECAY)
         self.max_iter = solver.MAX_ITER
         self.iteration = 0
-        self._batches = iter(build_batches(cfg, source))
+        self.batches = iter(build_batches(cfg, source))
         self._values: list[float] = []
 
     def step(self) -> None:
@@ -63,10 +63,6 @@ class ReferenceStep(Steps):
         self.optimizer.step()
         self._values = [loss.item() for loss in losses]
         self.iteration += 1
-
-    def next_batch(self) -> dict[str, Any]:
-        """Return a batch of the source."""
-        return next(self._batches)
 
     def values(self) -> list[float]:
         """Return the losses of the last iteration by level."""

@@ -94,7 +94,7 @@ class TrainingStep(Steps):
         self.device = self.model.device
         self.optimizer = build_optimizer(cfg, self.model)
         period = read_period or cfg.SOLVER.METRICS_PERIOD
-        self._batches = iter(build_batches(cfg, source))
+        self.batches = iter(build_batches(cfg, source))
         self._loop = TrainLoop(
             self.model,
             iter(lambda: self.next_batch(), None),  # look up the method in each call, for the clock of the parts
@@ -113,10 +113,6 @@ class TrainingStep(Steps):
             self._loop.run_step()
             self._loop.after_step()
         self._loop.iter += 1
-
-    def next_batch(self) -> dict[str, Any]:
-        """Return a batch of the source."""
-        return next(self._batches)
 
     def values(self) -> list[float]:
         """Return the losses of the last reading."""

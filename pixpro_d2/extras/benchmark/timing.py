@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,6 +16,11 @@ class Steps:
     """Run iterations that are measured."""
 
     device: torch.device
+    batches: Iterator[dict[str, Any]]
+
+    def next_batch(self) -> dict[str, Any]:
+        """Return a batch of the source."""
+        return next(self.batches)
 
     def prepare(self) -> None:
         """Prepare a step, outside the measured time."""

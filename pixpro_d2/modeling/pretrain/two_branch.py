@@ -140,6 +140,12 @@ class TwoBranch(nn.Module):
         ]
         return [(online, target) for online, target in pairs if online is not None]
 
+    def momentum_parameters(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the parameters of the online branch, and their twins in the target, in the same order."""
+        pairs = self.momentum_pairs()
+        online: list[Tensor] = [parameter.detach() for module, _ in pairs for parameter in module.parameters()]
+        return online, [parameter for _, module in pairs for parameter in module.parameters()]
+
     def reset_target(self) -> None:
         """Make the target an exact copy of the online branch, for a run that starts from loaded weights."""
         for online, target in self.momentum_pairs():
@@ -152,12 +158,11 @@ class TwoBranch(nn.Module):
         buffers become copies of the online buffers.
         """
         self.has_moved_target = True
-        pairs = self.momentum_pairs()
-        online = [parameter.detach() for module, _ in pairs for parameter in module.parameters()]
-        target: list[Tensor] = [parameter for _, module in pairs for parameter in module.parameters()]
+        online, target = self.momentum_parameters()
         update_target(online, target, momentum)
         if self.compares_branches:
             return
+        pairs = self.momentum_pairs()
         seen = [buffer for module, _ in pairs for buffer in module.buffers()]
         if seen:
             torch._foreach_copy_([buffer for _, module in pairs for buffer in module.buffers()], seen)

@@ -5,7 +5,7 @@ import re
 import shutil
 
 import pytest
-from data_helpers import write_images
+from data_helpers import dicts_of, write_images
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rendering import render_once
 
@@ -22,15 +22,10 @@ scenes = render_once(train=2, test=2, size=32)
 layouts = render_once(train=2, test=2, size=64, layouts=["voc", "cityscapes", "classes"])
 
 
-def _get(name):
-    ensure_registered([name])
-    return DatasetCatalog.get(name)
-
-
 @pytest.mark.parametrize("folder", AWKWARD)
 def test_images(tmp_path, folder):
     paths = write_images(tmp_path / folder / "deep", 2) + write_images(tmp_path / folder, 1)
-    dicts = _get(f"images:{tmp_path / folder}")
+    dicts = dicts_of(f"images:{tmp_path / folder}")
     assert {record["file_name"] for record in dicts} == {str(path) for path in paths}
     assert [record["image_id"] for record in dicts] == [0, 1, 2]
 
@@ -43,7 +38,7 @@ def test_voc_and_coco(tmp_path, scenes, folder):
     for split, number in (("train", 0), ("test", 2)):
         names = [f"{number:06d}.jpg", f"{number + 1:06d}.jpg"]
         for address in (f"voc:{root}@{split}", f"coco:{root}/annotations/{split}.json@{root}/JPEGImages"):
-            dicts = _get(address)
+            dicts = dicts_of(address)
             files = [record["file_name"] for record in dicts]
             assert files == [f"{root}/JPEGImages/{name}" for name in names]
             assert all(record["annotations"] for record in dicts)
@@ -57,14 +52,14 @@ def test_voc_and_coco(tmp_path, scenes, folder):
 def test_video(tmp_path, folder):
     write_images(tmp_path / folder / "b", 2)
     write_images(tmp_path / folder / "a", 3)
-    dicts = _get(f"video:{tmp_path / folder}")
+    dicts = dicts_of(f"video:{tmp_path / folder}")
     assert [(record["video"], record["num_frames"]) for record in dicts] == [("a", 3), ("b", 2)]
 
 
 def test_relative_paths(tmp_path, monkeypatch):
     write_images(tmp_path / tmp_path.name, 2)
     monkeypatch.chdir(tmp_path)
-    assert [record["file_name"] for record in _get(f"images:{tmp_path.name}")] == [
+    assert [record["file_name"] for record in dicts_of(f"images:{tmp_path.name}")] == [
         f"{tmp_path.name}/000.png",
         f"{tmp_path.name}/001.png",
     ]
@@ -82,7 +77,7 @@ def test_registered_names_are_taken_as_they_are(tmp_path):
     name = f"images:{tmp_path / 'none'}"
     DatasetCatalog.register(name, lambda: [{"file_name": "x"}])
     for _ in range(2):
-        assert _get(name) == [{"file_name": "x"}]
+        assert dicts_of(name) == [{"file_name": "x"}]
         expire_registered()
     ensure_registered(["coco_2017_train", "voc_2007_trainval", "imagenet_train"])
 
@@ -202,7 +197,7 @@ def test_hidden_files_are_no_images(tmp_path, layouts):
 def load_dicts_of(name):
     """Dicts of a data set that is registered anew."""
     expire_registered()
-    return list(_get(name))
+    return list(dicts_of(name))
 
 
 def test_the_first_mistake_stops(tmp_path):
@@ -232,9 +227,9 @@ def test_segmentation_cityscapes_and_classes(tmp_path, layouts, folder):
     root.parent.mkdir(exist_ok=True)
     root.symlink_to(layouts)
     for scheme, split in (("voc_seg", "train"), ("cityscapes", "train"), ("cityscapes_instance", "val")):
-        assert len(_get(f"{scheme}:{root}@{split}")) == 2
-    assert len(_get(f"semseg:{root}/JPEGImages@{root}/SegmentationClass")) == 4
-    assert {record["category_id"] for record in _get(f"classes:{root}/train")} <= set(range(5))
+        assert len(dicts_of(f"{scheme}:{root}@{split}")) == 2
+    assert len(dicts_of(f"semseg:{root}/JPEGImages@{root}/SegmentationClass")) == 4
+    assert {record["category_id"] for record in dicts_of(f"classes:{root}/train")} <= set(range(5))
 
 
 def test_builtin_names(tmp_path, monkeypatch):
@@ -256,9 +251,9 @@ def test_builtin_names(tmp_path, monkeypatch):
 
 def test_a_tilde_is_the_folder_of_the_user(scenes, monkeypatch):
     monkeypatch.setenv("HOME", str(scenes))
-    assert len(_get("images:~/JPEGImages")) == 4
-    assert len(_get("voc:~@train")) == 2
-    assert len(_get("coco:~/annotations/train.json@~/JPEGImages")) == 2
+    assert len(dicts_of("images:~/JPEGImages")) == 4
+    assert len(dicts_of("voc:~@train")) == 2
+    assert len(dicts_of("coco:~/annotations/train.json@~/JPEGImages")) == 2
 
 
 @pytest.mark.parametrize(

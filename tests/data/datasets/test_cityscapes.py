@@ -9,6 +9,7 @@ import pytest
 import torch
 from cityscapesscripts.helpers.labels import id2label
 from cityscapesscripts.preparation import createTrainIdLabelImgs
+from data_helpers import dicts_of
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.cityscapes import load_cityscapes_instances
 from detectron2.structures import Instances
@@ -30,8 +31,7 @@ scenes = render_once(train=1, test=3, size=96, layouts=["cityscapes"])
 
 
 def _load(name):
-    ensure_registered([name])
-    return DatasetCatalog.get(name), MetadataCatalog.get(name)
+    return dicts_of(name), MetadataCatalog.get(name)
 
 
 @pytest.mark.parametrize("scheme", BUILTIN)

@@ -3,10 +3,9 @@
 import json
 
 import pytest
-from data_helpers import logged
+from data_helpers import dicts_of, logged
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.evaluation.checks import evaluation_warnings
 from pixpro_d2.utils.errors import UsageError
 
@@ -18,8 +17,7 @@ GOOD = {"images": [IMAGE], "annotations": [BOX], "categories": [{"id": 1, "name"
 def _load(folder, text):
     (folder / "a.json").write_text(text)
     name = f"coco:{folder}/a.json@{folder}"
-    ensure_registered([name])
-    return name, DatasetCatalog.get(name)
+    return name, dicts_of(name)
 
 
 def test_a_good_file(tmp_path):

@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 import pytest
 import torch
-from data_helpers import logged
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from data_helpers import dicts_of, logged
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from PIL import Image
 from rendering import render_once
@@ -76,8 +76,7 @@ def _name(folders):
 
 
 def _load(name):
-    ensure_registered([name])
-    return DatasetCatalog.get(name), MetadataCatalog.get(name)
+    return dicts_of(name), MetadataCatalog.get(name)
 
 
 def test_dicts_and_metadata(folders):

@@ -2,18 +2,13 @@
 
 import pytest
 from annotation_helpers import replace_in, voc_object, write_voc
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from data_helpers import dicts_of
+from detectron2.data import MetadataCatalog
 
-from pixpro_d2.data.datasets.catalog import ensure_registered
 from pixpro_d2.data.datasets.voc import class_names, read_annotation
 from pixpro_d2.utils.errors import UsageError
 
 BOX = (11, 5, 20, 9)
-
-
-def _load(name):
-    ensure_registered([name])
-    return DatasetCatalog.get(name)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +31,7 @@ def test_an_object(tmp_path, xml, expected):
 
 def test_names_that_differ_by_the_spaces_around_them_are_one_class(tmp_path):
     name = write_voc(tmp_path, {"a": [voc_object("cell", BOX), voc_object(" cell ", BOX), voc_object("dot", BOX)]})
-    (record,) = _load(name)
+    (record,) = dicts_of(name)
     assert MetadataCatalog.get(name).thing_classes == ["cell", "dot"]
     assert [annotation["category_id"] for annotation in record["annotations"]] == [0, 0, 1]
 
@@ -65,7 +60,7 @@ def test_names_of_images_may_have_spaces_and_folders(tmp_path):
     images = {"my photo 1": ["cell"], "my": ["dot"], "deep/er": ["line"]}
     name = write_voc(tmp_path, {image_id: [voc_object(x, BOX) for x in names] for image_id, names in images.items()})
     (tmp_path / "Annotations/._my.xml").write_bytes(b"\0")  # as macOS writes it
-    dicts = _load(name)
+    dicts = dicts_of(name)
     assert class_names(str(tmp_path)) == ["cell", "dot", "line"]
     assert [(record["image_id"], record["annotations"][0]["category_id"]) for record in dicts] == [
         ("my photo 1", 0),
@@ -78,4 +73,4 @@ def test_names_of_images_may_have_spaces_and_folders(tmp_path):
 def test_a_name_without_an_annotation_is_told_as_a_whole(tmp_path):
     name = write_voc(tmp_path, {"my": [voc_object("cell", BOX)]}, lines=["your photo 1"])
     with pytest.raises(UsageError, match=r"Annotations/your photo 1\.xml is not a usable Pascal VOC annotation"):
-        _load(name)
+        dicts_of(name)

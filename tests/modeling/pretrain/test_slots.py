@@ -5,6 +5,7 @@ import math
 import pytest
 import slot_oracle
 import torch
+from data_helpers import normal
 from detectron2.utils import comm
 from distributed_helpers import in_processes
 from slot_helpers import C0, OVERLAPS, P, Q, close, features
@@ -254,18 +255,15 @@ def test_statistics_of_assignments_that_say_nothing():
 # The slow oracle
 
 
-def noise(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def test_everything_and_its_gradients_against_loops():
     """Other sizes than in the cases: 2 images, 3 channels, 6 prototypes, 2 x 4 cells."""
     overlap = ViewOverlap(torch.tensor([[0.1, 0.3, 0.8, 0.9], [0.4, 0, 1, 0.35]]), torch.tensor([True, False]))
     results = []
     for slow in (False, True):
-        x, prototypes = noise(2, 3, 2, 4, seed=0).requires_grad_(), noise(6, 3, seed=1).requires_grad_()
-        y, others = noise(2, 3, 2, 4, seed=2), noise(6, 3, seed=3)
-        center = 0.1 * noise(6, seed=4)
+        shapes = (2, 3, 2, 4), (6, 3), (2, 3, 2, 4), (6, 3), (6,)
+        x, prototypes, y, others, shift = (normal(*s, seed=i, dtype=torch.float64) for i, s in enumerate(shapes))
+        x.requires_grad_(), prototypes.requires_grad_()
+        center = 0.1 * shift
         if slow:
             online, target = slot_oracle.scores_slow(x, prototypes), slot_oracle.scores_slow(y, others)
             pair = [slot_oracle.resampled_slow(s, overlap.boxes, overlap.flipped) for s in (online, target)]
