@@ -33,11 +33,11 @@ class Method:
 
 
 METHODS = {
-    "pixpro": Method("PixPro", "images", NO_TERM),
-    "pixpro_term": Method("PixPro + term", "images", TERM),
-    "term_alone": Method("term alone", "images", {**TERM, "MODEL.PIXPRO.PIXEL_WEIGHT": 0.0}),
+    "pixpro": Method("PixPro as in the paper", "images", NO_TERM),
+    "pixpro_term": Method("PixPro with the terms", "images", TERM),
+    "term_alone": Method("the terms alone", "images", {**TERM, "MODEL.PIXPRO.PIXEL_WEIGHT": 0.0}),
     "pixcontrast": Method("PixContrast", "images", {**NO_TERM, **CONTRAST}),
-    "slotcon_term": Method("SlotCon + term", "images", {**TERM, **SLOTS}),
+    "slotcon_term": Method("SlotCon with the terms", "images", {**TERM, **SLOTS}),
     CONTROL: Method("labels (control)", "labels", {}),
     "untrained": Method("random, norms adapted", "video", UNTRAINED),
     "video1": Method("PixPro, one frame", "video", {"INPUT.PIXPRO.N_FRAMES": 1}),

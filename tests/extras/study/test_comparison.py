@@ -57,7 +57,7 @@ def test_gains_are_of_the_same_pair():
     random, pixpro = rows(PARTS["scenes"], results)
     assert (random.init, random.gains) == ("random", {})
     assert random.values == {(0, 0): 10.0, (0, 1): 20.0, (1, 0): 30.0}
-    assert (pixpro.init, pixpro.gains) == ("PixPro", {(0, 0): 3.0, (0, 1): 1.0, (1, 0): 5.0})
+    assert (pixpro.init, pixpro.gains) == ("PixPro as in the paper", {(0, 0): 3.0, (0, 1): 1.0, (1, 0): 5.0})
     assert estimate(pixpro.gains, "+") == "+3.5 ± 1.5"  # of 2 and 5
     assert pixpro.variant == "all images" and len(pixpro.values) == 5
 
@@ -65,7 +65,7 @@ def test_gains_are_of_the_same_pair():
 def test_initialisations_with_like_names_are_told_apart():
     results = fine_tunings("scenes", "pixpro_term", "all", [1.0]) | fine_tunings("scenes", "pixpro", "all", [2.0])
     assert [(row.init, row.values) for row in rows(PARTS["scenes"], results)] == [
-        ("PixPro", {(0, 0): 2.0}), ("PixPro + term", {(0, 0): 1.0}),
+        ("PixPro as in the paper", {(0, 0): 2.0}), ("PixPro with the terms", {(0, 0): 1.0}),
     ]  # fmt: skip
 
 
@@ -105,4 +105,4 @@ def test_parts_and_pretrainings_that_are_there():
     names = ["pretrain-video6-seed10", "pretrain-video6-seed9", "pretrain-pixpro_term-seed0"]
     results |= {name: result(name, total_loss=-1.0) for name in names}
     found = [(title, [run["name"] for run in runs]) for title, runs in pretrainings(results)]
-    assert found == [("PixPro + term", names[2:]), ("PixPro, six frames", [names[1], names[0]])]
+    assert found == [("PixPro with the terms", names[2:]), ("PixPro, six frames", [names[1], names[0]])]

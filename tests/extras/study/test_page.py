@@ -27,11 +27,11 @@ def test_tables_plots_and_commands(tmp_path):
     # Random weights: 11 and 15, the mean of which is 13, with the deviation 2.83 / root of 2.
     assert ["20 images a class", "random", "13.0 ± 2.0", "2.6", "", "2 x 2"] in cells(page)
     # Gains of the pairs: 3 and 5, and 5.
-    assert ["20 images a class", "PixPro", "17.0 ± 2.0", "3.1", "+4.5 ± 0.5", "2 x 1-2"] in cells(page)
+    assert ["20 images a class", "PixPro as in the paper", "17.0 ± 2.0", "3.1", "+4.5 ± 0.5", "2 x 1-2"] in cells(page)
     assert ["20 images a class", "labels (control)", "12.0", "0.0", "+1.0", "1 x 2"] in cells(page)
-    assert ["PixPro", "-3.250, -3.100"] in cells(page)
+    assert ["PixPro as in the paper", "-3.250, -3.100"] in cells(page)
     overview = page[page.index("## All tasks") : page.index("## Objects")]
-    assert cells(overview)[0] == ["task", "random", "PixPro", "labels (control)", "PixPro, six frames"]
+    assert cells(overview)[0] == ["task", "random", "PixPro as in the paper", "labels (control)", "PixPro, six frames"]
     assert cells(overview)[2:] == [
         ["Objects in photographs, 20 images a class (AP)", "13.0 ± 2.0", "+4.5 ± 0.5", "+1.0", ""],
         ["Rendered video, one frame or six, fine-tuned (mIoU)", "", "", "", "40.0"],
