@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..utils.files import read_json, write_json
+from ..utils.signals import REQUEUE
 
 if TYPE_CHECKING:
     import wandb
@@ -129,9 +130,11 @@ class WandbWriter(EventWriter):
 
     def close(self) -> None:
         if self._run is not None:
-            failed = sys.exc_info()[0] is not None  # an exception closes the writers on its way
+            error = sys.exc_info()[1]  # an exception closes the writers on its way
             with tqdm.external_write_mode():
-                self._run.finish(exit_code=int(failed))
+                if isinstance(error, SystemExit) and error.code == REQUEUE:
+                    self._run.mark_preempting()  # W&B then shows the run as preempted, not as failed
+                self._run.finish(exit_code=int(error is not None))
 
 
 def channels_last(picture: Tensor | np.ndarray) -> np.ndarray:

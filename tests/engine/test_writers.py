@@ -28,6 +28,7 @@ from pixpro_d2.engine.checks import check_wandb
 from pixpro_d2.engine.configuration.configure import load_config
 from pixpro_d2.engine.writers import PatientWriter, WandbWriter, channels_last, start_run
 from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.signals import REQUEUE
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 TRAINING = argparse.Namespace(eval_only=False)
@@ -38,12 +39,16 @@ class Run:
 
     def __init__(self, run_id="first", step=0):
         self.id, self.step = run_id, step
-        self.logs, self.exit_code = [], None
+        self.logs, self.exit_code, self.preempting = [], None, False
 
     def log(self, values, step, commit):
         assert commit and step >= self.step and self.exit_code is None
         self.logs.append((step, values))
         self.step = step + 1
+
+    def mark_preempting(self):
+        assert self.exit_code is None
+        self.preempting = True
 
     def finish(self, exit_code):
         assert self.exit_code is None
@@ -142,6 +147,23 @@ def test_an_interrupted_run_gets_only_what_it_lacks():
     """It had logged up to iteration 7, its checkpoint was that of iteration 4."""
     logs = written(Run(step=8), lambda storage, i: storage.put_scalar("loss", i), range(5, 11))
     assert [step for step, _ in logs] == [8, 9, 10]
+
+
+@pytest.mark.parametrize(
+    ("error", "preempting"), [(SystemExit(REQUEUE), True), (SystemExit(1), False), (ValueError("x"), False)]
+)
+def test_a_stopped_run_is_preempted_and_another_error_a_failure(error, preempting):
+    """W&B takes an exit code above 0 for a failure unless the run is marked."""
+    run = Run()
+    writer = WandbWriter(lambda: run, np.asarray)
+    with EventStorage() as storage, pytest.raises(type(error)):
+        storage.put_scalar("loss", 1.0)
+        writer.write()
+        try:
+            raise error
+        finally:
+            writer.close()
+    assert (run.preempting, run.exit_code) == (preempting, 1)
 
 
 def test_no_run_without_a_writing():

@@ -3,7 +3,7 @@
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def setup(args: Namespace) -> CfgNode:
     set_up_logging(cfg.OUTPUT_DIR)
     former = former_values(cfg, args)
     keep_start(cfg, former, args)
-    resolve_seed(cfg, args)
+    resolve_seed(cfg, args, former)
     schedule = "" if args.eval_only else resolve_schedule(cfg, args.opts[::2])
     cfg.freeze()
     default = load_config("", ["MODEL.DEVICE", cfg.MODEL.DEVICE])
@@ -105,6 +105,8 @@ def setup(args: Namespace) -> CfgNode:
     if comm.is_main_process():
         record_start(Path(cfg.OUTPUT_DIR), command, describe_machine(torch.device(cfg.MODEL.DEVICE)))
         _write_config(cfg, args)
+        if not args.eval_only:
+            write_json(os.path.join(cfg.OUTPUT_DIR, SEED_FILE), {"seed": cfg.SEED})
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + comm.get_rank())
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     if classes:
@@ -267,11 +269,17 @@ def resolve_sync_bn(cfg: CfgNode) -> None:
             set_value(cfg, key, replacement)
 
 
-def resolve_seed(cfg: CfgNode, args: Namespace) -> None:
+def resolve_seed(cfg: CfgNode, args: Namespace, former: Mapping[str, Any]) -> None:
     """Draw the seed of a new run that has none, in place; give a resumed run the seed that it started with.
 
-    The seed decides the order of the data, all augmentation and the random numbers of the model. Its file is
-    OUTPUT_DIR/seed.json, because every command writes config.yaml again, an evaluation too.
+    The seed decides the order of the data, all augmentation and the random numbers of the model. It is in
+    OUTPUT_DIR/seed.json, because every command writes config.yaml again, an evaluation too. If a resumed run has no
+    such file, its config.yaml has the seed.
+
+    Args:
+        cfg: config of the command.
+        args: arguments of the command line.
+        former: result of :func:`.resumed_run.former_values`.
 
     Raises:
         UsageError: if a resumed run has another seed, or its seed file is damaged.
@@ -279,8 +287,10 @@ def resolve_seed(cfg: CfgNode, args: Namespace) -> None:
     if args.eval_only:
         return
     path = os.path.join(cfg.OUTPUT_DIR, SEED_FILE)
-    # All processes read before the main process writes. All use the seed that the first process has read.
+    # All use the seed that the first process has read.
     before = comm.all_gather(_seed_in(path) if args.resume else None)[0]
+    if before is None and former.get("SEED", -1) >= 0:
+        before = former["SEED"]
     if cfg.SEED < 0:
         cfg.SEED = comm.shared_random_seed() if before is None else before
     elif before not in (None, cfg.SEED) and candidates(cfg.OUTPUT_DIR):  # without a checkpoint, the run is new
@@ -288,8 +298,6 @@ def resolve_seed(cfg: CfgNode, args: Namespace) -> None:
             f"SEED is {cfg.SEED}, but the run in {cfg.OUTPUT_DIR} started with {before}: resume with this seed, or "
             "start a new run in another OUTPUT_DIR."
         )
-    if comm.is_main_process():
-        write_json(path, {"seed": cfg.SEED})
 
 
 def _seed_in(path: str) -> int | None:

@@ -16,6 +16,7 @@ from pixpro_d2.engine.configuration.configure import (
     setup,
 )
 from pixpro_d2.utils.errors import UsageError
+from pixpro_d2.utils.files import read_json
 
 QUICKSTART = str(configs.CONFIGS / "pretrain/quickstart.yaml")
 
@@ -239,12 +240,28 @@ def test_a_resumed_run_has_the_seed_that_it_began_with(folder, tmp_path):
         seed("--resume")
 
 
+def test_a_resumed_run_without_a_seed_file_has_the_seed_of_its_config(folder, tmp_path):
+    """A refused command draws no seed: seed.json would then contradict the run."""
+    opts = ["DATASETS.TRAIN", f"('{folder}',)", "MODEL.DEVICE", "cpu", "SOLVER.IMS_PER_BATCH", "4", "OUTPUT_DIR"]
+    words = ["--config-file", QUICKSTART, *opts, str(tmp_path)]
+    began = setup(argument_parser().parse_args(words)).SEED
+    (tmp_path / "model_0000004.pth").touch()
+    (tmp_path / "seed.json").unlink()
+    with pytest.raises(UsageError, match=r"config.yaml \(MODEL.PIXPRO.MOMENTUM was 0.9, now 0.8\)"):
+        setup(argument_parser().parse_args(["--resume", *words, "MODEL.PIXPRO.MOMENTUM", "0.8"]))
+    assert not (tmp_path / "seed.json").exists()
+    with pytest.raises(UsageError, match=f"SEED is {began + 1}, but the run in .* started with {began}"):
+        setup(argument_parser().parse_args(["--resume", *words, "SEED", str(began + 1)]))
+    assert began == setup(argument_parser().parse_args(["--resume", *words])).SEED
+    assert read_json(tmp_path / "seed.json") == {"seed": began}
+
+
 def test_a_fine_tuning_draws_its_seed_too(tmp_path):
     config = configs.CONFIGS / "voc/faster_rcnn_R_18_FPN_small.yaml"
     cfg = load_config(str(config), ["OUTPUT_DIR", str(tmp_path)])
-    resolve_seed(cfg, argument_parser().parse_args(["--eval-only"]))
+    resolve_seed(cfg, argument_parser().parse_args(["--eval-only"]), {})
     assert cfg.SEED == -1
-    resolve_seed(cfg, argument_parser().parse_args([]))
+    resolve_seed(cfg, argument_parser().parse_args([]), {})
     assert cfg.SEED >= 0
 
 
