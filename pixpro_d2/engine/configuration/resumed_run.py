@@ -74,7 +74,7 @@ def keep_start(cfg: CfgNode, former: Mapping[str, Any], args: Namespace) -> None
 
 
 def check_changes(cfg: CfgNode, default: CfgNode, former: Mapping[str, Any], args: Namespace) -> None:
-    """Compare the config of a resumed run with its config.yaml, and warn of each difference.
+    """Compare the config of a resumed run with its config.yaml, and warn of each difference and each unknown key.
 
     Args:
         cfg: config of the command, as resolved as the file.
@@ -97,6 +97,10 @@ def check_changes(cfg: CfgNode, default: CfgNode, former: Mapping[str, Any], arg
         )
     for text in described.values():
         logger.warning(f"The resumed run continues with another value: {text}.")
+    known = _flat(cfg)
+    for key, value in ({} if args.eval_only else _flat(former)).items():
+        if key not in known:
+            logger.warning(f"The resumed run had {key} {value!r}, but this version has no such key.")
 
 
 def warn_of_another_model(cfg: CfgNode, default: CfgNode, args: Namespace) -> None:

@@ -79,6 +79,17 @@ def test_a_run_of_another_task_shows_a_few_keys(run):
     assert str(error.value).count(" was ") == SHOWN
 
 
+def test_a_key_of_another_version_is_told(run, tmp_path):
+    path = tmp_path / "out" / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["MODEL"]["PIXPRO"]["LOSS"] = "pixcontrast"  # the first name of METHOD
+    path.write_text(yaml.safe_dump(content))
+    with logged("pixpro_d2") as messages:
+        run("--resume")
+    told = "The resumed run had MODEL.PIXPRO.LOSS 'pixcontrast', but this version has no such key."
+    assert [text for text in messages if "The resumed run had" in text] == [told]
+
+
 def test_a_missing_config_is_told(run, tmp_path):
     (tmp_path / "out" / "config.yaml").unlink()
     with logged("pixpro_d2") as messages:
