@@ -14,7 +14,7 @@ JOBS   ?= 2
 # Rewritten when a file that decides the installation changes.
 STAMP  := $(VENV)/.installed
 
-.PHONY: setup demo test lint docs clean
+.PHONY: setup demo test lint notebook docs clean
 
 setup: $(STAMP)
 
@@ -42,6 +42,10 @@ lint: setup
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+
+notebook: setup
+	@PATH="$(abspath $(VENV))/bin:$$PATH" jupyter execute --inplace --NotebookClient.coalesce_streams=True \
+		--NotebookClient.record_timing=False notebooks/demo.ipynb
 
 docs: $(VENV)/.docs
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
